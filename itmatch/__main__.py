@@ -1,0 +1,102 @@
+"""The command line: ``itmatch fit | validate | test | predict | presets | data``.
+
+Nothing heavy is imported before it is known to be needed, so that ``--version`` and ``--help`` answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from itmatch._version import __version__
+
+RUN_COMMANDS = ("fit", "validate", "test", "predict")
+USAGE = """usage: itmatch COMMAND [options]
+
+Fine-grained image-text matching.
+
+commands:
+  fit        train a model, then test the best checkpoint     itmatch fit --config demo
+  validate   recalls on the validation split                  itmatch validate --config CONFIG --ckpt_path FILE
+  test       recalls on the test split, as table and JSON     itmatch test --config CONFIG --ckpt_path FILE
+  predict    write the fragments of images and captions       itmatch predict --config CONFIG --ckpt_path FILE
+  presets    list the configurations that come with itmatch   itmatch presets [NAME]
+  data       say what a folder or file of data holds          itmatch data check PATH
+
+  itmatch COMMAND --help lists the options of a command; itmatch --version prints the version.
+  ITMATCH_DEBUG=1 shows the traceback of an error.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    if not args or args[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0 if args else 2
+    if args[0] == "--version":
+        print(__version__)
+        return 0
+    command, rest = args[0], args[1:]
+    try:
+        if command == "presets":
+            return _presets(rest)
+        if command == "data":
+            return _data(rest)
+        if command in RUN_COMMANDS:
+            sys.path.insert(0, os.getcwd())  # classes in the user's own files are named as `file.Class`
+            from itmatch.cli import run
+
+            run([command, *_with_preset_paths(rest)])
+            return 0
+    except (OSError, ValueError, ImportError, FloatingPointError) as error:
+        if os.environ.get("ITMATCH_DEBUG"):
+            raise
+        print(f"itmatch: error: {error}", file=sys.stderr)
+        return 1
+    print(f"itmatch: no command {command!r}\n\n{USAGE}", end="", file=sys.stderr)
+    return 2
+
+
+def _presets(args: Sequence[str]) -> int:
+    from itmatch.presets import describe_presets, preset_path
+
+    if args and args[0] not in ("-h", "--help"):
+        print(preset_path(args[0]).read_text(encoding="utf-8"), end="")
+    elif args:
+        print("usage: itmatch presets [NAME]\n\nWithout NAME: list the presets. With NAME: print that preset's YAML.")
+    else:
+        print(describe_presets())
+    return 0
+
+
+def _data(args: Sequence[str]) -> int:
+    usage = "usage: itmatch data check PATH [PATH ...]\n\nSay what PATH holds, what is missing, and what is wrong."
+    if len(args) < 2 or args[0] != "check" or "--help" in args or "-h" in args:
+        print(usage)
+        return 0 if "--help" in args or "-h" in args else 2
+    from itmatch.data import check_path
+
+    reports = [check_path(path) for path in args[1:]]
+    print("\n\n".join(str(report) for report in reports))
+    return 0 if all(report.ok for report in reports) else 1
+
+
+def _with_preset_paths(args: Sequence[str]) -> list[str]:
+    """Names of presets after ``--config`` become paths; files and everything else stay as they are."""
+    from itmatch.presets import resolve_config
+
+    resolved: list[str] = []
+    for i, arg in enumerate(args):
+        if i and args[i - 1] in ("--config", "-c"):
+            resolved.append(resolve_config(arg))
+        elif arg.startswith("--config="):
+            resolved.append("--config=" + resolve_config(arg.removeprefix("--config=")))
+        else:
+            resolved.append(arg)
+    return resolved
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

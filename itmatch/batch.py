@@ -1,0 +1,304 @@
+"""The shared words of the library: small frozen dataclasses of tensors.
+
+Sizes: ``I`` images, ``T`` captions, ``R`` regions an image, ``W`` words a caption, ``F`` input features, ``D``
+embedding size, ``E`` edges. Masks are boolean, True where something real stands; whatever lies in padded places is
+never read.
+
+What is validated on construction: shapes and dtypes always; values (finite, at least one real fragment a row, edges
+inside the graph) when the tensors are on the CPU, where looking costs no synchronisation. Moving between devices
+does not look again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+
+class _TensorData:
+    """What all the dataclasses here can do: move, pin, detach; ``None`` fields stay ``None``."""
+
+    def _map(self, function: Any) -> Self:
+        moved = object.__new__(type(self))  # not through __init__: the values have been checked once
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, (Tensor, _TensorData)):
+                value = function(value)
+            object.__setattr__(moved, field.name, value)
+        return moved
+
+    def to(self, device: torch.device | str | int, *, non_blocking: bool = False) -> Self:
+        """The same data on another device."""
+        return self._map(lambda value: value.to(device, non_blocking=non_blocking))
+
+    def cpu(self) -> Self:
+        """The same data in host memory."""
+        return self.to("cpu")
+
+    def pin_memory(self, device: Any = None) -> Self:
+        """The same data in page-locked memory, for asynchronous copies to a GPU."""
+        return self._map(lambda value: value.pin_memory(device) if device is not None else value.pin_memory())
+
+    def detach(self) -> Self:
+        """The same data, cut from the autograd graph."""
+        return self._map(lambda value: value.detach())
+
+
+@dataclass(frozen=True, eq=False)
+class SceneGraph(_TensorData):
+    """The directed edges of a batch of graphs, whose nodes are the fragments of a row.
+
+    Args:
+        edge_index: (2, E) int64, source and target node of each edge, counted within its own row.
+        row: (E,) int64, the row of the batch (image or caption) that an edge belongs to.
+        num_rows: number of rows of the batch; a row may have no edge.
+        predicate: (E,) int64 class of the relation, or None when edges are untyped.
+        confidence: (E,) float in [0, 1], or None.
+    """
+
+    edge_index: Tensor
+    row: Tensor
+    num_rows: int
+    predicate: Tensor | None = None
+    confidence: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check shapes, dtypes and (on the CPU) values."""
+        edges = self.edge_index.shape[-1] if self.edge_index.ndim else 0
+        _check("SceneGraph.edge_index", self.edge_index, (2, edges), torch.int64)
+        _check("SceneGraph.row", self.row, (edges,), torch.int64)
+        if self.predicate is not None:
+            _check("SceneGraph.predicate", self.predicate, (edges,), torch.int64)
+        if self.confidence is not None:
+            _check("SceneGraph.confidence", self.confidence, (edges,), "float")
+        if not _readable(self.edge_index) or edges == 0:
+            return
+        if self.row.min() < 0 or self.row.max() >= self.num_rows:
+            raise ValueError(f"SceneGraph.row: {int(self.row.min())}..{int(self.row.max())} outside 0..{self.num_rows - 1}")
+        if self.edge_index.min() < 0:
+            raise ValueError("SceneGraph.edge_index: negative node")
+        if self.confidence is not None and not bool(((self.confidence >= 0) & (self.confidence <= 1)).all()):
+            raise ValueError("SceneGraph.confidence: values outside [0, 1] (or NaN)")
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self.num_rows
+
+    def check_nodes(self, mask: Tensor) -> None:
+        """Raise unless there is one row a graph and every edge joins two real fragments of ``mask`` (N, L)."""
+        if len(self) != len(mask):
+            raise ValueError(f"SceneGraph has {len(self)} rows, the fragments have {len(mask)}")
+        if not _readable(mask) or self.row.numel() == 0:
+            return
+        if int(self.edge_index.max()) >= mask.shape[1] or not bool(mask[self.row, self.edge_index].all()):
+            inside = self.edge_index < mask.shape[1]
+            valid = mask[self.row, self.edge_index.clamp(max=mask.shape[1] - 1)] & inside
+            edge = int((~valid.all(0)).nonzero()[0])
+            raise ValueError(
+                f"SceneGraph edge {edge} joins nodes {self.edge_index[:, edge].tolist()} of row {int(self.row[edge])}, "
+                f"which has {int(mask[self.row[edge]].sum())} nodes"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Regions(_TensorData):
+    """Region features of a batch of images.
+
+    Args:
+        features: (I, R, F) float.
+        mask: (I, R) bool.
+        boxes: (I, R, 4) float, x1 y1 x2 y2 as fractions of width and height, or None.
+        labels: (I, R) int64 object classes, -1 = unknown, or None.
+        graph: relations between the regions, or None.
+    """
+
+    features: Tensor
+    mask: Tensor
+    boxes: Tensor | None = None
+    labels: Tensor | None = None
+    graph: SceneGraph | None = None
+
+    def __post_init__(self) -> None:
+        """Check shapes, dtypes and (on the CPU) values."""
+        _check_sequence("Regions", self.features, self.mask)
+        if self.boxes is not None:
+            _check("Regions.boxes", self.boxes, (*self.mask.shape, 4), "float")
+            _check_finite("Regions.boxes", self.boxes, self.mask)
+        if self.labels is not None:
+            _check("Regions.labels", self.labels, tuple(self.mask.shape), torch.int64)
+        if self.graph is not None:
+            self.graph.check_nodes(self.mask)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.mask)
+
+
+@dataclass(frozen=True, eq=False)
+class Captions(_TensorData):
+    """Token ids of a batch of captions.
+
+    Args:
+        input_ids: (T, W) int64.
+        mask: (T, W) bool.
+        graph: relations between the tokens, or None.
+    """
+
+    input_ids: Tensor
+    mask: Tensor
+    graph: SceneGraph | None = None
+
+    def __post_init__(self) -> None:
+        """Check shapes, dtypes and (on the CPU) values."""
+        _check("Captions.input_ids", self.input_ids, tuple(self.mask.shape), torch.int64)
+        _check_mask("Captions", self.mask)
+        if _readable(self.input_ids) and self.input_ids.numel() and int(self.input_ids.min()) < 0:
+            raise ValueError("Captions.input_ids: negative token id")
+        if self.graph is not None:
+            self.graph.check_nodes(self.mask)
+
+    def __len__(self) -> int:
+        """Number of captions."""
+        return len(self.mask)
+
+
+@dataclass(frozen=True, eq=False)
+class Fragments(_TensorData):
+    """Encoded regions of images, or encoded words of captions.
+
+    Args:
+        features: (N, L, D) float.
+        mask: (N, L) bool.
+        pooled: (N, D) float, one vector a row, or None when the encoder makes none.
+    """
+
+    features: Tensor
+    mask: Tensor
+    pooled: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check shapes, dtypes and (on the CPU) values."""
+        _check_sequence("Fragments", self.features, self.mask)
+        if self.pooled is not None:
+            _check("Fragments.pooled", self.pooled, (len(self.features), self.pooled.shape[-1]), "float")
+
+    def __len__(self) -> int:
+        """Number of images or captions."""
+        return len(self.mask)
+
+    def __getitem__(self, rows: slice | Tensor) -> Fragments:
+        """Some of the rows."""
+        return Fragments.unchecked(
+            self.features[rows], self.mask[rows], None if self.pooled is None else self.pooled[rows]
+        )
+
+    @classmethod
+    def unchecked(cls, features: Tensor, mask: Tensor, pooled: Tensor | None = None) -> Fragments:
+        """Fragments from tensors that are known to be good (slices of checked ones): nothing is looked at."""
+        fragments = object.__new__(cls)
+        for name, value in (("features", features), ("mask", mask), ("pooled", pooled)):
+            object.__setattr__(fragments, name, value)
+        return fragments
+
+    def trimmed(self) -> Fragments:
+        """Without the columns that are padding in every row; a similarity then does no work for them."""
+        used = int(self.mask.any(0).nonzero().max()) + 1
+        return Fragments.unchecked(self.features[:, :used], self.mask[:, :used], self.pooled)
+
+    @staticmethod
+    def cat(parts: list[Fragments]) -> Fragments:
+        """Rows of several batches in one, padded to the longest."""
+        if not parts:
+            raise ValueError("Fragments.cat: no parts")
+        longest = max(part.mask.shape[1] for part in parts)
+        rows = sum(len(part) for part in parts)
+        features = parts[0].features.new_zeros(rows, longest, parts[0].features.shape[2])
+        mask = parts[0].mask.new_zeros(rows, longest)
+        start = 0
+        for part in parts:
+            stop, length = start + len(part), part.mask.shape[1]
+            features[start:stop, :length], mask[start:stop, :length] = part.features, part.mask
+            start = stop
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        if pooled and len(pooled) != len(parts):
+            raise ValueError("Fragments.cat: some parts have a pooled vector and some have none")
+        return Fragments.unchecked(features, mask, torch.cat(pooled) if pooled else None)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch(_TensorData):
+    """What a loader yields: images, captions, or both, with their places in the dataset.
+
+    Args:
+        regions: the images, or None in a batch of captions alone.
+        captions: the captions, or None in a batch of images alone.
+        image_index: (I,) int64, place of each image in its dataset.
+        caption_index: (T,) int64, place of each caption in its dataset.
+        caption_image: (T,) int64, place in the dataset of the image that a caption describes.
+    """
+
+    regions: Regions | None = None
+    captions: Captions | None = None
+    image_index: Tensor | None = None
+    caption_index: Tensor | None = None
+    caption_image: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check that every present part comes with its indices."""
+        for name, data, index in (
+            ("image_index", self.regions, self.image_index),
+            ("caption_index", self.captions, self.caption_index),
+            ("caption_image", self.captions, self.caption_image),
+        ):
+            if (data is None) != (index is None):
+                raise ValueError(f"Batch.{name} goes with its data: give both or neither")
+            if data is not None and index is not None:
+                _check(f"Batch.{name}", index, (len(data),), torch.int64)
+
+    def positives(self) -> Tensor:
+        """(I, T) bool: which caption describes which image, from the indices."""
+        if self.image_index is None or self.caption_image is None:
+            raise ValueError("Batch.positives needs both images and captions")
+        return self.image_index[:, None] == self.caption_image[None, :]
+
+
+def _readable(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype | str) -> None:
+    if tuple(tensor.shape) != shape:
+        raise ValueError(f"{name}: shape {tuple(tensor.shape)}, expected {shape}")
+    if (not tensor.is_floating_point()) if dtype == "float" else (tensor.dtype != dtype):
+        raise ValueError(f"{name}: dtype {tensor.dtype}, expected {dtype}")
+
+
+def _check_sequence(name: str, features: Tensor, mask: Tensor) -> None:
+    if features.ndim != 3:
+        raise ValueError(f"{name}.features: shape {tuple(features.shape)}, expected three dimensions (rows, length, size)")
+    _check(f"{name}.features", features, (*features.shape[:2], features.shape[2]), "float")
+    if tuple(mask.shape) != tuple(features.shape[:2]):
+        raise ValueError(f"{name}.mask: shape {tuple(mask.shape)}, expected {tuple(features.shape[:2])}")
+    _check_mask(name, mask)
+    _check_finite(f"{name}.features", features, mask)
+
+
+def _check_mask(name: str, mask: Tensor) -> None:
+    if mask.ndim != 2 or mask.dtype != torch.bool:
+        raise ValueError(f"{name}.mask: {tuple(mask.shape)} {mask.dtype}, expected two dimensions of torch.bool")
+    if _readable(mask) and not bool(mask.any(1).all()):
+        row = int((~mask.any(1)).nonzero()[0])
+        raise ValueError(f"{name}: row {row} has no valid fragment")
+
+
+def _check_finite(name: str, values: Tensor, mask: Tensor) -> None:
+    if not _readable(values) or bool(torch.isfinite(values.detach().sum())):
+        return  # a finite sum has finite terms; the sum is much cheaper than isfinite of every term
+    bad = ~torch.isfinite(values).all(-1) & mask
+    if bool(bad.any()):
+        row, place = (~torch.isfinite(values).all(-1) & mask).nonzero()[0].tolist()
+        raise ValueError(f"{name}: NaN or inf at row {row}, place {place}")

@@ -1,0 +1,42 @@
+"""Reading datasets, tokenising captions and making batches."""
+
+from itmatch.data.arrays import open_array, save_array
+from itmatch.data.augmentation import SizeAugmentation
+from itmatch.data.check import CheckReport, check_path
+from itmatch.data.collate import Collator
+from itmatch.data.dataset import CaptionItem, ImageItem, ImageTextDataset
+from itmatch.data.features import ArrayFeatures, FeatureStore, FolderFeatures
+from itmatch.data.karpathy import KarpathyDataset
+from itmatch.data.precomp import PrecompFolder
+from itmatch.data.relation_scenes import RelationScenes
+from itmatch.data.source import DataSource, Stage
+from itmatch.data.tokenizers import HuggingFaceTokenizer, Tokenizer, WordTokenizer
+from itmatch.data.views import CaptionDataset, ImageDataset, PairDataset
+from itmatch.data.vocabulary import Vocabulary
+
+__all__ = [
+    "ArrayFeatures",
+    "CaptionDataset",
+    "CaptionItem",
+    "CheckReport",
+    "Collator",
+    "DataSource",
+    "FeatureStore",
+    "FolderFeatures",
+    "HuggingFaceTokenizer",
+    "ImageDataset",
+    "ImageItem",
+    "ImageTextDataset",
+    "KarpathyDataset",
+    "PairDataset",
+    "PrecompFolder",
+    "RelationScenes",
+    "SizeAugmentation",
+    "Stage",
+    "Tokenizer",
+    "Vocabulary",
+    "WordTokenizer",
+    "check_path",
+    "open_array",
+    "save_array",
+]

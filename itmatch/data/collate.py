@@ -1,0 +1,122 @@
+"""Items to batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from itmatch.batch import Batch, Captions, Regions, SceneGraph
+from itmatch.data.augmentation import SizeAugmentation
+from itmatch.data.dataset import CaptionItem, ImageItem
+from itmatch.data.tokenizers import Tokenizer
+
+Item: TypeAlias = tuple[ImageItem, CaptionItem] | ImageItem | CaptionItem
+
+
+class Collator:
+    """Make a :class:`Batch` of items: tokenise, augment, pad to the longest of the batch.
+
+    A batch of pairs has one image row a pair, so that an image may come twice; ``image_index`` tells.
+
+    Args:
+        tokenizer: captions to ids.
+        augmentation: for training; None = leave items as they are.
+
+    Example:
+        >>> from itmatch.data.tokenizers import WordTokenizer
+        >>> tokenizer = WordTokenizer(min_count=1)
+        >>> tokenizer.fit(["a dog runs", "a dog"])
+        >>> batch = Collator(tokenizer)([CaptionItem(0, 0, "a dog runs"), CaptionItem(1, 0, "a dog")])
+        >>> batch.captions.mask.sum(1).tolist()
+        [5, 4]
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, augmentation: SizeAugmentation | None = None) -> None:
+        self.tokenizer = tokenizer
+        self.augmentation = augmentation
+
+    def __call__(self, items: Sequence[Item], *, generator: torch.Generator | None = None) -> Batch:
+        """The batch of some items of one kind: pairs, images or captions.
+
+        Args:
+            items: what goes into the batch.
+            generator: of the random numbers of the augmentation; None = torch's own.
+        """
+        images = [
+            item if isinstance(item, ImageItem) else item[0] for item in items if not isinstance(item, CaptionItem)
+        ]
+        captions = [
+            item if isinstance(item, CaptionItem) else item[1] for item in items if not isinstance(item, ImageItem)
+        ]
+        if not items or len(images) not in (0, len(items)) or len(captions) not in (0, len(items)):
+            raise ValueError("Collator: expected one or more items of one kind: pairs, images or captions")
+        return Batch(
+            regions=self._regions(images, generator) if images else None,
+            captions=self._captions(captions, generator) if captions else None,
+            image_index=torch.tensor([item.index for item in images]) if images else None,
+            caption_index=torch.tensor([item.index for item in captions]) if captions else None,
+            caption_image=torch.tensor([item.image for item in captions]) if captions else None,
+        )
+
+    def _regions(self, items: list[ImageItem], generator: torch.Generator | None) -> Regions:
+        if self.augmentation is not None:
+            items = [self.augmentation.regions(item, generator) for item in items]
+        lengths = [len(item.features) for item in items]
+        return Regions(
+            pad([item.features for item in items]),
+            _mask(lengths),
+            boxes=pad(boxes) if (boxes := _all_or_none(items, "boxes")) else None,
+            labels=pad(labels, -1) if (labels := _all_or_none(items, "labels")) else None,
+            graph=_graph(items),
+        )
+
+    def _captions(self, items: list[CaptionItem], generator: torch.Generator | None) -> Captions:
+        ids = self.tokenizer([item.text for item in items])
+        if self.augmentation is not None:
+            ids = [self.augmentation.tokens(row, self.tokenizer, generator) for row in ids]
+        for item, row in zip(items, ids, strict=True):
+            if not row:
+                raise ValueError(f"caption {item.index} ({item.text!r}) has no tokens")
+        return Captions(
+            pad([torch.tensor(row) for row in ids], self.tokenizer.pad_id), _mask([len(row) for row in ids])
+        )
+
+
+def pad(rows: Sequence[Tensor], value: float = 0) -> Tensor:
+    """Stack tensors whose first sizes differ, the rest filled with a value."""
+    longest = max(len(row) for row in rows)
+    shape = (len(rows), longest, *rows[0].shape[1:])
+    result = rows[0].new_empty(shape)
+    for target, row in zip(result, rows, strict=True):
+        target[: len(row)] = row
+        target[len(row) :] = value
+    return result
+
+
+def _mask(lengths: list[int]) -> Tensor:
+    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+
+
+def _all_or_none(items: list[ImageItem], field: str) -> list[Tensor]:
+    found = [value for item in items if (value := getattr(item, field)) is not None]
+    if len(found) not in (0, len(items)):
+        raise ValueError(f"Collator: {len(found)} of {len(items)} images have {field}, expected all or none")
+    return found
+
+
+def _graph(items: list[ImageItem]) -> SceneGraph | None:
+    relations, scores = _all_or_none(items, "relations"), _all_or_none(items, "relation_scores")
+    if not relations:
+        return None
+    table = torch.cat(relations)
+    counts = torch.tensor([len(rows) for rows in relations])
+    return SceneGraph(
+        edge_index=table[:, ::2].T.contiguous(),
+        row=torch.arange(len(items)).repeat_interleave(counts),
+        num_rows=len(items),
+        predicate=table[:, 1].contiguous(),
+        confidence=torch.cat(scores) if scores else None,
+    )

@@ -1,0 +1,229 @@
+"""A matching system: image encoder + text encoder + similarity."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelHubMixin
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from itmatch._version import __version__
+from itmatch.batch import Captions, Fragments, Regions
+from itmatch.data import CaptionItem, Collator, Tokenizer
+from itmatch.nn import Block, Similarity
+from itmatch.ops import lengths_to_mask
+from itmatch.spec import Spec, build
+
+WEIGHTS_NAME = "model.safetensors"
+
+
+class MatchingModel(
+    nn.Module,
+    ModelHubMixin,
+    library_name="itmatch",
+    tags=["image-text-matching", "cross-modal-retrieval"],
+):
+    """Scores images against captions; works without Lightning.
+
+    Training calls the model with a batch, ``model(regions, captions)``. The methods :meth:`encode_images`,
+    :meth:`encode_texts` and :meth:`score` are for use after training: they switch to evaluation mode, need no
+    gradient, and go through the input in batches.
+
+    Args:
+        image_encoder: Regions -> Fragments.
+        text_encoder: Captions -> Fragments.
+        similarity: two Fragments -> scores (I, T).
+        tokenizer: turns strings into token ids; without it captions have to come as :class:`Captions`.
+
+    Example:
+        >>> import torch
+        >>> from itmatch.models import chan_gru
+        >>> model = chan_gru(vocabulary=["a", "black", "dog"], region_dim=16, embed_dim=8)
+        >>> model.score(torch.randn(3, 36, 16), ["a dog", "a black dog"]).shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(
+        self,
+        image_encoder: Block,
+        text_encoder: Block,
+        similarity: Similarity,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        super().__init__()
+        self.image_encoder: Block = build(image_encoder, Block, "image_encoder")
+        self.text_encoder: Block = build(text_encoder, Block, "text_encoder")
+        self.similarity: Similarity = build(similarity, Similarity, "similarity")
+        self.tokenizer: Tokenizer | None = build(tokenizer, Tokenizer, "tokenizer")
+
+    @property
+    def spec(self) -> dict[str, Spec | None]:
+        """The parts as plain data; ``MatchingModel(**model.spec)`` is the same model with fresh weights."""
+        parts = ("image_encoder", "text_encoder", "similarity", "tokenizer")
+        return {name: None if (part := getattr(self, name)) is None else part.spec for name in parts}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    def forward(self, regions: Regions, captions: Captions) -> Tensor:
+        """Scores (I, T) of every image with every caption."""
+        scores: Tensor = self.similarity(self.image_encoder(regions), self.text_encoder(captions))
+        return scores
+
+    def encode_images(self, images: Regions | Tensor, *, batch_size: int = 128) -> Fragments:
+        """Fragments of images, on the device of the model.
+
+        Args:
+            images: Regions, or features (I, R, F) in which every region is real.
+            batch_size: images that are encoded at a time.
+        """
+        regions = images if isinstance(images, Regions) else _all_regions(images)
+        if regions.graph is not None:  # the edges are one list for all rows; it is not cut into batches
+            batch_size = len(regions)
+        with self._inference():
+            parts = [
+                self.image_encoder(_rows(regions, slice(start, start + batch_size)).to(self.device))
+                for start in range(0, len(regions), batch_size)
+            ]
+        return Fragments.cat(parts)
+
+    def encode_texts(self, texts: Captions | Sequence[str], *, batch_size: int = 512) -> Fragments:
+        """Fragments of captions, on the device of the model.
+
+        Args:
+            texts: strings (the model then needs a tokenizer) or Captions.
+            batch_size: captions that are encoded at a time.
+
+        Raises:
+            ValueError: strings were given and the model has no tokenizer, or one of them is empty.
+        """
+        captions = texts if isinstance(texts, Captions) else self._tokenize(texts)
+        if captions.graph is not None:
+            batch_size = len(captions)
+        with self._inference():
+            parts = [
+                self.text_encoder(_rows(captions, slice(start, start + batch_size)).to(self.device))
+                for start in range(0, len(captions), batch_size)
+            ]
+        return Fragments.cat(parts)
+
+    def score(
+        self, images: Fragments | Regions | Tensor, texts: Fragments | Captions | Sequence[str], *, image_block: int = 64
+    ) -> Tensor:
+        """Scores (I, T) of every image with every caption; encodes what is not yet encoded.
+
+        Args:
+            images: Fragments of :meth:`encode_images`, or what that method takes.
+            texts: Fragments of :meth:`encode_texts`, or what that method takes.
+            image_block: images that are scored at a time; bounds memory, does not change the result.
+        """
+        image = images if isinstance(images, Fragments) else self.encode_images(images)
+        text = texts if isinstance(texts, Fragments) else self.encode_texts(texts)
+        with self._inference():
+            blocks = [self.similarity(image[i : i + image_block], text) for i in range(0, len(image), image_block)]
+        return torch.cat(blocks)
+
+    def align(self, image: Fragments | Regions | Tensor, text: Fragments | Captions | str) -> Tensor:
+        """How the regions of one image meet the words of one caption, (R, W), for pictures."""
+        images = image if isinstance(image, Fragments) else self.encode_images(image)
+        texts = text if isinstance(text, Fragments) else self.encode_texts([text] if isinstance(text, str) else text)
+        with self._inference():
+            return self.similarity.align(images, texts)
+
+    def _tokenize(self, texts: Sequence[str]) -> Captions:
+        if isinstance(texts, str):
+            raise TypeError("texts: one string; give a list of captions")
+        if self.tokenizer is None:
+            raise ValueError("this model has no tokenizer: give Captions, or set model.tokenizer")
+        captions = Collator(self.tokenizer)([CaptionItem(i, 0, text) for i, text in enumerate(texts)]).captions
+        assert captions is not None  # a batch of captions has captions
+        return captions
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.train(training)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> str | None:
+        """Write ``config.json`` and ``model.safetensors``; a folder that was good stays good if writing fails.
+
+        Args:
+            save_directory: folder, made if missing.
+            kwargs: ``push_to_hub``, ``repo_id`` and what else ``huggingface_hub.ModelHubMixin`` takes.
+
+        Returns:
+            The URL of the commit if the model was pushed to the Hub.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        push = {key: kwargs.pop(key) for key in tuple(kwargs) if key not in ("config", "model_card_kwargs")}
+        with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as beside:
+            if (folder / "README.md").exists():  # a model card that somebody wrote is kept
+                shutil.copy(folder / "README.md", beside)
+            super().save_pretrained(beside, **kwargs)
+            for name in (WEIGHTS_NAME, "config.json", "README.md"):
+                os.replace(Path(beside) / name, folder / name)
+        if push.pop("push_to_hub", False):
+            return self.push_to_hub(repo_id=push.pop("repo_id", None) or folder.name, **push)
+        return None
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        from safetensors.torch import save_model
+
+        config = {"itmatch_version": __version__, **self.spec}
+        save_model(self, str(save_directory / WEIGHTS_NAME), metadata={"format": "pt"})
+        (save_directory / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **kwargs: Any) -> Self:
+        from safetensors.torch import load_model
+
+        download = {k: kwargs.pop(k) for k in tuple(kwargs) if k in _DOWNLOAD_ARGUMENTS}
+        if Path(model_id).is_dir():
+            weights = Path(model_id) / WEIGHTS_NAME
+            if not weights.is_file():
+                raise FileNotFoundError(f"{model_id}: no {WEIGHTS_NAME}; is this a folder of save_pretrained?")
+        else:
+            from huggingface_hub import hf_hub_download
+
+            weights = Path(hf_hub_download(repo_id=model_id, filename=WEIGHTS_NAME, **download))
+        missing = [name for name in ("image_encoder", "text_encoder", "similarity") if name not in kwargs]
+        if missing:
+            raise ValueError(f"{model_id}/config.json: no {', '.join(missing)}; is this an itmatch model?")
+        model = cls(**kwargs)
+        load_model(model, str(weights))
+        return model.eval()
+
+
+_DOWNLOAD_ARGUMENTS = frozenset({"revision", "cache_dir", "force_download", "local_files_only", "token"})
+
+
+def _all_regions(features: Tensor) -> Regions:
+    features = torch.as_tensor(features)
+    if features.ndim != 3:
+        raise ValueError(f"images: shape {tuple(features.shape)}, expected (images, regions, features)")
+    lengths = torch.full((len(features),), features.shape[1])
+    return Regions(features, lengths_to_mask(lengths, features.shape[1]).to(features.device))
+
+
+def _rows(data: Any, rows: slice) -> Any:
+    """Some rows of Regions or Captions without a graph, or all of them with it."""
+    if rows.start == 0 and rows.stop >= len(data):
+        return data
+    return data._map(lambda value: value[rows])

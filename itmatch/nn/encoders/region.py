@@ -1,0 +1,105 @@
+"""Region features of a detector, projected into the shared space."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from itmatch.batch import Fragments, Regions
+from itmatch.nn.block import Block
+from itmatch.nn.encoders._output import to_fragments, xavier_linear
+from itmatch.nn.pooling import Pooling
+from itmatch.ops.masking import l2_normalize
+
+
+class RegionEncoder(Block):
+    r"""Linear projection of each region, optionally followed by self-attention over the regions of an image.
+
+    Args:
+        in_features: size F of a region feature (2048 for bottom-up attention).
+        embed_dim: size D of the shared space.
+        self_attention: add one pre-norm self-attention, with residual and without feed-forward.
+        num_heads: heads of the self-attention; they divide ``embed_dim``.
+        mask_attention: padded regions receive no attention. False reproduces the published code, in which they
+            take part as regions whose feature is zero; the result then depends on how far a batch is padded.
+        input_norm: what is done to the raw features: nothing, L2 (``"l2"``) or a LayerNorm (``"layer"``).
+        normalize: L2-normalise each region at the end.
+        dropout: probability, on the projected regions and on the attention weights.
+        pooling: makes ``Fragments.pooled``, from the regions before their normalisation; None makes none.
+
+    Shape:
+        ``Regions`` with features (I, R, F) of any float type -> ``Fragments`` with features (I, R, D). Padded places
+        are never read and come out as 0.
+
+    Formula:
+        .. math::
+            x = W f + b, \qquad x \leftarrow x + \mathrm{MHA}(\mathrm{LN}(x)), \qquad v = x / \|x\|
+
+    Source:
+        CHAN (CVPR 2023) and its public code: plain for the BERT model, with self-attention for the GRU model.
+        The parameters ``fc`` have the public names; ``norm`` and ``attention`` stand there as ``feedforward.ln`` and
+        ``feedforward.attn``.
+
+    Deviation:
+        The public code does not mask the attention; see ``mask_attention``.
+
+    Example:
+        >>> import torch
+        >>> encoder = RegionEncoder(16, 8, self_attention=True, num_heads=2)
+        >>> regions = Regions(torch.randn(2, 3, 16), torch.tensor([[True, True, True], [True, False, False]]))
+        >>> encoder(regions).features.shape
+        torch.Size([2, 3, 8])
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        embed_dim: int = 1024,
+        *,
+        self_attention: bool = False,
+        num_heads: int = 8,
+        mask_attention: bool = True,
+        input_norm: Literal["l2", "layer"] | None = None,
+        normalize: bool = True,
+        dropout: float = 0.0,
+        pooling: Pooling | None = None,
+    ) -> None:
+        super().__init__()
+        if input_norm not in (None, "l2", "layer"):
+            raise ValueError(f"RegionEncoder.input_norm: {input_norm!r}, expected None, 'l2' or 'layer'")
+        if self_attention and embed_dim % num_heads:
+            raise ValueError(f"RegionEncoder: embed_dim {embed_dim} is not divisible by num_heads {num_heads}")
+        self.in_features, self.embed_dim = in_features, embed_dim
+        self.mask_attention, self.input_norm, self.normalize = mask_attention, input_norm, normalize
+        self.input_layer_norm = nn.LayerNorm(in_features) if input_norm == "layer" else None
+        self.fc = xavier_linear(in_features, embed_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.norm = nn.LayerNorm(embed_dim) if self_attention else None
+        self.attention: nn.MultiheadAttention | None = None
+        if self_attention:
+            self.attention = nn.MultiheadAttention(embed_dim, num_heads, dropout=dropout, batch_first=True)
+        self.pooling = pooling
+
+    def forward(self, regions: Regions) -> Fragments:
+        """Encode the regions of a batch of images."""
+        features, mask = regions.features, regions.mask
+        if features.shape[-1] != self.in_features:
+            raise ValueError(f"RegionEncoder: features of size {features.shape[-1]}, expected {self.in_features}")
+        features = features.masked_fill(~mask[..., None], 0.0).to(self.fc.weight.dtype)  # (I, R, F)
+        encoded = self.dropout(self.fc(self._normalized_input(features)))  # (I, R, D)
+        return to_fragments(self._attend(encoded, mask), mask, normalize=self.normalize, pooling=self.pooling)
+
+    def _normalized_input(self, features: Tensor) -> Tensor:
+        if self.input_norm == "l2":
+            return l2_normalize(features)
+        return features if self.input_layer_norm is None else self.input_layer_norm(features)
+
+    def _attend(self, encoded: Tensor, mask: Tensor) -> Tensor:
+        if self.attention is None or self.norm is None:
+            return encoded
+        query = self.norm(encoded)
+        ignored = ~mask if self.mask_attention else None
+        attended, _ = self.attention(query, query, query, key_padding_mask=ignored, need_weights=False)
+        result: Tensor = encoded + attended
+        return result

@@ -1,0 +1,176 @@
+"""Words of a caption through a pretrained transformer."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from itmatch.batch import Captions, Fragments
+from itmatch.nn.block import Block
+from itmatch.nn.encoders._output import to_fragments, xavier_linear
+from itmatch.nn.pooling import Pooling
+
+
+class TransformerTextEncoder(Block):
+    """A text model of ``transformers``, its last hidden states projected into the shared space.
+
+    Args:
+        model_name: name on the Hugging Face hub (``"bert-base-uncased"``), or a local folder that
+            ``save_pretrained`` has written.
+        embed_dim: size D of the shared space.
+        config: the settings of the transformer, ``{"model_type": "bert", "hidden_size": 64, ...}``; it is then built
+            from them, with random weights, and ``model_name`` is not looked up. A checkpoint rebuilds through it.
+        trainable: False freezes the transformer and keeps its dropout off; nothing is stored for its backward pass.
+        normalize: L2-normalise each word at the end.
+        dropout: probability, on the hidden states before the projection.
+        gradient_checkpointing: trade time for memory in the backward pass.
+        pooling: makes ``Fragments.pooled``, from the words before their normalisation; None makes none.
+
+    Shape:
+        ``Captions`` with input_ids (T, W) of the model's own tokenizer -> ``Fragments`` with features (T, W, D). Padded
+        places are never read and come out as 0. Special tokens count as words.
+
+    Source:
+        The BERT model of CHAN: last hidden states and a linear layer, 768 to D. The transformer is the submodule
+        ``transformer``, so a learning rate of its own can be given to ``text_encoder.transformer``.
+
+    Example:
+        >>> config = {"model_type": "bert", "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1,
+        ...           "num_attention_heads": 2, "intermediate_size": 32}
+        >>> encoder = TransformerTextEncoder(embed_dim=8, config=config)
+        >>> mask = torch.tensor([[True, True, True], [True, True, False]])
+        >>> encoder(Captions(torch.tensor([[2, 7, 3], [2, 3, 0]]), mask)).features.shape
+        torch.Size([2, 3, 8])
+    """
+
+    def __init__(
+        self,
+        model_name: str | Path | None = None,
+        embed_dim: int = 1024,
+        *,
+        config: dict[str, Any] | None = None,
+        trainable: bool = True,
+        normalize: bool = True,
+        dropout: float = 0.0,
+        gradient_checkpointing: bool = False,
+        pooling: Pooling | None = None,
+    ) -> None:
+        super().__init__()
+        if config is None and model_name is None:
+            raise ValueError("TransformerTextEncoder: neither model_name nor config, expected one of them")
+        self.embed_dim, self.trainable, self.normalize = embed_dim, trainable, normalize
+        self.transformer = _from_config(config) if config is not None else _from_pretrained(str(model_name))
+        hidden_size = getattr(self.transformer.config, "hidden_size", None)
+        if not isinstance(hidden_size, int):
+            raise ValueError(f"{model_name or config}: no text encoder, its configuration has no hidden_size")
+        self.fc = xavier_linear(hidden_size, embed_dim)
+        self.dropout = nn.Dropout(dropout)
+        self.pooling = pooling
+        if gradient_checkpointing:
+            _checkpoint_activations(self.transformer)
+        self.transformer.requires_grad_(trainable)
+        self.train(self.training)  # `from_pretrained` hands the model over in evaluation mode
+
+    def spec_arguments(self) -> dict[str, Any]:
+        """With the transformer's settings, so that neither hub nor folder is needed to build the model again."""
+        arguments = super().spec_arguments()
+        if "config" in arguments:
+            config = json.loads(self.transformer.config.to_json_string(use_diff=False))
+            arguments["config"] = {key: value for key, value in config.items() if key not in _NOT_RECORDED}
+        return arguments
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 (the signature of nn.Module)
+        """Set the mode of everything but a frozen transformer, which stays in evaluation mode."""
+        super().train(mode)
+        self.transformer.train(mode and self.trainable)
+        return self
+
+    def forward(self, captions: Captions) -> Fragments:
+        """Encode the tokens of a batch of captions."""
+        mask = captions.mask
+        padding = getattr(self.transformer.config, "pad_token_id", None) or 0
+        input_ids = captions.input_ids.masked_fill(~mask, padding)  # (T, W); RoBERTa counts positions by the pad id
+        self._check(input_ids)
+        output = self.transformer(input_ids=input_ids, attention_mask=mask.long())
+        hidden = output.last_hidden_state.to(self.fc.weight.dtype)  # (T, W, H)
+        features = self.fc(self.dropout(hidden))
+        return to_fragments(features, mask, normalize=self.normalize, pooling=self.pooling)
+
+    def _check(self, input_ids: Tensor) -> None:
+        config = self.transformer.config
+        longest = getattr(config, "max_position_embeddings", None)
+        if longest is not None and input_ids.shape[1] > longest:
+            raise ValueError(
+                f"TransformerTextEncoder: captions of {input_ids.shape[1]} tokens, expected at most {longest}"
+            )
+        if input_ids.device.type != "cpu" or torch.compiler.is_compiling():
+            return  # looking at values would wait for the device
+        size = self.transformer.get_input_embeddings().num_embeddings
+        if int(input_ids.max()) >= size:
+            raise ValueError(
+                f"TransformerTextEncoder: token id {int(input_ids.max())}, expected ids below the vocabulary size "
+                f"{size} (the tokenizer has to be the model's own)"
+            )
+
+
+_NOT_RECORDED = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+
+
+def _from_config(config: dict[str, Any]) -> Any:
+    from transformers import AutoConfig, AutoModel
+
+    settings = dict(config)
+    model_type = settings.pop("model_type", None)
+    try:
+        built = AutoConfig.for_model(model_type, **settings)
+    except (KeyError, ValueError, TypeError) as error:
+        cause = _first_line(error)
+        raise ValueError(
+            f"TransformerTextEncoder.config: no settings of a model_type {model_type!r} ({cause})"
+        ) from error
+    return _encoder_part(AutoModel.from_config(built))  # type: ignore[no-untyped-call]
+
+
+def _from_pretrained(name: str) -> Any:
+    from transformers import AutoModel
+
+    local = Path(name).is_dir()
+    try:
+        model = AutoModel.from_pretrained(name, local_files_only=local)
+    except (OSError, ValueError) as error:
+        tried = (
+            "the folder exists but holds no model"
+            if local
+            else "no such folder, not in the local cache, not on the hub"
+        )
+        raise FileNotFoundError(
+            f"text model {name!r}: {tried} ({_first_line(error)}); give the path of a folder written by "
+            "save_pretrained, with config.json and the weights"
+        ) from error
+    return _encoder_part(model)
+
+
+def _encoder_part(model: Any) -> Any:
+    """The part that makes hidden states: no decoder, and no pooler, whose weights would never have a gradient."""
+    if getattr(model.config, "is_encoder_decoder", False):
+        model = model.get_encoder()
+    optional = "add_pooling_layer" in inspect.signature(type(model).__init__).parameters
+    if optional and getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model.float()  # models are stored in half precision too; autocast is the place for that
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _checkpoint_activations(model: Any) -> None:
+    current = hasattr(model, "activation_checkpointing_enable")  # its name since transformers 5
+    enable = model.activation_checkpointing_enable if current else model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})

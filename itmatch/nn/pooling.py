@@ -1,0 +1,213 @@
+"""From many values to one: alignment scores to a score, or fragments to a vector."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from itmatch.nn.block import Block
+from itmatch.ops.masking import (
+    mask_to_lengths,
+    masked_logsumexp,
+    masked_max,
+    masked_mean,
+    masked_softmax,
+    masked_sum,
+)
+
+
+class Pooling(Block):
+    """Reduces one dimension of a tensor, reading only real places.
+
+    To write your own, subclass this and implement :meth:`forward`.
+
+    Shape:
+        - values: any, for instance alignment scores (I, T, L), or features (N, L, D) with ``dim=1``
+        - mask: bool, broadcastable to the values, for instance (1, T, L), (I, 1, L) or (N, L, 1); True = real
+        - output: the values without ``dim``; 0 where nothing is real
+    """
+
+    @abstractmethod
+    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+        """Reduce ``dim``."""
+
+
+class MeanPooling(Pooling):
+    """Mean of the real values.
+
+    Example:
+        >>> MeanPooling()(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False]))
+        tensor(2.)
+    """
+
+    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+        """Reduce ``dim``."""
+        return masked_mean(values, mask, dim)
+
+
+class SumPooling(Pooling):
+    """Sum of the real values.
+
+    Example:
+        >>> SumPooling()(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False]))
+        tensor(4.)
+    """
+
+    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+        """Reduce ``dim``."""
+        return masked_sum(values, mask, dim)
+
+
+class MaxPooling(Pooling):
+    """Largest of the real values.
+
+    Example:
+        >>> MaxPooling()(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False]))
+        tensor(3.)
+    """
+
+    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+        """Reduce ``dim``."""
+        return masked_max(values, mask, dim)
+
+
+class SoftmaxPooling(Pooling):
+    """Mean of the real values, weighted by their own softmax.
+
+    Args:
+        temperature: of the softmax; towards 0 the result is the maximum, towards infinity the mean.
+
+    Formula:
+        ``sum_l softmax(a / temperature)_l a_l``
+
+    Example:
+        >>> SoftmaxPooling(0.1)(torch.tensor([0.0, 1.0, 9.0]), torch.tensor([True, True, False]))
+        tensor(1.0000)
+    """
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.temperature = _positive("temperature", temperature)
+
+    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+        """Reduce ``dim``."""
+        statistics = _wide(values)
+        weights = masked_softmax(statistics / self.temperature, mask, dim)
+        return masked_sum(weights * statistics.masked_fill(~mask, 0), mask, dim).to(values.dtype)
+
+
+class LogSumExpPooling(Pooling):
+    """A smooth maximum: logarithm of the sum of exponentials.
+
+    The public code of CHAN leaves out the leading temperature of its paper. Its scores, and every margin that is
+    compared with them, are then ``1 / temperature`` times as large: with 0.1, margin 0.05 at ``scaled=False`` is the
+    same as 0.005 at ``scaled=True``.
+
+    Args:
+        temperature: towards 0 the result is the maximum; 1 over the lambda of the paper.
+        scaled: multiply by the temperature, as in the paper; False reproduces the public code.
+        length_normalized: logarithm of the *mean* of the exponentials; otherwise the result grows with the logarithm
+            of the number of values, so that long captions score higher.
+
+    Formula:
+        ``temperature * log sum_l exp(a_l / temperature)``
+
+    Source:
+        Pan, Wu and Zhang, "Fine-Grained Image-Text Matching by Cross-Modal Hard Aligning Network", CVPR 2023.
+
+    Example:
+        >>> values, mask = torch.tensor([0.5, 0.5, 9.0]), torch.tensor([True, True, False])
+        >>> LogSumExpPooling(0.1)(values, mask)  # 0.5 + 0.1 log 2
+        tensor(0.5693)
+        >>> LogSumExpPooling(0.1, length_normalized=True)(values, mask)
+        tensor(0.5000)
+    """
+
+    def __init__(self, temperature: float = 0.1, *, scaled: bool = True, length_normalized: bool = False) -> None:
+        super().__init__()
+        self.temperature = _positive("temperature", temperature)
+        self.scaled = scaled
+        self.length_normalized = length_normalized
+
+    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+        """Reduce ``dim``."""
+        result = masked_logsumexp(_wide(values) / self.temperature, mask, dim)
+        if self.length_normalized:
+            result = result - mask.expand(values.shape).sum(dim).clamp(min=1).to(result.dtype).log()
+        return (result * self.temperature if self.scaled else result).to(values.dtype)
+
+
+class GeneralizedPooling(Pooling):
+    """Generalized pooling operator (GPO): learned weights for the largest, second largest, ... value.
+
+    A small bidirectional GRU reads positional encodings and gives a weight to each rank; mean, max and everything
+    between are special cases. The weights depend on the number of real values and on nothing else.
+
+    Args:
+        position_dim: size of the positional encodings, even.
+        hidden_dim: size of the GRU.
+        temperature: of the softmax over the ranks.
+
+    Formula:
+        ``sum_k softmax_k(u . h_k / temperature) x_(k)`` with ``x_(1) >= x_(2) >= ...`` the sorted real values and
+        ``h`` the mean of the two directions of the GRU.
+
+    Source:
+        Chen et al., "Learning the Best Pooling Strategy for Visual Semantic Embedding", CVPR 2021, and its public
+        code, whose ``gru.*`` and ``linear.*`` parameters load as they are.
+
+    Example:
+        >>> pooling = GeneralizedPooling()
+        >>> mask = torch.tensor([[True, True, False], [True, False, False]])
+        >>> pooling(torch.randn(2, 3, 8), mask[..., None], dim=1).shape
+        torch.Size([2, 8])
+    """
+
+    def __init__(self, position_dim: int = 32, hidden_dim: int = 32, temperature: float = 0.1) -> None:
+        super().__init__()
+        if position_dim < 2 or position_dim % 2:
+            raise ValueError(f"position_dim: {position_dim}, expected an even number above 0")
+        self.position_dim = position_dim
+        self.temperature = _positive("temperature", temperature)
+        self.gru = nn.GRU(position_dim, hidden_dim, batch_first=True, bidirectional=True)
+        self.linear = nn.Linear(hidden_dim, 1, bias=False)
+
+    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+        """Reduce ``dim``."""
+        mask = mask.movedim(dim, -1) if mask.ndim == values.ndim else mask
+        weights = self.rank_weights(mask)  # (..., L)
+        statistics = _wide(values).movedim(dim, -1).masked_fill(~mask, -torch.inf)  # padding comes last
+        ranked = statistics.sort(-1, descending=True).values
+        return masked_sum(ranked.masked_fill(ranked == -torch.inf, 0) * weights, weights > -1, -1).to(values.dtype)
+
+    def rank_weights(self, mask: Tensor) -> Tensor:
+        """Weights (..., L) of the ranks for masks (..., L); they sum to 1 where anything is real."""
+        counts = mask_to_lengths(mask)
+        present = torch.bincount(counts.reshape(-1)) > 0
+        lengths, place = present.nonzero().squeeze(1), (present.cumsum(0) - 1)[counts]  # a row a distinct length
+        real = torch.arange(mask.shape[-1], device=mask.device) < lengths[:, None]  # (U, L)
+        positions = self._positions(mask.shape[-1]).to(self.linear.weight)
+        packed = nn.utils.rnn.pack_padded_sequence(
+            positions.expand(len(lengths), -1, -1), lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
+        )
+        states, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=mask.shape[-1])
+        scores = self.linear(sum(states.chunk(2, -1)) / 2).squeeze(-1)  # (U, L)
+        return masked_softmax(_wide(scores) / self.temperature, real, -1)[place]
+
+    def _positions(self, length: int) -> Tensor:
+        rate = torch.exp(torch.arange(0, self.position_dim, 2) * (-math.log(10000.0) / self.position_dim))
+        angle = torch.arange(length)[:, None] * rate
+        return torch.stack((angle.sin(), angle.cos()), -1).flatten(1)  # (L, position_dim), sine and cosine in turn
+
+
+def _positive(name: str, value: float) -> float:
+    if not value > 0:
+        raise ValueError(f"{name}: {value}, expected a number above 0")
+    return value
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()

@@ -1,0 +1,15 @@
+"""From fragments of images and captions to scores."""
+
+from itmatch.nn.similarity.aligning import AligningSimilarity
+from itmatch.nn.similarity.base import Similarity
+from itmatch.nn.similarity.cosine import CosineSimilarity
+from itmatch.nn.similarity.hard_aligning import HardAligningSimilarity
+from itmatch.nn.similarity.soft_aligning import SoftAligningSimilarity
+
+__all__ = [
+    "AligningSimilarity",
+    "CosineSimilarity",
+    "HardAligningSimilarity",
+    "Similarity",
+    "SoftAligningSimilarity",
+]

@@ -1,0 +1,115 @@
+"""What hard and soft aligning have in common: align, then pool over the queries."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from itmatch.batch import Fragments
+from itmatch.nn.pooling import Pooling
+from itmatch.nn.similarity.base import Similarity, check_chunk_size
+
+Query = Literal["words", "regions"]
+
+_TILE = 1 << 24  # aligned values held at a time when no gradient is wanted
+
+
+class AligningSimilarity(Similarity):
+    """Gives each query fragment a value for the other side as a whole, and pools those values.
+
+    A subclass says how: :meth:`align_queries` for all pairs, :meth:`align_pair` for a picture.
+
+    Args:
+        query: fragments that get a value: the words, the regions, or both; then the two scores are averaged.
+        pooling: over the words, and over the regions too unless ``region_pooling`` is given.
+        region_pooling: over the regions; only with ``query="both"``.
+        chunk_size: images a block, see :class:`Similarity`.
+    """
+
+    def __init__(
+        self,
+        query: Literal["words", "regions", "both"],
+        pooling: Pooling,
+        region_pooling: Pooling | None,
+        chunk_size: int | None,
+    ) -> None:
+        super().__init__()
+        if query not in ("words", "regions", "both"):
+            raise ValueError(f'query: {query!r}, expected "words", "regions" or "both"')
+        if region_pooling is not None and query != "both":
+            raise ValueError(f'region_pooling goes with query="both", got query={query!r}; use pooling')
+        self.query = query
+        self.pooling = pooling
+        self.region_pooling = region_pooling
+        self.chunk_size = check_chunk_size(chunk_size)
+
+    @property
+    def queries(self) -> tuple[Query, ...]:
+        """The directions that take part."""
+        return ("words", "regions") if self.query == "both" else (self.query,)
+
+    @abstractmethod
+    def align_queries(self, image: Fragments, text: Fragments, query: Query) -> Tensor:
+        """Values (I, T, W) of the words, or (I, T, R) of the regions."""
+
+    @abstractmethod
+    def align_pair(self, scores: Tensor, dim: int) -> Tensor:
+        """From the scores (R, W) of the real fragments of one pair to what is shown; keys run along ``dim``."""
+
+    def forward(self, image: Fragments, text: Fragments) -> Tensor:
+        """All scores."""
+        self.check(image, text)
+        features = image.features, text.features
+        if torch.is_grad_enabled() and (any(f.requires_grad for f in features) or _trains(self)):
+            return self._scores(image, text)
+        image = image.trimmed()
+        scores: Tensor | None = None
+        for rows in _caption_tiles(image, text):
+            part = self._scores(image, text[rows].trimmed())
+            if scores is None:
+                scores = part.new_empty(len(image), len(text))
+            scores[:, rows] = part
+        return image.features.new_empty(len(image), 0) if scores is None else scores
+
+    def align(self, image: Fragments, text: Fragments) -> Tensor:
+        """What links regions and words, (R, W), averaged over the directions that take part."""
+        self.check_pair(image, text)
+        regions, words = image.mask[0].nonzero(), text.mask[0].nonzero()  # (r, 1), (w, 1)
+        scores = image.features[0, regions[:, 0]] @ text.features[0, words[:, 0]].T
+        maps = [self.align_pair(scores, dim=0 if query == "words" else 1) for query in self.queries]
+        shown = torch.stack(maps).mean(0)
+        result = shown.new_zeros(image.mask.shape[1], text.mask.shape[1])
+        return result.index_put((regions, words.T), shown)
+
+    def _scores(self, image: Fragments, text: Fragments) -> Tensor:
+        scores: list[Tensor] = []
+        for query in self.queries:
+            values = self.align_queries(image, text, query)
+            if query == "words":
+                scores.append(self.pooling(values, text.mask[None]))
+            else:
+                pooling = self.pooling if self.region_pooling is None else self.region_pooling
+                scores.append(pooling(values, image.mask[:, None]))
+        return scores[0] if len(scores) == 1 else (scores[0] + scores[1]) / 2
+
+
+def _trains(module: torch.nn.Module) -> bool:
+    return any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _caption_tiles(image: Fragments, text: Fragments) -> Iterator[Tensor]:
+    """Rows of captions, short ones first, so that a tile has little padding and its aligned values are bounded."""
+    lengths = text.mask.sum(1)
+    order = lengths.argsort(stable=True)
+    widths = lengths[order].tolist()
+    start = 0
+    for stop in range(1, len(order) + 1):
+        # the tile with the next caption would be as wide as that caption
+        full = stop == len(order) or (stop + 1 - start) * max(widths[stop], image.mask.shape[1]) * len(image) > _TILE
+        if full:
+            yield order[start:stop]
+            start = stop

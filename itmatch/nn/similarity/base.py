@@ -1,0 +1,60 @@
+"""What every similarity is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor
+
+from itmatch.batch import Fragments
+from itmatch.nn.block import Block
+
+
+class Similarity(Block):
+    """Scores every image against every caption.
+
+    To write your own, subclass this and implement :meth:`forward`; :meth:`align` only if pictures are wanted.
+    Both begin with ``self.check(image, text)``.
+
+    Shape:
+        - image: features (I, R, D)
+        - text: features (T, W, D)
+        - output: (I, T), larger is more similar
+
+    Attributes:
+        chunk_size: images worked on at a time, or None for a size that suits the device. Bounds memory; scores and
+            gradients do not depend on it.
+    """
+
+    chunk_size: int | None = None
+
+    @abstractmethod
+    def forward(self, image: Fragments, text: Fragments) -> Tensor:
+        """All scores."""
+
+    def align(self, image: Fragments, text: Fragments) -> Tensor:
+        """Which region goes with which word, (R, W), for one image and one caption; 0 in padded places."""
+        raise NotImplementedError(f"{type(self).__name__} has no alignment of regions and words")
+
+    @staticmethod
+    def check(image: Fragments, text: Fragments) -> None:
+        """Raise unless the two sides live in the same space."""
+        if image.features.shape[-1] != text.features.shape[-1]:
+            raise ValueError(
+                f"embedding sizes differ: image {image.features.shape[-1]}, text {text.features.shape[-1]}; "
+                "give both encoders the same embed_dim"
+            )
+
+    @classmethod
+    def check_pair(cls, image: Fragments, text: Fragments) -> None:
+        """Raise unless there is one image and one caption, in the same space."""
+        cls.check(image, text)
+        if len(image) != 1 or len(text) != 1:
+            raise ValueError(f"align takes one image and one caption, got {len(image)} and {len(text)}")
+
+
+def check_chunk_size(chunk_size: int | None) -> int | None:
+    """The chunk size itself, if it is None or at least 1."""
+    if chunk_size is not None and chunk_size < 1:
+        raise ValueError(f"chunk_size: {chunk_size}, expected at least 1, or None")
+    return chunk_size

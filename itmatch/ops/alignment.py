@@ -1,0 +1,264 @@
+"""Alignment of the fragments of every image with the fragments of every caption, without the four-dimensional tensor.
+
+Notation: ``s[i, t, r, w]`` is the inner product of region ``r`` of image ``i`` and word ``w`` of caption ``t``. There
+are ``I * T * R * W`` of them; these functions make them block by block, reduce each block while it is in the cache,
+and go on. *Queries* are the fragments that get a value each, *keys* those that are searched.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import embedding_bag
+from torch.utils.checkpoint import checkpoint
+
+from itmatch.ops.masking import masked_softmax
+from itmatch.ops.ragged import Ragged, block_shape, keys_and_queries, packed_blocks
+
+Query = Literal["words", "regions"]
+
+_ENTRIES = 1 << 22  # winners that the backward pass looks at in one go
+
+
+def hard_alignment(
+    image: Tensor,
+    image_mask: Tensor,
+    text: Tensor,
+    text_mask: Tensor,
+    *,
+    query: Query = "words",
+    chunk_size: int | None = None,
+) -> Tensor:
+    """The best region for every word, or the best word for every region, over all pairs of images and captions.
+
+    Only real fragments enter, so padding costs nothing and cannot win. The backward pass is sparse: each query has
+    one winner, and only that one receives its gradient (among equal keys, the first).
+
+    Args:
+        image: (I, R, D) region embeddings.
+        image_mask: (I, R) bool.
+        text: (T, W, D) word embeddings.
+        text_mask: (T, W) bool.
+        query: ``"words"``: each word takes its best region; ``"regions"``: each region its best word.
+        chunk_size: images a block; bounds the memory of a block to ``chunk_size * R * 1024`` scores on a CPU. By
+            default a block fits the cache. Neither results nor gradients depend on it.
+
+    Returns:
+        (I, T, W) for words, (I, T, R) for regions; 0 in the padded places of the queries. Under CUDA autocast in
+        the autocast type; half precision on a CPU is computed, and returned, in float32.
+
+    Formula:
+        ``a[i, t, w] = max_r s[i, t, r, w]``, mirrored ``a[i, t, r] = max_w s[i, t, r, w]``.
+
+    Example:
+        >>> image = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
+        >>> text = torch.tensor([[[0.5, 1.0], [9.0, 9.0]]])
+        >>> hard_alignment(image, torch.tensor([[True, True]]), text, torch.tensor([[True, False]]))
+        tensor([[[2., 0.]]])
+    """
+    keys, queries = keys_and_queries(image, image_mask, text, text_mask, query, chunk_size)
+    rows, columns = block_shape(keys, queries, query, chunk_size)
+    if torch.is_grad_enabled() and (keys.values.requires_grad or queries.values.requires_grad):
+        best: Tensor = _HardAlignment.apply(  # type: ignore[no-untyped-call]
+            keys.values, queries.values, keys, rows, columns
+        )
+    else:
+        best, _ = _best_keys(keys, queries.values, rows, columns, winners=False)
+    aligned = queries.pad_columns(best)  # (keys' rows, queries' rows, queries' width)
+    return aligned if query == "words" else aligned.transpose(0, 1)
+
+
+def soft_alignment(
+    image: Tensor,
+    image_mask: Tensor,
+    text: Tensor,
+    text_mask: Tensor,
+    *,
+    temperature: float,
+    query: Query = "words",
+    normalize: bool = False,
+    chunk_size: int | None = None,
+) -> Tensor:
+    """Every word against its attended region (or every region against its attended word), over all pairs.
+
+    Blocks are recomputed in the backward pass, so training too holds one block of scores at a time. As the
+    temperature goes to 0 the result goes to :func:`hard_alignment`.
+
+    Args:
+        image: (I, R, D) region embeddings.
+        image_mask: (I, R) bool.
+        text: (T, W, D) word embeddings.
+        text_mask: (T, W) bool.
+        temperature: of the softmax, above 0.
+        query: ``"words"``: softmax over the regions for each word; ``"regions"``: over the words for each region.
+        normalize: divide by the length of the attended vector ``c``; with queries of length 1 the result is then
+            the cosine of query and ``c`` (the soft coding of CHAN's public code). ``c`` itself is never formed.
+        chunk_size: images a block, as in :func:`hard_alignment`.
+
+    Returns:
+        (I, T, W) for words, (I, T, R) for regions; 0 in the padded places of the queries.
+
+    Formula:
+        ``p = softmax_r(s[i, t, :, w] / temperature)``, ``a = sum_r p_r s[i, t, r, w]``, and with ``normalize`` that
+        over ``|c|``, ``|c|² = pᵀ G p`` with the Gram matrix ``G`` of the image's regions; mirrored for regions.
+
+    Example:
+        >>> image, text = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[1.0, 0.0]]])
+        >>> masks = torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)
+        >>> soft_alignment(image, masks[0], text, masks[1], temperature=0.1).item() > 0.9999
+        True
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature: {temperature}, expected a number above 0")
+    keys, queries = keys_and_queries(image, image_mask, text, text_mask, query, chunk_size)
+    rows, columns = block_shape(keys, queries, query, chunk_size)
+    train = torch.is_grad_enabled() and (keys.values.requires_grad or queries.values.requires_grad)
+    order = keys.lengths.argsort(descending=True, stable=True)
+    lengths, offsets = keys.lengths[order], keys.offsets()[order]
+    blocks = []
+    for start in range(0, keys.rows, rows):
+        length = lengths[start : start + rows, None]  # (n, 1)
+        place = torch.arange(int(length[0]), device=length.device)
+        mask = place < length  # (n, L)
+        index = (offsets[start : start + rows, None] + place).masked_fill(~mask, 0)
+        block = keys.values.index_select(0, index.reshape(-1)).view(*mask.shape, -1)  # (n, L, D)
+        parts = []
+        for first in range(0, len(queries.values), columns):
+            inputs = (block, mask, queries.values[first : first + columns], temperature, normalize)
+            # no dropout inside: the random state need not be kept
+            parts.append(
+                checkpoint(_attend, *inputs, use_reentrant=False, preserve_rng_state=False)
+                if train
+                else _attend(*inputs)
+            )
+        blocks.append(torch.cat(parts, 1))
+    aligned = queries.pad_columns(torch.cat(blocks).index_select(0, order.argsort()))
+    return aligned if query == "words" else aligned.transpose(0, 1)
+
+
+def _attend(keys: Tensor, mask: Tensor, queries: Tensor, temperature: float, normalize: bool) -> Tensor:  # noqa: FBT001
+    """(n, L, D), (n, L), (m, D) -> (n, m): each query against its softmax-weighted keys."""
+    with torch.autocast(keys.device.type, enabled=False):  # the types have been chosen by the caller
+        rows, length, _ = keys.shape
+        scores = (keys.flatten(0, 1) @ queries.T).view(rows, length, len(queries))
+        scores = scores if scores.dtype == torch.float64 else scores.float()
+        weights = masked_softmax(scores / temperature, mask[..., None], 1)  # (n, L, m)
+        attended = (weights * scores).sum(1)
+        if normalize:
+            gram = (keys @ keys.transpose(1, 2)).to(scores.dtype)  # (n, L, L)
+            square = (weights * (gram @ weights)).sum(1)
+            attended = attended / square.clamp(min=1e-16).sqrt()
+        return attended.to(keys.dtype)
+
+
+class _HardAlignment(torch.autograd.Function):
+    """(K, D) keys and (M, D) queries -> (J, M) best score of each query among the keys of each row."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, queries: Tensor, keys: Ragged, rows: int, columns: int) -> Tensor:
+        best, winner = _best_keys(keys, queries, rows, columns, winners=True)
+        ctx.save_for_backward(values, queries, winner, keys.offsets())
+        return best
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        keys, queries, winner, offsets = ctx.saved_tensors
+        grad_keys = grad_queries = None
+        if ctx.needs_input_grad[0]:
+            step = max(1, _ENTRIES // max(1, grad.shape[1]))
+            grad_keys = torch.cat(
+                [
+                    _scatter_to_keys(grad[j : j + step], winner[j : j + step], offsets[j:], len(keys), step, queries)
+                    for j in range(0, len(grad), step)
+                ]
+            )
+        if ctx.needs_input_grad[1]:
+            step = max(1, _ENTRIES // max(1, len(grad)))
+            grad_queries = torch.cat(
+                [
+                    _gather_from_keys(grad[:, m : m + step], winner[:, m : m + step], offsets, keys)
+                    for m in range(0, grad.shape[1], step)
+                ]
+            )
+        return grad_keys, grad_queries, None, None, None
+
+
+def _gather_from_keys(grad: Tensor, winner: Tensor, offsets: Tensor, keys: Tensor) -> Tensor:
+    """Gradient of each query: the sum, over rows of keys, of its winner there times the incoming gradient."""
+    grad, winner = grad.T, winner.T
+    query, row = grad.nonzero(as_tuple=True)  # after hard-negative mining nearly all are zero
+    return _weighted_sums(keys, offsets[row] + winner[query, row], query, grad[query, row], len(grad))
+
+
+def _scatter_to_keys(grad: Tensor, winner: Tensor, offsets: Tensor, total: int, step: int, queries: Tensor) -> Tensor:
+    """Gradient of the keys of a block of rows: the sum of the queries they won times the incoming gradient."""
+    row, query = grad.nonzero(as_tuple=True)
+    first, last = int(offsets[0]), int(offsets[step]) if len(offsets) > step else total
+    key, order = (offsets[row] + winner[row, query] - first).sort(stable=True)
+    row, query = row[order], query[order]
+    return _weighted_sums(queries, query, key, grad[row, query], last - first)
+
+
+def _weighted_sums(values: Tensor, index: Tensor, group: Tensor, weight: Tensor, groups: int) -> Tensor:
+    """(groups, D): for each group the sum of ``weight * values[index]`` over its entries; ``group`` is sorted."""
+    counts = torch.bincount(group, minlength=groups)
+    return embedding_bag(
+        index, values, counts.cumsum(0) - counts, mode="sum", per_sample_weights=weight.to(values.dtype)
+    )
+
+
+def _best_keys(keys: Ragged, queries: Tensor, rows: int, columns: int, *, winners: bool) -> tuple[Tensor, Tensor]:
+    """(J, M) best scores, and (J, M) place of the winner within its row (empty unless ``winners``)."""
+    best = queries.new_empty(keys.rows, len(queries))
+    types = ((1 << 8, torch.uint8), (1 << 15, torch.int16), (1 << 31, torch.int32))
+    smallest = next(dtype for limit, dtype in types if keys.longest <= limit)
+    winner = torch.empty(best.shape if winners else 0, dtype=smallest, device=best.device)
+    with torch.no_grad(), torch.autocast(best.device.type, enabled=False):
+        buffer = queries.new_empty(min(rows, keys.rows) * keys.longest * min(columns, len(queries)))
+        for block in packed_blocks(keys, rows):
+            packed = keys.values.index_select(0, block.index)  # (k, D)
+            for start in range(0, len(queries), columns):
+                part = queries[start : start + columns]
+                scores = buffer[: len(packed) * len(part)].view(len(packed), len(part))
+                torch.mm(packed, part.T, out=scores)
+                top, place = _reduce_runs(scores, block.runs, smallest if winners else None)
+                best[block.row, start : start + columns] = top
+                if place is not None:
+                    winner[block.row, start : start + columns] = place
+    return best, winner
+
+
+def _reduce_runs(
+    scores: Tensor, runs: list[tuple[int, int]], index_type: torch.dtype | None
+) -> tuple[Tensor, Tensor | None]:
+    """Largest score of every row of a packed block (see :class:`PackedBlock`), and its place if a type is given."""
+    best: Tensor | None = None
+    place: Tensor | None = None
+    offset = first = 0
+    for places, rows in runs:
+        part = scores[offset : offset + places * rows].view(places, rows, -1)
+        top = part.amax(0)
+        index = None if index_type is None else _first_place(part, top, index_type).add_(first)
+        if best is None:
+            best, place = top, index
+        else:
+            if index is not None and place is not None:
+                place[:rows] = torch.where(top > best[:rows], index, place[:rows])
+            best[:rows] = torch.maximum(best[:rows], top)
+        offset, first = offset + places * rows, first + places
+    assert best is not None
+    return best, place
+
+
+def _first_place(scores: Tensor, top: Tensor, index_type: torch.dtype) -> Tensor:
+    """First place along dimension 0 at which ``scores`` equals its maximum ``top``.
+
+    Comparing with a known maximum runs in vector instructions; ``max`` with indices does not on a CPU (5 x slower).
+    """
+    countdown = torch.arange(len(scores) - 1, -1, -1, device=scores.device).to(index_type)
+    hits = (scores == top).to(index_type).mul_(countdown[:, None, None])
+    return (len(scores) - 1 - hits.amax(0)).to(index_type)

@@ -1,0 +1,7 @@
+"""Layer 3: training and evaluation with Lightning."""
+
+from itmatch.training.callbacks import FragmentWriter, RecallReport, read_fragments, write_fragments
+from itmatch.training.data import MatchingData
+from itmatch.training.task import MatchingTask
+
+__all__ = ["FragmentWriter", "MatchingData", "MatchingTask", "RecallReport", "read_fragments", "write_fragments"]

@@ -1,0 +1,122 @@
+"""What a run writes: the recall table of a test, and the fragments of a prediction."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.utilities import rank_zero_only
+
+from itmatch.batch import Fragments
+from itmatch.metrics import recall_table
+
+
+class RecallReport(Callback):
+    """Prints the recall table after a test or a validation, and writes the figures as ``{stage}_metrics.json``.
+
+    Args:
+        dirpath: folder of the file; left out, the log folder of the trainer.
+    """
+
+    def __init__(self, dirpath: str | Path | None = None) -> None:
+        self.dirpath = dirpath
+
+    @rank_zero_only
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print and write the figures of the test."""
+        self._report(trainer, "test")
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print and write the figures of a validation that was asked for, not of those during training."""
+        if trainer.state.fn == "validate":
+            self._report(trainer, "val")
+
+    def _report(self, trainer: Trainer, prefix: str) -> None:
+        metrics = {
+            name.removeprefix(f"{prefix}/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(f"{prefix}/")
+        }
+        if not metrics:
+            return
+        print(recall_table(metrics, title=prefix))
+        path = Path(self.dirpath or run_folder(trainer)) / f"{prefix}_metrics.json"
+        write_json(path, metrics)
+        print(f"written to {path}")
+
+
+class FragmentWriter(BasePredictionWriter):
+    """Writes what ``predict`` encodes: ``images.safetensors`` and ``captions.safetensors``.
+
+    Each file holds ``features`` (N, L, D), ``mask`` (N, L), ``index`` (N,) and, if the encoder makes them, ``pooled``
+    (N, D). The metadata key ``ids`` is a JSON list: file names for images, ``["image id", caption number]`` for captions.
+    With several processes each writes its own share, ``images.rank0.safetensors`` and so on.
+
+    Args:
+        dirpath: folder of the files; left out, the log folder of the trainer.
+    """
+
+    def __init__(self, dirpath: str | Path | None = None) -> None:
+        super().__init__(write_interval="epoch")
+        self.dirpath = dirpath
+
+    def write_on_epoch_end(
+        self, trainer: Trainer, pl_module: LightningModule, predictions: Any, batch_indices: Any
+    ) -> None:
+        """Write both files."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        dataset = data.dataset(data.predict_stage)
+        folder = Path(self.dirpath or run_folder(trainer))
+        share = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
+        for name, batches in zip(("images", "captions"), predictions, strict=True):
+            index = torch.cat([index for _, index in batches]).cpu()
+            if name == "images":
+                ids: list[Any] = [dataset.image_ids[i] for i in index.tolist()]
+            else:
+                ids = [[dataset.image_ids[dataset.caption_image[i]], i] for i in index.tolist()]
+            path = folder / f"{name}{share}.safetensors"
+            write_fragments(path, Fragments.cat([part.cpu() for part, _ in batches]), index, ids)
+            print(f"{len(index)} {name} written to {path}")
+
+
+def write_fragments(path: Path, fragments: Fragments, index: torch.Tensor, ids: list[Any]) -> None:
+    """Write fragments with the places and ids of their rows as safetensors."""
+    from safetensors.torch import save_file
+
+    tensors = {"features": fragments.features, "mask": fragments.mask, "index": index}
+    if fragments.pooled is not None:
+        tensors["pooled"] = fragments.pooled
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    save_file({k: v.contiguous() for k, v in tensors.items()}, str(beside), metadata={"ids": json.dumps(ids)})
+    os.replace(beside, path)
+
+
+def read_fragments(path: str | Path) -> tuple[Fragments, torch.Tensor, list[Any]]:
+    """Fragments, indices and ids from a file of :func:`write_fragments`."""
+    from safetensors import safe_open
+
+    with safe_open(str(path), framework="pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        ids = json.loads(file.metadata()["ids"])
+    return Fragments(tensors["features"], tensors["mask"], tensors.get("pooled")), tensors["index"], ids
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write beside, then rename: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.part")
+    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(beside, path)
+
+
+def run_folder(trainer: Trainer) -> str:
+    """Where a run keeps its files: the folder of its logger, or the trainer's root folder."""
+    return trainer.log_dir or trainer.default_root_dir

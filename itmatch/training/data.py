@@ -1,0 +1,153 @@
+"""Loaders for training and evaluation, from any source of data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from itmatch.data import (
+    CaptionDataset,
+    Collator,
+    DataSource,
+    ImageDataset,
+    ImageTextDataset,
+    SizeAugmentation,
+    Tokenizer,
+    Vocabulary,
+    WordTokenizer,
+)
+from itmatch.training.loader import TrainLoader
+
+
+class MatchingData(LightningDataModule):
+    """Pairs for training; for evaluation each image once and each caption once, so that each is encoded once.
+
+    Args:
+        source: where the splits come from.
+        tokenizer: turns captions into token ids. Left out: the tokenizer of the model if it has one, else a
+            :class:`WordTokenizer` whose vocabulary is built from the training captions.
+        batch_size: captions in a training batch, each with its image, on one process.
+        eval_batch_size: images, or captions, in an evaluation batch.
+        num_workers: processes that load data; 0 loads in the main process.
+        augmentation: acts on training batches only.
+        drop_last: leave out a last training batch that is not full.
+        predict_stage: the split that ``predict`` encodes: "train", "val" or "test".
+
+    Example:
+        >>> from itmatch.data import RelationScenes
+        >>> data = MatchingData(RelationScenes(num_train=4, num_val=2, num_test=2), batch_size=4)
+        >>> data.setup("fit")
+        >>> batch = next(iter(data.train_dataloader()))
+        >>> batch.positives().shape
+        torch.Size([4, 4])
+    """
+
+    def __init__(
+        self,
+        source: DataSource,
+        tokenizer: Tokenizer | None = None,
+        batch_size: int = 128,
+        eval_batch_size: int = 256,
+        num_workers: int = 0,
+        augmentation: SizeAugmentation | None = None,
+        drop_last: bool = False,  # noqa: FBT001, FBT002 - Lightning data modules are called by keyword
+        predict_stage: str = "test",
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or eval_batch_size < 1:
+            raise ValueError(f"batch_size {batch_size}, eval_batch_size {eval_batch_size}: expected at least 1")
+        if predict_stage not in ("train", "val", "test"):
+            raise ValueError(f"predict_stage: {predict_stage!r}, expected 'train', 'val' or 'test'")
+        self.source = source
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.augmentation = augmentation
+        self.drop_last = drop_last
+        self.predict_stage = predict_stage
+        self.datasets: dict[str, ImageTextDataset] = {}
+        self.seed: int | None = None
+        self._tokenizer = tokenizer
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer; its vocabulary is built on the first call if it has to be."""
+        if self._tokenizer is None:
+            model = getattr(getattr(self.trainer, "lightning_module", None), "model", None)
+            self._tokenizer = getattr(model, "tokenizer", None) or WordTokenizer()
+        if not self._tokenizer.fitted:
+            self._tokenizer.fit(self.dataset("train").captions)
+        return self._tokenizer
+
+    @property
+    def vocabulary(self) -> Vocabulary | int:
+        """What a word-based text encoder is built from: the vocabulary, or its size where the tokenizer has no words."""
+        return self.tokenizer.vocabulary or self.tokenizer.vocab_size
+
+    @property
+    def feature_dim(self) -> int:
+        """Size F of the region features."""
+        loaded = next(iter(self.datasets.values()), None) or self.dataset("train")
+        return loaded.feature_dim
+
+    def dataset(self, stage: str) -> ImageTextDataset:
+        """The split of a stage ("train", "val" or "test"), read once."""
+        if stage not in self.datasets:
+            self.datasets[stage] = self.source.split(stage)  # type: ignore[arg-type]
+        return self.datasets[stage]
+
+    def setup(self, stage: str) -> None:
+        """Read the splits that a stage needs, and note the seed of the run."""
+        stages = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": (self.predict_stage,)}
+        for name in stages[stage]:
+            self.dataset(name)
+        if self.seed is None:
+            self.seed = torch.initial_seed() % 2**31
+
+    def train_dataloader(self) -> TrainLoader:
+        """Batches of pairs, shuffled."""
+        assert self.seed is not None  # set in setup
+        collator = Collator(self.tokenizer, augmentation=self.augmentation)
+        return TrainLoader(
+            self.dataset("train"),
+            collator,
+            self.seed,
+            batch_size=self.batch_size,
+            drop_last=self.drop_last,
+            **self._loading(),
+        )
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """Batches of images, then batches of captions, of the validation split."""
+        return self._evaluation("val")
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """Batches of images, then batches of captions, of the test split."""
+        return self._evaluation("test")
+
+    def predict_dataloader(self) -> list[DataLoader[Any]]:
+        """Batches of images, then batches of captions, of ``predict_stage``."""
+        return self._evaluation(self.predict_stage)
+
+    def _evaluation(self, stage: str) -> list[DataLoader[Any]]:
+        dataset, collator = self.dataset(stage), Collator(self.tokenizer)
+        options = {"batch_size": self.eval_batch_size, "collate_fn": collator, **self._loading()}
+        return [DataLoader(ImageDataset(dataset), **options), DataLoader(CaptionDataset(dataset), **options)]
+
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "num_workers": self.num_workers,
+            "pin_memory": torch.cuda.is_available(),
+            "persistent_workers": self.num_workers > 0,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The seed of the run, so that a resumed run shuffles as an uninterrupted one would have."""
+        return {"seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take the seed of the run over."""
+        self.seed = state_dict["seed"]

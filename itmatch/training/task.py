@@ -1,0 +1,283 @@
+"""The training loop of every system: a LightningModule around a MatchingModel and an objective."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
+from torch.optim import AdamW, Optimizer
+
+from itmatch.batch import Batch, Fragments
+from itmatch.data import Tokenizer
+from itmatch.losses import HardNegativeTripletLoss, ScoreLoss
+from itmatch.models import MatchingModel
+from itmatch.nn import Block, Similarity
+from itmatch.spec import build
+from itmatch.training.evaluator import Evaluator
+from itmatch.training.seeding import seed_step
+
+COLLAPSE_STEPS = 50
+
+
+def default_optimizer(params: Any) -> Optimizer:
+    """AdamW with the family's learning rate, 5e-4."""
+    return AdamW(params, lr=5e-4)
+
+
+class MatchingTask(LightningModule):
+    """Trains, validates, tests and predicts with any image encoder, text encoder, similarity and objective.
+
+    Logs ``train/loss``, ``train/positive`` and ``train/hardest_negative`` (mean scores), ``train/grad_norm`` (before
+    clipping), and the recalls as ``val/i2t_r1`` ... ``val/rsum``. A loss that is NaN or infinite stops the run; one
+    that sits at the value of a collapsed model is warned of.
+
+    Every step draws its random numbers (dropout) from the seed of the run and the number of the step, so a run that
+    was killed and resumed ends with the weights of one that was not.
+
+    Args:
+        image_encoder: Regions -> Fragments.
+        text_encoder: Captions -> Fragments.
+        similarity: two Fragments -> scores (I, T).
+        objective: scores (I, T) and positives -> scalar.
+        optimizer: makes the optimizer from parameter groups.
+        scheduler: makes the learning rate schedule from the optimizer; None keeps the rate constant.
+        scheduler_interval: whether the schedule counts epochs or steps.
+        lr_scale: factor on the learning rate of a part, by the beginning of its parameters' names, such as
+            ``{"text_encoder.transformer": 0.1}``. The longest beginning that fits counts.
+        tokenizer: of the text encoder. Left out, the data's is taken over when the trainer starts; checkpoints hold it.
+
+    Example:
+        >>> from itmatch.models import chan_gru
+        >>> task = MatchingTask.from_model(chan_gru(vocabulary=100, region_dim=16, embed_dim=8))
+        >>> type(task.objective).__name__
+        'HardNegativeTripletLoss'
+    """
+
+    def __init__(
+        self,
+        image_encoder: Block,
+        text_encoder: Block,
+        similarity: Similarity,
+        objective: ScoreLoss | None = None,
+        optimizer: OptimizerCallable = default_optimizer,
+        scheduler: LRSchedulerCallable | None = None,
+        scheduler_interval: str = "epoch",
+        lr_scale: dict[str, float] | None = None,
+        tokenizer: Tokenizer | None = None,
+    ) -> None:
+        super().__init__()
+        if scheduler_interval not in ("epoch", "step"):
+            raise ValueError(f"scheduler_interval: {scheduler_interval!r}, expected 'epoch' or 'step'")
+        self.model = MatchingModel(image_encoder, text_encoder, similarity, tokenizer)
+        self.objective: ScoreLoss = build(objective or HardNegativeTripletLoss(), ScoreLoss, "objective")
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.scheduler_interval = scheduler_interval
+        self.lr_scale = dict(lr_scale or {})
+        self.evaluator = Evaluator(self.model.similarity)
+        self.run_seed: int | None = None
+        self._steps_at_collapse = 0
+        self._specification()  # a part that cannot be recorded is told of now, not at the first checkpoint
+
+    @classmethod
+    def from_model(cls, model: MatchingModel, **kwargs: Any) -> MatchingTask:
+        """A task around a finished model; ``kwargs`` are the other arguments of the class."""
+        return cls(model.image_encoder, model.text_encoder, model.similarity, tokenizer=model.tokenizer, **kwargs)
+
+    def _specification(self) -> dict[str, Any]:
+        return {
+            **self.model.spec,
+            "objective": self.objective.spec,
+            "scheduler_interval": self.scheduler_interval,
+            "lr_scale": self.lr_scale,
+        }
+
+    # ------------------------------------------------------------------------------------------------- training
+
+    def setup(self, stage: str) -> None:
+        """Take the tokenizer over from the data, or check that the two agree."""
+        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
+        if self.model.tokenizer is None:
+            self.model.tokenizer = tokenizer
+        elif tokenizer is not None and tokenizer.spec != self.model.tokenizer.spec:
+            raise ValueError(
+                f"the data's tokenizer ({_describe(tokenizer)}) does not fit the model's "
+                f"({_describe(self.model.tokenizer)}); build the data with tokenizer=model.tokenizer"
+            )
+        if self.run_seed is None:
+            self.run_seed = torch.initial_seed() % 2**31
+
+    def on_train_epoch_start(self) -> None:
+        """Tell the objective which epoch it is (warm-up)."""
+        self.objective.set_epoch(self.current_epoch)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed this step."""
+        assert self.run_seed is not None  # set in setup
+        seed_step(self.run_seed, self.global_step, self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of one batch of pairs."""
+        assert batch.regions is not None
+        assert batch.captions is not None
+        scores = self.model(batch.regions, batch.captions)
+        positives = batch.positives()
+        loss: Tensor = self.objective(scores, positives)
+        if not bool(torch.isfinite(loss)):
+            raise FloatingPointError(
+                f"loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}); "
+                "try a smaller learning rate, gradient clipping, or full precision"
+            )
+        self._watch_collapse(loss, *scores.shape)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(scores))
+        self.log_dict(score_statistics(scores.detach(), positives), batch_size=len(scores))
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Log the norm of the gradient, before it is clipped."""
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def _watch_collapse(self, loss: Tensor, images: int, captions: int) -> None:
+        value = self.objective.collapse_value(images, captions)
+        near = value is not None and abs(float(loss.detach()) - value) <= 1e-3 * value
+        self._steps_at_collapse = self._steps_at_collapse + 1 if near else 0
+        if self._steps_at_collapse == COLLAPSE_STEPS:
+            rank_zero_warn(
+                f"the loss has been {value:.4g} for {COLLAPSE_STEPS} steps: the value for equal scores of all pairs. The "
+                "model has collapsed; begin with all negatives (warmup_epochs), or use a smaller learning rate."
+            )
+
+    def configure_optimizers(self) -> Any:
+        """Parameter groups by ``lr_scale``; the schedule acts on all of them."""
+        groups = parameter_groups(self.named_parameters(), self.lr_scale)
+        optimizer = self.optimizer([{"params": group} for group in groups.values()])
+        for group, factor in zip(optimizer.param_groups, groups, strict=True):
+            group["lr"] = group["lr"] * factor
+        if self.scheduler is None:
+            return optimizer
+        schedule: dict[str, Any] = {"scheduler": self.scheduler(optimizer), "interval": self.scheduler_interval}
+        if isinstance(schedule["scheduler"], ReduceLROnPlateau):
+            schedule["monitor"] = schedule["scheduler"].monitor
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    # ----------------------------------------------------------------------------------------------- evaluation
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the fragments of the last evaluation."""
+        self.evaluator.reset()
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Encode a batch of images or of captions, each once."""
+        if batch.regions is not None and batch.image_index is not None:
+            self.evaluator.add_images(self.model.image_encoder(batch.regions), batch.image_index)
+        if batch.captions is not None and batch.caption_index is not None and batch.caption_image is not None:
+            self.evaluator.add_captions(
+                self.model.text_encoder(batch.captions), batch.caption_index, batch.caption_image
+            )
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        """Rank all images and captions, and log the recalls."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Rank all images and captions, and log the recalls."""
+        self._log_metrics("test")
+
+    def _log_metrics(self, prefix: str) -> None:
+        if self.trainer.sanity_checking:
+            return  # a few batches of each loader hold no complete set to rank
+        dataset = getattr(getattr(self.trainer, "datamodule", None), "datasets", {}).get(prefix)
+        metrics = self.evaluator.compute(dataset)
+        for name, value in metrics.items():
+            self.log(f"{prefix}/{name}", value, prog_bar=name == "rsum")
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> tuple[Fragments, Tensor]:
+        """Fragments of a batch of images or of captions, and their places in the dataset."""
+        if batch.regions is not None:
+            assert batch.image_index is not None
+            return self.model.image_encoder(batch.regions).detach(), batch.image_index
+        assert batch.caption_index is not None
+        return self.model.text_encoder(batch.captions).detach(), batch.caption_index
+
+    # ---------------------------------------------------------------------------------------------- checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Record how the parts were built, so that the checkpoint reloads without the YAML."""
+        checkpoint["hyper_parameters"] = self._specification()
+        checkpoint["run_seed"] = self.run_seed
+
+    def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
+        """Take the seed of the run over; check that the weights fit before Lightning tries to load them."""
+        self.run_seed = checkpoint.get("run_seed")
+        check_weights_fit(self, checkpoint)
+        saved = checkpoint.get("hyper_parameters", {}).get("tokenizer")
+        if saved and self.model.tokenizer is not None and saved != self.model.tokenizer.spec:
+            raise ValueError(
+                f"the vocabulary does not fit the checkpoint: {_describe(self.model.tokenizer)} here, "
+                f"{_describe(build(saved, Tokenizer, 'tokenizer'))} there"
+            )
+
+
+def score_statistics(scores: Tensor, positives: Tensor) -> dict[str, Tensor]:
+    """Mean score of the positives, and mean over the images of the highest score of a negative."""
+    statistics = {"train/positive": scores[positives].float().mean()}
+    has_negative = (~positives).any(1)
+    if bool(has_negative.any()):
+        hardest = scores[has_negative].masked_fill(positives[has_negative], -torch.inf).amax(1)
+        statistics["train/hardest_negative"] = hardest.float().mean()
+    return statistics
+
+
+def parameter_groups(
+    parameters: Iterable[tuple[str, Tensor]], lr_scale: Mapping[str, float]
+) -> dict[float, list[Tensor]]:
+    """Trainable parameters by the factor on their learning rate.
+
+    Raises:
+        ValueError: a beginning in ``lr_scale`` fits no parameter.
+    """
+    groups: dict[float, list[Tensor]] = {}
+    unused = set(lr_scale)
+    names = []
+    for name, parameter in parameters:
+        name = name.removeprefix("model.")
+        names.append(name)
+        fitting = [part for part in lr_scale if name == part or name.startswith(part.rstrip(".") + ".")]
+        unused.difference_update(fitting)
+        factor = lr_scale[max(fitting, key=len)] if fitting else 1.0
+        if parameter.requires_grad:
+            groups.setdefault(factor, []).append(parameter)
+    if unused:
+        parts = sorted({".".join(name.split(".")[:2]) for name in names})
+        raise ValueError(f"lr_scale: no parameter begins with {sorted(unused)}; parts are {parts}")
+    return groups
+
+
+def check_weights_fit(task: LightningModule, checkpoint: Mapping[str, Any]) -> None:
+    """Raise one clear line when a weight of the checkpoint has another shape than the model's.
+
+    Raises:
+        ValueError: naming the first weight that differs; for an embedding, that the vocabulary does not fit.
+    """
+    own = task.state_dict()
+    for name, value in checkpoint.get("state_dict", {}).items():
+        if name in own and own[name].shape != value.shape:
+            hint = ": the vocabulary does not fit the checkpoint" if "embed" in name else ""
+            raise ValueError(f"{name} has shape {tuple(own[name].shape)}, the checkpoint has {tuple(value.shape)}{hint}")
+    missing = sorted(set(own) ^ set(checkpoint.get("state_dict", own)))
+    if missing:
+        rank_zero_info(f"weights on one side only: {missing[:5]}{' ...' if len(missing) > 5 else ''}")
+
+
+def _describe(tokenizer: Tokenizer) -> str:
+    return f"{type(tokenizer).__name__} of {tokenizer.vocab_size} tokens"

@@ -1,0 +1,180 @@
+import json
+
+import numpy as np
+import pytest
+
+from itmatch.data import CheckReport, Vocabulary, check_path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for split, images in (("train", 4), ("dev", 2)):
+        rng = np.random.default_rng(images)
+        np.save(tmp_path / f"{split}_ims.npy", rng.standard_normal((images, 2, 3)).astype(np.float16))
+        np.save(tmp_path / f"{split}_boxes.npy", np.tile(np.array([0, 0, 1, 1], np.float32), (images, 2, 1)))
+        np.save(tmp_path / f"{split}_vg_labels.npy", np.zeros((images, 2), np.int16))
+        np.save(tmp_path / f"{split}_relations.npy", np.zeros((images, 1, 3), np.int16))
+        np.save(tmp_path / f"{split}_relation_scores.npy", np.ones((images, 1), np.float16))
+        (tmp_path / f"{split}_caps.txt").write_text("a caption\n" * (2 * images))
+        (tmp_path / f"{split}_ids.txt").write_text("".join(f"{split}{i}\n" for i in range(images)))
+    return tmp_path
+
+
+def test_a_good_folder(folder):
+    report = check_path(folder)
+    assert report.ok
+    assert report.kind == "folder of precomputed features"
+    text = str(report)
+    assert "train: 4 images, 8 captions (2 an image)" in text
+    assert "dev: features of 2 regions x 3, float16" in text
+    assert "train_vg_labels.npy" in text
+    assert "not there (optional): train_lengths.npy" in text
+    assert text.endswith("ok")
+
+
+def test_every_problem_is_listed(folder):
+    features = np.load(folder / "train_ims.npy")
+    features[2, 1, 0] = np.nan
+    np.save(folder / "train_ims.npy", features)
+    np.save(folder / "train_boxes.npy", np.full((4, 2, 4), 1.5, np.float32))
+    np.save(folder / "train_relations.npy", np.full((4, 1, 3), 2))
+    np.save(folder / "train_relation_scores.npy", np.full((4, 1), 2.0))
+    np.save(folder / "train_vg_labels.npy", np.zeros((3, 2), int))
+    (folder / "train_caps.txt").write_text("a caption\n" * 7 + " \n")
+    (folder / "train_ids.txt").write_text("a\nb\na\ndev1\n")
+    (folder / "dev_caps.txt").write_text("a caption\n" * 3)
+    report = check_path(folder)
+    expected = [
+        "train_ims.npy: image 2 region 1: NaN or inf",
+        "train_boxes.npy: image 0 region 0 has box [1.5",
+        "train_relations.npy: image 0 relation 0 is [2, 2, 2]",
+        "train_relation_scores.npy: image 0 relation 0 has score 2",
+        "train_vg_labels.npy: shape (3, 2), expected 4 rows",
+        "train_caps.txt:8: empty caption",
+        "train_ids.txt:3: image id 'a'",
+        "dev_caps.txt: 3 captions for 2 rows",
+    ]
+    for start in expected:
+        assert sum(start in problem for problem in report.problems) == 1, start
+    assert len(report.problems) == len(expected)
+    assert not report.ok
+    assert str(report).endswith(f"{len(expected)} problems")
+
+
+def test_between_splits(folder):
+    (folder / "dev_ids.txt").write_text("dev0\ntrain1\n")
+    np.save(folder / "dev_ims.npy", np.random.default_rng(0).standard_normal((2, 2, 7)).astype(np.float32))
+    problems = check_path(folder).problems
+    assert problems == [
+        f"{folder}: features of different sizes: dev 7, train 3",
+        f"{folder}: dev and train share 1 image ids, the first is 'train1'",
+    ]
+
+
+def test_files_that_cannot_be_opened(folder):
+    (folder / "train_ims.npy").write_bytes(b"x")
+    (folder / "dev_caps.txt").unlink()
+    np.save(folder / "dev_boxes.npy", np.array([{}], dtype=object), allow_pickle=True)
+    problems = check_path(folder).problems
+    assert any("train_ims.npy: not a .npy file" in problem for problem in problems)
+    assert any("dev_caps.txt: no such file" in problem for problem in problems)
+
+
+def test_boxes_in_pixels(folder):
+    np.save(folder / "dev_boxes.npy", np.tile(np.array([0, 0, 50, 80], np.float32), (2, 2, 1)))
+    assert "boxes in pixels" in check_path(folder).problems[0]
+    np.save(folder / "dev_sizes.npy", np.full((2, 2), 100))
+    assert check_path(folder).ok
+
+
+def test_images_stored_once_a_caption(folder):
+    for name in ("ims", "boxes"):
+        path = folder / f"train_{name}.npy"
+        np.save(path, np.load(path).repeat(2, 0))
+    report = check_path(folder)
+    assert report.ok
+    assert any("4 images, stored once a caption (8 rows), 8 captions (2 an image)" in line for line in report.found)
+
+
+def test_other_folders_and_nothing(tmp_path):
+    assert "neither a SPLIT_ims.npy" in check_path(tmp_path).problems[0]
+    assert not check_path(tmp_path / "no").ok
+
+
+def test_karpathy(tmp_path):
+    path = tmp_path / "dataset.json"
+    good = {"split": "train", "filename": "a.jpg", "imgid": 0, "sentences": [{"raw": "a"}, {"raw": "b"}]}
+    path.write_text(json.dumps({"images": [good]}))
+    report = check_path(path)
+    assert report.ok
+    assert report.found == ["train: 1 images, 2 captions"]
+    bad = [good, {**good, "filename": "b.jpg", "sentences": []}, {"split": "val", "filename": "c.jpg"}, 3]
+    path.write_text(json.dumps({"images": bad}))
+    problems = check_path(path).problems
+    assert [problem.removeprefix(f"{path}: ") for problem in problems] == [
+        "images[1] has the imgid of images[0]: 0",
+        "images[1]: no sentences",
+        "images[2] has no 'sentences' (list)",
+        "images[2]: no sentences",
+        "images[3] is a int, expected a dict",
+    ]
+
+
+def test_vocabulary_and_other_json(tmp_path):
+    path = tmp_path / "vocab.json"
+    Vocabulary(["<pad>", "<start>", "<end>", "<unk>"]).to_json(path)
+    assert check_path(path).found == ["4 words, the specials included"]
+    path.write_text('{"word2idx": {}}')
+    assert "no 'idx2word'" in check_path(path).problems[0]
+    path.write_text('{"other": {}}')
+    assert "keys there: other" in check_path(path).problems[0]
+    path.write_text("{")
+    assert "not json" in check_path(path).problems[0]
+
+
+def test_array(tmp_path):
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((3, 2, 2), np.float32))
+    assert check_path(path).found == ["shape (3, 2, 2), float32"]
+    np.save(path, np.array([0, np.inf]))
+    assert not check_path(path).ok
+    path.write_bytes(b"")
+    assert not check_path(path).ok
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("the 0.1 0.2\ndog 1 2\n", "2 words of 2 numbers"),
+        ("2 3\nthe 0.1 0.2 0.3 \ndog 1 2 3 \n", "2 words of 3 numbers"),
+    ],
+)
+def test_word_vectors(tmp_path, content, found):
+    path = tmp_path / "vectors.txt"
+    path.write_text(content)
+    report = check_path(path)
+    assert report.ok
+    assert report.found == [found]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("the 0.1 0.2\ndog 1\n", "txt:2: expected a word and 2 numbers"),
+        ("the 0.1 0.2\ndog 1 x\n", "txt:2: expected a word and 2 numbers"),
+        ("the 0.1 0.2\ndog 1 nan\n", "txt:2: NaN or inf"),
+        ("the\n", "txt:1: 0 numbers after the word, expected some"),
+        ("", "txt: empty"),
+    ],
+)
+def test_broken_word_vectors(tmp_path, content, problem):
+    path = tmp_path / "vectors.txt"
+    path.write_text(content)
+    assert problem in check_path(path).problems[0]
+
+
+def test_a_flood_of_problems_is_cut_when_printed():
+    report = CheckReport("x", "folder", problems=[f"problem {i}" for i in range(60)])
+    assert str(report).splitlines()[-2:] == ["  and 10 more", "60 problems"]
+    assert "problem 49" in str(report)
+    assert "problem 50" not in str(report)

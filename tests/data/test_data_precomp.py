@@ -1,0 +1,231 @@
+import numpy as np
+import pytest
+
+from itmatch.data import PrecompFolder
+from itmatch.spec import build
+
+IMAGES, CAPTIONS, REGIONS = 4, 3, 2
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A complete split 'train' with three captions an image; the first number of a region tells its image."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((IMAGES, REGIONS, 5)).astype(np.float16)
+    features[:, :, 0] = np.arange(IMAGES)[:, None]
+    boxes = np.tile(np.array([0.1, 0.2, 0.5, 0.6], np.float32), (IMAGES, REGIONS, 1))
+    relations = np.tile(np.array([[0, 3, 1], [-1, -1, -1]], np.int16), (IMAGES, 1, 1))
+    for name, array in {
+        "ims": features,
+        "boxes": boxes,
+        "labels": np.ones((IMAGES, REGIONS), np.int16),
+        "vg_labels": np.full((IMAGES, REGIONS), 2, np.int16),
+        "relations": relations,
+        "relation_scores": np.full((IMAGES, 2), 0.5, np.float16),
+        "lengths": np.full(IMAGES, REGIONS),
+    }.items():
+        np.save(tmp_path / f"train_{name}.npy", array)
+    write(tmp_path / "train_caps.txt", [f"caption {i} of {j}" for j in range(IMAGES) for i in range(CAPTIONS)])
+    write(tmp_path / "train_ids.txt", [f"{i}.jpg" for i in range(IMAGES)])
+    return tmp_path
+
+
+def write(path, lines):
+    path.write_text("".join(f"{line}\n" for line in lines), "utf-8")
+
+
+def edit(folder, name, function):
+    path = folder / f"train_{name}.npy"
+    np.save(path, function(np.load(path)))
+
+
+def repeat_rows(folder, *names):
+    for name in names:
+        edit(folder, name, lambda array: array.repeat(CAPTIONS, 0))
+
+
+def test_everything_is_read(folder):
+    dataset = PrecompFolder(folder).split("train")
+    assert (dataset.num_images, dataset.num_captions, dataset.feature_dim) == (IMAGES, IMAGES * CAPTIONS, 5)
+    assert dataset.caption_image.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert dataset.image_ids[2] == "2.jpg"
+    item = dataset.image(3)
+    assert item.features[:, 0].tolist() == [3, 3]
+    assert item.labels.tolist() == [1, 1]
+    assert item.relations.tolist() == [[0, 3, 1]]
+    assert item.relation_scores.tolist() == [0.5]
+    assert item.boxes[0].tolist() == pytest.approx([0.1, 0.2, 0.5, 0.6])
+
+
+def test_only_features_and_captions_are_needed(folder):
+    for path in folder.iterdir():
+        if not path.name.endswith(("_ims.npy", "_caps.txt")):
+            path.unlink()
+    item = PrecompFolder(folder).split("train").image(0)
+    assert item.boxes is item.labels is item.relations is None
+
+
+def test_choice_of_labels_and_relations(folder):
+    assert PrecompFolder(folder, labels="vg_labels").split("train").image(0).labels.tolist() == [2, 2]
+    item = PrecompFolder(folder, labels=None, relations=None).split("train").image(0)
+    assert item.labels is item.relations is item.relation_scores is None
+    with pytest.raises(FileNotFoundError, match=r"train_coco_labels\.npy: no such file"):
+        PrecompFolder(folder, labels="coco_labels").split("train")
+
+
+def test_stages_name_splits(folder):
+    dataset = PrecompFolder(folder, train="dev", test="train").split("test")
+    assert dataset.num_images == IMAGES
+
+
+@pytest.mark.parametrize("given", [None, CAPTIONS])
+@pytest.mark.parametrize("ids", ["image", "caption", "repeated", "none"])
+def test_an_image_stored_once_a_caption_is_kept_once(folder, ids, given):
+    repeat_rows(folder, "ims", "boxes", "labels")  # the other files stay with one row an image
+    if ids == "none":
+        (folder / "train_ids.txt").unlink()
+    elif ids == "caption":
+        write(folder / "train_ids.txt", range(IMAGES * CAPTIONS))
+    elif ids == "repeated":
+        write(folder / "train_ids.txt", [i for i in range(IMAGES) for _ in range(CAPTIONS)])
+    dataset = PrecompFolder(folder, captions_per_image=given).split("train")
+    assert dataset.num_images == IMAGES
+    assert dataset.caption_image.tolist() == [i for i in range(IMAGES) for _ in range(CAPTIONS)]
+    assert [int(dataset.image(i).features[0, 0]) for i in range(IMAGES)] == list(range(IMAGES))
+    expected = {"image": [f"{i}.jpg" for i in range(IMAGES)]}.get(ids, [str(i) for i in range(IMAGES)])
+    assert dataset.image_ids == expected
+
+
+def test_repeated_rows_with_two_equal_images_in_a_row(folder):
+    (folder / "train_ids.txt").unlink()
+    given = np.load(folder / "train_ims.npy")
+    for equal in ([0, 0, 2, 3], [0, 1, 1, 3]):
+        np.save(folder / "train_ims.npy", given[equal].repeat(CAPTIONS, 0))
+        assert PrecompFolder(folder).split("train").num_images == IMAGES
+
+
+def test_repeated_ids_allow_any_number_of_captions(folder):
+    for name in ("boxes", "labels", "relations", "relation_scores", "lengths"):
+        (folder / f"train_{name}.npy").unlink()
+    owners = [0, 0, 1, 2, 2, 2, 3]
+    edit(folder, "ims", lambda x: x[owners])
+    write(folder / "train_ids.txt", owners)
+    write(folder / "train_caps.txt", [f"of {i}" for i in owners])
+    dataset = PrecompFolder(folder).split("train")
+    assert dataset.caption_image.tolist() == owners
+    assert int(dataset.image(2).features[0, 0]) == 2
+
+
+def test_one_caption_an_image(folder):
+    write(folder / "train_caps.txt", [f"caption of {j}" for j in range(IMAGES)])
+    assert PrecompFolder(folder).split("train").caption_image.tolist() == list(range(IMAGES))
+
+
+def test_ids_of_captions_are_not_ids_of_images(folder):
+    write(folder / "train_ids.txt", range(100, 100 + IMAGES * CAPTIONS))
+    assert PrecompFolder(folder).split("train").image_ids == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize(("box_name", "size_name"), [("boxes", "sizes"), ("ims_bbx", "ims_size")])
+def test_boxes_in_pixels(folder, box_name, size_name):
+    (folder / "train_boxes.npy").unlink()
+    pixels = np.tile(np.array([10, 40, 100, 200], np.float32), (IMAGES, REGIONS, 1))
+    np.save(folder / f"train_{box_name}.npy", pixels)
+    with pytest.raises(ValueError, match=r"boxes in pixels, which needs .*train_sizes\.npy"):
+        PrecompFolder(folder).split("train")
+    np.save(folder / f"train_{size_name}.npy", np.tile([200, 400], (IMAGES, 1)))
+    assert PrecompFolder(folder).split("train").image(1).boxes[1].tolist() == pytest.approx([0.05, 0.1, 0.5, 0.5])
+    np.save(folder / f"train_{size_name}.npy", np.tile([200, 0], (IMAGES, 1)))
+    with pytest.raises(ValueError, match=rf"train_{size_name}\.npy: image 0 has size \[200, 0\]"):
+        PrecompFolder(folder).split("train")
+
+
+def test_spec_rebuilds(folder):
+    source = PrecompFolder(folder, labels="vg_labels")
+    assert build(source.spec, PrecompFolder).split("train").image(0).labels.tolist() == [2, 2]
+
+
+def test_lines_end_at_newlines_alone_and_blanks_are_stripped(folder):
+    lines = [f" caption {i}\u2028\x0b of it " for i in range(IMAGES * CAPTIONS)]
+    (folder / "train_caps.txt").write_bytes("\r\n".join(lines).encode())
+    dataset = PrecompFolder(folder).split("train")
+    assert dataset.num_captions == IMAGES * CAPTIONS
+    assert dataset.captions[0] == "caption 0\u2028\x0b of it"
+
+
+def captions(*lines):
+    return lambda folder: write(folder / "train_caps.txt", lines)
+
+
+def ids(*lines):
+    return lambda folder: write(folder / "train_ids.txt", lines)
+
+
+def remove(name):
+    return lambda folder: (folder / name).unlink()
+
+
+def set_array(name, array):
+    return lambda folder: np.save(folder / f"train_{name}.npy", array)
+
+
+def cut(folder):
+    path = folder / "train_ims.npy"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+TWELVE = [f"caption {i}" for i in range(12)]
+BROKEN = {
+    r"train_ims\.npy: no such file; splits in this folder: train$": remove("train_ims.npy"),
+    r"train_caps\.txt: no such file": remove("train_caps.txt"),
+    r"train_ims\.npy: truncated": cut,
+    r"train_ims\.npy: holds pickled": lambda f: np.save(
+        f / "train_ims.npy", np.array([None], dtype=object), allow_pickle=True
+    ),
+    r"train_ims\.npy: shape \(4, 10\), expected 3 dimensions": set_array("ims", np.zeros((4, 10), np.float32)),
+    r"train_ims\.npy: dtype float64, expected float16 or float32": set_array("ims", np.zeros((4, 2, 5))),
+    r"train_caps\.txt: 11 captions for 4 rows of _ims\.npy, expected a multiple of 4": captions(*TWELVE[:11]),
+    r"0 captions in _caps\.txt": captions(),
+    r"train_caps\.txt: 2 captions for 4 rows": captions("a", "b"),
+    r"train_caps\.txt:5: empty caption": captions(*TWELVE[:4], "  ", *TWELVE[5:]),
+    r"train_caps\.txt:2: not UTF-8 \(byte 0xff\)": lambda f: (f / "train_caps.txt").write_bytes(b"a\n\xff\n"),
+    r"train_ids\.txt: 3 ids, expected 4 \(one an image\) or 12 \(one a caption\)": ids("a", "b", "c"),
+    r"train_ids\.txt:4: image id 'a' is already on line 1": ids("a", "b", "c", "a"),
+    r"train_ids\.txt:2: empty image id": ids("a", "", "b", "c"),
+    r"train_ids\.txt:2: id '1', expected '0' as for": ids(*(i % 4 for i in range(12))),
+    r"train_boxes\.npy: shape \(3, 2, 4\), expected 4 rows": set_array("boxes", np.zeros((3, 2, 4), np.float32)),
+    r"boxes: image 0 region 0 has box \[0\.0, 0\.0, 1\.5": set_array(
+        "boxes", np.tile(np.array([0, 0, 1.5, 1], np.float32), (4, 2, 1))
+    ),
+    r"train_boxes\.npy: dtype int64, expected float": set_array("boxes", np.zeros((4, 2, 4), np.int64)),
+    r"labels: float32": set_array("labels", np.zeros((4, 2), np.float32)),
+    r"relations: image 0 relation 0 is \[0, 0, 2\]": set_array("relations", np.tile([[0, 0, 2]], (4, 1, 1))),
+    r"relation_scores: float32 of shape \(4, 9\)": set_array("relation_scores", np.zeros((4, 9), np.float32)),
+    r"lengths: image 0 has 3 regions": set_array("lengths", np.full(4, 3)),
+}
+
+
+@pytest.mark.parametrize("message", BROKEN)
+def test_broken_folder(folder, message):
+    BROKEN[message](folder)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        PrecompFolder(folder).split("train")
+    assert "\n" not in str(caught.value)
+    assert str(folder) in str(caught.value)
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
+        PrecompFolder(tmp_path / "nowhere").split("train")
+
+
+def test_captions_per_image_must_agree(folder):
+    with pytest.raises(ValueError, match=r"12 captions for 4 rows of _ims\.npy, expected 5 for every image"):
+        PrecompFolder(folder, captions_per_image=5).split("train")
+    with pytest.raises(ValueError, match="captions_per_image: 0"):
+        PrecompFolder(folder, captions_per_image=0).split("train")
+    repeat_rows(folder, "ims")
+    with pytest.raises(ValueError, match=r"rows 2 and 3 differ, but .* captions_per_image=4"):
+        PrecompFolder(folder, captions_per_image=4).split("train")
+    with pytest.raises(ValueError, match="12 rows, expected a multiple of captions_per_image=5"):
+        PrecompFolder(folder, captions_per_image=5).split("train")

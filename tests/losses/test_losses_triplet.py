@@ -1,0 +1,189 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from itmatch.losses import HardNegativeTripletLoss, ScoreLoss, hard_negative_triplet_loss
+from itmatch.spec import build
+
+REFERENCE = Path(__file__).parent.parent / "reference"
+
+
+def naive(scores, positives, margin, negatives, reduction):
+    """The formula, one pair at a time."""
+    images, captions = scores.shape
+    reduce = max if negatives == "hardest" else sum
+    total, pairs = 0.0, 0
+    for i in range(images):
+        for t in range(captions):
+            if not positives[i, t]:
+                continue
+            pairs += 1
+            s = float(scores[i, t])
+            of_image = [max(margin + float(scores[i, u]) - s, 0) for u in range(captions) if not positives[i, u]]
+            of_caption = [max(margin + float(scores[j, t]) - s, 0) for j in range(images) if not positives[j, t]]
+            total += reduce(of_image, default=0) if negatives == "hardest" else sum(of_image)
+            total += reduce(of_caption, default=0) if negatives == "hardest" else sum(of_caption)
+    return total if reduction == "sum" else total / pairs
+
+
+def random_case(seed, images=5, captions=9, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    scores = torch.randn(images, captions, generator=generator, dtype=dtype)
+    positives = torch.rand(images, captions, generator=generator) < 0.3
+    positives[1] = True  # an image without negatives
+    positives[2] = False  # an image without positives
+    positives[:, 3] = True  # a caption without negatives
+    return scores, positives
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "all"])
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+@pytest.mark.parametrize("seed", range(5))
+def test_equals_the_formula(negatives, reduction, seed):
+    scores, positives = random_case(seed)
+    loss = hard_negative_triplet_loss(scores, positives, margin=0.4, negatives=negatives, reduction=reduction)
+    assert loss.item() == pytest.approx(naive(scores, positives, 0.4, negatives, reduction), rel=1e-12)
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "all"])
+def test_none_is_the_diagonal(negatives):
+    scores = torch.randn(6, 6, dtype=torch.float64)
+    eye = torch.eye(6, dtype=torch.bool)
+    loss = hard_negative_triplet_loss(scores, negatives=negatives)
+    assert loss.item() == hard_negative_triplet_loss(scores, eye, negatives=negatives).item()
+    assert loss.item() == pytest.approx(naive(scores, eye, 0.2, negatives, "sum"), rel=1e-12)
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "all"])
+def test_gradient(negatives):
+    scores, positives = random_case(0)
+    scores.requires_grad_()
+    assert torch.autograd.gradcheck(lambda s: hard_negative_triplet_loss(s, positives, negatives=negatives), (scores,))
+
+
+@pytest.mark.parametrize(("key", "negatives"), [("loss.max_margin0.05", "hardest"), ("loss.sum_margin0.05", "all")])
+@pytest.mark.parametrize("name", ["chan_basic", "chan_selfattention"])
+def test_agrees_with_the_public_code(name, key, negatives):
+    with np.load(REFERENCE / f"{name}.npz", allow_pickle=False) as reference:
+        scores, expected = torch.from_numpy(reference["scores.VHA.lse"]), float(reference[key])
+    loss = HardNegativeTripletLoss(margin=0.05, negatives=negatives)
+    assert loss(scores).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "all"])
+def test_one_pair_has_loss_zero_and_a_finite_gradient(negatives):
+    scores = torch.tensor([[0.3]], requires_grad=True)
+    loss = HardNegativeTripletLoss(negatives=negatives)(scores)
+    loss.backward()
+    assert loss.item() == 0
+    assert scores.grad.item() == 0
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "all"])
+def test_zero_for_perfect_scores(negatives):
+    scores = 10 * torch.eye(4)
+    scores.requires_grad_()
+    loss = HardNegativeTripletLoss(negatives=negatives)(scores)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(scores.grad, torch.zeros(4, 4))
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "all"])
+def test_captions_of_the_same_image_are_no_negatives(negatives):
+    index = torch.tensor([0, 0, 1, 1])
+    positives = index[:, None] == index[None]
+    scores = torch.zeros(4, 4).masked_fill(positives, 1.0)
+    assert hard_negative_triplet_loss(scores, positives, negatives=negatives) == 0
+    scores[0, 1] = 50.0  # above all others, but right
+    assert hard_negative_triplet_loss(scores, positives, negatives=negatives) == 0
+    assert hard_negative_triplet_loss(scores, negatives=negatives) > 0
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "all"])
+def test_order_does_not_matter(negatives):
+    scores, positives = random_case(3)
+    rows, columns = torch.randperm(5), torch.randperm(9)
+    shuffled = hard_negative_triplet_loss(scores[rows][:, columns], positives[rows][:, columns], negatives=negatives)
+    assert shuffled.item() == pytest.approx(
+        hard_negative_triplet_loss(scores, positives, negatives=negatives).item(), rel=1e-12
+    )
+
+
+def test_collapse_value_is_two_margins_a_pair():
+    loss = HardNegativeTripletLoss(margin=0.2)
+    assert loss.collapse_value(8, 8) == pytest.approx(2 * 8 * 0.2)
+    assert loss(torch.full((8, 8), 0.7)).item() == pytest.approx(loss.collapse_value(8, 8))
+    assert HardNegativeTripletLoss(margin=0.2, reduction="mean").collapse_value(8, 8) == pytest.approx(0.4)
+    assert HardNegativeTripletLoss(margin=0.2, negatives="all").collapse_value(3, 3) == pytest.approx(12 * 0.2)
+
+
+def test_collapse_value_of_uneven_batches():
+    loss = HardNegativeTripletLoss(margin=0.1)
+    assert loss.collapse_value(2, 6) == pytest.approx(12 * 0.1)  # six pairs
+    assert loss.collapse_value(4, 6) is None  # not known how the captions fall
+    assert loss.collapse_value(1, 1) is None  # nothing to lose
+    index = torch.tensor([0, 0, 1])
+    positives = index[:, None] == index[None]  # five positive pairs
+    assert loss.collapse_value(3, 3, positives=positives) == pytest.approx(10 * 0.1)
+    assert loss(torch.ones(3, 3), positives).item() == pytest.approx(10 * 0.1)
+
+
+def test_warm_up_uses_all_negatives():
+    scores = torch.randn(5, 5)
+    loss = HardNegativeTripletLoss(warmup_epochs=2)
+    everything = hard_negative_triplet_loss(scores, negatives="all")
+    hardest = hard_negative_triplet_loss(scores)
+    assert everything > hardest
+    values = []
+    for epoch in range(4):
+        loss.set_epoch(epoch)
+        values.append(loss(scores).item())
+    assert values == [everything.item(), everything.item(), hardest.item(), hardest.item()]
+    assert HardNegativeTripletLoss(warmup_epochs=1)(scores) == everything  # before set_epoch it is epoch 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("negatives", ["hardest", "all"])
+def test_half_precision_is_computed_in_float32(dtype, negatives):
+    scores = (20 * torch.randn(64, 64)).to(dtype).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = hard_negative_triplet_loss(scores, negatives=negatives)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    expected = hard_negative_triplet_loss(scores.detach().float(), negatives=negatives)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert scores.grad.dtype == dtype
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "all"])
+@pytest.mark.parametrize("place", [(0, 0), (0, 1)])
+def test_nan_does_not_pass_silently(negatives, place):
+    scores = torch.eye(3)
+    scores[place] = torch.nan
+    assert torch.isnan(hard_negative_triplet_loss(scores, negatives=negatives))
+
+
+def test_settings_are_recorded():
+    loss = HardNegativeTripletLoss(margin=0.05, reduction="mean", warmup_epochs=1)
+    copy = build(loss.spec, ScoreLoss)
+    assert copy.spec == loss.spec
+    assert (copy.margin, copy.negatives, copy.reduction, copy.warmup_epochs) == (0.05, "hardest", "mean", 1)
+    assert "margin=0.05" in repr(loss)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"margin": -0.1}, "margin: -0.1"),
+        ({"margin": float("nan")}, "margin: nan"),
+        ({"negatives": "some"}, "negatives: 'some'"),
+        ({"reduction": "none"}, "reduction: 'none'"),
+        ({"warmup_epochs": -1}, "warmup_epochs: -1"),
+    ],
+)
+def test_bad_settings(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        HardNegativeTripletLoss(**kwargs)

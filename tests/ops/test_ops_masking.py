@@ -1,0 +1,95 @@
+import pytest
+import torch
+
+from itmatch.ops import (
+    l2_normalize,
+    lengths_to_mask,
+    mask_to_lengths,
+    masked_logsumexp,
+    masked_max,
+    masked_mean,
+    masked_softmax,
+    masked_sum,
+)
+
+REDUCTIONS = {
+    masked_sum: lambda x: x.sum(),
+    masked_mean: lambda x: x.mean(),
+    masked_max: lambda x: x.max(),
+    masked_logsumexp: lambda x: x.logsumexp(0),
+}
+
+
+def test_lengths_and_masks_are_inverse():
+    lengths = torch.tensor([0, 3, 1])
+    mask = lengths_to_mask(lengths, 5)
+    assert mask.shape == (3, 5)
+    assert torch.equal(mask_to_lengths(mask), lengths)
+    assert lengths_to_mask(lengths).shape == (3, 3)
+    assert torch.equal(mask[1], torch.tensor([True, True, True, False, False]))
+
+
+def test_lengths_must_be_integers():
+    with pytest.raises(TypeError, match="integers"):
+        lengths_to_mask(torch.tensor([1.0]))
+
+
+@pytest.mark.parametrize("function", REDUCTIONS)
+def test_equals_loop_and_ignores_garbage(function):
+    torch.manual_seed(0)
+    values = torch.randn(4, 5, 3, dtype=torch.double)
+    mask = torch.rand(4, 5) > 0.4
+    mask[0] = False
+    dirty = values.masked_fill(~mask[..., None], torch.nan).requires_grad_()
+    result = function(dirty, mask[..., None], dim=1)
+    for n in range(4):
+        for d in range(3):
+            real = values[n, mask[n], d]
+            expected = REDUCTIONS[function](real) if len(real) else torch.tensor(0.0, dtype=torch.double)
+            torch.testing.assert_close(result[n, d], expected)
+    result.sum().backward()
+    assert torch.isfinite(dirty.grad).all()
+    assert (dirty.grad[~mask] == 0).all()
+    assert (dirty.grad[mask] != 0).any()
+
+
+def test_softmax():
+    values = torch.tensor([[1.0, 2.0, torch.nan], [torch.nan] * 3], requires_grad=True)
+    mask = torch.tensor([[True, True, False], [False] * 3])
+    weights = masked_softmax(values, mask, dim=-1)
+    torch.testing.assert_close(weights[0, :2], torch.tensor([1.0, 2.0]).softmax(0))
+    assert weights[0, 2] == 0
+    assert (weights[1] == 0).all()
+    weights[:, 0].sum().backward()
+    assert torch.isfinite(values.grad).all()
+
+
+@pytest.mark.parametrize("function", [*REDUCTIONS, masked_softmax])
+def test_gradcheck(function):
+    torch.manual_seed(0)
+    values = torch.randn(3, 4, dtype=torch.double, requires_grad=True)
+    mask = lengths_to_mask(torch.tensor([4, 2, 0]), 4)
+    assert torch.autograd.gradcheck(lambda x: function(x, mask, dim=1), values)
+
+
+def test_statistics_are_wide_in_half_precision():
+    values = torch.full((4096,), 0.001, dtype=torch.bfloat16)
+    result = masked_logsumexp(values, torch.ones(4096, dtype=torch.bool), dim=0)
+    assert result.dtype == torch.bfloat16
+    assert abs(result.item() - 8.3188) < 0.04
+
+
+def test_l2_normalize_at_zero():
+    x = torch.tensor([[3.0, 4.0], [0.0, 0.0]], requires_grad=True)
+    unit = l2_normalize(x)
+    torch.testing.assert_close(unit, torch.tensor([[0.6, 0.8], [0.0, 0.0]]))
+    unit.sum().backward()
+    assert torch.isfinite(x.grad).all()
+    assert (x.grad[1] == 0).all()
+
+
+def test_l2_normalize_gradcheck_and_dim():
+    torch.manual_seed(0)
+    x = torch.randn(3, 4, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda v: l2_normalize(v, dim=0), x)
+    torch.testing.assert_close(l2_normalize(x, dim=0).norm(dim=0), torch.ones(4, dtype=torch.double))
