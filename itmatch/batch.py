@@ -78,7 +78,9 @@ class SceneGraph(_TensorData):
         if not _readable(self.edge_index) or edges == 0:
             return
         if self.row.min() < 0 or self.row.max() >= self.num_rows:
-            raise ValueError(f"SceneGraph.row: {int(self.row.min())}..{int(self.row.max())} outside 0..{self.num_rows - 1}")
+            raise ValueError(
+                f"SceneGraph.row: {int(self.row.min())}..{int(self.row.max())} outside 0..{self.num_rows - 1}"
+            )
         if self.edge_index.min() < 0:
             raise ValueError("SceneGraph.edge_index: negative node")
         if self.confidence is not None and not bool(((self.confidence >= 0) & (self.confidence <= 1)).all()):
@@ -156,7 +158,7 @@ class Captions(_TensorData):
         """Check shapes, dtypes and (on the CPU) values."""
         _check("Captions.input_ids", self.input_ids, tuple(self.mask.shape), torch.int64)
         _check_mask("Captions", self.mask)
-        if _readable(self.input_ids) and self.input_ids.numel() and int(self.input_ids.min()) < 0:
+        if _readable(self.input_ids) and bool(((self.input_ids < 0) & self.mask).any()):
             raise ValueError("Captions.input_ids: negative token id")
         if self.graph is not None:
             self.graph.check_nodes(self.mask)
@@ -184,7 +186,8 @@ class Fragments(_TensorData):
         """Check shapes, dtypes and (on the CPU) values."""
         _check_sequence("Fragments", self.features, self.mask)
         if self.pooled is not None:
-            _check("Fragments.pooled", self.pooled, (len(self.features), self.pooled.shape[-1]), "float")
+            _check("Fragments.pooled", self.pooled, (len(self.features), *self.pooled.shape[1:2]), "float")
+            _check_finite("Fragments.pooled", self.pooled[:, None], self.mask.new_ones(len(self.mask), 1))
 
     def __len__(self) -> int:
         """Number of images or captions."""
@@ -279,7 +282,9 @@ def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype
 
 def _check_sequence(name: str, features: Tensor, mask: Tensor) -> None:
     if features.ndim != 3:
-        raise ValueError(f"{name}.features: shape {tuple(features.shape)}, expected three dimensions (rows, length, size)")
+        raise ValueError(
+            f"{name}.features: shape {tuple(features.shape)}, expected three dimensions (rows, length, size)"
+        )
     _check(f"{name}.features", features, (*features.shape[:2], features.shape[2]), "float")
     if tuple(mask.shape) != tuple(features.shape[:2]):
         raise ValueError(f"{name}.mask: shape {tuple(mask.shape)}, expected {tuple(features.shape[:2])}")
@@ -300,5 +305,5 @@ def _check_finite(name: str, values: Tensor, mask: Tensor) -> None:
         return  # a finite sum has finite terms; the sum is much cheaper than isfinite of every term
     bad = ~torch.isfinite(values).all(-1) & mask
     if bool(bad.any()):
-        row, place = (~torch.isfinite(values).all(-1) & mask).nonzero()[0].tolist()
+        row, place = bad.nonzero()[0].tolist()
         raise ValueError(f"{name}: NaN or inf at row {row}, place {place}")

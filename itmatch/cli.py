@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,12 +66,10 @@ class MatchingCLI(LightningCLI):
 def run(args: Sequence[str]) -> MatchingCLI:
     """Parse arguments and run their subcommand."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    parser = {"test": {"default_config_files": []}}
+    sys.argv = ["itmatch", *args]  # LightningCLI warns of arguments that are given beside those of the process
     return MatchingCLI(
         MatchingTask,
         MatchingData,
-        args=list(args),
-        parser_kwargs=parser,
         save_config_kwargs={"overwrite": True},
         seed_everything_default=0,
         auto_configure_optimizers=False,

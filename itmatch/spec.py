@@ -42,8 +42,11 @@ class Configurable:
 
         @functools.wraps(original)
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-            if "_init_arguments" not in self.__dict__:  # the outermost: what the caller wrote, not what super() was given
-                bound = signature.bind(self, *args, **kwargs)
+            if "_init_arguments" not in self.__dict__:  # only the outermost: what the caller wrote
+                try:
+                    bound = signature.bind(self, *args, **kwargs)
+                except TypeError as error:
+                    raise TypeError(f"{type(self).__qualname__}: {error}") from None
                 bound.apply_defaults()
                 self.__dict__["_init_arguments"] = _flatten(bound, signature)
             original(self, *args, **kwargs)
@@ -52,7 +55,7 @@ class Configurable:
 
     @property
     def spec(self) -> Spec:
-        """``{"class_path": ..., "init_args": {...}}`` of plain values, enough for :func:`build` to make an equal object."""
+        """``{"class_path": ..., "init_args": {...}}`` of plain values, from which :func:`build` makes an equal object."""
         cls = type(self)
         path = f"{cls.__module__}.{cls.__qualname__}"
         arguments = self.spec_arguments()
@@ -79,7 +82,7 @@ def build(spec: Any, expected: type = object, where: str = "spec") -> Any:
     """
     if not is_spec(spec):
         return spec
-    path, arguments = spec["class_path"], spec.get("init_args", {})
+    path, arguments = spec["class_path"], spec.get("init_args") or {}
     cls = import_class(path, where)
     if not issubclass(cls, expected):
         raise ValueError(f"{where}: {path} is no {expected.__module__}.{expected.__qualname__}")
@@ -89,9 +92,11 @@ def build(spec: Any, expected: type = object, where: str = "spec") -> Any:
 
 
 def build_nested(value: Any, where: str) -> Any:
-    """:func:`build`, for a value that may be a spec or a list of specs."""
+    """:func:`build`, for a value that may be a spec, or a list or dict of specs."""
     if isinstance(value, list):
         return [build_nested(item, f"{where}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, Mapping) and not is_spec(value):
+        return {key: build_nested(item, f"{where}.{key}") for key, item in value.items()}
     return build(value, Configurable, where)
 
 
@@ -129,15 +134,29 @@ def _flatten(bound: inspect.BoundArguments, signature: inspect.Signature) -> dic
         if kind is inspect.Parameter.VAR_POSITIONAL and value:
             raise TypeError(f"{name}: positional variadic arguments cannot be recorded; take a list")
         if kind is inspect.Parameter.VAR_KEYWORD:
-            arguments.update(value)
+            arguments.update(_copied(value))
         elif kind is not inspect.Parameter.VAR_POSITIONAL:
-            arguments[name] = value
+            arguments[name] = _copied(value)
     return arguments
 
 
+def _copied(value: Any) -> Any:
+    """Containers of their own, since the constructor or the caller may change the ones that were given."""
+    if type(value) is dict:
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if type(value) in (list, tuple) else value
+
+
 def _plain(value: Any, where: str) -> Any:
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, bool):
         return value
+    # of a subclass (np.float64, an enum) the plain value: torch.load with weights_only refuses all others
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, str):
+        return str.__str__(value)
     if isinstance(value, Configurable):
         return value.spec
     if isinstance(value, os.PathLike):

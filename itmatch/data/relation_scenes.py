@@ -60,8 +60,9 @@ class RelationScenes(DataSource):
 
     *What can be reached.* With ``edge_dropout``, ``edge_rewiring`` and ``shared_captions`` at 0, twin accuracy and
     recall can come to about 100 %: another image seldom shows what a caption says. A corrupted edge is lost in both
-    twins, so with c = dropout + (1 - dropout) * rewiring semantic twin accuracy ends at 100 (1 - c / 2) %. A model that
-    knows of boxes only how much they overlap (IoU) can tell the "overlap" twins, and no "horizontal" or "vertical" ones.
+    twins, so with c = dropout + (1 - dropout) * rewiring semantic twin accuracy ends at 100 (1 - c / 2) %. A model
+    that knows of boxes only how much they overlap (IoU) can tell the "overlap" twins, but not those of the other two
+    spatial kinds.
 
     Args:
         difficulty: "easy" (4-5 objects, clean graph, one relation a caption), "medium" (4-10 objects, two wrong
@@ -194,11 +195,15 @@ class RelationScenes(DataSource):
             period = [kind for spatial in period for kind in (semantic, spatial)] or [semantic]
         return np.resize(np.array(period), self.num_images[stage] // 2)
 
+    def _codes(self) -> tuple[Array, Array, Array]:
+        """What a category, a colour and a size add to a feature: one row each; the same in every split."""
+        rows = (len(self.categories), len(self.colours), len(self.sizes))
+        codes = self._rng(_CODES).standard_normal((sum(rows), self.feature_dim))
+        return codes[: rows[0]], codes[rows[0] : -rows[2]], codes[-rows[2] :]
+
     def _features(self, scenes: Scenes, order: Array, absent: Array, stage: Stage) -> Array:
-        sizes = [len(self.categories), len(self.colours), len(self.sizes)]
-        codes = np.split(self._rng(_CODES).standard_normal((sum(sizes), self.feature_dim)), np.cumsum(sizes)[:-1])
-        traits = (scenes.category, scenes.colour, scenes.size)
-        clean = sum(code[trait] for code, trait in zip(codes, traits, strict=True))  # (P, M, F)
+        category, colour, size = self._codes()
+        clean = category[scenes.category] + colour[scenes.colour] + size[scenes.size]  # (P, M, F)
         features = np.repeat(clean, 2, 0)[np.arange(len(order))[:, None], order]
         features += self.noise * self._rng(_NOISE, stage).standard_normal(features.shape)
         features[absent] = 0

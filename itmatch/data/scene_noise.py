@@ -58,7 +58,7 @@ def place_edges(edges: Array, scores: Array, order: Array, rng: np.random.Genera
     place = order.argsort(1)  # where each object went
     for end in (0, 2):
         edges[..., end] = np.where(edges[..., end] < 0, -1, place[images, edges[..., end]])
-    rows = shuffled(rng, (edges >= 0).all(-1))
+    rows = shuffled(rng, edges[..., 0] >= 0)
     edges, scores = edges[images, rows], np.repeat(scores, 2, 0)[images, rows]
     return edges, np.where(edges[..., 0] < 0, 0, scores).astype(np.float32)
 

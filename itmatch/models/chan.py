@@ -32,7 +32,8 @@ def chan_gru(
     here, and the other way round a margin of 0.05 here equals 0.5 there.
 
     Args:
-        vocabulary: the words (the model then takes strings), or their number.
+        vocabulary: the words, ``<pad>``, ``<start>``, ``<end>`` and ``<unk>`` among them (the model then takes
+            strings), or their number.
         region_dim: size F of the region features.
         embed_dim: size D of the common space.
         word_dim: size of the word vectors.
@@ -49,9 +50,7 @@ def chan_gru(
     )
 
 
-def chan_bert(
-    model_name: str = "bert-base-uncased", *, region_dim: int = 2048, embed_dim: int = 1024
-) -> MatchingModel:
+def chan_bert(model_name: str = "bert-base-uncased", *, region_dim: int = 2048, embed_dim: int = 1024) -> MatchingModel:
     """CHAN with a pretrained transformer over the words; mean pooling, and no attention among the regions.
 
     Args:

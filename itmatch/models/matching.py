@@ -47,7 +47,8 @@ class MatchingModel(
     Example:
         >>> import torch
         >>> from itmatch.models import chan_gru
-        >>> model = chan_gru(vocabulary=["a", "black", "dog"], region_dim=16, embed_dim=8)
+        >>> from itmatch.data import Vocabulary
+        >>> model = chan_gru(Vocabulary.build([["a", "black", "dog"]], min_count=1), region_dim=16, embed_dim=8)
         >>> model.score(torch.randn(3, 36, 16), ["a dog", "a black dog"]).shape
         torch.Size([3, 2])
     """
@@ -60,10 +61,10 @@ class MatchingModel(
         tokenizer: Tokenizer | None = None,
     ) -> None:
         super().__init__()
-        self.image_encoder: Block = build(image_encoder, Block, "image_encoder")
-        self.text_encoder: Block = build(text_encoder, Block, "text_encoder")
-        self.similarity: Similarity = build(similarity, Similarity, "similarity")
-        self.tokenizer: Tokenizer | None = build(tokenizer, Tokenizer, "tokenizer")
+        self.image_encoder: Block = _part(image_encoder, Block, "image_encoder")
+        self.text_encoder: Block = _part(text_encoder, Block, "text_encoder")
+        self.similarity: Similarity = _part(similarity, Similarity, "similarity")
+        self.tokenizer: Tokenizer | None = None if tokenizer is None else _part(tokenizer, Tokenizer, "tokenizer")
 
     @property
     def spec(self) -> dict[str, Spec | None]:
@@ -119,7 +120,11 @@ class MatchingModel(
         return Fragments.cat(parts)
 
     def score(
-        self, images: Fragments | Regions | Tensor, texts: Fragments | Captions | Sequence[str], *, image_block: int = 64
+        self,
+        images: Fragments | Regions | Tensor,
+        texts: Fragments | Captions | Sequence[str],
+        *,
+        image_block: int = 64,
     ) -> Tensor:
         """Scores (I, T) of every image with every caption; encodes what is not yet encoded.
 
@@ -146,19 +151,25 @@ class MatchingModel(
             raise TypeError("texts: one string; give a list of captions")
         if self.tokenizer is None:
             raise ValueError("this model has no tokenizer: give Captions, or set model.tokenizer")
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TypeError(f"texts[{i}]: a {type(text).__qualname__}, expected a string")
+            if not text.strip():
+                raise ValueError(f"texts[{i}]: an empty caption")
         captions = Collator(self.tokenizer)([CaptionItem(i, 0, text) for i, text in enumerate(texts)]).captions
         assert captions is not None  # a batch of captions has captions
         return captions
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
-        training = self.training
+        modes = [(module, module.training) for module in self.modules()]  # a frozen part may be in another mode
         self.eval()
         try:
             with torch.no_grad():
                 yield
         finally:
-            self.train(training)
+            for module, training in modes:
+                module.training = training
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> str | None:
         """Write ``config.json`` and ``model.safetensors``; a folder that was good stays good if writing fails.
@@ -191,6 +202,28 @@ class MatchingModel(
         (save_directory / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
+        """The model that :meth:`save_pretrained` wrote, in evaluation mode.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or a name on the Hugging Face Hub.
+            kwargs: ``revision``, ``cache_dir`` and what else ``huggingface_hub.ModelHubMixin`` takes.
+
+        Raises:
+            FileNotFoundError: there is no such folder, or it has no weights.
+            ValueError: its ``config.json`` is none of this library.
+        """
+        name = str(pretrained_model_name_or_path)
+        is_path = isinstance(pretrained_model_name_or_path, Path) or name.startswith((".", "/", "~")) or "\\" in name
+        if (is_path or name.count("/") > 1) and not Path(name).is_dir():  # the hub has NAME and OWNER/NAME
+            raise FileNotFoundError(f"{name}: no such folder")
+        try:
+            model: Self = super().from_pretrained(name, **kwargs)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{name}/config.json: no JSON ({error})") from error
+        return model
+
+    @classmethod
     def _from_pretrained(cls, *, model_id: str, **kwargs: Any) -> Self:
         from safetensors.torch import load_model
 
@@ -212,6 +245,15 @@ class MatchingModel(
 
 
 _DOWNLOAD_ARGUMENTS = frozenset({"revision", "cache_dir", "force_download", "local_files_only", "token"})
+
+
+def _part(value: Any, expected: type, where: str) -> Any:
+    part = build(value, expected, where)
+    if not isinstance(part, expected):
+        raise TypeError(
+            f"{where}: a {type(part).__qualname__}, expected an {expected.__module__}.{expected.__qualname__}"
+        )
+    return part
 
 
 def _all_regions(features: Tensor) -> Regions:

@@ -115,19 +115,23 @@ def soft_alignment(
         raise ValueError(f"temperature: {temperature}, expected a number above 0")
     keys, queries = keys_and_queries(image, image_mask, text, text_mask, query, chunk_size)
     rows, columns = block_shape(keys, queries, query, chunk_size)
+    if 0 in (keys.rows, queries.rows):
+        return image.new_zeros(len(image), len(text), queries.width)
     train = torch.is_grad_enabled() and (keys.values.requires_grad or queries.values.requires_grad)
     order = keys.lengths.argsort(descending=True, stable=True)
     lengths, offsets = keys.lengths[order], keys.offsets()[order]
+    sizes = lengths.tolist()
     blocks = []
     for start in range(0, keys.rows, rows):
-        length = lengths[start : start + rows, None]  # (n, 1)
-        place = torch.arange(int(length[0]), device=length.device)
-        mask = place < length  # (n, L)
+        longest, shortest = sizes[start], sizes[min(start + rows, keys.rows) - 1]
+        place = torch.arange(longest, device=lengths.device)
+        mask = place < lengths[start : start + rows, None]  # (n, L)
         index = (offsets[start : start + rows, None] + place).masked_fill(~mask, 0)
         block = keys.values.index_select(0, index.reshape(-1)).view(*mask.shape, -1)  # (n, L, D)
+        block_mask = None if longest == shortest else mask
         parts = []
         for first in range(0, len(queries.values), columns):
-            inputs = (block, mask, queries.values[first : first + columns], temperature, normalize)
+            inputs = (block, block_mask, queries.values[first : first + columns], temperature, normalize)
             # no dropout inside: the random state need not be kept
             parts.append(
                 checkpoint(_attend, *inputs, use_reentrant=False, preserve_rng_state=False)
@@ -139,13 +143,14 @@ def soft_alignment(
     return aligned if query == "words" else aligned.transpose(0, 1)
 
 
-def _attend(keys: Tensor, mask: Tensor, queries: Tensor, temperature: float, normalize: bool) -> Tensor:  # noqa: FBT001
-    """(n, L, D), (n, L), (m, D) -> (n, m): each query against its softmax-weighted keys."""
+def _attend(keys: Tensor, mask: Tensor | None, queries: Tensor, temperature: float, normalize: bool) -> Tensor:  # noqa: FBT001
+    """(n, L, D), (n, L) or None, (m, D) -> (n, m): each query against its softmax-weighted keys."""
     with torch.autocast(keys.device.type, enabled=False):  # the types have been chosen by the caller
         rows, length, _ = keys.shape
         scores = (keys.flatten(0, 1) @ queries.T).view(rows, length, len(queries))
         scores = scores if scores.dtype == torch.float64 else scores.float()
-        weights = masked_softmax(scores / temperature, mask[..., None], 1)  # (n, L, m)
+        logits = scores / temperature
+        weights = logits.softmax(1) if mask is None else masked_softmax(logits, mask[..., None], 1)  # (n, L, m)
         attended = (weights * scores).sum(1)
         if normalize:
             gram = (keys @ keys.transpose(1, 2)).to(scores.dtype)  # (n, L, L)
@@ -168,6 +173,8 @@ class _HardAlignment(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         keys, queries, winner, offsets = ctx.saved_tensors
         grad_keys = grad_queries = None
+        if grad.numel() == 0:
+            return torch.zeros_like(keys), torch.zeros_like(queries), None, None, None
         if ctx.needs_input_grad[0]:
             step = max(1, _ENTRIES // max(1, grad.shape[1]))
             grad_keys = torch.cat(
@@ -189,23 +196,25 @@ class _HardAlignment(torch.autograd.Function):
 
 def _gather_from_keys(grad: Tensor, winner: Tensor, offsets: Tensor, keys: Tensor) -> Tensor:
     """Gradient of each query: the sum, over rows of keys, of its winner there times the incoming gradient."""
-    grad, winner = grad.T, winner.T
-    query, row = grad.nonzero(as_tuple=True)  # after hard-negative mining nearly all are zero
-    return _weighted_sums(keys, offsets[row] + winner[query, row], query, grad[query, row], len(grad))
+    grad = grad.T
+    used = grad != 0  # after hard-negative mining nearly all are zero
+    index = (winner.T + offsets).masked_select(used)
+    return _weighted_sums(keys, index, used.sum(1), grad.masked_select(used))
 
 
 def _scatter_to_keys(grad: Tensor, winner: Tensor, offsets: Tensor, total: int, step: int, queries: Tensor) -> Tensor:
     """Gradient of the keys of a block of rows: the sum of the queries they won times the incoming gradient."""
-    row, query = grad.nonzero(as_tuple=True)
     first, last = int(offsets[0]), int(offsets[step]) if len(offsets) > step else total
-    key, order = (offsets[row] + winner[row, query] - first).sort(stable=True)
-    row, query = row[order], query[order]
-    return _weighted_sums(queries, query, key, grad[row, query], last - first)
+    used = grad != 0
+    place = winner + (offsets[: len(grad), None] - first)
+    key, order = place.masked_select(used).sort(stable=True)
+    query = torch.arange(grad.shape[1], device=grad.device).expand_as(grad).masked_select(used).index_select(0, order)
+    weight = grad.masked_select(used).index_select(0, order)
+    return _weighted_sums(queries, query, torch.bincount(key, minlength=last - first), weight)
 
 
-def _weighted_sums(values: Tensor, index: Tensor, group: Tensor, weight: Tensor, groups: int) -> Tensor:
-    """(groups, D): for each group the sum of ``weight * values[index]`` over its entries; ``group`` is sorted."""
-    counts = torch.bincount(group, minlength=groups)
+def _weighted_sums(values: Tensor, index: Tensor, counts: Tensor, weight: Tensor) -> Tensor:
+    """(G, D): sums of ``weight * values[index]`` over consecutive groups of ``counts`` (G,) entries."""
     return embedding_bag(
         index, values, counts.cumsum(0) - counts, mode="sum", per_sample_weights=weight.to(values.dtype)
     )

@@ -82,7 +82,6 @@ def polar_geometry(boxes: Tensor) -> Tensor:
     """
     centre = _centre(boxes)
     shift = centre[..., None, :, :] - centre[..., :, None, :]  # (..., R, R, 2)
-    shift = shift + 0.0  # -0.0 would turn the angle of coinciding centres into pi
     distance = torch.linalg.vector_norm(shift, dim=-1)
     return torch.stack((distance, torch.atan2(shift[..., 1], shift[..., 0])), -1)
 

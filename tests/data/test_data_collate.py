@@ -139,3 +139,17 @@ def test_worker_names_the_bad_image(tokenizer):
     loader = DataLoader(PairDataset(dataset), batch_size=2, num_workers=1, collate_fn=Collator(tokenizer))
     with pytest.raises(ValueError, match="toy: image '1' region 0: NaN or inf"):
         next(iter(loader))
+
+
+def test_the_generator_decides_the_augmentation(dataset, tokenizer):
+    collate = Collator(tokenizer, augmentation=SizeAugmentation(region_drop=0.5, token_rate=0.5))
+    pairs = [PairDataset(dataset)[i] for i in range(4)]
+
+    def made(seed):
+        before = torch.get_rng_state()
+        batch = collate(pairs, generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(torch.get_rng_state(), before)
+        return batch.regions.features.flatten().tolist(), batch.captions.input_ids.flatten().tolist()
+
+    assert made(1) == made(1)
+    assert made(1) != made(2)

@@ -81,6 +81,7 @@ def test_stages_name_splits(folder):
 @pytest.mark.parametrize("given", [None, CAPTIONS])
 @pytest.mark.parametrize("ids", ["image", "caption", "repeated", "none"])
 def test_an_image_stored_once_a_caption_is_kept_once(folder, ids, given):
+    edit(folder, "labels", lambda x: x * np.arange(IMAGES, dtype=np.int16)[:, None])
     repeat_rows(folder, "ims", "boxes", "labels")  # the other files stay with one row an image
     if ids == "none":
         (folder / "train_ids.txt").unlink()
@@ -92,6 +93,7 @@ def test_an_image_stored_once_a_caption_is_kept_once(folder, ids, given):
     assert dataset.num_images == IMAGES
     assert dataset.caption_image.tolist() == [i for i in range(IMAGES) for _ in range(CAPTIONS)]
     assert [int(dataset.image(i).features[0, 0]) for i in range(IMAGES)] == list(range(IMAGES))
+    assert [int(dataset.image(i).labels[1]) for i in range(IMAGES)] == list(range(IMAGES))
     expected = {"image": [f"{i}.jpg" for i in range(IMAGES)]}.get(ids, [str(i) for i in range(IMAGES)])
     assert dataset.image_ids == expected
 

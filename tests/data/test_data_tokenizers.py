@@ -93,3 +93,12 @@ def test_unloadable(tmp_path, monkeypatch):
 def test_heavy_imports_wait():
     code = "import itmatch.data, sys; sys.exit(bool({'nltk', 'transformers', 'lightning'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_fitted(bert_folder):
+    tokenizer = WordTokenizer(min_count=1)
+    assert not tokenizer.fitted
+    tokenizer.fit(["a"])
+    assert tokenizer.fitted
+    assert WordTokenizer([*SPECIALS, "a"]).fitted
+    assert HuggingFaceTokenizer(bert_folder).fitted

@@ -30,7 +30,12 @@ def random_case(seed):
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randn(5, 9, generator=generator, dtype=torch.float64)
     positives = torch.rand(5, 9, generator=generator) < 0.3
-    positives[1], positives[2], positives[:, 3] = True, False, True
+    if seed % 2:
+        positives[1] = True  # an image without negatives
+        positives[:, 3] = True  # a caption without negatives
+    else:
+        positives[2] = False  # an image without positives
+        positives[:, 5] = False  # a caption without positives
     return scores, positives
 
 

@@ -32,9 +32,12 @@ def random_case(seed, images=5, captions=9, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randn(images, captions, generator=generator, dtype=dtype)
     positives = torch.rand(images, captions, generator=generator) < 0.3
-    positives[1] = True  # an image without negatives
-    positives[2] = False  # an image without positives
-    positives[:, 3] = True  # a caption without negatives
+    if seed % 2:
+        positives[1] = True  # an image without negatives
+        positives[:, 3] = True  # a caption without negatives
+    else:
+        positives[2] = False  # an image without positives
+        positives[:, 5] = False  # a caption without positives
     return scores, positives
 
 

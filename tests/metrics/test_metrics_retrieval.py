@@ -102,11 +102,12 @@ def test_metric_counts_a_numbered_query_once_and_others_every_time():
 
 
 def test_metric_keeps_whole_numbers_in_half_precision():
-    metric = RetrievalMetrics().half()
-    metric.set_dtype(torch.float16)
-    ranks = torch.tensor([4097])
+    metric, ranks = RetrievalMetrics(), torch.tensor([4097])
     metric.update(RetrievalRanks(ranks, ranks), torch.tensor([100001]), torch.tensor([100003]))
+    metric.half()
+    metric.set_dtype(torch.float16)
     assert metric.compute()["i2t_meanr"].item() == 4098
+    assert metric.caption_index[0].item() == 100003
 
 
 def test_metric_bad_input():

@@ -204,6 +204,24 @@ def test_one_image_one_caption_one_fragment(function, query):
     assert v.grad.abs().sum() > 0
 
 
+@pytest.mark.parametrize("function", NAIVE)
+@pytest.mark.parametrize("query", QUERIES)
+def test_no_images_or_no_captions(function, query):
+    v, vm, t, tm = make()
+    width = 6 if query == "words" else 7
+    assert function(v[:0], vm[:0], t, tm, query=query).shape == (0, 4, width)
+    assert function(v, vm, t[:0], tm[:0], query=query).shape == (5, 0, width)
+    hard_alignment(v[:0], vm[:0], t, tm, query=query).sum().backward()
+    assert (t.grad == 0).all()
+
+
+def test_a_gradient_of_zeros():
+    v, vm, t, tm = make()
+    (hard_alignment(v, vm, t, tm) * 0).sum().backward()
+    assert (v.grad == 0).all()
+    assert (t.grad == 0).all()
+
+
 class LargestTensor(TorchDispatchMode):
     """Remembers the most elements that any operation returned."""
 

@@ -63,8 +63,7 @@ class AligningSimilarity(Similarity):
     def forward(self, image: Fragments, text: Fragments) -> Tensor:
         """All scores."""
         self.check(image, text)
-        features = image.features, text.features
-        if torch.is_grad_enabled() and (any(f.requires_grad for f in features) or _trains(self)):
+        if torch.is_grad_enabled() and (image.features.requires_grad or text.features.requires_grad):
             return self._scores(image, text)
         image = image.trimmed()
         scores: Tensor | None = None
@@ -95,10 +94,6 @@ class AligningSimilarity(Similarity):
                 pooling = self.pooling if self.region_pooling is None else self.region_pooling
                 scores.append(pooling(values, image.mask[:, None]))
         return scores[0] if len(scores) == 1 else (scores[0] + scores[1]) / 2
-
-
-def _trains(module: torch.nn.Module) -> bool:
-    return any(parameter.requires_grad for parameter in module.parameters())
 
 
 def _caption_tiles(image: Fragments, text: Fragments) -> Iterator[Tensor]:
