@@ -11,7 +11,6 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_warn
 
-from itmatch._version import __version__
 from itmatch.training import FragmentWriter, MatchingData, MatchingTask, RecallReport
 
 
@@ -56,10 +55,9 @@ class MatchingCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Test the best checkpoint."""
-        checkpoint = self.trainer.checkpoint_callback
-        wanted = self._get(self.config, "test_after_fit") and not self.trainer.fast_dev_run
-        if wanted and checkpoint is not None and getattr(checkpoint, "best_model_path", ""):
-            print(f"best checkpoint: {checkpoint.best_model_path}")
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")  # empty after a fast_dev_run
+        if best and self._get(self.config, "test_after_fit"):
+            print(f"best checkpoint: {best}")
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path="best", verbose=False)
 
 

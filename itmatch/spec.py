@@ -55,7 +55,7 @@ class Configurable:
 
     @property
     def spec(self) -> Spec:
-        """``{"class_path": ..., "init_args": {...}}`` of plain values, from which :func:`build` makes an equal object."""
+        """``{"class_path": ..., "init_args": {...}}`` of plain values; :func:`build` makes an equal object of it."""
         cls = type(self)
         path = f"{cls.__module__}.{cls.__qualname__}"
         arguments = self.spec_arguments()
@@ -111,12 +111,15 @@ def import_class(path: str, where: str = "spec") -> type:
     Raises:
         ValueError: no such module or attribute, or the attribute is no class.
     """
-    parts = path.split(".")
+    parts = path.split(".") if isinstance(path, str) else []
+    if not all(parts):  # "", ".a" or "a..b": import_module would take them for relative
+        parts = []
     for cut in range(len(parts) - 1, 0, -1):  # the longest importable prefix; the rest are nested classes
+        module = ".".join(parts[:cut])
         try:
-            found: Any = importlib.import_module(".".join(parts[:cut]))
+            found: Any = importlib.import_module(module)
         except ModuleNotFoundError as error:
-            if error.name and not ".".join(parts[:cut]).startswith(error.name):
+            if error.name and not f"{module}.".startswith(f"{error.name}."):
                 raise  # the module exists and lacks a dependency of its own
             continue
         for name in parts[cut:]:

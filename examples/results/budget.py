@@ -157,7 +157,9 @@ def run_all(variants: Mapping[str, Callable[..., Any]], description: str) -> dic
                 result = _wait(queue, child, f"{name}, seed {seed}")
                 path.with_suffix(".part").write_text(json.dumps(result, indent=1))
                 os.replace(path.with_suffix(".part"), path)
-                print(f"{name} seed {seed}: test rSum {result['test']['rsum']:.1f}, {result['seconds']:.0f} s", flush=True)
+                print(
+                    f"{name} seed {seed}: test rSum {result['test']['rsum']:.1f}, {result['seconds']:.0f} s", flush=True
+                )
             results.setdefault(name, []).append(json.loads(path.read_text()))
     return results
 

@@ -13,7 +13,9 @@ from typing import Any
 from budget import image_encoder, print_table, run_all, text_encoder
 
 
-def make(data: Any, vectors: str | None, *, similarity: Any, margin: float, self_attention: bool = False) -> dict[str, Any]:
+def make(
+    data: Any, vectors: str | None, *, similarity: Any, margin: float, self_attention: bool = False
+) -> dict[str, Any]:
     """The parts of one variant."""
     from itmatch.losses import HardNegativeTripletLoss
 

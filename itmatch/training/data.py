@@ -84,7 +84,7 @@ class MatchingData(LightningDataModule):
 
     @property
     def vocabulary(self) -> Vocabulary | int:
-        """What a word-based text encoder is built from: the vocabulary, or its size where the tokenizer has no words."""
+        """What a word-based text encoder is built from: the vocabulary, or its size if the tokenizer has no words."""
         return self.tokenizer.vocabulary or self.tokenizer.vocab_size
 
     @property

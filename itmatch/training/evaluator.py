@@ -73,6 +73,8 @@ class Evaluator:
         twin = torch.as_tensor(dataset.caption_twin).to(caption_index.device)[caption_index]
         twin_row = torch.where((twin >= 0) & (twin < len(row_of)), row_of[twin.clamp(0, len(row_of) - 1)], -1)
         captions = (twin_row >= 0).nonzero()[:, 0]
+        if len(captions) == 0:
+            return {}
         own = pair_scores(self.similarity, image, text, caption_row[captions], captions)
         other = pair_scores(self.similarity, image, text, twin_row[captions], captions)
         kinds = [dataset.caption_twin_kind[i] for i in caption_index[captions].tolist()]

@@ -45,7 +45,7 @@ class EpochItems(Dataset[tuple[int, Pair]]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[int, Pair]:  # type: ignore[override]
+    def __getitem__(self, key: tuple[int, int]) -> tuple[int, Pair]:
         epoch, index = key
         return epoch, self.pairs[index]
 
@@ -58,6 +58,7 @@ class EpochCollator:
         self.seed = seed
 
     def __call__(self, items: list[tuple[int, Pair]]) -> Batch:
+        """The batch of some pairs of one epoch."""
         epoch, (_, first) = items[0]
         generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch, first.index))
         return self.collator([pair for _, pair in items], generator=generator)

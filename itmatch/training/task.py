@@ -112,12 +112,9 @@ class MatchingTask(LightningModule):
         if self.run_seed is None:
             self.run_seed = torch.initial_seed() % 2**31
 
-    def on_train_epoch_start(self) -> None:
-        """Tell the objective which epoch it is (warm-up)."""
-        self.objective.set_epoch(self.current_epoch)
-
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed this step."""
+        """Tell the objective which epoch it is, and seed this step."""
+        self.objective.set_epoch(self.current_epoch)  # a run resumed in mid-epoch has no start of the epoch
         assert self.run_seed is not None  # set in setup
         seed_step(self.run_seed, self.global_step, self.global_rank)
 
@@ -133,7 +130,7 @@ class MatchingTask(LightningModule):
                 f"loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}); "
                 "try a smaller learning rate, gradient clipping, or full precision"
             )
-        self._watch_collapse(loss, *scores.shape)
+        self._watch_collapse(loss, positives)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(scores))
         self.log_dict(score_statistics(scores.detach(), positives), batch_size=len(scores))
         return loss
@@ -143,14 +140,14 @@ class MatchingTask(LightningModule):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
-    def _watch_collapse(self, loss: Tensor, images: int, captions: int) -> None:
-        value = self.objective.collapse_value(images, captions)
+    def _watch_collapse(self, loss: Tensor, positives: Tensor) -> None:
+        value = self.objective.collapse_value(*positives.shape, positives=positives)
         near = value is not None and abs(float(loss.detach()) - value) <= 1e-3 * value
         self._steps_at_collapse = self._steps_at_collapse + 1 if near else 0
         if self._steps_at_collapse == COLLAPSE_STEPS:
             rank_zero_warn(
-                f"the loss has been {value:.4g} for {COLLAPSE_STEPS} steps: the value for equal scores of all pairs. The "
-                "model has collapsed; begin with all negatives (warmup_epochs), or use a smaller learning rate."
+                f"the loss has been {value:.4g} for {COLLAPSE_STEPS} steps, the value for equal scores of all pairs: the "
+                "model has collapsed; begin with all negatives (warmup_epochs), or use a smaller learning rate"
             )
 
     def configure_optimizers(self) -> Any:
@@ -273,7 +270,9 @@ def check_weights_fit(task: LightningModule, checkpoint: Mapping[str, Any]) -> N
     for name, value in checkpoint.get("state_dict", {}).items():
         if name in own and own[name].shape != value.shape:
             hint = ": the vocabulary does not fit the checkpoint" if "embed" in name else ""
-            raise ValueError(f"{name} has shape {tuple(own[name].shape)}, the checkpoint has {tuple(value.shape)}{hint}")
+            raise ValueError(
+                f"{name} has shape {tuple(own[name].shape)}, the checkpoint has {tuple(value.shape)}{hint}"
+            )
     missing = sorted(set(own) ^ set(checkpoint.get("state_dict", own)))
     if missing:
         rank_zero_info(f"weights on one side only: {missing[:5]}{' ...' if len(missing) > 5 else ''}")

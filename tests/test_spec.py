@@ -1,0 +1,414 @@
+"""Objects as plain data and back: every public class, the user's own, and what is refused."""
+
+import copy
+import enum
+import inspect
+import io
+import json
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import itmatch.data
+import itmatch.losses
+import itmatch.nn
+from itmatch.data import (
+    HuggingFaceTokenizer,
+    KarpathyDataset,
+    PrecompFolder,
+    RelationScenes,
+    SizeAugmentation,
+    WordTokenizer,
+)
+from itmatch.losses import HardNegativeTripletLoss, InfoNCELoss, ScoreLoss
+from itmatch.nn import (
+    Block,
+    CosineSimilarity,
+    GeneralizedPooling,
+    GRUTextEncoder,
+    HardAligningSimilarity,
+    LogSumExpPooling,
+    MaxPooling,
+    MeanPooling,
+    Pooling,
+    RegionEncoder,
+    Similarity,
+    SoftAligningSimilarity,
+    SoftmaxPooling,
+    SumPooling,
+    TransformerTextEncoder,
+)
+from itmatch.spec import Configurable, build, build_nested, import_class, is_spec
+
+WORDS = ["<pad>", "<start>", "<end>", "<unk>", "dog"]
+BERT = {
+    "model_type": "bert",
+    "vocab_size": 20,
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+}
+
+
+def precomp(folder):
+    return PrecompFolder(folder, captions_per_image=5, labels=None)
+
+
+def karpathy(folder):
+    return KarpathyDataset(folder / "dataset.json", folder / "features.npy", train=["train", "restval"])
+
+
+# One of each public class, with arguments that are not the defaults.
+EXAMPLES = {
+    MeanPooling: lambda _: MeanPooling(),
+    SumPooling: lambda _: SumPooling(),
+    MaxPooling: lambda _: MaxPooling(),
+    SoftmaxPooling: lambda _: SoftmaxPooling(0.3),
+    LogSumExpPooling: lambda _: LogSumExpPooling(0.2, scaled=False, length_normalized=True),
+    GeneralizedPooling: lambda _: GeneralizedPooling(4, hidden_dim=3, temperature=0.5),
+    CosineSimilarity: lambda _: CosineSimilarity(),
+    HardAligningSimilarity: lambda _: HardAligningSimilarity("both", MeanPooling(), SoftmaxPooling(0.3), chunk_size=3),
+    SoftAligningSimilarity: lambda _: SoftAligningSimilarity(0.2, "regions", LogSumExpPooling(0.3), normalize=True),
+    RegionEncoder: lambda _: RegionEncoder(5, 4, self_attention=True, num_heads=2, pooling=GeneralizedPooling(2)),
+    GRUTextEncoder: lambda _: GRUTextEncoder(WORDS, 4, word_dim=3, num_layers=2, dropout=0.1, pooling=MeanPooling()),
+    TransformerTextEncoder: lambda _: TransformerTextEncoder(embed_dim=4, config=BERT, trainable=False),
+    HardNegativeTripletLoss: lambda _: HardNegativeTripletLoss(0.1, "all", reduction="mean", warmup_epochs=2),
+    InfoNCELoss: lambda _: InfoNCELoss(0.1, learnable=True, max_scale=50.0),
+    WordTokenizer: lambda _: WordTokenizer(WORDS, min_count=2),
+    HuggingFaceTokenizer: lambda _: HuggingFaceTokenizer("somewhere", max_length=12),
+    SizeAugmentation: lambda _: SizeAugmentation(0.1, token_mask=0.4),
+    PrecompFolder: precomp,
+    KarpathyDataset: karpathy,
+    RelationScenes: lambda _: RelationScenes("easy", num_train=3, num_val=2, num_test=2),
+}
+
+
+def public_classes():
+    for module in (itmatch.nn, itmatch.losses, itmatch.data):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.isclass(value) and issubclass(value, Configurable) and value is not Block:
+                yield value
+
+
+def test_every_public_class_is_tried():
+    assert {cls for cls in public_classes() if not inspect.isabstract(cls) and not is_base(cls)} == set(EXAMPLES)
+
+
+def is_base(cls):
+    """Blocks whose ``forward`` is left to subclasses (nn.Module does not refuse to build these)."""
+    return any(getattr(getattr(cls, name), "__isabstractmethod__", False) for name in dir(cls))
+
+
+@pytest.fixture(params=list(EXAMPLES), ids=lambda cls: cls.__name__)
+def example(request, tmp_path):
+    return EXAMPLES[request.param](tmp_path)
+
+
+def test_round_trip(example):
+    spec = example.spec
+    assert json.loads(json.dumps(spec, allow_nan=False)) == spec
+    again = build(json.loads(json.dumps(spec)), type(example))
+    assert type(again) is type(example)
+    assert again is not example
+    assert again.spec == spec
+    assert set(spec["init_args"]) <= set(inspect.signature(type(example)).parameters)
+    if isinstance(example, torch.nn.Module):
+        shapes = {name: value.shape for name, value in example.state_dict().items()}
+        assert {name: value.shape for name, value in again.state_dict().items()} == shapes
+        assert str(again) == str(example)
+
+
+def test_copies_keep_the_spec(example):
+    for twin in (copy.deepcopy(example), pickle.loads(pickle.dumps(example))):
+        assert type(twin) is type(example)
+        assert twin.spec == example.spec
+
+
+def test_loads_as_weights_only(example):
+    buffer = io.BytesIO()
+    torch.save(example.spec, buffer)
+    buffer.seek(0)
+    assert torch.load(buffer, weights_only=True) == example.spec
+
+
+def test_arguments_are_not_the_defaults(example):
+    arguments = example.spec["init_args"]
+    parameters = inspect.signature(type(example)).parameters
+    given = {name for name, value in arguments.items() if value != parameters[name].default}
+    assert given or not arguments
+
+
+class Plain(Configurable):
+    def __init__(self, value=None, *, other=1):
+        self.value, self.other = value, other
+
+
+class Renamed(Plain):
+    pass
+
+
+class Doubled(Plain):
+    def __init__(self, half: float):
+        super().__init__(2 * half, other="inner")
+
+
+class Open(Plain):
+    def __init__(self, first, **rest):
+        super().__init__(first)
+        self.rest = rest
+
+
+class Silent(Configurable):
+    pass
+
+
+class Changing(Configurable):
+    def __init__(self, config):
+        self.model_type = config.pop("model_type")
+        config["sizes"].append(3)
+
+
+class Stars(Configurable):
+    def __init__(self, *values):
+        self.values = values
+
+
+class Outer:
+    class Inner(Plain):
+        pass
+
+
+class Color(str, enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+def arguments(value):
+    return Plain(value).spec["init_args"]["value"]
+
+
+def test_defaults_are_recorded():
+    assert Plain().spec == {"class_path": f"{__name__}.Plain", "init_args": {"value": None, "other": 1}}
+    assert Plain(3, other=4).spec["init_args"] == {"value": 3, "other": 4}
+    assert Silent().spec == {"class_path": f"{__name__}.Silent", "init_args": {}}
+    assert type(build(Silent().spec, Silent)) is Silent
+
+
+def test_subclass_without_constructor():
+    assert Renamed(5).spec == {"class_path": f"{__name__}.Renamed", "init_args": {"value": 5, "other": 1}}
+    assert type(build(Renamed(5).spec, Plain)) is Renamed
+
+
+def test_the_outermost_arguments_count():
+    doubled = Doubled(1.5)
+    assert doubled.value == 3.0
+    assert doubled.spec == {"class_path": f"{__name__}.Doubled", "init_args": {"half": 1.5}}
+    assert build(doubled.spec).value == 3.0
+
+
+def test_keyword_arguments_of_any_name():
+    made = Open(1, colour="red")
+    assert made.spec["init_args"] == {"first": 1, "colour": "red"}
+    assert build(made.spec).rest == {"colour": "red"}
+    with pytest.raises(TypeError, match="values: positional variadic"):
+        Stars(1, 2)
+    assert Stars().spec["init_args"] == {}
+
+
+def test_nested_class():
+    path = f"{__name__}.Outer.Inner"
+    assert Outer.Inner(1).spec["class_path"] == path
+    assert import_class(path) is Outer.Inner
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        lambda: Plain(Renamed(2)),
+        lambda: [Plain(1), [Plain(2), 3]],
+        lambda: {"words": Plain(1), "regions": {"deep": [Plain(2)]}, "number": 3},
+    ],
+)
+def test_nesting(value):
+    def found(thing):
+        if isinstance(thing, Plain):
+            return (type(thing), found(thing.value))
+        if isinstance(thing, dict):
+            return {key: found(item) for key, item in thing.items()}
+        return [found(item) for item in thing] if isinstance(thing, list) else thing
+
+    outer = Plain(value())
+    again = build(outer.spec)
+    assert found(again.value) == found(value())
+    assert again.spec == outer.spec
+
+
+def test_plain_values():
+    assert arguments(Path("a") / "b") == str(Path("a/b"))
+    assert arguments((1, (2, Path("c")))) == [1, [2, "c"]]
+    assert arguments({1: Path("d")}) == {"1": "d"}
+    assert arguments(True) is True
+    for value, kind in ((np.float64(0.5), float), (Color.RED, str), (Level.HIGH, int), (np.str_("x"), str)):
+        assert type(arguments(value)) is kind  # weights_only loads no other
+        assert arguments(value) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (torch.zeros(2), "torch.Tensor"),
+        (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
+        ([1, {"deep": {3}}], "builtins.set"),
+        (print, "builtins.builtin_function_or_method"),
+        (np.zeros(2), "numpy.ndarray"),
+    ],
+)
+def test_what_cannot_be_recorded(value, kind):
+    with pytest.raises(TypeError) as caught:
+        _ = Plain(value).spec
+    assert f"{__name__}.Plain(value=...) holds a {kind}" in str(caught.value)
+    assert "itmatch.spec.Configurable" in str(caught.value)
+
+
+def test_arguments_are_recorded_as_they_were_given():
+    config = {"model_type": "bert", "sizes": [1, 2]}
+    changing = Changing(config)
+    assert config == {"sizes": [1, 2, 3]}
+    assert changing.spec["init_args"] == {"config": {"model_type": "bert", "sizes": [1, 2]}}
+    assert build(changing.spec).model_type == "bert"
+
+
+def test_changing_a_spec_does_not_change_the_object():
+    plain = Plain([1])
+    plain.spec["init_args"]["value"].append(2)
+    plain.spec["init_args"]["other"] = 5
+    assert plain.spec["init_args"] == {"value": [1], "other": 1}
+
+
+def test_wrong_arguments_name_the_class():
+    with pytest.raises(TypeError, match="Doubled: missing a required argument: 'half'"):
+        Doubled()
+    with pytest.raises(TypeError, match=r"RegionEncoder: .*'wrong'"):
+        RegionEncoder(3, wrong=1)
+
+
+def test_a_finished_object_is_returned_as_it_is():
+    pooling = MeanPooling()
+    assert build(pooling, Pooling) is pooling
+    assert build(None, Pooling) is None
+    assert is_spec({"class_path": "a.B"})
+    assert is_spec({"class_path": "a.B", "init_args": {}})
+    assert not is_spec({"class_path": "a.B", "more": 1})
+    assert not is_spec({"init_args": {}})
+    assert type(build({"class_path": "itmatch.nn.MeanPooling"})) is MeanPooling
+    assert type(build({"class_path": "itmatch.nn.MeanPooling", "init_args": None})) is MeanPooling  # empty in YAML
+    assert build_nested([1, {"a": 2}], "x") == [1, {"a": 2}]
+
+
+@pytest.fixture
+def user_module(tmp_path, monkeypatch):
+    source = """
+import torch
+from itmatch.nn import Block, Pooling
+from itmatch.spec import Configurable
+
+built = []
+
+class Half(Pooling):
+    def __init__(self, factor: float = 0.5) -> None:
+        super().__init__()
+        built.append(factor)
+        self.factor = factor
+    def forward(self, values, mask, dim=-1):
+        return values.masked_fill(~mask, 0).sum(dim) * self.factor
+
+class NoConfigurable:
+    def __init__(self) -> None:
+        built.append("NoConfigurable")
+
+def function():
+    built.append("function")
+"""
+    (tmp_path / "users_own_blocks.py").write_text(source)
+    (tmp_path / "users_broken_blocks.py").write_text("import a_module_that_nobody_has\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib_import("users_own_blocks")
+    sys.modules.pop("users_own_blocks", None)
+
+
+def importlib_import(name):
+    import importlib
+
+    return importlib.import_module(name)
+
+
+def test_a_class_of_the_user(user_module):
+    similarity = HardAligningSimilarity(pooling=user_module.Half(0.25))
+    spec = json.loads(json.dumps(similarity.spec))
+    assert spec["init_args"]["pooling"] == {"class_path": "users_own_blocks.Half", "init_args": {"factor": 0.25}}
+    del sys.modules["users_own_blocks"]  # as in another process
+    again = build(spec, Similarity)
+    assert type(again.pooling).__name__ == "Half"
+    assert again.pooling.factor == 0.25
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("users_own_blocks.Half", "users_own_blocks.Half is no itmatch.nn.similarity.base.Similarity"),
+        ("users_own_blocks.NoConfigurable", "is no itmatch.nn.similarity.base.Similarity"),
+        ("users_own_blocks.function", "no class 'users_own_blocks.function'"),
+        ("users_own_blocks.Missing", "no class 'users_own_blocks.Missing'"),
+        ("users_own_blocks.Half.Missing", "no class 'users_own_blocks.Half.Missing'"),
+        ("users_own_blocks", "no class 'users_own_blocks'"),
+        ("no_such_module_at_all.Half", "no class 'no_such_module_at_all.Half'"),
+        ("itmatch.nope.Half", "no class 'itmatch.nope.Half'"),
+        ("os.system", "no class 'os.system'"),
+        ("subprocess.Popen", "subprocess.Popen is no itmatch"),
+        ("", "no class ''"),
+        (".Half", "no class '.Half'"),
+        ("..nn.Half", "no class '..nn.Half'"),
+        ("itmatch..Half", "no class 'itmatch..Half'"),
+        (3, "no class 3"),
+    ],
+)
+def test_a_wrong_class_is_never_built(user_module, path, message):
+    with pytest.raises(ValueError, match="similarity: ") as caught:
+        build({"class_path": path, "init_args": {}}, Similarity, "similarity")
+    assert message in str(caught.value)
+    assert user_module.built == []
+
+
+def test_a_nested_wrong_class_is_never_built(user_module):
+    for nested in ({"class_path": "users_own_blocks.NoConfigurable"}, {"class_path": "subprocess.Popen"}):
+        for value in (nested, [nested], {"deep": nested}):
+            with pytest.raises(ValueError, match=r"spec\.value.*is no itmatch\.spec\.Configurable"):
+                build({"class_path": f"{__name__}.Plain", "init_args": {"value": value}})
+    with pytest.raises(ValueError, match="only such classes are rebuilt"):
+        build({"class_path": "users_own_blocks.NoConfigurable"})
+    assert user_module.built == []
+
+
+def test_a_missing_dependency_is_named(user_module):
+    with pytest.raises(ModuleNotFoundError, match="a_module_that_nobody_has"):
+        build({"class_path": "users_broken_blocks.Half"})
+
+
+def test_a_missing_dependency_whose_name_begins_alike_is_named(user_module, tmp_path):
+    (tmp_path / "usersx_blocks.py").write_text("import usersx\n")
+    with pytest.raises(ModuleNotFoundError, match="usersx"):
+        build({"class_path": "usersx_blocks.Half"})
+
+
+def test_wrong_base_class():
+    with pytest.raises(ValueError, match=r"objective: itmatch\..*MeanPooling is no itmatch\.losses\.base\.ScoreLoss"):
+        build(MeanPooling().spec, ScoreLoss, "objective")

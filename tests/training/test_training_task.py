@@ -1,0 +1,284 @@
+import warnings
+
+import pytest
+import torch
+from helpers_training import fitted, small_data, small_task, small_trainer
+from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import nn
+
+from itmatch.batch import Fragments
+from itmatch.data import WordTokenizer
+from itmatch.losses import HardNegativeTripletLoss, ScoreLoss
+from itmatch.metrics import retrieval_metrics, retrieval_ranks
+from itmatch.models import MatchingModel, chan_gru
+from itmatch.nn import CosineSimilarity, GRUTextEncoder, RegionEncoder, Similarity
+from itmatch.training import MatchingTask
+from itmatch.training.task import COLLAPSE_STEPS, parameter_groups, score_statistics
+
+
+class Recorder(Callback):
+    def __init__(self):
+        self.logged = []
+
+    def on_train_batch_end(self, trainer, *_):
+        self.logged.append({k: float(v) for k, v in trainer.callback_metrics.items()})
+
+
+def test_training_lowers_the_loss_and_logs_what_it_should(tmp_path):
+    seed_everything(0, verbose=False)
+    data = small_data()
+    task = small_task(data, optimizer=lambda groups: torch.optim.AdamW(groups, lr=0.01))
+    recorder = Recorder()
+    trainer = small_trainer(tmp_path, max_epochs=4, callbacks=[recorder], log_every_n_steps=1)
+    trainer.fit(task, data)
+    names = {"train/loss", "train/positive", "train/hardest_negative", "train/grad_norm"}
+    assert names <= set(recorder.logged[0])
+    assert recorder.logged[-1]["train/loss"] < 0.8 * recorder.logged[0]["train/loss"]
+    assert "val/rsum" in trainer.callback_metrics
+
+
+def test_logged_recalls_are_those_of_the_full_score_matrix(tmp_path):
+    task, data, trainer = fitted(tmp_path)
+    trainer.test(task, data, verbose=False)
+    dataset = data.dataset("test")
+    images, captions = data.test_dataloader()
+    image = Fragments.cat([task.model.encode_images(batch.regions) for batch in images])
+    text = Fragments.cat([task.model.encode_texts(batch.captions) for batch in captions])
+    expected = retrieval_metrics(retrieval_ranks(task.model.score(image, text), torch.as_tensor(dataset.caption_image)))
+    for name, value in expected.items():
+        assert float(trainer.callback_metrics[f"test/{name}"]) == pytest.approx(value), name
+    kinds = {name for name in trainer.callback_metrics if "twin" in name}
+    assert kinds == {"test/twin_accuracy", "test/twin_accuracy_spatial", "test/twin_accuracy_semantic"}
+
+
+def test_warm_up_uses_all_negatives_first(tmp_path):
+    seen = []
+
+    class Watching(HardNegativeTripletLoss):
+        def forward(self, scores, positives=None):
+            seen.append((self.epoch, self.current_negatives))
+            return super().forward(scores, positives)
+
+    data = small_data()
+    small_trainer(tmp_path, max_epochs=2).fit(small_task(data, objective=Watching(warmup_epochs=1)), data)
+    assert set(seen) == {(0, "all"), (1, "hardest")}
+
+
+def test_captions_of_one_image_are_positives_of_it():
+    data = small_data()
+    data.setup("fit")
+    given = []
+
+    class Watching(ScoreLoss):
+        def forward(self, scores, positives=None):
+            given.append(positives)
+            return scores.sum()
+
+    task = small_task(data, objective=Watching())
+    task.log = task.log_dict = lambda *args, **kwargs: None
+    batch = next(iter(data.train_dataloader()))
+    task.training_step(batch, 0)
+    assert torch.equal(given[0], batch.image_index[:, None] == batch.caption_image[None])
+    assert int(given[0].sum()) > 16  # 80 captions of 16 images: some image comes twice in a batch of 16
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
+    class Broken(ScoreLoss):
+        def forward(self, scores, positives=None):
+            return scores.sum() * float("nan")
+
+    data = small_data()
+    with pytest.raises(FloatingPointError, match="loss is nan at step 0"):
+        small_trainer(tmp_path).fit(small_task(data, objective=Broken()), data)
+
+
+def test_a_collapsed_model_is_warned_of(tmp_path):
+    class Constant(Similarity):
+        def forward(self, image, text):
+            return (image.features.sum() + text.features.sum()) * 0 + torch.ones(len(image), len(text))
+
+        def align(self, image, text):
+            return torch.zeros(1, 1)
+
+    data = small_data()
+    objective = HardNegativeTripletLoss(margin=0.2)
+    trainer = small_trainer(tmp_path, max_epochs=COLLAPSE_STEPS // 5, limit_val_batches=0)
+    with pytest.warns(UserWarning, match="the model has collapsed") as warned:
+        trainer.fit(small_task(data, similarity=Constant(), objective=objective), data)
+    assert sum("collapsed" in str(w.message) for w in warned) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        small_trainer(tmp_path, max_epochs=1, limit_val_batches=0).fit(small_task(small_data()), data)
+
+
+def test_score_statistics():
+    scores = torch.tensor([[0.9, 0.5, 0.1], [0.2, 0.8, 0.7]])
+    positives = torch.tensor([[True, True, False], [False, False, True]])
+    statistics = score_statistics(scores, positives)
+    assert float(statistics["train/positive"]) == pytest.approx((0.9 + 0.5 + 0.7) / 3)
+    assert float(statistics["train/hardest_negative"]) == pytest.approx((0.1 + 0.8) / 2)
+    assert "train/hardest_negative" not in score_statistics(scores[:, :1], positives[:, :1] | True)
+
+
+# ------------------------------------------------------------------------------------------------ learning rates
+
+
+def test_learning_rates_by_part():
+    data = small_data()
+    task = small_task(
+        data,
+        optimizer=lambda groups: torch.optim.SGD(groups, lr=1.0),
+        scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.5),
+        lr_scale={"text_encoder": 0.1, "text_encoder.embed": 0.0},
+    )
+    configured = task.configure_optimizers()
+    optimizer = configured["optimizer"]
+    rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rate[id(task.model.text_encoder.embed.weight)] == 0.0
+    assert rate[id(task.model.text_encoder.rnn.weight_ih_l0)] == pytest.approx(0.1)
+    assert rate[id(task.model.image_encoder.fc.weight)] == 1.0
+    assert len(rate) == len(list(task.parameters()))
+    assert configured["lr_scheduler"]["interval"] == "epoch"
+    optimizer.step()
+    configured["lr_scheduler"]["scheduler"].step()
+    assert {group["lr"] for group in optimizer.param_groups} == {0.5, 0.05, 0.0}
+
+
+def test_a_part_that_does_not_exist_is_an_error():
+    parameters = [("model.text_encoder.rnn.weight", torch.nn.Parameter(torch.zeros(1)))]
+    with pytest.raises(ValueError, match=r"no parameter begins with \['text_encoder.transformer'\].*text_encoder.rnn"):
+        parameter_groups(parameters, {"text_encoder.transformer": 0.1})
+    with pytest.raises(ValueError, match="no parameter begins"):  # the beginning of a name, not of a word
+        parameter_groups(parameters, {"text_enc": 0.1})
+
+
+def test_frozen_parameters_are_left_out():
+    frozen = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
+    assert parameter_groups([("model.a.b", frozen), ("model.a.c", torch.nn.Parameter(torch.zeros(1)))], {}).keys() == {1.0}
+    assert len(parameter_groups([("model.a.b", frozen)], {})) == 0
+
+
+# ---------------------------------------------------------------------------------------------------- checkpoints
+
+
+def test_a_checkpoint_reloads_without_anything_else(tmp_path):
+    task, data, trainer = fitted(tmp_path, lr_scale={"text_encoder": 0.5})
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    content = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    assert content["hyper_parameters"]["similarity"]["class_path"].endswith("HardAligningSimilarity")
+    reloaded = MatchingTask.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert reloaded.lr_scale == {"text_encoder": 0.5}
+    assert reloaded.objective.spec == task.objective.spec
+    assert reloaded.model.tokenizer.spec == data.tokenizer.spec
+    for (name, ours), theirs in zip(task.state_dict().items(), reloaded.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+    texts = data.dataset("test").captions[:3]
+    features = torch.stack([data.dataset("test").image(0).features])
+    assert torch.equal(task.model.score(features, texts), reloaded.model.score(features, texts))
+
+
+def test_a_model_built_in_python_reloads_too(tmp_path):
+    model = chan_gru(["a", "dog"] + list("<pad> <start> <end> <unk>".split()), region_dim=4, embed_dim=8, word_dim=4)
+    task = MatchingTask.from_model(model)
+    trainer = small_trainer(tmp_path)
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    reloaded = MatchingTask.load_from_checkpoint(tmp_path / "a.ckpt")
+    assert torch.equal(reloaded.model.image_encoder.fc.weight, model.image_encoder.fc.weight)
+    assert reloaded.model.tokenizer(["a dog"]) == model.tokenizer(["a dog"])
+
+
+def test_a_part_that_cannot_be_recorded_is_told_of_at_once():
+    class Head(Similarity):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, image, text):
+            return torch.zeros(len(image), len(text))
+
+        def align(self, image, text):
+            return torch.zeros(1, 1)
+
+    with pytest.raises(TypeError, match=r"layer=.*torch.nn.modules.linear.Linear.*itmatch.nn.Block"):
+        MatchingTask(RegionEncoder(4, 8), GRUTextEncoder(9, 8), Head(nn.Linear(2, 2)))
+
+
+def test_a_vocabulary_that_does_not_fit_the_checkpoint(tmp_path):
+    task, data, trainer = fitted(tmp_path)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    other = small_data(tokenizer=WordTokenizer(min_count=30))
+    with pytest.raises(ValueError, match=r"embed.weight has shape .* vocabulary does not fit the checkpoint"):
+        small_trainer(tmp_path).test(small_task(other), other, ckpt_path=str(tmp_path / "a.ckpt"), verbose=False)
+    words = data.vocabulary.words
+    shuffled = small_data(tokenizer=WordTokenizer(vocabulary=words[:5] + words[5:][::-1]))
+    with pytest.raises(ValueError, match="vocabulary does not fit the checkpoint"):
+        small_trainer(tmp_path).test(small_task(shuffled), shuffled, ckpt_path=str(tmp_path / "a.ckpt"), verbose=False)
+
+
+def test_a_tokenizer_that_differs_from_the_models_is_refused(tmp_path):
+    task, _, _ = fitted(tmp_path)
+    other = small_data(tokenizer=WordTokenizer(min_count=30))
+    with pytest.raises(ValueError, match=r"data's tokenizer .* does not fit the model's"):
+        small_trainer(tmp_path).test(task, other, verbose=False)
+
+
+def test_data_without_a_tokenizer_takes_the_models(tmp_path):
+    task, _, _ = fitted(tmp_path)
+    data = small_data()
+    small_trainer(tmp_path).test(task, data, verbose=False)
+    assert data.tokenizer is task.model.tokenizer
+
+
+def test_a_model_from_a_task_is_saved_and_loaded_bit_equal(tmp_path):
+    task, data, _ = fitted(tmp_path)
+    task.model.save_pretrained(tmp_path / "saved")
+    loaded = MatchingModel.from_pretrained(tmp_path / "saved")
+    features = data.dataset("test").image(1).features[None]
+    texts = data.dataset("test").captions[:4]
+    assert torch.equal(loaded.score(features, texts), task.model.score(features, texts))
+
+
+# ------------------------------------------------------------------------------------------------------- resuming
+
+
+@pytest.mark.parametrize("when", ["end of an epoch", "mid-epoch"])
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path, when):
+    def run(max_epochs, ckpt_path=None, **kwargs):
+        seed_everything(3, verbose=False)
+        data = small_data()
+        task = small_task(
+            data, dropout=0.2, scheduler=lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.7)
+        )
+        trainer = small_trainer(tmp_path, max_epochs=max_epochs, enable_checkpointing=True, **kwargs)
+        trainer.fit(task, data, ckpt_path=ckpt_path)
+        return task
+
+    def keeping(**kwargs):
+        return ModelCheckpoint(dirpath=tmp_path, filename="kept", **kwargs)
+
+    if when == "mid-epoch":  # five steps an epoch: step 8 is in the middle of the second
+        whole = run(3, callbacks=[keeping(every_n_train_steps=8, save_top_k=1)])
+    else:
+        whole = run(3)
+        run(2, callbacks=[keeping()])
+    torch.manual_seed(99)  # whatever was drawn before must not matter
+    resumed = run(3, ckpt_path=str(tmp_path / "kept.ckpt"), callbacks=[keeping(every_n_train_steps=1000)])
+    for (name, expected), found in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(expected, found), name
+
+
+def test_embedding_size_is_that_of_the_similarity():
+    with pytest.raises(ValueError, match="8.*4|4.*8"):
+        data = small_data()
+        task = MatchingTask(RegionEncoder(data.feature_dim, 8), GRUTextEncoder(data.vocabulary, 4), CosineSimilarity())
+        data.setup("fit")
+        batch = next(iter(data.train_dataloader()))
+        task.model(batch.regions, batch.captions)
+
+
+def test_scheduler_interval_is_checked():
+    with pytest.raises(ValueError, match="'batch'"):
+        MatchingTask(RegionEncoder(4, 8), GRUTextEncoder(9, 8), CosineSimilarity(), scheduler_interval="batch")
