@@ -84,7 +84,7 @@ EXAMPLES = {
     SizeAugmentation: lambda _: SizeAugmentation(0.1, token_mask=0.4),
     PrecompFolder: precomp,
     KarpathyDataset: karpathy,
-    RelationScenes: lambda _: RelationScenes("easy", num_train=3, num_val=2, num_test=2),
+    RelationScenes: lambda _: RelationScenes("easy", num_train=4, num_val=2, num_test=2),
 }
 
 

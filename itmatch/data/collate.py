@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import TypeAlias
 
@@ -37,6 +38,7 @@ class Collator:
     def __init__(self, tokenizer: Tokenizer, *, augmentation: SizeAugmentation | None = None) -> None:
         self.tokenizer = tokenizer
         self.augmentation = augmentation
+        self._known: dict[str, array[int]] = {}  # a caption comes every epoch, and tokenising is half of the loading
 
     def __call__(self, items: Sequence[Item], *, generator: torch.Generator | None = None) -> Batch:
         """The batch of some items of one kind: pairs, images or captions.
@@ -74,7 +76,7 @@ class Collator:
         )
 
     def _captions(self, items: list[CaptionItem], generator: torch.Generator | None) -> Captions:
-        ids = self.tokenizer([item.text for item in items])
+        ids = [self._ids_of(item.text) for item in items]
         if self.augmentation is not None:
             ids = [self.augmentation.tokens(row, self.tokenizer, generator) for row in ids]
         for item, row in zip(items, ids, strict=True):
@@ -83,6 +85,11 @@ class Collator:
         return Captions(
             pad([torch.tensor(row) for row in ids], self.tokenizer.pad_id), _mask([len(row) for row in ids])
         )
+
+    def _ids_of(self, text: str) -> list[int]:
+        if text not in self._known:
+            self._known[text] = array("i", self.tokenizer([text])[0])
+        return self._known[text].tolist()
 
 
 def pad(rows: Sequence[Tensor], value: float = 0) -> Tensor:
