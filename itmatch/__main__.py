@@ -45,18 +45,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if command == "data":
             return _data(rest)
         if command in RUN_COMMANDS:
-            sys.path.insert(0, os.getcwd())  # classes in the user's own files are named as `file.Class`
+            if os.getcwd() not in sys.path:
+                sys.path.insert(0, os.getcwd())  # classes in the user's own files are named as `file.Class`
             from itmatch.cli import run
 
             run([command, *_with_preset_paths(rest)])
             return 0
-    except (OSError, ValueError, ImportError, FloatingPointError) as error:
-        if os.environ.get("ITMATCH_DEBUG"):
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        if os.environ.get("ITMATCH_DEBUG") or not _is_for_the_user(error):
             raise
-        print(f"itmatch: error: {error}", file=sys.stderr)
+        print(f"itmatch: error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
         return 1
     print(f"itmatch: no command {command!r}\n\n{USAGE}", end="", file=sys.stderr)
     return 2
+
+
+def _is_for_the_user(error: Exception) -> bool:
+    """Whether the message says enough; what is left is a mistake in a program, which needs its traceback."""
+    told = isinstance(error, (OSError, ValueError, TypeError, ImportError, FloatingPointError))
+    return told or type(error).__name__ == "OutOfMemoryError"  # torch's; torch may not be imported
 
 
 def _presets(args: Sequence[str]) -> int:

@@ -3,33 +3,59 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_warn
+import torch
+from jsonargparse import ArgumentError
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_only
 
-from itmatch.training import FragmentWriter, MatchingData, MatchingTask, RecallReport
+from itmatch.data import Tokenizer
+from itmatch.spec import build, import_class
+from itmatch.training import MatchingData, MatchingTask
+from itmatch.training.callbacks import BestCheckpoint, FragmentWriter, RecallReport, run_folder
+from itmatch.training.files import write_text
+
+VOCABULARY, IN_FEATURES = "text_encoder.init_args.vocabulary", "image_encoder.init_args.in_features"
+CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # what Lightning takes after --ckpt_path instead of a file
+NOISE = (
+    ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
+    ".*does not have many workers.*",
+)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes ``config.yaml`` into the folder of the run, whole or not at all."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the configuration."""
+        write_text(Path(run_folder(trainer)) / self.config_filename, self.parser.dump(self.config, skip_none=False))
 
 
 class MatchingCLI(LightningCLI):
     """LightningCLI whose parts know one another.
 
-    The text encoder gets its vocabulary, and the image encoder its feature size, from the data. ``fit`` ends with a
-    test of the best checkpoint.
+    The text encoder gets its vocabulary, and the image encoder its feature size, from the data; a checkpoint brings its
+    own vocabulary. ``fit`` ends with a test of the best checkpoint.
     """
+
+    _tokenizer: Tokenizer | None = None  # of the checkpoint
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links, callbacks and defaults."""
-        parser.link_arguments(
-            "data", "model.text_encoder.init_args.vocabulary", compute_fn=_vocabulary, apply_on="instantiate"
-        )
-        parser.link_arguments(
-            "data", "model.image_encoder.init_args.in_features", compute_fn=_feature_dim, apply_on="instantiate"
-        )
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.link_arguments("data", f"model.{VOCABULARY}", compute_fn=self._vocabulary, apply_on="instantiate")
+        parser.link_arguments("data", f"model.{IN_FEATURES}", compute_fn=self._feature_dim, apply_on="instantiate")
+        parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(RecallReport, "report")
         parser.add_lightning_class_args(FragmentWriter, "fragments")
         parser.add_argument("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after fit.")
@@ -42,16 +68,43 @@ class MatchingCLI(LightningCLI):
             }
         )
 
-    def _parse_ckpt_path(self) -> None:
-        before = self._given("model")
-        super()._parse_ckpt_path()
-        changed = _differences(before, self._given("model"))
-        if changed:
-            rank_zero_warn(f"the checkpoint's settings win over those given: {'; '.join(changed)}")
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if subcommand in ("validate", "test"):
+            parser.set_defaults({"verbose": False})  # the recall table says it
+        return parser
 
-    def _given(self, key: str) -> dict[str, Any]:
-        group = self.config[self.config["subcommand"]].get(key)
-        return {} if group is None else group.as_flat().__dict__
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the arguments, which are not always those of the process."""
+        self.config = parser.parse_args(args)  # super's warns when the process has some too
+
+    def _parse_ckpt_path(self) -> None:
+        command = self.config["subcommand"]
+        given = self.config[command]
+        path = given.get("ckpt_path")
+        if path is None or str(path).partition(":")[0] in CHECKPOINT_WORDS:
+            if path is None and command != "fit":
+                _warn(f"{command} without --ckpt_path: the weights are random")
+            return
+        settings = _read_settings(path)
+        tokenizer = settings.pop("tokenizer", None)
+        self._tokenizer = None if tokenizer is None else build(tokenizer, Tokenizer, f"{path}: tokenizer")
+        before = given["model"].as_flat().__dict__
+        try:
+            self.config = self.parser.parse_object({command: {"model": settings}}, self.config)
+        except ArgumentError as error:
+            raise ValueError(f"{path}: its model cannot be built ({_readable(error)})") from error
+        changed = _differences(before, self.config[command]["model"].as_flat().__dict__)
+        if changed:
+            _warn(f"the checkpoint's settings win over those given: {'; '.join(changed)}")
+
+    def _vocabulary(self, data: MatchingData) -> Any:
+        if self._tokenizer is not None:
+            data.offer_tokenizer(self._tokenizer)
+        return data.vocabulary
+
+    def _feature_dim(self, data: MatchingData) -> int:
+        return data.dataset(data.splits_of(str(self.subcommand))[0]).feature_dim  # not of a split that may not exist
 
     def after_fit(self) -> None:
         """Test the best checkpoint."""
@@ -62,35 +115,114 @@ class MatchingCLI(LightningCLI):
 
 
 def run(args: Sequence[str]) -> MatchingCLI:
-    """Parse arguments and run their subcommand."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    sys.argv = ["itmatch", *args]  # LightningCLI warns of arguments that are given beside those of the process
-    return MatchingCLI(
-        MatchingTask,
-        MatchingData,
-        save_config_kwargs={"overwrite": True},
-        seed_everything_default=0,
-        auto_configure_optimizers=False,
-        load_from_checkpoint_support=False,
-        trainer_defaults={
-            "gradient_clip_val": 2.0,
-            "logger": {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "runs"}},
-            "callbacks": [LearningRateMonitor(logging_interval="epoch")],
-        },
-    )
+    """Parse arguments and run their subcommand.
+
+    Raises:
+        ValueError: the arguments are no good.
+    """
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    options: dict[str, Any] = {"exit_on_error": False, "prog": "itmatch"}
+    with warnings.catch_warnings(), _plain_errors(args):
+        for message in NOISE:
+            warnings.filterwarnings("ignore", message)
+        return MatchingCLI(
+            MatchingTask,
+            MatchingData,
+            args=list(args),
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"save_to_log_dir": False},
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs=options | {name: {"exit_on_error": False} for name in MatchingCLI.subcommands()},
+            trainer_defaults={
+                "gradient_clip_val": 2.0,
+                "logger": {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "runs"}},
+                "callbacks": [LearningRateMonitor(logging_interval="epoch")],
+            },
+        )
 
 
-def _vocabulary(data: MatchingData) -> Any:
-    return data.vocabulary
+@contextmanager
+def _plain_errors(args: Sequence[str]) -> Iterator[None]:
+    """What jsonargparse, Lightning and torch's loaders wrap or word at length becomes a plain error of one line."""
+    try:
+        yield
+    except (ArgumentError, MisconfigurationException) as error:
+        message = _readable(error)
+        if message.startswith(("Problems parsing config", "Unexpected config")):  # which file, it does not say
+            files = [value for name, value in pairwise(args) if name in ("-c", "--config")]
+            message = f"{' or '.join(files)}: {message}"
+        if "arguments are required: model." in message:
+            message += " (give --config; `itmatch presets` lists those that come with the package)"
+        raise ValueError(message) from error
+    except Exception as error:
+        if str(error).startswith("Call to compute_fn of link") and error.__cause__ is not None:
+            raise error.__cause__ from None
+        if str(error).startswith("Caught ") and "Original Traceback" in str(error):  # in a loading process
+            found = re.findall(r"^\w[\w.]*: (.*)$", str(error), re.MULTILINE)
+            raise type(error)(found[-1] if found else str(error)) from error
+        if "Problem with given class_path" in str(error):
+            raise ValueError(_readable(error)) from error
+        raise
 
 
-def _feature_dim(data: MatchingData) -> int:
-    return data.feature_dim
+def _readable(error: Exception) -> str:
+    """One line of what jsonargparse says in many: of all forms that a value may take, the one that was meant."""
+    lines = [line.strip().removeprefix("- ") for line in str(error).splitlines() if line.strip()]
+    meant = any(line.startswith("Problem with given class_path") for line in lines)
+    union = not meant and any(line.startswith("Subtypes:") for line in lines)
+    dropped = ["Does not validate against", "Errors:", "Given value type:", "tip:"]
+    dropped += ["Subtypes:", "Given value:"] if meant else []
+    kept = []
+    for line in lines:
+        alternative = line.startswith("Expected a ") and "Got value" not in line
+        if line.startswith(tuple(dropped)) or (alternative and (meant or union)):
+            continue
+        line = re.sub(r"^(?:Parser key|Problem with given class_path) ['\"](.*?)['\"]:", r"\1:", line)
+        line = re.sub(r"^Subtypes: \[(.*)\]$", r"expected one of \1;", line)
+        line = re.sub(r"^Given value: ", "got ", line)
+        line = re.sub(r"\b(?:fit|validate|test|predict)\.(?=model\.|data\.)", "", line)
+        kept.append(re.sub(r"<class '(.*?)'>", r"\1", line).replace("NoneType", "None"))
+    if len(kept) > 1:
+        kept = [line for line in kept if not line.startswith("Expected a path but")]  # an object may come from a file
+    return re.sub(r"([:;]); ", r"\1 ", "; ".join(kept))
+
+
+@rank_zero_only
+def _warn(message: str) -> None:
+    print(f"itmatch: warning: {message}", file=sys.stderr)
+
+
+def _read_settings(path: str | Path) -> dict[str, Any]:
+    """How a checkpoint's model was built."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"--ckpt_path {path}: no such file")
+    try:
+        checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+        return dict(checkpoint["hyper_parameters"])
+    except Exception as error:  # torch has an error of its own for every way in which a file can be broken
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"--ckpt_path {path}: no checkpoint of itmatch ({type(error).__name__}: {reason})") from error
 
 
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    return [
-        f"{key} is {after[key]!r}, not {before[key]!r}"
-        for key in sorted(before)
-        if key in after and before[key] is not None and before[key] != after[key]
-    ]
+    """Settings that were given and that the checkpoint has otherwise; of parts of another class, only the class."""
+    changed: dict[str, str] = {}
+    for key in sorted(before, key=lambda key: (key.count("."), not key.endswith("class_path"), key)):
+        if key in (VOCABULARY, IN_FEATURES) or before[key] is None or key not in after:
+            continue
+        if _comparable(key, before[key]) != _comparable(key, after[key]):
+            part = key.removesuffix("class_path")
+            if not any(name.endswith("class_path") and part.startswith(name[: -len("class_path")]) for name in changed):
+                changed[key] = f"model.{key} is {after[key]!r}, not {before[key]!r}"
+    return list(changed.values())
+
+
+def _comparable(key: str, value: Any) -> Any:
+    if key.endswith("class_path") and isinstance(value, str):
+        return import_class(value, key)  # one class may have several names
+    if isinstance(value, (list, tuple)):
+        return [_comparable("", item) for item in value]
+    return str(value) if isinstance(value, Path) else value

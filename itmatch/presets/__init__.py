@@ -28,12 +28,15 @@ def resolve_config(value: str) -> str:
     """Path of what stands after ``--config``: ``preset:NAME``, a file, or the name of a preset.
 
     Raises:
+        FileNotFoundError: it looks like a file and there is none.
         ValueError: it is none of these.
     """
     if value.startswith(PREFIX):
         return str(preset_path(value.removeprefix(PREFIX)))
-    if Path(value).exists():
+    if Path(value).is_file():
         return value
+    if Path(value).is_dir() and value not in preset_names():
+        raise IsADirectoryError(f"--config {value}: a folder, expected a file")
     if Path(value).suffix in (".yaml", ".yml", ".json") or "/" in value:
         raise FileNotFoundError(f"--config {value}: no such file")
     return str(preset_path(value))

@@ -3,18 +3,50 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter
+from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.batch import Fragments
 from itmatch.metrics import recall_table
+from itmatch.training.files import write_text, written_beside
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint for runs that may be interrupted.
+
+    With ``save_last``, Lightning's writes ``last.ckpt`` only when an epoch was among the best; this one after every
+    validation. And Lightning's forgets the best epoch when a resumed run has a new folder, and then takes the first
+    epoch for the best; this one goes on comparing.
+    """
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the checkpoints that are due."""
+        super().on_validation_end(trainer, pl_module)
+        if not self._should_save_on_train_epoch_end(trainer):
+            self._keep_last(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the checkpoints that are due."""
+        super().on_train_epoch_end(trainer, pl_module)
+        if self._should_save_on_train_epoch_end(trainer):
+            self._keep_last(trainer)
+
+    def _keep_last(self, trainer: Trainer) -> None:
+        if not self._should_skip_saving_checkpoint(trainer):  # it does when this step has been saved
+            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take over the best score, as long as the checkpoint that has it is still there."""
+        best = state_dict.get("best_model_path")
+        if best and Path(best).is_file():
+            state_dict = {**state_dict, "dirpath": self.dirpath}
+        super().load_state_dict(state_dict)
 
 
 class RecallReport(Callback):
@@ -93,10 +125,8 @@ def write_fragments(path: Path, fragments: Fragments, index: torch.Tensor, ids: 
     tensors = {"features": fragments.features, "mask": fragments.mask, "index": index}
     if fragments.pooled is not None:
         tensors["pooled"] = fragments.pooled
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    save_file({k: v.contiguous() for k, v in tensors.items()}, str(beside), metadata={"ids": json.dumps(ids)})
-    os.replace(beside, path)
+    with written_beside(path) as beside:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, str(beside), metadata={"ids": json.dumps(ids)})
 
 
 def read_fragments(path: str | Path) -> tuple[Fragments, torch.Tensor, list[Any]]:
@@ -110,11 +140,8 @@ def read_fragments(path: str | Path) -> tuple[Fragments, torch.Tensor, list[Any]
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write beside, then rename: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    """Write a mapping, whole or not at all."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def run_folder(trainer: Trainer) -> str:

@@ -89,9 +89,14 @@ class MatchingData(LightningDataModule):
 
     @property
     def feature_dim(self) -> int:
-        """Size F of the region features."""
+        """Size F of the region features: of a split that was read, else of the training split."""
         loaded = next(iter(self.datasets.values()), None) or self.dataset("train")
         return loaded.feature_dim
+
+    def offer_tokenizer(self, tokenizer: Tokenizer) -> None:
+        """Take a tokenizer, such as that of a checkpoint, in the place of one whose vocabulary is still to be built."""
+        if self._tokenizer is None or not self._tokenizer.fitted:
+            self._tokenizer = tokenizer
 
     def dataset(self, stage: str) -> ImageTextDataset:
         """The split of a stage ("train", "val" or "test"), read once."""
@@ -99,10 +104,18 @@ class MatchingData(LightningDataModule):
             self.datasets[stage] = self.source.split(stage)  # type: ignore[arg-type]
         return self.datasets[stage]
 
+    def splits_of(self, stage: str) -> tuple[str, ...]:
+        """The splits that "fit", "validate", "test" or "predict" needs."""
+        return {
+            "fit": ("train", "val"),
+            "validate": ("val",),
+            "test": ("test",),
+            "predict": (self.predict_stage,),
+        }[stage]
+
     def setup(self, stage: str) -> None:
         """Read the splits that a stage needs, and note the seed of the run."""
-        stages = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",), "predict": (self.predict_stage,)}
-        for name in stages[stage]:
+        for name in self.splits_of(stage):
             self.dataset(name)
         if self.seed is None:
             self.seed = torch.initial_seed() % 2**31

@@ -19,6 +19,7 @@ from itmatch.models import MatchingModel
 from itmatch.nn import Block, Similarity
 from itmatch.spec import build
 from itmatch.training.evaluator import Evaluator
+from itmatch.training.files import use_atomic_checkpoints
 from itmatch.training.seeding import seed_step
 
 COLLAPSE_STEPS = 50
@@ -100,7 +101,8 @@ class MatchingTask(LightningModule):
     # ------------------------------------------------------------------------------------------------- training
 
     def setup(self, stage: str) -> None:
-        """Take the tokenizer over from the data, or check that the two agree."""
+        """Take the tokenizer over from the data, or check that the two agree; write checkpoints whole or not at all."""
+        use_atomic_checkpoints(self.trainer)
         tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
         if self.model.tokenizer is None:
             self.model.tokenizer = tokenizer

@@ -1,0 +1,407 @@
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
+
+from itmatch import __version__
+from itmatch.data import RelationScenes
+from itmatch.training import MatchingTask, read_fragments
+from itmatch.training.callbacks import BestCheckpoint
+
+TOP_K = """
+import torch
+from itmatch.nn import Similarity
+
+
+class TopKSimilarity(Similarity):
+    def __init__(self, k: int = 3) -> None:
+        super().__init__()
+        self.k = k
+
+    def forward(self, image, text):
+        s = torch.einsum("ird,twd->itrw", image.features, text.features)
+        s = s.masked_fill(~image.mask[:, None, :, None], -1.0).topk(self.k, dim=2).values.mean(2)
+        return (s * text.mask).sum(-1) / text.mask.sum(-1)
+"""
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ITMATCH_DEBUG", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder of a run of the demo, made small."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert run("fit", *DEMO, f"--trainer.logger.save_dir={folder}", "--trainer.max_epochs=2") == 0
+    return folder / "lightning_logs" / "version_0"
+
+
+def evaluated(trained, command, *args, checkpoint="best"):
+    checkpoint = trained / "checkpoints" / f"{checkpoint}.ckpt"
+    return run(
+        command, "--config", trained / "config.yaml", "--ckpt_path", checkpoint, "--trainer.logger.save_dir=.", *args
+    )
+
+
+def figures(path):
+    return json.loads(Path(path).read_text())
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def assert_equal_weights(first, second):
+    first, second = weights(first), weights(second)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+# --------------------------------------------------------------------------------------------------- what runs write
+
+
+def test_fit_writes_what_it_should_and_prints_the_recalls(capsys):
+    assert run("fit", *DEMO) == 0
+    printed = capsys.readouterr()
+    assert "image to text" in printed.out
+    assert "rSum" in printed.out
+    assert printed.err == ""
+    folder = Path("runs/lightning_logs/version_0")
+    names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert names == {
+        "config.yaml",
+        "metrics.csv",
+        "test_metrics.json",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    }
+    assert 0 < figures(folder / "test_metrics.json")["rsum"] <= 600
+    logged = {name for row in csv.DictReader((folder / "metrics.csv").open()) for name, value in row.items() if value}
+    assert {"train/loss", "val/rsum", "test/rsum", "epoch"} <= logged
+
+
+def test_test_gives_the_figures_of_the_closing_test_and_prints_them_once(trained, capsys):
+    assert evaluated(trained, "test") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("rSum") == 1
+    assert "Test metric" not in printed  # Lightning's table of the same figures
+    assert figures("lightning_logs/version_0/test_metrics.json") == figures(trained / "test_metrics.json")
+
+
+def test_the_closing_test_can_be_left_out(capsys):
+    assert run("fit", *DEMO, "--test_after_fit=false") == 0
+    assert "rSum" not in capsys.readouterr().out
+
+
+def test_validate_gives_the_figures_by_which_the_best_was_chosen(trained):
+    assert evaluated(trained, "validate") == 0
+    rows = list(csv.DictReader((trained / "metrics.csv").open()))
+    best = max(float(row["val/rsum"]) for row in rows if row.get("val/rsum"))
+    assert figures("lightning_logs/version_0/val_metrics.json")["rsum"] == pytest.approx(best)
+
+
+def test_predict_writes_the_encodings_of_the_model(trained):
+    assert evaluated(trained, "predict", "--fragments.dirpath=out", "--data.eval_batch_size=3") == 0
+    model = MatchingTask.load_from_checkpoint(trained / "checkpoints/best.ckpt").model
+    config = yaml.safe_load((trained / "config.yaml").read_text())["data"]["source"]["init_args"]
+    dataset = RelationScenes(**config).split("test")
+    images, index, ids = read_fragments("out/images.safetensors")
+    assert ids == dataset.image_ids
+    assert index.tolist() == list(range(4))
+    for i in range(4):
+        regions = dataset.image(i).features[None]
+        torch.testing.assert_close(images.features[i][images.mask[i]], model.encode_images(regions).features[0])
+    captions, index, ids = read_fragments("out/captions.safetensors")
+    assert ids == [[dataset.image_ids[image], i] for i, image in enumerate(dataset.caption_image)]
+    expected = model.encode_texts(dataset.captions)
+    assert torch.equal(captions.mask, expected.mask)
+    torch.testing.assert_close(captions.features[captions.mask], expected.features[expected.mask])
+
+
+def test_another_split_can_be_predicted(trained):
+    assert evaluated(trained, "predict", "--fragments.dirpath=out", "--data.predict_stage=train") == 0
+    assert len(read_fragments("out/images.safetensors")[1]) == 8
+
+
+# ---------------------------------------------------------------------------------------------------- configurations
+
+
+def test_the_saved_configuration_is_a_fixed_point(trained):
+    saved = trained / "config.yaml"
+    assert run("fit", "--config", saved, "--trainer.logger.save_dir=.") == 0
+    folder = Path("lightning_logs/version_0")
+    again, before = yaml.safe_load((folder / "config.yaml").read_text()), yaml.safe_load(saved.read_text())
+    assert again["trainer"]["logger"]["init_args"].pop("save_dir") == "."
+    before["trainer"]["logger"]["init_args"].pop("save_dir")
+    assert again == before
+    assert_equal_weights(folder / "checkpoints/last.ckpt", trained / "checkpoints/last.ckpt")
+    assert figures(folder / "test_metrics.json") == figures(trained / "test_metrics.json")
+
+
+@pytest.mark.parametrize("how", [["--config", "demo"], ["--config", "preset:demo"], ["--config=demo"], ["-c", "demo"]])
+def test_presets_are_named_after_config(how, capsys):
+    assert run("fit", *how, "--print_config") == 0
+    assert yaml.safe_load(capsys.readouterr().out)["data"]["batch_size"] == 64
+
+
+def test_later_files_and_options_win(capsys):
+    Path("mine.yaml").write_text("data: {batch_size: 7, eval_batch_size: 5}\n")
+    assert run("fit", "--config", "demo", "--config", "mine.yaml", "--data.batch_size=3", "--print_config") == 0
+    data = yaml.safe_load(capsys.readouterr().out)["data"]
+    assert (data["batch_size"], data["eval_batch_size"]) == (3, 5)
+
+
+def test_a_folder_of_the_name_of_a_preset_does_not_hide_it(capsys):
+    Path("demo").mkdir()
+    Path("other").mkdir()
+    assert run("fit", "--config", "demo", "--print_config") == 0
+    assert error_of(capsys, "fit", "--config", "other") == "--config other: a folder, expected a file"
+
+
+WRONG = {
+    "preset": (["--config", "nopreset"], "no preset 'nopreset'; there are .*demo"),
+    "prefixed preset": (["--config", "preset:nopreset"], "no preset 'nopreset'"),
+    "file": (["--config", "no.yaml"], "--config no.yaml: no such file"),
+    "nothing": ([], "required: model.image_encoder.*data.source.*itmatch presets"),
+    "flag": ([*DEMO, "--model.nokey=3"], "--model.nokey"),
+    "type": ([*DEMO, "--trainer.max_epochs=many"], "trainer.max_epochs: expected one of int, None; got many"),
+    "boolean": ([*DEMO, "--data.drop_last=perhaps"], "data.drop_last.*perhaps"),
+    "class": ([*DEMO, "--model.similarity=no.Such"], "model.similarity: no.Such: No module named 'no'"),
+    "unknown class": ([*DEMO, "--model.similarity=itmatch.nn.Such"], "model.similarity.*itmatch.nn.Such"),
+    "base class": ([*DEMO, "--model.similarity=torch.nn.Linear"], "model.similarity.*torch.nn.Linear"),
+    "argument of a part": (
+        [*DEMO, "--model.similarity.init_args.chunk=3"],
+        "model.similarity: itmatch.nn.HardAligningSimilarity: Option 'chunk' is not accepted",
+    ),
+    "value of a part": ([*DEMO, "--model.similarity.init_args.query=all"], "model.similarity.* query: .*'words'.*all"),
+    "value": ([*DEMO, "--data.batch_size=0"], "batch_size 0.*at least 1"),
+    "value in a part": ([*DEMO, "--data.source.init_args.num_val=3"], "num_val"),
+    "parts that do not fit": ([*DEMO, "--model.image_encoder.init_args.embed_dim=8"], "embedding sizes differ: .* 8"),
+    "learning rate": ([*DEMO, "--model.lr_scale={nothing: 0.1}"], r"lr_scale: no parameter begins with \['nothing'\]"),
+    "device": ([*DEMO, "--trainer.accelerator=nothing"], "accelerator.*nothing"),
+    "logger": ([*DEMO, "--trainer.logger=NoLogger"], "trainer.logger.*NoLogger"),
+    "checkpoint": ([*DEMO, "--ckpt_path=no.ckpt"], "--ckpt_path no.ckpt: no such file"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_mistake_is_told_in_one_line(name, capsys):
+    arguments, expected = WRONG[name]
+    assert re.search(expected, error_of(capsys, "fit", *arguments))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("modell: {a: 1}", "modell"),
+        ("model: {similarity: {class_path: itmatch.nn.CosineSimilarity, init_args: {nokey: 1}}}", "nokey"),
+        ("data: {batch_sise: 3}", "batch_sise"),
+        ("trainer: {max_epochs: [1]}", "trainer.max_epochs"),
+        ("model: [", "mine.yaml: Problems parsing"),
+        ("3", "mine.yaml: Unexpected config"),
+    ],
+)
+def test_a_mistake_in_a_file_is_told_in_one_line(content, expected, capsys):
+    Path("mine.yaml").write_text(content)
+    assert re.search(expected, error_of(capsys, "fit", *DEMO, "--config", "mine.yaml"))
+
+
+def test_the_traceback_is_there_for_who_wants_it(monkeypatch):
+    monkeypatch.setenv("ITMATCH_DEBUG", "1")
+    with pytest.raises(ValueError, match="batch_size 0"):
+        run("fit", *DEMO, "--data.batch_size=0")
+
+
+def test_a_mistake_in_a_program_keeps_its_traceback(tmp_path):
+    Path("broken_similarity.py").write_text(TOP_K.replace("image.mask", "image.masque"))
+    with pytest.raises(AttributeError, match="masque"):
+        run("fit", *DEMO, "--model.similarity=broken_similarity.TopKSimilarity")
+
+
+def test_a_missing_extra_is_told_in_one_line(capsys):
+    if find_spec("wandb") is not None:
+        pytest.skip("wandb is installed")
+    message = error_of(capsys, "fit", *DEMO, "--trainer.logger=WandbLogger")
+    assert message.startswith("lightning.pytorch.loggers.WandbLogger: Requirement 'wandb")
+    assert "Namespace" not in message
+
+
+def test_tensorboard():
+    pytest.importorskip("tensorboard")
+    assert run("fit", *DEMO, "--trainer.logger=TensorBoardLogger", "--trainer.logger.save_dir=tb") == 0
+    folder = Path("tb/lightning_logs/version_0")
+    assert list(folder.glob("events.out.tfevents.*"))
+    assert (folder / "test_metrics.json").exists()
+
+
+# ------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def test_a_class_in_a_file_of_the_users(capsys):
+    Path("my_similarity.py").write_text(TOP_K)
+    flags = ["--model.similarity=my_similarity.TopKSimilarity", "--model.similarity.k=2"]
+    assert run("fit", *DEMO, *flags) == 0
+    folder = Path("runs/lightning_logs/version_0")
+    checkpoint = folder / "checkpoints/best.ckpt"
+    assert MatchingTask.load_from_checkpoint(checkpoint).model.similarity.k == 2
+    assert run("test", "--config", folder / "config.yaml", "--ckpt_path", checkpoint) == 0
+    assert figures("runs/lightning_logs/version_1/test_metrics.json") == figures(folder / "test_metrics.json")
+    Path("mine.yaml").write_text("model: {similarity: {class_path: my_similarity.TopKSimilarity, init_args: {k: 2}}}")
+    assert run("fit", *DEMO, "--config", "mine.yaml") == 0
+    assert_equal_weights("runs/lightning_logs/version_2/checkpoints/last.ckpt", folder / "checkpoints/last.ckpt")
+    assert "itmatch: warning" not in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_says_the_same_as_the_options_is_no_matter_of_warning(trained, capsys):
+    checkpoint = trained / "checkpoints/best.ckpt"
+    linked = ["--model.text_encoder.init_args.vocabulary=9", "--model.image_encoder.init_args.in_features=9"]
+    assert run("test", *DEMO, *linked, "--ckpt_path", checkpoint) == 0  # the preset names itmatch.nn.RegionEncoder
+    assert capsys.readouterr().err == ""
+
+
+def test_the_checkpoint_wins_and_says_so(trained, capsys):
+    flags = [
+        "--model.image_encoder.init_args.embed_dim=8",
+        "--model.similarity=itmatch.nn.SoftAligningSimilarity",
+        "--model.similarity.temperature=0.5",
+        "--model.objective.init_args.margin=0.7",
+    ]
+    assert evaluated(trained, "test", *flags) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("itmatch: warning: the checkpoint's settings win")
+    assert "model.image_encoder.init_args.embed_dim is 16, not 8" in lines[0]
+    assert "model.objective.init_args.margin is 0.2, not 0.7" in lines[0]
+    assert "model.similarity.class_path is" in lines[0]
+    assert "temperature" not in lines[0]  # an argument of the class that is not used
+    assert "vocabulary" not in lines[0]
+    assert figures("lightning_logs/version_0/test_metrics.json") == figures(trained / "test_metrics.json")
+
+
+def test_an_evaluation_without_a_checkpoint_is_warned_of(trained, capsys):
+    assert run("test", "--config", trained / "config.yaml", "--trainer.logger.save_dir=.") == 0
+    assert capsys.readouterr().err == "itmatch: warning: test without --ckpt_path: the weights are random\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", None])
+def test_a_file_that_is_no_checkpoint(content, trained, capsys):
+    good = (trained / "checkpoints/best.ckpt").read_bytes()
+    Path("bad.ckpt").write_bytes(good[: len(good) // 2] if content is None else content)
+    assert "--ckpt_path bad.ckpt: no checkpoint" in error_of(capsys, "test", *DEMO, "--ckpt_path=bad.ckpt")
+
+
+def test_an_evaluation_needs_its_own_split_alone(tmp_path, capsys):
+    data = write_precomp(tmp_path / "data")
+    assert run(*on_precomp("fit", data)) == 0
+    first = Path("runs/lightning_logs/version_0")
+    for path in [*data.glob("train_*"), *data.glob("dev_*")]:
+        path.unlink()
+    capsys.readouterr()
+    checkpoint = f"--ckpt_path={first}/checkpoints/best.ckpt"
+    assert run(*on_precomp("test", data, checkpoint)) == 0
+    assert capsys.readouterr().err == ""
+    assert figures("runs/lightning_logs/version_1/test_metrics.json") == figures(first / "test_metrics.json")
+    assert run(*on_precomp("predict", data, checkpoint)) == 0
+    assert "dev_ims.npy: no such file" in error_of(capsys, *on_precomp("validate", data, checkpoint))
+
+
+def test_a_vocabulary_that_does_not_fit_the_checkpoint(tmp_path, capsys):
+    data = write_precomp(tmp_path / "data")
+    assert run(*on_precomp("fit", data)) == 0
+    checkpoint = "--ckpt_path=runs/lightning_logs/version_0/checkpoints/best.ckpt"
+    words = "--data.tokenizer.vocabulary=[<pad>, <start>, <end>, <unk>, dog]"
+    message = error_of(capsys, *on_precomp("test", data, checkpoint, words))
+    assert "vocabulary does not fit the checkpoint" in message
+    assert "has shape (6, 300), the checkpoint has" in message
+
+
+def test_features_that_do_not_fit_the_checkpoint(tmp_path, capsys):
+    assert run(*on_precomp("fit", write_precomp(tmp_path / "data"))) == 0
+    other = write_precomp(tmp_path / "other", features=5)
+    checkpoint = "--ckpt_path=runs/lightning_logs/version_0/checkpoints/best.ckpt"
+    message = error_of(capsys, *on_precomp("test", other, checkpoint))
+    assert "image_encoder.fc.weight has shape (16, 5), the checkpoint has (16, 6)" in message
+
+
+def test_a_resumed_run_compares_with_the_best_before(tmp_path):
+    (tmp_path / "old").mkdir()
+    best = tmp_path / "old" / "best.ckpt"
+    best.write_bytes(b"")
+    first = BestCheckpoint(dirpath=tmp_path / "old", monitor="val/rsum", mode="max")
+    first.best_model_path, first.best_k_models = str(best), {str(best): torch.tensor(9.0)}
+    first.kth_best_model_path, first.kth_value, first.best_model_score = str(best), torch.tensor(9.0), torch.tensor(9.0)
+    resumed = BestCheckpoint(dirpath=tmp_path / "new", monitor="val/rsum", mode="max")
+    resumed.load_state_dict(first.state_dict())
+    assert resumed.best_model_score == 9
+    assert resumed.best_k_models == {str(best): 9.0}
+    best.unlink()
+    fresh = BestCheckpoint(dirpath=tmp_path / "new", monitor="val/rsum", mode="max")
+    with pytest.warns(UserWarning, match="dirpath has changed"):
+        fresh.load_state_dict(first.state_dict())
+    assert fresh.best_k_models == {}
+
+
+# ------------------------------------------------------------------------------------------------ what needs no torch
+
+
+@pytest.mark.parametrize("args", [["--version"], ["--help"], ["presets"], ["presets", "demo"], ["nothing"]])
+def test_small_commands_import_nothing_heavy(args):
+    code = (
+        "import sys; from itmatch.__main__ import main; main(sys.argv[1:]); "
+        "print([name for name in ('torch', 'lightning', 'numpy', 'transformers', 'nltk') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_program_itself():
+    done = subprocess.run([sys.executable, "-m", "itmatch", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == __version__
+    assert subprocess.run([sys.executable, "-m", "itmatch", "x"], capture_output=True, check=False).returncode == 2
+
+
+def test_help(capsys):
+    assert run("--help") == 0
+    assert "usage: itmatch COMMAND" in capsys.readouterr().out
+    assert run() == 2
+    assert run("fit", "--help") == 0
+    printed = capsys.readouterr().out
+    assert "usage: itmatch [options] fit" in printed or "usage: itmatch fit" in printed
+    assert "itmatch.nn.HardAligningSimilarity" in printed  # what exists is listed
+    for command in ("presets", "data"):
+        assert run(command, "--help") == 0
+
+
+def test_data_check(tmp_path, capsys):
+    good = write_precomp(tmp_path / "good")
+    assert run("data", "check", good) == 0
+    assert capsys.readouterr().out.endswith("ok\n")
+    bad = write_precomp(tmp_path / "bad")
+    with (bad / "train_caps.txt").open("a") as file:
+        file.write("\n")
+    assert run("data", "check", bad) == 1
+    assert "train_caps.txt" in capsys.readouterr().out
+    assert run("data", "check", good, bad) == 1
+    assert run("data", "check", tmp_path / "nowhere") == 1
+    assert run("data") == 2
+    assert run("data", "chekc", good) == 2
+
+
+def test_the_arguments_of_the_process_are_left_alone(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["a.py", "b"])  # several processes are started with them
+    assert run("fit", *DEMO, "--print_config") == 0
+    assert sys.argv == ["a.py", "b"]
+    assert os.getcwd() in sys.path

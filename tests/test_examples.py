@@ -1,0 +1,93 @@
+"""Every numbered example runs, made small."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from itmatch.__main__ import main
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+SCRIPTS = sorted(path.name for path in EXAMPLES.glob("[0-9]*.*"))
+SMALL = {
+    "01_train_demo.sh": "--data.source.num_train 20 --data.source.num_val 10 --data.source.num_test 10",
+    "02_own_features.sh": "",
+    "04_own_block.sh": "--data.source.num_train 20 --data.source.num_val 10 --data.source.num_test 10",
+}
+FEWER = ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A copy of the examples, in whose folder they are started."""
+    shutil.copytree(EXAMPLES, tmp_path / "examples", ignore=shutil.ignore_patterns("results", "benchmarks", "runs"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("my_similarity", None)
+
+
+def run_python(script, arguments, monkeypatch):
+    """Run a script as a program would be, in this process, which has the libraries loaded."""
+    monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+    monkeypatch.setattr(sys, "path", [str(script.parent.resolve()), *sys.path])
+    exec(compile(script.read_text("utf-8"), str(script), "exec"), {"__name__": "__main__", "__file__": str(script)})
+
+
+def test_there_are_examples():
+    assert len(SCRIPTS) >= 7
+    assert set(SMALL) == {name for name in SCRIPTS if name.endswith(".sh")}
+    page = (EXAMPLES / "README.md").read_text("utf-8")
+    assert [name for name in SCRIPTS if Path(name).stem not in page] == []
+    assert [name for name in SCRIPTS if len((EXAMPLES / name).read_text("utf-8").splitlines()) > 60] == []
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name.endswith(".py")])
+def test_python_example(name, place, monkeypatch, capsys):
+    run_python(place / "examples" / name, ["--fast"], monkeypatch)
+    assert "image to text" in capsys.readouterr().out
+
+
+def test_example_3_reads_the_checkpoint_of_example_1(place, monkeypatch, capsys):
+    run_python(place / "examples/01_train_demo.py", ["--fast"], monkeypatch)
+    best = re.findall(r"^best checkpoint: (.*)$", capsys.readouterr().out, re.MULTILINE)[-1]
+    run_python(place / "examples/03_use_a_model.py", [best, "--fast"], monkeypatch)
+    assert "saved to" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name.endswith(".sh")])
+def test_shell_example(name, place, monkeypatch, capsys):
+    """The script itself runs, with programs that write down what they are called with; then that is done here."""
+    calls = record(place, name, [*shlex.split(SMALL[name]), *FEWER])
+    assert any(words[:2] == ["itmatch", "fit"] for _, words in calls)
+    for folder, (program, *arguments) in calls:
+        monkeypatch.chdir(folder)
+        if program == "python":
+            run_python(Path(arguments[0]), arguments[1:], monkeypatch)
+        else:
+            assert main(arguments) == 0, shlex.join(arguments)
+    assert "image to text" in capsys.readouterr().out
+
+
+def record(place, name, arguments):
+    """The folder and the words of every call of ``itmatch`` and ``python`` in a shell script."""
+    programs, log = place / "programs", place / "calls"
+    programs.mkdir()
+    for program in ("itmatch", "python"):
+        text = f'#!/usr/bin/env bash\nprintf "%s\\n" "$PWD" {program} "$@" "" >> {shlex.quote(str(log))}\n'
+        (programs / program).write_text(text, "utf-8")
+        (programs / program).chmod(0o755)
+    (place / "runs/toy/lightning_logs/version_0").mkdir(parents=True)  # `fit`, which would make it, is not really run
+    (place / "examples/runs").mkdir()
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(
+        ["bash", f"examples/{name}", *arguments], cwd=place, check=True, env={**os.environ, "PATH": path}, timeout=60
+    )
+    shutil.rmtree(place / "runs")
+    entries = [entry.split("\n") for entry in log.read_text("utf-8").split("\n\n") if entry]
+    return [(folder, words) for folder, *words in entries]
