@@ -10,61 +10,53 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from budget import image_encoder, print_table, run_all, text_encoder
+from budget import encoders, print_table, run_all
 
 
-def make(
-    data: Any, vectors: str | None, *, similarity: Any, margin: float, self_attention: bool = False
+def parts(
+    data: Any, vectors: str | None, *, similarity: tuple[str, dict[str, Any]], margin: float, attention: bool = False
 ) -> dict[str, Any]:
-    """The parts of one variant."""
+    """The parts of one variant; a similarity is given as name and arguments, its pooling likewise."""
+    from itmatch import nn
     from itmatch.losses import HardNegativeTripletLoss
 
+    name, arguments = similarity
+    if "pooling" in arguments:
+        pooling, options = arguments["pooling"]
+        arguments = {**arguments, "pooling": getattr(nn, pooling)(**options)}
     return {
-        "image_encoder": image_encoder(data, self_attention=self_attention),
-        "text_encoder": text_encoder(data, vectors),
-        "similarity": similarity(),
+        **encoders(data, vectors, self_attention=attention),
+        "similarity": getattr(nn, name)(**arguments),
         "objective": HardNegativeTripletLoss(margin=margin, warmup_epochs=1),
     }
 
 
-def cosine() -> Any:
-    from itmatch.nn import CosineSimilarity
-
-    return CosineSimilarity()
-
-
-def hard(pooling: str, query: str = "words", **options: Any) -> Any:
-    from itmatch import nn
-
-    return nn.HardAligningSimilarity(query=query, pooling=getattr(nn, pooling)(**options))
+def hard(pooling: str, query: str = "words", **options: Any) -> tuple[str, dict[str, Any]]:
+    """Hard alignment with a pooling."""
+    return "HardAligningSimilarity", {"query": query, "pooling": (pooling, options)}
 
 
-def soft(temperature: float) -> Any:
-    from itmatch import nn
+COSINE = ("CosineSimilarity", {})
+SOFT = ("SoftAligningSimilarity", {"temperature": 0.1, "query": "words", "pooling": ("MeanPooling", {})})
+LSE = hard("LogSumExpPooling", temperature=0.1, scaled=False)
 
-    return nn.SoftAligningSimilarity(temperature=temperature, query="words", pooling=nn.MeanPooling())
-
-
-LSE = partial(hard, "LogSumExpPooling", temperature=0.1, scaled=True)
 VARIANTS = {
-    "cosine": partial(make, similarity=cosine, margin=0.2),
-    "hard_mean": partial(make, similarity=partial(hard, "MeanPooling"), margin=0.2),
-    "hard_lse": partial(make, similarity=LSE, margin=0.05),
-    "hard_max": partial(make, similarity=partial(hard, "MaxPooling"), margin=0.2),
-    "hard_regions": partial(make, similarity=partial(hard, "MeanPooling", query="regions"), margin=0.2),
-    "soft_mean": partial(make, similarity=partial(soft, 0.1), margin=0.2),
-    "hard_mean_attention": partial(make, similarity=partial(hard, "MeanPooling"), margin=0.2, self_attention=True),
-    "hard_lse_attention": partial(make, similarity=LSE, margin=0.05, self_attention=True),
+    "hard_mean": partial(parts, similarity=hard("MeanPooling"), margin=0.05),
+    "cosine": partial(parts, similarity=COSINE, margin=0.2),
+    "soft_mean": partial(parts, similarity=SOFT, margin=0.05),
+    "hard_lse": partial(parts, similarity=LSE, margin=0.05),
+    "hard_max": partial(parts, similarity=hard("MaxPooling"), margin=0.05),
+    "hard_mean_attention": partial(parts, similarity=hard("MeanPooling"), margin=0.05, attention=True),
+    "hard_mean_margin": partial(parts, similarity=hard("MeanPooling"), margin=0.2),
 }
 LABELS = {
+    "hard_mean": "hard, mean",
     "cosine": "mean-pooled cosine",
-    "hard_mean": "hard, words query, mean",
-    "hard_lse": "hard, words query, log-sum-exp",
-    "hard_max": "hard, words query, max",
-    "hard_regions": "hard, regions query, mean",
-    "soft_mean": "soft (0.1), words query, mean",
-    "hard_mean_attention": "hard, words query, mean + self-attention",
-    "hard_lse_attention": "hard, words query, log-sum-exp + self-attention",
+    "soft_mean": "soft (temperature 0.1), mean",
+    "hard_lse": "hard, log-sum-exp",
+    "hard_max": "hard, max",
+    "hard_mean_attention": "hard, mean, self-attention",
+    "hard_mean_margin": "hard, mean, margin 0.2",
 }
 
 if __name__ == "__main__":
