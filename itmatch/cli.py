@@ -108,10 +108,11 @@ class MatchingCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Test the best checkpoint."""
-        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")  # empty after a fast_dev_run
+        kept = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)]
+        best = kept[0].best_model_path if kept else ""  # none after a fast_dev_run
         if best and self._get(self.config, "test_after_fit"):
             print(f"best checkpoint: {best}")
-            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path="best", verbose=False)
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False)
 
 
 def run(args: Sequence[str]) -> MatchingCLI:

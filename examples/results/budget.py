@@ -1,8 +1,8 @@
 """The one budget of docs/results.md: how every run of every table is trained, selected, tested and measured.
 
 A variant names its parts (encoders, similarity, objective); all else is here and the same for all. Every run is a
-process of its own, so that its peak memory is its own. A run's result is a JSON file; a table that was interrupted goes on
-where it stopped.
+process of its own, so that its peak memory is its own. A run's result is a JSON file; a table that was interrupted goes
+on where it stopped.
 """
 
 from __future__ import annotations

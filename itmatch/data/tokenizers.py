@@ -87,8 +87,9 @@ class WordTokenizer(Tokenizer):
 
     def spec_arguments(self) -> dict[str, Any]:
         """The words themselves: a checkpoint needs neither the file nor the captions they came from."""
-        words = None if self._vocabulary is None else list(self._vocabulary.words)
-        return {**super().spec_arguments(), "vocabulary": words}
+        if self._vocabulary is None:
+            return super().spec_arguments()
+        return {"vocabulary": list(self._vocabulary.words)}  # min_count has done its work
 
     def fit(self, captions: Iterable[str]) -> None:
         """Build the vocabulary, unless there is one."""

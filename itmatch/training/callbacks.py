@@ -79,6 +79,8 @@ class RecallReport(Callback):
         if not metrics:
             return
         print(recall_table(metrics, title=prefix))
+        for name in sorted(name for name in metrics if name.startswith("twin_accuracy")):
+            print(f"{name.replace('_', ' ')}: {metrics[name]:.1f} (chance 50)")
         path = Path(self.dirpath or run_folder(trainer)) / f"{prefix}_metrics.json"
         write_json(path, metrics)
         print(f"written to {path}")

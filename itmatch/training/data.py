@@ -15,6 +15,7 @@ from itmatch.data import (
     ImageDataset,
     ImageTextDataset,
     SizeAugmentation,
+    Stage,
     Tokenizer,
     Vocabulary,
     WordTokenizer,
@@ -54,7 +55,7 @@ class MatchingData(LightningDataModule):
         num_workers: int = 0,
         augmentation: SizeAugmentation | None = None,
         drop_last: bool = False,  # noqa: FBT001, FBT002 - Lightning data modules are called by keyword
-        predict_stage: str = "test",
+        predict_stage: Stage = "test",
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1:
@@ -98,20 +99,21 @@ class MatchingData(LightningDataModule):
         if self._tokenizer is None or not self._tokenizer.fitted:
             self._tokenizer = tokenizer
 
-    def dataset(self, stage: str) -> ImageTextDataset:
+    def dataset(self, stage: Stage) -> ImageTextDataset:
         """The split of a stage ("train", "val" or "test"), read once."""
         if stage not in self.datasets:
-            self.datasets[stage] = self.source.split(stage)  # type: ignore[arg-type]
+            self.datasets[stage] = self.source.split(stage)
         return self.datasets[stage]
 
-    def splits_of(self, stage: str) -> tuple[str, ...]:
+    def splits_of(self, stage: str) -> tuple[Stage, ...]:
         """The splits that "fit", "validate", "test" or "predict" needs."""
-        return {
+        splits: dict[str, tuple[Stage, ...]] = {
             "fit": ("train", "val"),
             "validate": ("val",),
             "test": ("test",),
             "predict": (self.predict_stage,),
-        }[stage]
+        }
+        return splits[stage]
 
     def setup(self, stage: str) -> None:
         """Read the splits that a stage needs, and note the seed of the run."""
@@ -145,7 +147,7 @@ class MatchingData(LightningDataModule):
         """Batches of images, then batches of captions, of ``predict_stage``."""
         return self._evaluation(self.predict_stage)
 
-    def _evaluation(self, stage: str) -> list[DataLoader[Any]]:
+    def _evaluation(self, stage: Stage) -> list[DataLoader[Any]]:
         dataset, collator = self.dataset(stage), Collator(self.tokenizer)
         options = {"batch_size": self.eval_batch_size, "collate_fn": collator, **self._loading()}
         return [DataLoader(ImageDataset(dataset), **options), DataLoader(CaptionDataset(dataset), **options)]

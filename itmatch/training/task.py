@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -67,7 +67,7 @@ class MatchingTask(LightningModule):
         objective: ScoreLoss | None = None,
         optimizer: OptimizerCallable = default_optimizer,
         scheduler: LRSchedulerCallable | None = None,
-        scheduler_interval: str = "epoch",
+        scheduler_interval: Literal["epoch", "step"] = "epoch",
         lr_scale: dict[str, float] | None = None,
         tokenizer: Tokenizer | None = None,
     ) -> None:
@@ -148,8 +148,8 @@ class MatchingTask(LightningModule):
         self._steps_at_collapse = self._steps_at_collapse + 1 if near else 0
         if self._steps_at_collapse == COLLAPSE_STEPS:
             rank_zero_warn(
-                f"the loss has been {value:.4g} for {COLLAPSE_STEPS} steps, the value for equal scores of all pairs: the "
-                "model has collapsed; begin with all negatives (warmup_epochs), or use a smaller learning rate"
+                f"the loss has been {value:.4g} for {COLLAPSE_STEPS} steps, the value for equal scores of all pairs: "
+                "the model has collapsed; begin with all negatives (warmup_epochs), or use a smaller learning rate"
             )
 
     def configure_optimizers(self) -> Any:

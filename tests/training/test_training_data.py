@@ -31,8 +31,11 @@ def test_training_batches_are_pairs_and_evaluation_batches_are_not():
 
 
 def test_augmentation_is_for_training_only():
-    data = small(augmentation=SizeAugmentation(region_drop=1.0, token_rate=1.0, token_drop=1.0, token_mask=0.0,
-                                               token_replace=0.0))
+    data = small(
+        augmentation=SizeAugmentation(
+            region_drop=1.0, token_rate=1.0, token_drop=1.0, token_mask=0.0, token_replace=0.0
+        )
+    )
     data.setup("fit")
     batch = next(iter(data.train_dataloader()))
     assert batch.regions.mask.sum(1).tolist() == [1] * 4
@@ -64,7 +67,11 @@ def test_the_seed_of_the_run_is_kept_in_the_state():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"batch_size": 0}, "batch_size 0"), ({"eval_batch_size": 0}, "eval_batch_size 0"), ({"predict_stage": "dev"}, "'dev'")],
+    [
+        ({"batch_size": 0}, "batch_size 0"),
+        ({"eval_batch_size": 0}, "eval_batch_size 0"),
+        ({"predict_stage": "dev"}, "'dev'"),
+    ],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):

@@ -156,8 +156,8 @@ def test_a_part_that_does_not_exist_is_an_error():
 
 def test_frozen_parameters_are_left_out():
     frozen = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
-    assert parameter_groups([("model.a.b", frozen), ("model.a.c", torch.nn.Parameter(torch.zeros(1)))], {}).keys() == {1.0}
-    assert len(parameter_groups([("model.a.b", frozen)], {})) == 0
+    trained = torch.nn.Parameter(torch.zeros(1))
+    assert parameter_groups([("model.a.b", frozen), ("model.a.c", trained)], {}) == {1.0: [trained]}
 
 
 # ---------------------------------------------------------------------------------------------------- checkpoints
@@ -180,7 +180,8 @@ def test_a_checkpoint_reloads_without_anything_else(tmp_path):
 
 
 def test_a_model_built_in_python_reloads_too(tmp_path):
-    model = chan_gru(["a", "dog"] + list("<pad> <start> <end> <unk>".split()), region_dim=4, embed_dim=8, word_dim=4)
+    words = ["<pad>", "<start>", "<end>", "<unk>", "a", "dog"]
+    model = chan_gru(words, region_dim=4, embed_dim=8, word_dim=4)
     task = MatchingTask.from_model(model)
     trainer = small_trainer(tmp_path)
     trainer.strategy.connect(task)
@@ -207,7 +208,7 @@ def test_a_part_that_cannot_be_recorded_is_told_of_at_once():
 
 
 def test_a_vocabulary_that_does_not_fit_the_checkpoint(tmp_path):
-    task, data, trainer = fitted(tmp_path)
+    _, data, trainer = fitted(tmp_path)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     other = small_data(tokenizer=WordTokenizer(min_count=30))
     with pytest.raises(ValueError, match=r"embed.weight has shape .* vocabulary does not fit the checkpoint"):
@@ -271,11 +272,11 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(tmp_path, w
 
 
 def test_embedding_size_is_that_of_the_similarity():
-    with pytest.raises(ValueError, match="8.*4|4.*8"):
-        data = small_data()
-        task = MatchingTask(RegionEncoder(data.feature_dim, 8), GRUTextEncoder(data.vocabulary, 4), CosineSimilarity())
-        data.setup("fit")
-        batch = next(iter(data.train_dataloader()))
+    data = small_data()
+    task = MatchingTask(RegionEncoder(data.feature_dim, 8), GRUTextEncoder(data.vocabulary, 4), CosineSimilarity())
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    with pytest.raises(ValueError, match="embedding sizes differ: image 8, text 4"):
         task.model(batch.regions, batch.captions)
 
 
