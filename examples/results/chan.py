@@ -48,15 +48,17 @@ VARIANTS = {
     "hard_max": partial(parts, similarity=hard("MaxPooling"), margin=0.05),
     "hard_mean_attention": partial(parts, similarity=hard("MeanPooling"), margin=0.05, attention=True),
     "hard_mean_margin": partial(parts, similarity=hard("MeanPooling"), margin=0.2),
+    "cosine_margin": partial(parts, similarity=COSINE, margin=0.05),
 }
 LABELS = {
     "hard_mean": "hard, mean",
-    "cosine": "mean-pooled cosine",
+    "cosine": "mean-pooled cosine, margin 0.2",
     "soft_mean": "soft (temperature 0.1), mean",
     "hard_lse": "hard, log-sum-exp",
     "hard_max": "hard, max",
     "hard_mean_attention": "hard, mean, self-attention",
     "hard_mean_margin": "hard, mean, margin 0.2",
+    "cosine_margin": "mean-pooled cosine, margin 0.05",
 }
 
 if __name__ == "__main__":
