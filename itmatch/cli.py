@@ -16,7 +16,6 @@ import torch
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -35,11 +34,19 @@ NOISE = (
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes ``config.yaml`` into the folder of the run, whole or not at all."""
+    """Writes ``config.yaml`` into the folder of the run, whole or not at all; nothing without a logger."""
+
+    _folder: str | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the folder, which takes all processes, and write."""
+        self._folder = run_folder(trainer)
+        super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the configuration."""
-        write_text(Path(run_folder(trainer)) / self.config_filename, self.parser.dump(self.config, skip_none=False))
+        if self._folder is not None:
+            write_text(Path(self._folder) / self.config_filename, self.parser.dump(self.config, skip_none=False))
 
 
 class MatchingCLI(LightningCLI):
@@ -50,6 +57,14 @@ class MatchingCLI(LightningCLI):
     """
 
     _tokenizer: Tokenizer | None = None  # of the checkpoint
+
+    def __init__(self, command: str, **kwargs: Any) -> None:
+        self.command = command
+        super().__init__(MatchingTask, MatchingData, **kwargs)
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The one that is called; building the parsers of the others would take a third of a second."""
+        return {self.command: LightningCLI.subcommands()[self.command]}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links, callbacks and defaults."""
@@ -106,12 +121,21 @@ class MatchingCLI(LightningCLI):
     def _feature_dim(self, data: MatchingData) -> int:
         return data.dataset(data.splits_of(str(self.subcommand))[0]).feature_dim  # not of a split that may not exist
 
+    def before_fit(self) -> None:
+        """Open the test split now: after the training would be a bad time to learn that it is missing."""
+        if self._get(self.config, "test_after_fit"):
+            try:
+                self.datamodule.dataset("test")
+            except (OSError, ValueError) as error:
+                hint = "needed for the test after fit, which --test_after_fit false leaves out"
+                raise type(error)(f"{error} ({hint})") from error
+
     def after_fit(self) -> None:
         """Test the best checkpoint."""
         kept = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)]
         best = kept[0].best_model_path if kept else ""  # none after a fast_dev_run
         if best and self._get(self.config, "test_after_fit"):
-            print(f"best checkpoint: {best}")
+            rank_zero_only(print)(f"best checkpoint: {best}")
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False)
 
 
@@ -123,24 +147,22 @@ def run(args: Sequence[str]) -> MatchingCLI:
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    options: dict[str, Any] = {"exit_on_error": False, "prog": "itmatch"}
     with warnings.catch_warnings(), _plain_errors(args):
         for message in NOISE:
             warnings.filterwarnings("ignore", message)
         return MatchingCLI(
-            MatchingTask,
-            MatchingData,
+            args[0],
             args=list(args),
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_kwargs=options | {name: {"exit_on_error": False} for name in MatchingCLI.subcommands()},
+            parser_kwargs={"exit_on_error": False, "prog": "itmatch", args[0]: {"exit_on_error": False}},
             trainer_defaults={
                 "gradient_clip_val": 2.0,
                 "logger": {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "runs"}},
-                "callbacks": [LearningRateMonitor(logging_interval="epoch")],
+                "log_every_n_steps": 10,
             },
         )
 

@@ -1,6 +1,7 @@
 """What holds for every test: nothing is fetched, and parallel workers do not fight over the cores."""
 
 import os
+import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is first imported, so before any test is
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -12,6 +13,14 @@ PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "black", "white", "
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _users_files_are_imported_anew():
+    """Tests write files of the same name, ``my_similarity.py`` say, in folders of their own."""
+    yield
+    for name in [name for name in sys.modules if name.startswith("my_")]:
+        del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

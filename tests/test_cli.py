@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -405,3 +406,46 @@ def test_the_arguments_of_the_process_are_left_alone(monkeypatch):
     assert run("fit", *DEMO, "--print_config") == 0
     assert sys.argv == ["a.py", "b"]
     assert os.getcwd() in sys.path
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_report_once(tmp_path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "itmatch", "fit", *DEMO, "--trainer.devices=2", "--trainer.strategy=ddp"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("rSum") == done.stdout.count("best checkpoint") == 1
+    folder = tmp_path / "runs" / "lightning_logs" / "version_0"
+    assert {"config.yaml", "test_metrics.json", "checkpoints"} <= {path.name for path in folder.iterdir()}
+    assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
+
+
+def test_without_a_logger_nothing_of_the_users_is_overwritten(capsys):
+    Path("config.yaml").write_text("# mine\n")
+    assert run("fit", *DEMO, "--trainer.logger=false") == 0
+    assert "rSum" in capsys.readouterr().out
+    assert Path("config.yaml").read_text() == "# mine\n"
+    assert not Path("test_metrics.json").exists()
+
+
+def test_a_missing_test_split_is_told_of_before_the_training(capsys):
+    folder = write_precomp(Path("data"), splits=("train", "dev"))
+    line = error_of(capsys, *on_precomp("fit", folder))
+    assert "test_ims.npy" in line
+    assert "--test_after_fit false" in line
+    assert not list(Path().glob("**/*.ckpt"))
+    assert run(*on_precomp("fit", folder, "--test_after_fit=false")) == 0
+
+
+def test_a_checkpoints_optimizer_wins_and_this_is_said(capsys):
+    assert run("fit", *DEMO) == 0
+    last = next(Path("runs").glob("**/last.ckpt"))
+    flags = ["--ckpt_path", last, "--trainer.max_epochs=2"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert run("fit", *DEMO, *flags, "--model.optimizer.init_args.lr=0.5") == 0
+    assert any("lr is 0.001, not 0.5" in str(w.message) for w in caught)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert run("fit", *DEMO, *flags) == 0
+    assert not any("wins over the one given" in str(w.message) for w in caught)

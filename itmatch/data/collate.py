@@ -14,6 +14,8 @@ from itmatch.data.augmentation import SizeAugmentation
 from itmatch.data.dataset import CaptionItem, ImageItem
 from itmatch.data.tokenizers import Tokenizer
 
+_KEPT_CAPTIONS = 1 << 18  # some 60 MB
+
 Item: TypeAlias = tuple[ImageItem, CaptionItem] | ImageItem | CaptionItem
 
 
@@ -87,9 +89,12 @@ class Collator:
         )
 
     def _ids_of(self, text: str) -> list[int]:
-        if text not in self._known:
-            self._known[text] = array("i", self.tokenizer([text])[0])
-        return self._known[text].tolist()
+        known = self._known.get(text)
+        if known is None:
+            known = array("i", self.tokenizer([text])[0])
+            if len(self._known) < _KEPT_CAPTIONS:
+                self._known[text] = known
+        return known.tolist()
 
 
 def pad(rows: Sequence[Tensor], value: float = 0) -> Tensor:

@@ -26,10 +26,11 @@ def chan_gru(
     word_dim: int = 300,
     self_attention: bool = True,
 ) -> MatchingModel:
-    """CHAN with a bidirectional GRU over the words; log-sum-exp pooling over words, as the paper has it.
+    """CHAN with a bidirectional GRU over the words; log-sum-exp pooling over words, as the public code has it.
 
-    The public code leaves out the factor 0.1 of the pooling (``scaled=False``): its margin 0.05 then equals 0.005
-    here, and the other way round a margin of 0.05 here equals 0.5 there.
+    The published margin, 0.05, belongs to this form: ``HardNegativeTripletLoss(margin=0.05, warmup_epochs=1)``. The
+    paper's formula has a factor 0.1 in front of the pooling (``LogSumExpPooling(scaled=True)``); the same margin is
+    then 0.005.
 
     Args:
         vocabulary: the words, ``<pad>``, ``<start>``, ``<end>`` and ``<unk>`` among them (the model then takes
@@ -45,7 +46,7 @@ def chan_gru(
     return MatchingModel(
         image_encoder=RegionEncoder(region_dim, embed_dim, self_attention=self_attention),
         text_encoder=GRUTextEncoder(size, embed_dim, word_dim=word_dim),
-        similarity=HardAligningSimilarity(query="words", pooling=LogSumExpPooling(temperature=0.1, scaled=True)),
+        similarity=HardAligningSimilarity(query="words", pooling=LogSumExpPooling(temperature=0.1, scaled=False)),
         tokenizer=tokenizer,
     )
 

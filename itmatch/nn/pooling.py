@@ -27,7 +27,7 @@ class Pooling(Block):
     Shape:
         - values: any, for instance alignment scores (I, T, L), or features (N, L, D) with ``dim=1``
         - mask: bool, broadcastable to the values, for instance (1, T, L), (I, 1, L) or (N, L, 1); True = real
-        - output: the values without ``dim``; 0 where nothing is real
+        - output: the values without ``dim``, in float32, or float64 if the values are; 0 where nothing is real
     """
 
     @abstractmethod
@@ -45,7 +45,7 @@ class MeanPooling(Pooling):
 
     def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
-        return masked_mean(values, mask, dim)
+        return masked_mean(at_least_float32(values), mask, dim)
 
 
 class SumPooling(Pooling):
@@ -58,7 +58,7 @@ class SumPooling(Pooling):
 
     def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
-        return masked_sum(values, mask, dim)
+        return masked_sum(at_least_float32(values), mask, dim)
 
 
 class MaxPooling(Pooling):
@@ -71,7 +71,7 @@ class MaxPooling(Pooling):
 
     def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
-        return masked_max(values, mask, dim)
+        return masked_max(at_least_float32(values), mask, dim)
 
 
 class SoftmaxPooling(Pooling):
@@ -94,9 +94,9 @@ class SoftmaxPooling(Pooling):
 
     def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
-        statistics = _wide(values)
-        weights = masked_softmax(statistics / self.temperature, mask, dim)
-        return masked_sum(weights * statistics.masked_fill(~mask, 0), mask, dim).to(values.dtype)
+        values = at_least_float32(values)
+        weights = masked_softmax(values / self.temperature, mask, dim)
+        return masked_sum(weights * values.masked_fill(~mask, 0), mask, dim)
 
 
 class LogSumExpPooling(Pooling):
@@ -134,10 +134,10 @@ class LogSumExpPooling(Pooling):
 
     def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
-        result = masked_logsumexp(_wide(values) / self.temperature, mask, dim)
+        result = masked_logsumexp(at_least_float32(values) / self.temperature, mask, dim)
         if self.length_normalized:
             result = result - mask.expand(values.shape).sum(dim).clamp(min=1).to(result.dtype).log()
-        return (result * self.temperature if self.scaled else result).to(values.dtype)
+        return result * self.temperature if self.scaled else result
 
 
 class GeneralizedPooling(Pooling):
@@ -179,8 +179,8 @@ class GeneralizedPooling(Pooling):
         """Reduce ``dim``."""
         mask = mask.movedim(dim, -1) if mask.ndim == values.ndim else mask
         weights = self.rank_weights(mask)  # (..., L)
-        statistics = _wide(values).movedim(dim, -1).masked_fill(~mask, -torch.inf)  # padding comes last
-        ranked = statistics.sort(-1, descending=True).values
+        values = at_least_float32(values).movedim(dim, -1).masked_fill(~mask, -torch.inf)  # padding comes last
+        ranked = values.sort(-1, descending=True).values
         return masked_sum(ranked.masked_fill(ranked == -torch.inf, 0) * weights, weights > -1, -1).to(values.dtype)
 
     def rank_weights(self, mask: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ class GeneralizedPooling(Pooling):
         )
         states, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=mask.shape[-1])
         scores = self.linear(sum(states.chunk(2, -1)) / 2).squeeze(-1)  # (U, L)
-        return masked_softmax(_wide(scores) / self.temperature, real, -1)[place]
+        return masked_softmax(at_least_float32(scores) / self.temperature, real, -1)[place]
 
     def _positions(self, length: int) -> Tensor:
         rate = torch.exp(torch.arange(0, self.position_dim, 2) * (-math.log(10000.0) / self.position_dim))
@@ -209,5 +209,6 @@ def _positive(name: str, value: float) -> float:
     return value
 
 
-def _wide(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precision as float32; float32 and float64 as they are. The gradient has the type of ``values``."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -3,6 +3,9 @@
 Notation: ``s[i, t, r, w]`` is the inner product of region ``r`` of image ``i`` and word ``w`` of caption ``t``. There
 are ``I * T * R * W`` of them; these functions make them block by block, reduce each block while it is in the cache,
 and go on. *Queries* are the fragments that get a value each, *keys* those that are searched.
+
+What is returned is float32, or float64 if an input is. Only under CUDA autocast are the inner products themselves made
+in the autocast type; elsewhere half precision is converted before they are. Gradients have the type of the inputs.
 """
 
 from __future__ import annotations
@@ -47,8 +50,7 @@ def hard_alignment(
             default a block fits the cache. Neither results nor gradients depend on it.
 
     Returns:
-        (I, T, W) for words, (I, T, R) for regions; 0 in the padded places of the queries. Under CUDA autocast in
-        the autocast type; half precision on a CPU is computed, and returned, in float32.
+        (I, T, W) for words, (I, T, R) for regions, in at least float32; 0 in the padded places of the queries.
 
     Formula:
         ``a[i, t, w] = max_r s[i, t, r, w]``, mirrored ``a[i, t, r] = max_w s[i, t, r, w]``.
@@ -59,6 +61,7 @@ def hard_alignment(
         >>> hard_alignment(image, torch.tensor([[True, True]]), text, torch.tensor([[True, False]]))
         tensor([[[2., 0.]]])
     """
+    image, text = _product_inputs(image, text)
     keys, queries = keys_and_queries(image, image_mask, text, text_mask, query, chunk_size)
     rows, columns = block_shape(keys, queries, query, chunk_size)
     if torch.is_grad_enabled() and (keys.values.requires_grad or queries.values.requires_grad):
@@ -99,7 +102,7 @@ def soft_alignment(
         chunk_size: images a block, as in :func:`hard_alignment`.
 
     Returns:
-        (I, T, W) for words, (I, T, R) for regions; 0 in the padded places of the queries.
+        (I, T, W) for words, (I, T, R) for regions, in at least float32; 0 in the padded places of the queries.
 
     Formula:
         ``p = softmax_r(s[i, t, :, w] / temperature)``, ``a = sum_r p_r s[i, t, r, w]``, and with ``normalize`` that
@@ -113,10 +116,11 @@ def soft_alignment(
     """
     if not temperature > 0:
         raise ValueError(f"temperature: {temperature}, expected a number above 0")
+    image, text = _product_inputs(image, text)
     keys, queries = keys_and_queries(image, image_mask, text, text_mask, query, chunk_size)
     rows, columns = block_shape(keys, queries, query, chunk_size)
     if 0 in (keys.rows, queries.rows):
-        return image.new_zeros(len(image), len(text), queries.width)
+        return keys.values.new_zeros(len(image), len(text), queries.width, dtype=_at_least_float32(keys.values.dtype))
     train = torch.is_grad_enabled() and (keys.values.requires_grad or queries.values.requires_grad)
     order = keys.lengths.argsort(descending=True, stable=True)
     lengths, offsets = keys.lengths[order], keys.offsets()[order]
@@ -143,12 +147,23 @@ def soft_alignment(
     return aligned if query == "words" else aligned.transpose(0, 1)
 
 
+def _product_inputs(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sides in at least float32, unless autocast is to choose their type: a half product makes scores tie."""
+    if torch.is_autocast_enabled(image.device.type):
+        return image, text
+    return image.to(_at_least_float32(image.dtype)), text.to(_at_least_float32(text.dtype))
+
+
+def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    return torch.promote_types(dtype, torch.float32)
+
+
 def _attend(keys: Tensor, mask: Tensor | None, queries: Tensor, temperature: float, normalize: bool) -> Tensor:  # noqa: FBT001
     """(n, L, D), (n, L) or None, (m, D) -> (n, m): each query against its softmax-weighted keys."""
     with torch.autocast(keys.device.type, enabled=False):  # the types have been chosen by the caller
         rows, length, _ = keys.shape
         scores = (keys.flatten(0, 1) @ queries.T).view(rows, length, len(queries))
-        scores = scores if scores.dtype == torch.float64 else scores.float()
+        scores = scores.to(_at_least_float32(scores.dtype))
         logits = scores / temperature
         weights = logits.softmax(1) if mask is None else masked_softmax(logits, mask[..., None], 1)  # (n, L, m)
         attended = (weights * scores).sum(1)
@@ -156,7 +171,7 @@ def _attend(keys: Tensor, mask: Tensor | None, queries: Tensor, temperature: flo
             gram = (keys @ keys.transpose(1, 2)).to(scores.dtype)  # (n, L, L)
             square = (weights * (gram @ weights)).sum(1)
             attended = attended / square.clamp(min=1e-16).sqrt()
-        return attended.to(keys.dtype)
+        return attended
 
 
 class _HardAlignment(torch.autograd.Function):
@@ -222,7 +237,7 @@ def _weighted_sums(values: Tensor, index: Tensor, counts: Tensor, weight: Tensor
 
 def _best_keys(keys: Ragged, queries: Tensor, rows: int, columns: int, *, winners: bool) -> tuple[Tensor, Tensor]:
     """(J, M) best scores, and (J, M) place of the winner within its row (empty unless ``winners``)."""
-    best = queries.new_empty(keys.rows, len(queries))
+    best = queries.new_empty(keys.rows, len(queries), dtype=_at_least_float32(queries.dtype))
     types = ((1 << 8, torch.uint8), (1 << 15, torch.int16), (1 << 31, torch.int32))
     smallest = next(dtype for limit, dtype in types if keys.longest <= limit)
     winner = torch.empty(best.shape if winners else 0, dtype=smallest, device=best.device)
@@ -235,7 +250,7 @@ def _best_keys(keys: Ragged, queries: Tensor, rows: int, columns: int, *, winner
                 scores = buffer[: len(packed) * len(part)].view(len(packed), len(part))
                 torch.mm(packed, part.T, out=scores)
                 top, place = _reduce_runs(scores, block.runs, smallest if winners else None)
-                best[block.row, start : start + columns] = top
+                best[block.row, start : start + columns] = top.to(best.dtype)
                 if place is not None:
                     winner[block.row, start : start + columns] = place
     return best, winner

@@ -27,12 +27,6 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
-def barrier() -> None:
-    """Wait until every process is here."""
-    if is_distributed():
-        dist.barrier()
-
-
 @torch.no_grad()
 def all_gather_ragged(tensor: Tensor, dim: int = 0) -> Tensor:
     """Tensors of all processes one after the other, in the order of the processes; no gradient passes.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.batch import Fragments
@@ -53,11 +54,16 @@ class RecallReport(Callback):
     """Prints the recall table after a test or a validation, and writes the figures as ``{stage}_metrics.json``.
 
     Args:
-        dirpath: folder of the file; left out, the log folder of the trainer.
+        dirpath: folder of the file; left out, the folder of the run, and no file without a logger.
     """
 
     def __init__(self, dirpath: str | Path | None = None) -> None:
         self.dirpath = dirpath
+        self._folder: str | Path | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the folder, which takes all processes."""
+        self._folder = self.dirpath or run_folder(trainer)
 
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -81,9 +87,10 @@ class RecallReport(Callback):
         print(recall_table(metrics, title=prefix))
         for name in sorted(name for name in metrics if name.startswith("twin_accuracy")):
             print(f"{name.replace('_', ' ')}: {metrics[name]:.1f} (chance 50)")
-        path = Path(self.dirpath or run_folder(trainer)) / f"{prefix}_metrics.json"
-        write_json(path, metrics)
-        print(f"written to {path}")
+        if self._folder is not None:
+            path = Path(self._folder) / f"{prefix}_metrics.json"
+            write_text(path, json.dumps(metrics, indent=1) + "\n")
+            print(f"written to {path}")
 
 
 class FragmentWriter(BasePredictionWriter):
@@ -94,12 +101,17 @@ class FragmentWriter(BasePredictionWriter):
     With several processes each writes its own share, ``images.rank0.safetensors`` and so on.
 
     Args:
-        dirpath: folder of the files; left out, the log folder of the trainer.
+        dirpath: folder of the files; left out, the folder of the run, or that of the trainer without a logger.
     """
 
     def __init__(self, dirpath: str | Path | None = None) -> None:
         super().__init__(write_interval="epoch")
         self.dirpath = dirpath
+        self._folder: str | Path | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the folder, which takes all processes."""
+        self._folder = self.dirpath or run_folder(trainer) or trainer.default_root_dir
 
     def write_on_epoch_end(
         self, trainer: Trainer, pl_module: LightningModule, predictions: Any, batch_indices: Any
@@ -107,7 +119,7 @@ class FragmentWriter(BasePredictionWriter):
         """Write both files."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         dataset = data.dataset(data.predict_stage)
-        folder = Path(self.dirpath or run_folder(trainer))
+        assert self._folder is not None  # found in setup
         share = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         for name, batches in zip(("images", "captions"), predictions, strict=True):
             index = torch.cat([index for _, index in batches]).cpu()
@@ -115,7 +127,7 @@ class FragmentWriter(BasePredictionWriter):
                 ids: list[Any] = [dataset.image_ids[i] for i in index.tolist()]
             else:
                 ids = [[dataset.image_ids[dataset.caption_image[i]], i] for i in index.tolist()]
-            path = folder / f"{name}{share}.safetensors"
+            path = Path(self._folder) / f"{name}{share}.safetensors"
             write_fragments(path, Fragments.cat([part.cpu() for part, _ in batches]), index, ids)
             print(f"{len(index)} {name} written to {path}")
 
@@ -141,11 +153,14 @@ def read_fragments(path: str | Path) -> tuple[Fragments, torch.Tensor, list[Any]
     return Fragments(tensors["features"], tensors["mask"], tensors.get("pooled")), tensors["index"], ids
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a mapping, whole or not at all."""
-    write_text(path, json.dumps(content, indent=1) + "\n")
-
-
-def run_folder(trainer: Trainer) -> str:
-    """Where a run keeps its files: the folder of its logger, or the trainer's root folder."""
-    return trainer.log_dir or trainer.default_root_dir
+def run_folder(trainer: Trainer) -> str | None:
+    """Where a run keeps its files, by its logger; None without one. All processes have to call it."""
+    logger = trainer.logger
+    if logger is None:
+        return None
+    if isinstance(logger, (CSVLogger, TensorBoardLogger)):
+        folder = logger.log_dir
+    else:  # as ModelCheckpoint has it; a folder shared by all runs would lose files
+        folder = os.path.join(logger.save_dir or trainer.default_root_dir, str(logger.name), str(logger.version))
+    found: str = trainer.strategy.broadcast(folder)
+    return found

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from itmatch.batch import Batch
 from itmatch.data import (
     CaptionDataset,
     Collator,
@@ -120,7 +121,8 @@ class MatchingData(LightningDataModule):
         for name in self.splits_of(stage):
             self.dataset(name)
         if self.seed is None:
-            self.seed = torch.initial_seed() % 2**31
+            seed = torch.initial_seed() % 2**31
+            self.seed = seed if self.trainer is None else self.trainer.strategy.broadcast(seed)
 
     def train_dataloader(self) -> TrainLoader:
         """Batches of pairs, shuffled."""
@@ -158,6 +160,10 @@ class MatchingData(LightningDataModule):
             "pin_memory": torch.cuda.is_available(),
             "persistent_workers": self.num_workers > 0,
         }
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Copy a batch without waiting for the copy; Lightning does so for single tensors only."""
+        return batch.to(device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
         """The seed of the run, so that a resumed run shuffles as an uninterrupted one would have."""

@@ -39,21 +39,25 @@ class Evaluator:
         self._captions.append((fragments, torch.stack((index, image), 1)))
 
     def compute(self, dataset: ImageTextDataset | None = None) -> dict[str, float]:
-        """Recalls of what was added, in percent; with twins in the dataset also the twin accuracies.
+        """Recalls of what was added, in percent, and forget it; with twins in the dataset also the twin accuracies.
 
         Raises:
             ValueError: no image, no caption, or no caption of any image was added; a score is not finite.
         """
         if not self._images or not self._captions:
             raise ValueError(f"{len(self._images)} batches of images and {len(self._captions)} of captions: need both")
-        image, image_index = _gather(self._images)
-        text, places = _gather(self._captions)  # places (T, 2): of the caption, of its image
+        images, captions = self._images, self._captions
+        self.reset()  # else they would stay in memory until the next evaluation
+        image, image_index = _gather(images)
+        text, places = _gather(captions)  # places (T, 2): of the caption, of its image
         row_of = _inverse(image_index)
         described = places[:, 1]
         known = (described < len(row_of)) & (row_of[described.clamp(max=len(row_of) - 1)] >= 0)
         if not bool(known.any()):
             raise ValueError("no caption describes any of the images")
-        text, caption_index, caption_row = text[known], places[known, 0], row_of[described[known]]
+        if not bool(known.all()):
+            text, places, described = text[known], places[known], described[known]
+        caption_index, caption_row = places[:, 0], row_of[described]
         metrics = retrieval_metrics(rank_fragments(self.similarity, image, text, caption_row))
         if dataset is not None and dataset.caption_twin is not None:
             metrics.update(self._twins(dataset, image, text, row_of, caption_index, caption_row))
@@ -84,11 +88,14 @@ class Evaluator:
 def _gather(parts: list[tuple[Fragments, Tensor]]) -> tuple[Fragments, Tensor]:
     """All processes' fragments in the order of their index, each index once; an index may have further columns."""
     fragments, index = Fragments.cat([part for part, _ in parts]), torch.cat([places for _, places in parts])
+    parts.clear()  # the parts are as large as the whole
     if is_distributed():
         pooled = None if fragments.pooled is None else all_gather_ragged(fragments.pooled)
         features, mask = _gather_padded(fragments)
         fragments, index = Fragments.unchecked(features, mask, pooled), all_gather_ragged(index)
     order = _first_places(index if index.ndim == 1 else index[:, 0])
+    if torch.equal(order, torch.arange(len(index), device=order.device)):  # one process: no need for a copy
+        return fragments, index
     return fragments[order], index[order]
 
 

@@ -96,9 +96,20 @@ class TrainLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """How many batches of the epoch have been given out; 0 after the last one."""
-        return {"batches": self._yielded % len(self)}
+        """How many batches of the epoch have been given out (0 after the last one), and of what size."""
+        assert isinstance(self.sampler, EpochSampler)
+        assert self.batch_size is not None
+        size, processes = self.batch_size, self.sampler.num_replicas
+        return {"batches": self._yielded % len(self), "batch_size": size, "processes": processes}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Begin the next pass after the batches that were given out before."""
+        """Begin the next pass after the batches that were given out before.
+
+        Raises:
+            ValueError: in mid-epoch, when batches are now of another size or shared by another number of processes.
+        """
+        own = self.state_dict()
+        for name in ("batch_size", "processes"):
+            if state["batches"] and state[name] != own[name]:
+                raise ValueError(f"a run cannot be resumed in mid-epoch with {name} {own[name]}; it had {state[name]}")
         self._resume_at = state["batches"]

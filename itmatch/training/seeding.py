@@ -13,6 +13,6 @@ def mix_seed(*parts: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
 
 
-def seed_step(run_seed: int, step: int, rank: int) -> None:
-    """Seed torch for one training step, so that a resumed run draws what an uninterrupted one would have drawn."""
-    torch.manual_seed(mix_seed(run_seed, step, rank))
+def seed_step(run_seed: int, epoch: int, batch: int, rank: int) -> None:
+    """Seed torch for one training batch, so that a resumed run draws what an uninterrupted one would have drawn."""
+    torch.manual_seed(mix_seed(run_seed, epoch, batch, rank))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -22,7 +22,7 @@ from itmatch.training.evaluator import Evaluator
 from itmatch.training.files import use_atomic_checkpoints
 from itmatch.training.seeding import seed_step
 
-COLLAPSE_STEPS = 50
+COLLAPSE_STEPS, COLLAPSE_EVERY = 50, 5
 
 
 def default_optimizer(params: Any) -> Optimizer:
@@ -34,11 +34,11 @@ class MatchingTask(LightningModule):
     """Trains, validates, tests and predicts with any image encoder, text encoder, similarity and objective.
 
     Logs ``train/loss``, ``train/positive`` and ``train/hardest_negative`` (mean scores), ``train/grad_norm`` (before
-    clipping), and the recalls as ``val/i2t_r1`` ... ``val/rsum``. A loss that is NaN or infinite stops the run; one
-    that sits at the value of a collapsed model is warned of.
+    clipping), ``train/lr`` (the largest of the groups), and the recalls as ``val/i2t_r1`` ... ``val/rsum``. A loss that
+    is NaN or infinite stops the run; one that sits at the value of a collapsed model is warned of.
 
-    Every step draws its random numbers (dropout) from the seed of the run and the number of the step, so a run that
-    was killed and resumed ends with the weights of one that was not.
+    Every batch draws its random numbers (dropout) from the seed of the run, the epoch and the number of the batch, so a
+    run that was killed and resumed ends with the weights of one that was not.
 
     Args:
         image_encoder: Regions -> Fragments.
@@ -49,7 +49,8 @@ class MatchingTask(LightningModule):
         scheduler: makes the learning rate schedule from the optimizer; None keeps the rate constant.
         scheduler_interval: whether the schedule counts epochs or steps.
         lr_scale: factor on the learning rate of a part, by the beginning of its parameters' names, such as
-            ``{"text_encoder.transformer": 0.1}``. The longest beginning that fits counts.
+            ``{"text_encoder.transformer": 0.1}``. The longest beginning that fits counts. Schedules that set rates of
+            their own, such as OneCycleLR, undo it.
         tokenizer: of the text encoder. Left out, the data's is taken over when the trainer starts; checkpoints hold it.
 
     Example:
@@ -106,19 +107,35 @@ class MatchingTask(LightningModule):
         tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
         if self.model.tokenizer is None:
             self.model.tokenizer = tokenizer
-        elif tokenizer is not None and tokenizer.spec != self.model.tokenizer.spec:
+        elif tokenizer is not None and tokenizer.fingerprint != self.model.tokenizer.fingerprint:
             raise ValueError(
                 f"the data's tokenizer ({_describe(tokenizer)}) does not fit the model's "
                 f"({_describe(self.model.tokenizer)}); build the data with tokenizer=model.tokenizer"
             )
         if self.run_seed is None:
-            self.run_seed = torch.initial_seed() % 2**31
+            self.run_seed = self.trainer.strategy.broadcast(torch.initial_seed() % 2**31)
+
+    def on_fit_start(self) -> None:
+        """Keep torch's random state, which the seeding of every step replaces."""
+        self._random_state = torch.get_rng_state()
+
+    def on_fit_end(self) -> None:
+        """Go on with the random numbers of before the training."""
+        torch.set_rng_state(self._random_state)
+
+    def on_train_start(self) -> None:
+        """Say which settings of the optimizer a checkpoint has replaced."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, Optimizer)
+        changed = replaced_settings(optimizer, list(self._learning_rate_factors))
+        if changed:
+            rank_zero_warn(f"the checkpoint's optimizer wins over the one given: {'; '.join(changed)}")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Tell the objective which epoch it is, and seed this step."""
         self.objective.set_epoch(self.current_epoch)  # a run resumed in mid-epoch has no start of the epoch
         assert self.run_seed is not None  # set in setup
-        seed_step(self.run_seed, self.global_step, self.global_rank)
+        seed_step(self.run_seed, self.current_epoch, batch_idx, self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of pairs."""
@@ -132,20 +149,22 @@ class MatchingTask(LightningModule):
                 f"loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}); "
                 "try a smaller learning rate, gradient clipping, or full precision"
             )
-        self._watch_collapse(loss, positives)
+        if batch_idx % COLLAPSE_EVERY == 0:
+            self._watch_collapse(loss, positives)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(scores))
         self.log_dict(score_statistics(scores.detach(), positives), batch_size=len(scores))
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Log the norm of the gradient, before it is clipped."""
+        """Log the norm of the gradient, before it is clipped, and the learning rate."""
+        self.log("train/lr", max(group["lr"] for group in optimizer.param_groups))
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
     def _watch_collapse(self, loss: Tensor, positives: Tensor) -> None:
         value = self.objective.collapse_value(*positives.shape, positives=positives)
         near = value is not None and abs(float(loss.detach()) - value) <= 1e-3 * value
-        self._steps_at_collapse = self._steps_at_collapse + 1 if near else 0
+        self._steps_at_collapse = self._steps_at_collapse + COLLAPSE_EVERY if near else 0
         if self._steps_at_collapse == COLLAPSE_STEPS:
             rank_zero_warn(
                 f"the loss has been {value:.4g} for {COLLAPSE_STEPS} steps, the value for equal scores of all pairs: "
@@ -155,6 +174,7 @@ class MatchingTask(LightningModule):
     def configure_optimizers(self) -> Any:
         """Parameter groups by ``lr_scale``; the schedule acts on all of them."""
         groups = parameter_groups(self.named_parameters(), self.lr_scale)
+        self._learning_rate_factors = tuple(groups)
         optimizer = self.optimizer([{"params": group} for group in groups.values()])
         for group, factor in zip(optimizer.param_groups, groups, strict=True):
             group["lr"] = group["lr"] * factor
@@ -219,11 +239,11 @@ class MatchingTask(LightningModule):
         """Take the seed of the run over; check that the weights fit before Lightning tries to load them."""
         self.run_seed = checkpoint.get("run_seed")
         check_weights_fit(self, checkpoint)
-        saved = checkpoint.get("hyper_parameters", {}).get("tokenizer")
-        if saved and self.model.tokenizer is not None and saved != self.model.tokenizer.spec:
+        saved = build(checkpoint.get("hyper_parameters", {}).get("tokenizer"), Tokenizer, "tokenizer")
+        own = self.model.tokenizer
+        if saved is not None and own is not None and saved.fingerprint != own.fingerprint:
             raise ValueError(
-                f"the vocabulary does not fit the checkpoint: {_describe(self.model.tokenizer)} here, "
-                f"{_describe(build(saved, Tokenizer, 'tokenizer'))} there"
+                f"the vocabulary does not fit the checkpoint: {_describe(own)} here, {_describe(saved)} there"
             )
 
 
@@ -260,6 +280,23 @@ def parameter_groups(
         parts = sorted({".".join(name.split(".")[:2]) for name in names})
         raise ValueError(f"lr_scale: no parameter begins with {sorted(unused)}; parts are {parts}")
     return groups
+
+
+def replaced_settings(optimizer: Optimizer, factors: Sequence[float]) -> list[str]:
+    """Settings of the parameter groups that are not those the optimizer was made with.
+
+    Args:
+        optimizer: whose ``defaults`` are what was given, and whose groups may come from a checkpoint.
+        factors: on the learning rate of each group.
+    """
+    changed = {}
+    for group, factor in zip(optimizer.param_groups, factors, strict=True):
+        for name, given in optimizer.defaults.items():
+            found = group.get("initial_lr", group["lr"]) if name == "lr" else group.get(name, given)
+            expected = given * factor if name == "lr" else given
+            if found != expected and not isinstance(given, torch.Tensor):
+                changed[name] = f"{name} is {found}, not {expected}"
+    return list(changed.values())
 
 
 def check_weights_fit(task: LightningModule, checkpoint: Mapping[str, Any]) -> None:

@@ -1,4 +1,6 @@
+import json
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -102,3 +104,145 @@ def test_fitted(bert_folder):
     assert tokenizer.fitted
     assert WordTokenizer([*SPECIALS, "a"]).fitted
     assert HuggingFaceTokenizer(bert_folder).fitted
+
+
+def copied(folder, tmp_path, name="model"):
+    return shutil.copytree(folder, tmp_path / name)
+
+
+def keep_settings_of_a_call(folder):
+    """What tokenizer.json looks like when it was saved after a call that cut and padded."""
+    content = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    content["truncation"] = {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
+    padding = {"direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"}
+    content["padding"] = {"strategy": {"Fixed": 20}, **padding}
+    (folder / "tokenizer.json").write_text(json.dumps(content), "utf-8")
+
+
+TEXTS = ["A dog", "dogs run . a cat flies [SEP]", "", "a dog a dog a dog a dog"]
+
+
+def test_rebuilt_without_the_folder(tiny_bert, tmp_path):
+    from transformers import AutoTokenizer
+
+    folder = copied(tiny_bert, tmp_path)
+    theirs = AutoTokenizer.from_pretrained(folder)
+    expected = theirs(TEXTS, truncation=True, max_length=6)["input_ids"]
+    tokenizer = HuggingFaceTokenizer(str(folder), max_length=6)
+    spec = json.loads(json.dumps(tokenizer.spec))  # never used before
+    assert tokenizer(TEXTS) == expected
+    assert json.loads(json.dumps(tokenizer.spec)) == spec  # use leaves no trace in it
+    shutil.rmtree(folder)
+    again = build(spec, Tokenizer)
+    again.fit([])
+    assert again(TEXTS) == expected
+    assert max(map(len, expected)) == 6
+    assert (again.name_or_path, again.max_length) == (str(folder), 6)
+    assert again.vocab_size == tokenizer.vocab_size == len(theirs)
+    assert again.pad_id == tokenizer.pad_id == theirs.pad_token_id
+    assert again.mask_id == tokenizer.mask_id == theirs.mask_token_id
+    assert again.special_ids == tokenizer.special_ids == set(theirs.all_special_ids) - {theirs.unk_token_id}
+    assert again.spec == spec
+    assert again.fingerprint == tokenizer.fingerprint
+    assert pickle.loads(pickle.dumps(again))(TEXTS) == expected
+
+
+def test_rebuilt_as_it_was_set_up(tiny_bert, tmp_path):
+    from transformers import AutoTokenizer
+
+    folder = copied(tiny_bert, tmp_path)
+    theirs = AutoTokenizer.from_pretrained(folder, truncation_side="left", split_special_tokens=True, mask_token=None)
+    theirs.add_tokens(["zebra"])
+    theirs.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    theirs.save_pretrained(folder)
+    keep_settings_of_a_call(folder)
+    theirs = AutoTokenizer.from_pretrained(folder)
+    assert theirs.truncation_side == "left"
+    tokenizer = HuggingFaceTokenizer(str(folder), max_length=5)
+    spec = tokenizer.spec
+    shutil.rmtree(folder)
+    again = build(spec, Tokenizer)
+    texts = ["a zebra", "a [MASK] dog", "black white dog cat", "<image> a"]
+    assert again(texts) == tokenizer(texts) == theirs(texts, truncation=True, max_length=5)["input_ids"]
+    assert again.vocab_size == len(theirs)
+    assert again.mask_id is theirs.mask_token_id is None
+    assert again.special_ids == set(theirs.all_special_ids) - {theirs.unk_token_id}
+    assert theirs.convert_tokens_to_ids("<image>") in again.special_ids
+    assert theirs.convert_tokens_to_ids("zebra") not in again.special_ids
+
+
+def test_rebuilding_needs_no_transformers(tiny_bert, tmp_path):
+    (tmp_path / "spec.json").write_text(json.dumps(HuggingFaceTokenizer(tiny_bert).spec))
+    code = """if True:
+        import json, sys
+        from itmatch.data import Tokenizer
+        from itmatch.spec import build
+        tokenizer = build(json.load(open(sys.argv[1])), Tokenizer)
+        assert tokenizer(["a dog"]) == [[2, 5, 8, 3]] and tokenizer.special_ids == {0, 2, 3, 4}, tokenizer(["a dog"])
+        assert tokenizer.fingerprint and "transformers" not in sys.modules
+    """
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "spec.json")], check=True)
+
+
+def test_not_fast_is_recorded_by_name(tmp_path):
+    from transformers import ByT5Tokenizer
+
+    for name in "ab":
+        ByT5Tokenizer().save_pretrained(tmp_path / name)
+    tokenizer = HuggingFaceTokenizer(str(tmp_path / "a"), max_length=4)
+    tokenizer.fit([])
+    assert tokenizer.spec["init_args"] == {"name_or_path": str(tmp_path / "a"), "max_length": 4, "serialized": None}
+    assert tokenizer(["ab", "abcdef"]) == [[100, 101, 1], [100, 101, 102, 1]]
+    assert (tokenizer.pad_id, tokenizer.mask_id, tokenizer.vocab_size) == (0, None, 384)
+    assert {0, 1} <= tokenizer.special_ids
+    assert 2 not in tokenizer.special_ids
+    assert tokenizer.fingerprint == HuggingFaceTokenizer(str(tmp_path / "a"), max_length=9).fingerprint
+    assert tokenizer.fingerprint != HuggingFaceTokenizer(str(tmp_path / "b"), max_length=4).fingerprint
+
+
+def test_unloadable_is_recorded_by_name(tmp_path):
+    tokenizer = HuggingFaceTokenizer(str(tmp_path))
+    assert tokenizer.spec["init_args"] == {"name_or_path": str(tmp_path), "max_length": 64, "serialized": None}
+
+
+def test_serialized_is_checked(tiny_bert):
+    content = HuggingFaceTokenizer(tiny_bert).spec["init_args"]["serialized"]
+    with pytest.raises(ValueError, match="gone: serialized has no 'pad_id', expected backend"):
+        HuggingFaceTokenizer("gone", serialized={k: v for k, v in content.items() if k != "pad_id"})
+    with pytest.raises(ValueError, match="gone: serialized holds no tokenizer"):
+        HuggingFaceTokenizer("gone", serialized={**content, "backend": "{}"}).fit([])
+
+
+def test_fingerprint_of_word_pieces(tiny_bert, bert_folder, tmp_path):
+    first = HuggingFaceTokenizer(tiny_bert, max_length=8)
+    before = first.fingerprint
+    first(["a dog a dog a dog a dog"])
+    folder = copied(tiny_bert, tmp_path)
+    keep_settings_of_a_call(folder)
+    moved = HuggingFaceTokenizer(str(folder), max_length=12)
+    assert before == first.fingerprint == moved.fingerprint
+    assert len(before) == 16
+    assert int(before, 16)
+    assert before != HuggingFaceTokenizer(bert_folder, max_length=8).fingerprint
+    content = first.spec["init_args"]["serialized"]
+    left = HuggingFaceTokenizer(tiny_bert, serialized={**content, "truncation_side": "left"})
+    assert before != left.fingerprint
+    assert first.spec["init_args"]["max_length"] == 8
+
+
+def test_fingerprint_of_words():
+    words = [*SPECIALS, "a", "dog"]
+    built = WordTokenizer(min_count=1)
+    built.fit(["a dog"])
+    assert built.fingerprint == WordTokenizer(words, min_count=3).fingerprint
+    assert built.fingerprint == build(built.spec, Tokenizer).fingerprint
+    assert built.fingerprint != WordTokenizer([*SPECIALS, "dog", "a"]).fingerprint
+    assert built.fingerprint != WordTokenizer([*words, "cat"]).fingerprint
+
+
+def test_fingerprint_tells_classes_apart():
+    class Characters(WordTokenizer):
+        def words(self, text):
+            return list(text)
+
+    assert Characters([*SPECIALS, "a"]).fingerprint != WordTokenizer([*SPECIALS, "a"]).fingerprint

@@ -113,7 +113,7 @@ def test_public_names_load_into_the_composition(public):
     )
     ours.load_state_dict(model.state_dict())
     full = regions.mask.all(1)  # without padding it does not matter that attention is masked here
-    torch.testing.assert_close(10 * ours.score(regions, captions)[full], model.score(regions, captions)[full])
+    torch.testing.assert_close(ours.score(regions, captions)[full], model.score(regions, captions)[full])
 
 
 def test_gru_composition():
@@ -124,7 +124,7 @@ def test_gru_composition():
     assert encoder.mask_attention
     assert (model.text_encoder.word_dim, model.text_encoder.vocabulary_size) == (300, len(WORDS) + 1)  # and <mask>
     assert model.similarity.query == "words"
-    assert (model.similarity.pooling.temperature, model.similarity.pooling.scaled) == (0.1, True)
+    assert (model.similarity.pooling.temperature, model.similarity.pooling.scaled) == (0.1, False)
     assert isinstance(model.tokenizer, WordTokenizer)
 
 

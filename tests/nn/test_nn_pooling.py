@@ -153,3 +153,17 @@ def test_bad_arguments_are_named():
             make(0.0)
     with pytest.raises(ValueError, match="position_dim"):
         GeneralizedPooling(7)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_pooled_to_float32(name, dtype):
+    torch.manual_seed(0)
+    pooling = CASES[name][0]()
+    values = (torch.randn(6, 9) * 5).to(dtype).requires_grad_()
+    mask = lengths_to_mask(torch.tensor([9, 1, 4, 9, 2, 7]))
+    pooled = pooling(values, mask)
+    torch.testing.assert_close(pooled, pooling(values.float(), mask))  # types too
+    pooled.sum().backward()
+    assert values.grad.dtype == dtype
+    assert pooling(values.double(), mask).dtype == torch.double

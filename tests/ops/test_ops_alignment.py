@@ -262,6 +262,47 @@ def test_half_precision_on_the_cpu_is_computed_in_float32(function, dtype):
     assert v.grad.dtype == dtype
 
 
+def type_as_on_cuda(image, text):
+    dtype = torch.promote_types(image.dtype, text.dtype)
+    return torch.bfloat16 if torch.is_autocast_enabled("cpu") and dtype != torch.double else dtype
+
+
+@pytest.mark.parametrize("function", NAIVE)
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("train", [True, False])
+def test_the_product_may_be_half_under_autocast_but_the_result_is_float32(function, query, train, monkeypatch):
+    v, vm, t, tm = make(dtype=torch.float)
+    v, t = v.detach().bfloat16().requires_grad_(train), t.detach().requires_grad_(train)
+    expected = function(v, vm, t.bfloat16(), tm, query=query)
+    monkeypatch.setattr("itmatch.ops.ragged._compute_dtype", type_as_on_cuda)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = function(v, vm, t, tm, query=query)
+        assert function(v[:0], vm[:0], t, tm, query=query).dtype == torch.float
+    torch.testing.assert_close(result, expected, atol=0.05, rtol=0.02)  # float32 both; the products are rounded
+    if train:
+        for ours, theirs in zip(gradients(result, v, t), gradients(expected, v, t), strict=True):
+            torch.testing.assert_close(ours, theirs, atol=0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize("function", NAIVE)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_outside_autocast_the_product_is_float32_everywhere(function, dtype, monkeypatch):
+    v, vm, t, tm = make(dtype=torch.float)
+    v, t = v.detach().to(dtype).requires_grad_(), t.detach().to(dtype).requires_grad_()
+    expected = function(v.float(), vm, t.float(), tm)
+    monkeypatch.setattr("itmatch.ops.ragged._compute_dtype", type_as_on_cuda)
+    result = function(v, vm, t, tm)
+    torch.testing.assert_close(result, expected)
+    result.sum().backward()
+    assert v.grad.dtype == t.grad.dtype == dtype
+
+
+@pytest.mark.parametrize("function", [hard_alignment, soft])
+def test_results_of_half_inputs_are_float32_even_without_captions(function):
+    v, vm, t, tm = make(dtype=torch.bfloat16)
+    assert function(v, vm, t[:0], tm[:0]).dtype == torch.float
+
+
 def test_bad_arguments_are_named():
     v, vm, t, tm = make()
     with pytest.raises(ValueError, match="embedding sizes differ: image 5, text 6"):

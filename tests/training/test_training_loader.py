@@ -73,7 +73,7 @@ def test_resuming_in_mid_epoch_gives_the_rest_and_then_whole_epochs(dataset):
     batches = iter(interrupted)
     next(batches), next(batches)
     state = interrupted.state_dict()
-    assert state == {"batches": 2}
+    assert state == {"batches": 2, "batch_size": 4, "processes": 1}
     resumed = loader(dataset)
     resumed.load_state_dict(state)
     rest = epoch(resumed, 1)
@@ -85,7 +85,18 @@ def test_resuming_in_mid_epoch_gives_the_rest_and_then_whole_epochs(dataset):
 def test_the_state_after_an_epoch_is_that_of_a_beginning(dataset):
     loaded = loader(dataset)
     epoch(loaded, 0)
-    assert loaded.state_dict() == {"batches": 0}
+    assert loaded.state_dict()["batches"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("batch_size", "batch_size 4; it had 8"), ("processes", "processes 1; it")]
+)
+def test_another_batch_size_cannot_resume_in_mid_epoch(dataset, name, message):
+    state = loader(dataset).state_dict() | {"batches": 2}
+    state[name] = 8
+    with pytest.raises(ValueError, match=message):
+        loader(dataset).load_state_dict(state)
+    loader(dataset).load_state_dict(state | {"batches": 0})  # at the beginning of an epoch there is nothing to skip
 
 
 def test_processes_share_an_epoch(monkeypatch):

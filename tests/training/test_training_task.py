@@ -32,8 +32,9 @@ def test_training_lowers_the_loss_and_logs_what_it_should(tmp_path):
     recorder = Recorder()
     trainer = small_trainer(tmp_path, max_epochs=4, callbacks=[recorder], log_every_n_steps=1)
     trainer.fit(task, data)
-    names = {"train/loss", "train/positive", "train/hardest_negative", "train/grad_norm"}
+    names = {"train/loss", "train/positive", "train/hardest_negative", "train/grad_norm", "train/lr"}
     assert names <= set(recorder.logged[0])
+    assert recorder.logged[0]["train/lr"] == pytest.approx(0.01)
     assert recorder.logged[-1]["train/loss"] < 0.8 * recorder.logged[0]["train/loss"]
     assert "val/rsum" in trainer.callback_metrics
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from itmatch.batch import Fragments
-from itmatch.nn.pooling import Pooling
+from itmatch.nn.pooling import Pooling, at_least_float32
 from itmatch.nn.similarity.base import Similarity, check_chunk_size
 
 Query = Literal["words", "regions"]
@@ -21,7 +21,8 @@ _TILE = 1 << 24  # aligned values held at a time when no gradient is wanted
 class AligningSimilarity(Similarity):
     """Gives each query fragment a value for the other side as a whole, and pools those values.
 
-    A subclass says how: :meth:`align_queries` for all pairs, :meth:`align_pair` for a picture.
+    A subclass says how: :meth:`align_queries` for all pairs, :meth:`align_pair` for a picture. Values are pooled, and
+    scores returned, in at least float32.
 
     Args:
         query: fragments that get a value: the words, the regions, or both; then the two scores are averaged.
@@ -72,13 +73,17 @@ class AligningSimilarity(Similarity):
             if scores is None:
                 scores = part.new_empty(len(image), len(text))
             scores[:, rows] = part
-        return image.features.new_empty(len(image), 0) if scores is None else scores
+        if scores is None:
+            scores = image.features.new_empty(len(image), 0, dtype=_score_dtype(image, text))
+        return scores
 
     def align(self, image: Fragments, text: Fragments) -> Tensor:
         """What links regions and words, (R, W), averaged over the directions that take part."""
         self.check_pair(image, text)
         regions, words = image.mask[0].nonzero(), text.mask[0].nonzero()  # (r, 1), (w, 1)
-        scores = image.features[0, regions[:, 0]] @ text.features[0, words[:, 0]].T
+        dtype = _score_dtype(image, text)
+        with torch.autocast(image.features.device.type, enabled=False):  # it would make the product in half precision
+            scores = image.features[0, regions[:, 0]].to(dtype) @ text.features[0, words[:, 0]].to(dtype).T
         maps = [self.align_pair(scores, dim=0 if query == "words" else 1) for query in self.queries]
         shown = torch.stack(maps).mean(0)
         result = shown.new_zeros(image.mask.shape[1], text.mask.shape[1])
@@ -87,13 +92,19 @@ class AligningSimilarity(Similarity):
     def _scores(self, image: Fragments, text: Fragments) -> Tensor:
         scores: list[Tensor] = []
         for query in self.queries:
-            values = self.align_queries(image, text, query)
+            values = at_least_float32(self.align_queries(image, text, query))
             if query == "words":
-                scores.append(self.pooling(values, text.mask[None]))
+                score = self.pooling(values, text.mask[None])
             else:
                 pooling = self.pooling if self.region_pooling is None else self.region_pooling
-                scores.append(pooling(values, image.mask[:, None]))
+                score = pooling(values, image.mask[:, None])
+            # a pooling of one's own may hold layers that autocast runs in half precision
+            scores.append(at_least_float32(score))
         return scores[0] if len(scores) == 1 else (scores[0] + scores[1]) / 2
+
+
+def _score_dtype(image: Fragments, text: Fragments) -> torch.dtype:
+    return torch.promote_types(torch.promote_types(image.features.dtype, text.features.dtype), torch.float32)
 
 
 def _caption_tiles(image: Fragments, text: Fragments) -> Iterator[Tensor]:

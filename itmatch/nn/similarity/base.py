@@ -19,7 +19,8 @@ class Similarity(Block):
     Shape:
         - image: features (I, R, D)
         - text: features (T, W, D)
-        - output: (I, T), larger is more similar
+        - output: (I, T), larger is more similar; in float32, or float64 if an input is, also for half-precision
+          inputs and under autocast: losses and ranks turn on differences that half precision cannot tell
 
     Attributes:
         chunk_size: images worked on at a time, or None for a size that suits the device. Bounds memory; scores and
