@@ -6,11 +6,12 @@ from itmatch.data.check import CheckReport, check_path
 from itmatch.data.collate import Collator
 from itmatch.data.dataset import CaptionItem, ImageItem, ImageTextDataset
 from itmatch.data.features import ArrayFeatures, FeatureStore, FolderFeatures
+from itmatch.data.huggingface import HuggingFaceTokenizer
 from itmatch.data.karpathy import KarpathyDataset
 from itmatch.data.precomp import PrecompFolder
 from itmatch.data.relation_scenes import RelationScenes
 from itmatch.data.source import DataSource, Stage
-from itmatch.data.tokenizers import HuggingFaceTokenizer, Tokenizer, WordTokenizer
+from itmatch.data.tokenizers import Tokenizer, WordTokenizer
 from itmatch.data.views import CaptionDataset, ImageDataset, PairDataset
 from itmatch.data.vocabulary import Vocabulary
 

@@ -77,11 +77,12 @@ def test_scores_are_at_least_float32(name, types, on):
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)
-def test_half_vectors_do_not_tie(name):
+def test_half_vectors_do_not_tie_in_a_ranking(name, monkeypatch):
+    monkeypatch.setattr("itmatch.ops.ragged._compute_dtype", type_as_on_cuda)
     image, text = make(BF16, BF16, images=60, captions=60, size=64)
     similarity = SIMILARITIES[name]()
     for grad in (True, False):
-        with torch.set_grad_enabled(grad), autocast(on=True):
+        with torch.set_grad_enabled(grad):
             scores = similarity(image, text)
         assert len(scores.unique()) > 0.9 * scores.numel()
 

@@ -14,7 +14,8 @@ from itmatch.metrics import retrieval_metrics, retrieval_ranks
 from itmatch.models import MatchingModel, chan_gru
 from itmatch.nn import CosineSimilarity, GRUTextEncoder, RegionEncoder, Similarity
 from itmatch.training import MatchingTask
-from itmatch.training.task import COLLAPSE_STEPS, parameter_groups, score_statistics
+from itmatch.training.optimizers import parameter_groups
+from itmatch.training.task import COLLAPSE_STEPS, score_statistics
 
 
 class Recorder(Callback):
