@@ -171,7 +171,16 @@ def run_all(variants: Mapping[str, Callable[..., Any]], description: str) -> dic
 def print_table(results: Mapping[str, list[dict[str, Any]]], labels: Mapping[str, str]) -> None:
     """A Markdown table: means over the seeds, with the standard deviation of rSum; costs are medians."""
     recalls = ["i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10"]
-    head = ["", *(r.replace("_r", " R@") for r in recalls), "rSum", "parameters", "ms a step", "s an epoch", "peak MB"]
+    head = [
+        "",
+        *(r.replace("_r", " R@") for r in recalls),
+        "rSum",
+        "parameters",
+        "ms a step",
+        "s an epoch",
+        "peak MB",
+        "seeds",
+    ]
     print("| " + " | ".join(head) + " |")
     print("|---" * len(head) + "|")
     for name, runs in results.items():
@@ -182,4 +191,5 @@ def print_table(results: Mapping[str, list[dict[str, Any]]], labels: Mapping[str
         cells += [f"{statistics.mean(rsum):.1f}{spread}", f"{runs[0]['parameters']:,}"]
         for cost in ("step_ms", "seconds_per_epoch", "peak_memory_mb"):
             cells.append(f"{statistics.median(run[cost] for run in runs):.0f}")
+        cells.append(str(len(runs)))
         print("| " + " | ".join(cells) + " |")
