@@ -13,8 +13,9 @@ import pytest
 import torch
 from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
 
+from itmatch.files import written_beside
 from itmatch.training import MatchingTask
-from itmatch.training.files import AtomicCheckpointIO, written_beside
+from itmatch.training.checkpoint_io import AtomicCheckpointIO
 
 RUN = Path("runs/lightning_logs")
 
@@ -184,7 +185,7 @@ class Full:
             self.left -= 1
             save(content, file)
 
-        monkeypatch.setattr("itmatch.training.files.torch.save", failing)
+        monkeypatch.setattr("itmatch.training.checkpoint_io.torch.save", failing)
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from itmatch.files import written_beside
+
 Array = NDArray[Any]
 
 
@@ -64,14 +66,8 @@ def open_array(path: str | Path, *, ndim: int | None = None, dtypes: Sequence[st
 
 def save_array(path: str | Path, array: Array) -> None:
     """Write a ``.npy`` file beside its place and rename it, so that nobody ever sees half a file."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.save(file, array, allow_pickle=False)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_beside(path) as beside, beside.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
 
 
 def mapped_file(array: Array) -> Path | None:

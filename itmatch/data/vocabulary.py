@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from itmatch.data.textfiles import read_json
+from itmatch.files import write_text
 
 PAD, START, END, UNKNOWN, MASK = "<pad>", "<start>", "<end>", "<unk>", "<mask>"
 SPECIALS = (PAD, START, END, UNKNOWN)
@@ -82,18 +82,12 @@ class Vocabulary:
 
     def to_json(self, path: str | Path) -> None:
         """Write the form that :meth:`from_json` reads."""
-        path = Path(path)
         content = {
             "word2idx": self._ids,
             "idx2word": {str(index): word for index, word in enumerate(self.words)},
             "idx": len(self.words),
         }
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_text(path, json.dumps(content, ensure_ascii=False))
 
     def __len__(self) -> int:
         return len(self.words)

@@ -14,8 +14,8 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.batch import Fragments
+from itmatch.files import write_text, written_beside
 from itmatch.metrics import recall_table
-from itmatch.training.files import write_text, written_beside
 
 
 class BestCheckpoint(ModelCheckpoint):

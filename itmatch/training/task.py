@@ -18,8 +18,8 @@ from itmatch.losses import HardNegativeTripletLoss, ScoreLoss
 from itmatch.models import MatchingModel
 from itmatch.nn import Block, Similarity
 from itmatch.spec import build
+from itmatch.training.checkpoint_io import use_atomic_checkpoints
 from itmatch.training.evaluator import Evaluator
-from itmatch.training.files import use_atomic_checkpoints
 from itmatch.training.optimizers import parameter_groups, replaced_settings
 from itmatch.training.seeding import seed_step
 

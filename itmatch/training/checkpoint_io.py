@@ -1,0 +1,36 @@
+"""Checkpoints that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch import Trainer
+
+from itmatch.files import written_beside
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Checkpoints that are whole or not there.
+
+    Lightning writes a checkpoint to the folder for temporary files and moves it. Where that is another file system, the
+    move is a copy, and a run that is killed or a disk that is full leaves half a checkpoint in the place of a good one.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write beside, then rename; remote places are left to Lightning."""
+        if "://" in str(path) or storage_options is not None:
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        with written_beside(path) as beside, beside.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())  # else a crash of the machine could leave the new name on an empty file
+
+
+def use_atomic_checkpoints(trainer: Trainer) -> None:
+    """Give a trainer :class:`AtomicCheckpointIO`, unless its strategy or its user chose another way to write."""
+    if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = AtomicCheckpointIO()
