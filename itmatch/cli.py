@@ -128,7 +128,7 @@ class MatchingCLI(LightningCLI):
                 self.datamodule.dataset("test")
             except (OSError, ValueError) as error:
                 hint = "needed for the test after fit, which --test_after_fit false leaves out"
-                raise type(error)(f"{error} ({hint})") from error
+                raise ValueError(f"{error} ({hint})") from error  # some errors cannot be made from a message alone
 
     def after_fit(self) -> None:
         """Test the best checkpoint."""
