@@ -1,7 +1,9 @@
 """Pure functions on tensors, the lowest layer of the library."""
 
-from itmatch.ops.alignment import hard_alignment, soft_alignment
+from itmatch.ops.alignment import hard_alignment
+from itmatch.ops.attention import cross_attention, soft_alignment
 from itmatch.ops.geometry import box_area, box_iou, polar_geometry, relative_geometry
+from itmatch.ops.graphs import EdgeList, semantic_graph, spatial_adjacency, spatial_graph
 from itmatch.ops.masking import (
     l2_normalize,
     lengths_to_mask,
@@ -12,10 +14,14 @@ from itmatch.ops.masking import (
     masked_softmax,
     masked_sum,
 )
+from itmatch.ops.pairs import PairTile, over_pairs
 
 __all__ = [
+    "EdgeList",
+    "PairTile",
     "box_area",
     "box_iou",
+    "cross_attention",
     "hard_alignment",
     "l2_normalize",
     "lengths_to_mask",
@@ -25,7 +31,11 @@ __all__ = [
     "masked_mean",
     "masked_softmax",
     "masked_sum",
+    "over_pairs",
     "polar_geometry",
     "relative_geometry",
+    "semantic_graph",
     "soft_alignment",
+    "spatial_adjacency",
+    "spatial_graph",
 ]

@@ -10,18 +10,14 @@ in the autocast type; elsewhere half precision is converted before they are. Gra
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
-from torch.utils.checkpoint import checkpoint
 
-from itmatch.ops.masking import masked_softmax
-from itmatch.ops.ragged import Ragged, block_shape, keys_and_queries, packed_blocks
-
-Query = Literal["words", "regions"]
+from itmatch.ops.ragged import Query, Ragged, block_shape, keys_and_queries, packed_blocks
 
 _ENTRIES = 1 << 22  # winners that the backward pass looks at in one go
 
@@ -61,7 +57,6 @@ def hard_alignment(
         >>> hard_alignment(image, torch.tensor([[True, True]]), text, torch.tensor([[True, False]]))
         tensor([[[2., 0.]]])
     """
-    image, text = _product_inputs(image, text)
     keys, queries = keys_and_queries(image, image_mask, text, text_mask, query, chunk_size)
     rows, columns = block_shape(keys, queries, query, chunk_size)
     if torch.is_grad_enabled() and (keys.values.requires_grad or queries.values.requires_grad):
@@ -74,104 +69,8 @@ def hard_alignment(
     return aligned if query == "words" else aligned.transpose(0, 1)
 
 
-def soft_alignment(
-    image: Tensor,
-    image_mask: Tensor,
-    text: Tensor,
-    text_mask: Tensor,
-    *,
-    temperature: float,
-    query: Query = "words",
-    normalize: bool = False,
-    chunk_size: int | None = None,
-) -> Tensor:
-    """Every word against its attended region (or every region against its attended word), over all pairs.
-
-    Blocks are recomputed in the backward pass, so training too holds one block of scores at a time. As the
-    temperature goes to 0 the result goes to :func:`hard_alignment`.
-
-    Args:
-        image: (I, R, D) region embeddings.
-        image_mask: (I, R) bool.
-        text: (T, W, D) word embeddings.
-        text_mask: (T, W) bool.
-        temperature: of the softmax, above 0.
-        query: ``"words"``: softmax over the regions for each word; ``"regions"``: over the words for each region.
-        normalize: divide by the length of the attended vector ``c``; with queries of length 1 the result is then
-            the cosine of query and ``c`` (the soft coding of CHAN's public code). ``c`` itself is never formed.
-        chunk_size: images a block, as in :func:`hard_alignment`.
-
-    Returns:
-        (I, T, W) for words, (I, T, R) for regions, in at least float32; 0 in the padded places of the queries.
-
-    Formula:
-        ``p = softmax_r(s[i, t, :, w] / temperature)``, ``a = sum_r p_r s[i, t, r, w]``, and with ``normalize`` that
-        over ``|c|``, ``|c|² = pᵀ G p`` with the Gram matrix ``G`` of the image's regions; mirrored for regions.
-
-    Example:
-        >>> image, text = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[1.0, 0.0]]])
-        >>> masks = torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)
-        >>> soft_alignment(image, masks[0], text, masks[1], temperature=0.1).item() > 0.9999
-        True
-    """
-    if not temperature > 0:
-        raise ValueError(f"temperature: {temperature}, expected a number above 0")
-    image, text = _product_inputs(image, text)
-    keys, queries = keys_and_queries(image, image_mask, text, text_mask, query, chunk_size)
-    rows, columns = block_shape(keys, queries, query, chunk_size)
-    if 0 in (keys.rows, queries.rows):
-        return keys.values.new_zeros(len(image), len(text), queries.width, dtype=_at_least_float32(keys.values.dtype))
-    train = torch.is_grad_enabled() and (keys.values.requires_grad or queries.values.requires_grad)
-    order = keys.lengths.argsort(descending=True, stable=True)
-    lengths, offsets = keys.lengths[order], keys.offsets()[order]
-    sizes = lengths.tolist()
-    blocks = []
-    for start in range(0, keys.rows, rows):
-        longest, shortest = sizes[start], sizes[min(start + rows, keys.rows) - 1]
-        place = torch.arange(longest, device=lengths.device)
-        mask = place < lengths[start : start + rows, None]  # (n, L)
-        index = (offsets[start : start + rows, None] + place).masked_fill(~mask, 0)
-        block = keys.values.index_select(0, index.reshape(-1)).view(*mask.shape, -1)  # (n, L, D)
-        block_mask = None if longest == shortest else mask
-        parts = []
-        for first in range(0, len(queries.values), columns):
-            inputs = (block, block_mask, queries.values[first : first + columns], temperature, normalize)
-            # no dropout inside: the random state need not be kept
-            parts.append(
-                checkpoint(_attend, *inputs, use_reentrant=False, preserve_rng_state=False)
-                if train
-                else _attend(*inputs)
-            )
-        blocks.append(torch.cat(parts, 1))
-    aligned = queries.pad_columns(torch.cat(blocks).index_select(0, order.argsort()))
-    return aligned if query == "words" else aligned.transpose(0, 1)
-
-
-def _product_inputs(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-    """Both sides in at least float32, unless autocast is to choose their type: a half product makes scores tie."""
-    if torch.is_autocast_enabled(image.device.type):
-        return image, text
-    return image.to(_at_least_float32(image.dtype)), text.to(_at_least_float32(text.dtype))
-
-
 def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
-
-
-def _attend(keys: Tensor, mask: Tensor | None, queries: Tensor, temperature: float, normalize: bool) -> Tensor:  # noqa: FBT001
-    """(n, L, D), (n, L) or None, (m, D) -> (n, m): each query against its softmax-weighted keys."""
-    with torch.autocast(keys.device.type, enabled=False):  # the types have been chosen by the caller
-        rows, length, _ = keys.shape
-        scores = (keys.flatten(0, 1) @ queries.T).view(rows, length, len(queries))
-        scores = scores.to(_at_least_float32(scores.dtype))
-        logits = scores / temperature
-        weights = logits.softmax(1) if mask is None else masked_softmax(logits, mask[..., None], 1)  # (n, L, m)
-        attended = (weights * scores).sum(1)
-        if normalize:
-            gram = (keys @ keys.transpose(1, 2)).to(scores.dtype)  # (n, L, L)
-            square = (weights * (gram @ weights)).sum(1)
-            attended = attended / square.clamp(min=1e-16).sqrt()
-        return attended
 
 
 class _HardAlignment(torch.autograd.Function):

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Query = Literal["words", "regions"]
 
 _QUERY_COLUMNS = {"cpu": 1024, "cuda": 8192}  # queries a block
 _BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 64 << 20}  # scores a block: they stay in a core's cache / in the GPU's L2
@@ -93,6 +96,22 @@ def keys_and_queries(
     image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tensor, query: str, chunk_size: int | None
 ) -> tuple[Ragged, Ragged]:
     """Check the arguments of an alignment and flatten its two sides, in the type that is computed in."""
+    check_query(query)
+    check_sides(image, image_mask, text, text_mask, chunk_size)
+    dtype = compute_dtype(image, text)
+    regions = Ragged.from_padded(image.to(dtype), image_mask)
+    words = Ragged.from_padded(text.to(dtype), text_mask)
+    return (regions, words) if query == "words" else (words, regions)
+
+
+def check_query(query: str) -> None:
+    """Raise unless this says which side's fragments get values."""
+    if query not in ("words", "regions"):
+        raise ValueError(f'query: {query!r}, expected "words" or "regions"')
+
+
+def check_sides(image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tensor, chunk_size: int | None) -> None:
+    """Raise unless these are padded fragments of images and captions, in one space, some in every row."""
     for name, features, mask in (("image", image, image_mask), ("text", text, text_mask)):
         if features.ndim != 3 or mask.dtype != torch.bool or mask.shape != features.shape[:2]:
             raise ValueError(
@@ -101,27 +120,23 @@ def keys_and_queries(
             )
     if image.shape[2] != text.shape[2]:
         raise ValueError(f"embedding sizes differ: image {image.shape[2]}, text {text.shape[2]}")
-    if query not in ("words", "regions"):
-        raise ValueError(f'query: {query!r}, expected "words" or "regions"')
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size: {chunk_size}, expected at least 1, or None")
-    dtype = _compute_dtype(image, text)
-    regions = Ragged.from_padded(image.to(dtype), image_mask)
-    words = Ragged.from_padded(text.to(dtype), text_mask)
-    for name, mask, ragged in (("image", image_mask, regions), ("text", text_mask, words)):
-        if ragged.rows and int(ragged.lengths.min()) == 0:
+    for name, mask in (("image", image_mask), ("text", text_mask)):
+        if not bool(mask.any(1).all()):
             raise ValueError(f"{name}: row {int(mask.sum(1).argmin())} has no valid fragment")
-    return (regions, words) if query == "words" else (words, regions)
 
 
-def _compute_dtype(image: Tensor, text: Tensor) -> torch.dtype:
-    kind = image.device.type
+def compute_dtype(image: Tensor, text: Tensor) -> torch.dtype:
+    """The type of inner products: what CUDA autocast says, else at least float32: half products make scores tie."""
     dtype = torch.promote_types(image.dtype, text.dtype)
-    if kind == "cpu":  # half precision is far slower than float32 on most CPUs
-        return torch.promote_types(dtype, torch.float32)
-    if torch.is_autocast_enabled(kind) and dtype != torch.float64:
-        return torch.get_autocast_dtype(kind)
-    return dtype
+    if _autocast_chooses(image.device.type) and dtype != torch.float64:
+        return torch.get_autocast_dtype(image.device.type)
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _autocast_chooses(kind: str) -> bool:
+    return kind != "cpu" and torch.is_autocast_enabled(kind)  # half precision is far slower than float32 on most CPUs
 
 
 def block_shape(keys: Ragged, queries: Ragged, query: str, chunk_size: int | None) -> tuple[int, int]:

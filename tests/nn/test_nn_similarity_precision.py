@@ -27,15 +27,10 @@ SIMILARITIES = {
 }
 
 
-def type_as_on_cuda(image, text):
-    dtype = torch.promote_types(image.dtype, text.dtype)
-    return BF16 if torch.is_autocast_enabled("cpu") and dtype != FP64 else dtype
-
-
 @pytest.fixture(params=["cpu", "like cuda"])
 def _device_rules(request, monkeypatch):
     if request.param == "like cuda":
-        monkeypatch.setattr("itmatch.ops.ragged._compute_dtype", type_as_on_cuda)
+        monkeypatch.setattr("itmatch.ops.ragged._autocast_chooses", torch.is_autocast_enabled)
 
 
 def make(image_type=FP32, text_type=FP32, images=4, captions=5, size=8):
@@ -78,7 +73,7 @@ def test_scores_are_at_least_float32(name, types, on):
 
 @pytest.mark.parametrize("name", SIMILARITIES)
 def test_half_vectors_do_not_tie_in_a_ranking(name, monkeypatch):
-    monkeypatch.setattr("itmatch.ops.ragged._compute_dtype", type_as_on_cuda)
+    monkeypatch.setattr("itmatch.ops.ragged._autocast_chooses", torch.is_autocast_enabled)
     image, text = make(BF16, BF16, images=60, captions=60, size=64)
     similarity = SIMILARITIES[name]()
     for grad in (True, False):
@@ -88,7 +83,7 @@ def test_half_vectors_do_not_tie_in_a_ranking(name, monkeypatch):
 
 
 def test_a_margin_survives_the_unscaled_pooling_of_half_products(monkeypatch):
-    monkeypatch.setattr("itmatch.ops.ragged._compute_dtype", type_as_on_cuda)
+    monkeypatch.setattr("itmatch.ops.ragged._autocast_chooses", torch.is_autocast_enabled)
     image, text = make(BF16, BF16, images=40, captions=40)
     with autocast(on=True):
         scores = HardAligningSimilarity("words", LogSumExpPooling(0.1, scaled=False))(image, text)

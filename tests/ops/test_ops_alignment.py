@@ -262,11 +262,6 @@ def test_half_precision_on_the_cpu_is_computed_in_float32(function, dtype):
     assert v.grad.dtype == dtype
 
 
-def type_as_on_cuda(image, text):
-    dtype = torch.promote_types(image.dtype, text.dtype)
-    return torch.bfloat16 if torch.is_autocast_enabled("cpu") and dtype != torch.double else dtype
-
-
 @pytest.mark.parametrize("function", NAIVE)
 @pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("train", [True, False])
@@ -274,7 +269,7 @@ def test_the_product_may_be_half_under_autocast_but_the_result_is_float32(functi
     v, vm, t, tm = make(dtype=torch.float)
     v, t = v.detach().bfloat16().requires_grad_(train), t.detach().requires_grad_(train)
     expected = function(v, vm, t.bfloat16(), tm, query=query)
-    monkeypatch.setattr("itmatch.ops.ragged._compute_dtype", type_as_on_cuda)
+    monkeypatch.setattr("itmatch.ops.ragged._autocast_chooses", torch.is_autocast_enabled)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = function(v, vm, t, tm, query=query)
         assert function(v[:0], vm[:0], t, tm, query=query).dtype == torch.float
@@ -290,7 +285,7 @@ def test_outside_autocast_the_product_is_float32_everywhere(function, dtype, mon
     v, vm, t, tm = make(dtype=torch.float)
     v, t = v.detach().to(dtype).requires_grad_(), t.detach().to(dtype).requires_grad_()
     expected = function(v.float(), vm, t.float(), tm)
-    monkeypatch.setattr("itmatch.ops.ragged._compute_dtype", type_as_on_cuda)
+    monkeypatch.setattr("itmatch.ops.ragged._autocast_chooses", torch.is_autocast_enabled)
     result = function(v, vm, t, tm)
     torch.testing.assert_close(result, expected)
     result.sum().backward()

@@ -21,14 +21,9 @@ SIMILARITIES = {
 }
 
 
-def type_as_on_cuda(image, text):
-    dtype = torch.promote_types(image.dtype, text.dtype)
-    return torch.bfloat16 if torch.is_autocast_enabled("cpu") else dtype
-
-
 @pytest.mark.parametrize("name", SIMILARITIES)
 def test_mixed_precision_trains_and_ranks_by_float32_scores(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("itmatch.ops.ragged._compute_dtype", type_as_on_cuda)
+    monkeypatch.setattr("itmatch.ops.ragged._autocast_chooses", torch.is_autocast_enabled)
     make_similarity, pooling = SIMILARITIES[name]
     seed_everything(0, verbose=False)
     data = small_data()

@@ -12,8 +12,7 @@ from torch import Tensor
 from itmatch.batch import Fragments
 from itmatch.nn.pooling import Pooling, at_least_float32
 from itmatch.nn.similarity.base import Similarity, check_chunk_size
-
-Query = Literal["words", "regions"]
+from itmatch.ops.ragged import Query
 
 _TILE = 1 << 24  # aligned values held at a time when no gradient is wanted
 
@@ -79,15 +78,13 @@ class AligningSimilarity(Similarity):
 
     def align(self, image: Fragments, text: Fragments) -> Tensor:
         """What links regions and words, (R, W), averaged over the directions that take part."""
-        self.check_pair(image, text)
-        regions, words = image.mask[0].nonzero(), text.mask[0].nonzero()  # (r, 1), (w, 1)
-        dtype = _score_dtype(image, text)
-        with torch.autocast(image.features.device.type, enabled=False):  # it would make the product in half precision
-            scores = image.features[0, regions[:, 0]].to(dtype) @ text.features[0, words[:, 0]].to(dtype).T
-        maps = [self.align_pair(scores, dim=0 if query == "words" else 1) for query in self.queries]
-        shown = torch.stack(maps).mean(0)
-        result = shown.new_zeros(image.mask.shape[1], text.mask.shape[1])
-        return result.index_put((regions, words.T), shown)
+
+        def mean_map(scores: Tensor) -> Tensor:
+            return torch.stack([self.align_pair(scores, 0 if query == "words" else 1) for query in self.queries]).mean(
+                0
+            )
+
+        return self.on_real_fragments(image, text, mean_map)
 
     def _scores(self, image: Fragments, text: Fragments) -> Tensor:
         scores: list[Tensor] = []

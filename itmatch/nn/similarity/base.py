@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from itmatch.batch import Fragments
 from itmatch.nn.block import Block
+from itmatch.ops.attention import NORMALIZATIONS, Normalization
 
 
 class Similarity(Block):
@@ -53,9 +56,33 @@ class Similarity(Block):
         if len(image) != 1 or len(text) != 1:
             raise ValueError(f"align takes one image and one caption, got {len(image)} and {len(text)}")
 
+    @classmethod
+    def on_real_fragments(cls, image: Fragments, text: Fragments, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """A function of the inner products (r, w) of one pair's real fragments, put in its place among zeros (R, W)."""
+        cls.check_pair(image, text)
+        regions, words = image.mask[0].nonzero(), text.mask[0].nonzero()  # (r, 1), (w, 1)
+        dtype = torch.promote_types(torch.promote_types(image.features.dtype, text.features.dtype), torch.float32)
+        with torch.autocast(image.features.device.type, enabled=False):  # it would make the product in half precision
+            shown = function(image.features[0, regions[:, 0]].to(dtype) @ text.features[0, words[:, 0]].to(dtype).T)
+        return shown.new_zeros(image.mask.shape[1], text.mask.shape[1]).index_put((regions, words.T), shown)
+
 
 def check_chunk_size(chunk_size: int | None) -> int | None:
     """The chunk size itself, if it is None or at least 1."""
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size: {chunk_size}, expected at least 1, or None")
     return chunk_size
+
+
+def check_positive(value: float, name: str) -> float:
+    """The number itself, if it is above 0."""
+    if not value > 0:
+        raise ValueError(f"{name}: {value}, expected a number above 0")
+    return value
+
+
+def check_normalization(normalization: Normalization) -> Normalization:
+    """The name itself, if it is one of the normalisations of cross-attention."""
+    if normalization not in NORMALIZATIONS:
+        raise ValueError(f"normalization: {normalization!r}, expected one of {', '.join(NORMALIZATIONS)}")
+    return normalization

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from itmatch.batch import Fragments
 from itmatch.nn.pooling import LogSumExpPooling, Pooling
-from itmatch.nn.similarity.aligning import AligningSimilarity, Query
+from itmatch.nn.similarity.aligning import AligningSimilarity
 from itmatch.ops.alignment import hard_alignment
+from itmatch.ops.ragged import Query
 
 
 class HardAligningSimilarity(AligningSimilarity):

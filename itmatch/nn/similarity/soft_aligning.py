@@ -8,8 +8,10 @@ from torch import Tensor
 
 from itmatch.batch import Fragments
 from itmatch.nn.pooling import MeanPooling, Pooling
-from itmatch.nn.similarity.aligning import AligningSimilarity, Query
-from itmatch.ops.alignment import soft_alignment
+from itmatch.nn.similarity.aligning import AligningSimilarity
+from itmatch.nn.similarity.base import check_positive
+from itmatch.ops.attention import soft_alignment
+from itmatch.ops.ragged import Query
 
 
 class SoftAligningSimilarity(AligningSimilarity):
@@ -48,9 +50,7 @@ class SoftAligningSimilarity(AligningSimilarity):
         chunk_size: int | None = None,
     ) -> None:
         super().__init__(query, MeanPooling() if pooling is None else pooling, region_pooling, chunk_size)
-        if not temperature > 0:
-            raise ValueError(f"temperature: {temperature}, expected a number above 0")
-        self.temperature = temperature
+        self.temperature = check_positive(temperature, "temperature")
         self.normalize = normalize
 
     def align_queries(self, image: Fragments, text: Fragments, query: Query) -> Tensor:

@@ -1,0 +1,87 @@
+"""Stacked cross attention: each word against the regions that it attends to, or the other way round."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+
+from itmatch.batch import Fragments
+from itmatch.nn.pooling import MeanPooling, Pooling
+from itmatch.nn.similarity.aligning import AligningSimilarity
+from itmatch.nn.similarity.base import check_normalization, check_positive
+from itmatch.ops.attention import Normalization, attention_weights, cross_attention
+from itmatch.ops.ragged import Query
+
+_LAMBDA = {"t2i": 9.0, "i2t": 4.0}
+
+
+class CrossAttentionSimilarity(AligningSimilarity):
+    """SCAN: cosines of the fragments of one side with what they attend to on the other, pooled to the score.
+
+    The attended vectors are never built: their cosines follow from inner products of fragments, so that the cost does
+    not grow with ``I * T * D``.
+
+    Args:
+        direction: ``"t2i"``: words attend to regions; ``"i2t"``: regions attend to words.
+        lambda_softmax: inverse temperature of the attention; by default as published, 9 for t2i and 4 for i2t.
+        normalization: of the inner products before the softmax, over the queries of each key: ``"clipped_l2norm"``
+            (leaky ReLU with slope 0.1, then L2), ``"l2norm"``, ``"clipped_l1norm"``, ``"l1norm"``, ``"clipped"``,
+            ``"softmax"`` or ``"no_norm"``.
+        pooling: over the queries; by default :class:`~itmatch.nn.MeanPooling`. The ``LogSumExp`` of the public code is
+            ``LogSumExpPooling(temperature=1 / lambda_lse, scaled=True)``, with lambda_lse = 6.
+        chunk_size: images a block; by default one that fits the cache.
+
+    Formula:
+        ``S[i, t] = pool_w cos(t_w, sum_r β_rw v_r)``, ``β_rw = softmax_r(lambda x_rw)``, ``x`` the normalised inner
+        products; mirrored for ``"i2t"``.
+
+    Source:
+        Lee et al., "Stacked Cross Attention for Image-Text Matching", ECCV 2018, and its public code, with which
+        the scores agree to 1e-5 for all its normalisations and aggregations.
+
+    Example:
+        >>> import torch
+        >>> image = Fragments(torch.randn(3, 5, 8), torch.ones(3, 5, dtype=torch.bool))
+        >>> text = Fragments(torch.randn(4, 6, 8), torch.ones(4, 6, dtype=torch.bool))
+        >>> CrossAttentionSimilarity("t2i")(image, text).shape
+        torch.Size([3, 4])
+    """
+
+    def __init__(
+        self,
+        direction: Literal["t2i", "i2t"] = "t2i",
+        lambda_softmax: float | None = None,
+        normalization: Normalization = "clipped_l2norm",
+        pooling: Pooling | None = None,
+        *,
+        chunk_size: int | None = None,
+    ) -> None:
+        if direction not in _LAMBDA:
+            raise ValueError(f'direction: {direction!r}, expected "t2i" or "i2t"')
+        query: Query = "words" if direction == "t2i" else "regions"
+        super().__init__(query, MeanPooling() if pooling is None else pooling, None, chunk_size)
+        self.direction = direction
+        self.normalization = check_normalization(normalization)
+        self.lambda_softmax = check_positive(
+            _LAMBDA[direction] if lambda_softmax is None else lambda_softmax, "lambda_softmax"
+        )
+
+    def align_queries(self, image: Fragments, text: Fragments, query: Query) -> Tensor:
+        """Cosine of every word (I, T, W) or region (I, T, R) with what it attends to."""
+        return cross_attention(
+            image.features,
+            image.mask,
+            text.features,
+            text.mask,
+            query=query,
+            lambda_softmax=self.lambda_softmax,
+            normalization=self.normalization,
+            chunk_size=self.chunk_size,
+        )
+
+    def align_pair(self, scores: Tensor, dim: int) -> Tensor:
+        """The attention weights; they sum to 1 over the keys of each query."""
+        query = self.queries[0]
+        weights = attention_weights(scores.T[None, None], query, self.lambda_softmax, self.normalization)
+        return weights[0, 0].T

@@ -1,0 +1,217 @@
+"""Cross-attention between the fragments of every image and every caption, without the attended vectors.
+
+With regions V and words T of a pair, ``s = V Tᵀ``, Gram matrices ``G = V Vᵀ`` and ``H = T Tᵀ``, and attention weights
+``β``, the vector that a word attends to is ``d_w = sum_r β_rw v_r``. Every inner product of such vectors is a sum over
+``s``, ``G`` and ``H``: ``t_w . d_w = sum_r β_rw s_rw``, ``|d_w|² = β_wᵀ G β_w``. So the scores below are exact, and
+nothing of the embedding size is made for a pair of image and caption.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import leaky_relu
+
+from itmatch.ops.pairs import PairTile, over_pairs
+from itmatch.ops.ragged import Query, check_query
+
+Normalization = Literal["clipped_l2norm", "l2norm", "clipped_l1norm", "l1norm", "clipped", "softmax", "no_norm"]
+NORMALIZATIONS = ("clipped_l2norm", "l2norm", "clipped_l1norm", "l1norm", "clipped", "softmax", "no_norm")
+
+_SLOPE = 0.1  # of the leaky ReLU that clips
+_NORM_EPSILON = 1e-8  # added to a norm, as in the public code of SCAN
+_SMALLEST = 1e-8  # of the product of two lengths in a cosine
+_SAFE = 40.0  # largest logit, in float32, whose exponential can be summed and divided by without care
+_TINY = 1e-30  # of a squared length: its root then has a gradient of 0 at 0 instead of NaN
+
+REGIONS, WORDS = 3, 2  # axes of a tile, (i, t, W, R)
+
+
+def cross_attention(
+    image: Tensor,
+    image_mask: Tensor,
+    text: Tensor,
+    text_mask: Tensor,
+    *,
+    query: Query = "words",
+    lambda_softmax: float = 9.0,
+    normalization: Normalization = "clipped_l2norm",
+    chunk_size: int | None = None,
+) -> Tensor:
+    """Cosine of every word with its attended region vector, or of every region with its attended words.
+
+    Args:
+        image: (I, R, D) region embeddings.
+        image_mask: (I, R) bool.
+        text: (T, W, D) word embeddings.
+        text_mask: (T, W) bool.
+        query: ``"words"``: words attend to regions; ``"regions"``: regions attend to words.
+        lambda_softmax: inverse temperature of the attention.
+        normalization: of the inner products before the softmax, over the *queries* of each key.
+        chunk_size: images a block; bounds memory. Neither values nor gradients depend on it.
+
+    Returns:
+        (I, T, W) for words, (I, T, R) for regions, in at least float32; 0 in the padded places of the queries.
+
+    Formula:
+        ``β_rw = softmax_r(lambda x_rw)``, ``cos(t_w, sum_r β_rw v_r)``; with ``"clipped_l2norm"``
+        ``x_rw = c_rw / (|c_r| + 1e-8)``, ``c = LeakyReLU_0.1(s)``, ``|c_r|`` over the words. Mirrored for regions.
+
+    Source:
+        Lee et al., "Stacked Cross Attention for Image-Text Matching", ECCV 2018, and its public code.
+
+    Example:
+        >>> image, text = torch.eye(2)[None], torch.tensor([[[1.0, 0.0]]])
+        >>> masks = torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)
+        >>> cross_attention(image, masks[0], text, masks[1], lambda_softmax=100.0).item() > 0.9999
+        True
+    """
+    check_query(query)
+    kernel = partial(_attended_cosines, query=query, inverse_temperature=lambda_softmax, normalization=normalization)
+    return over_pairs(kernel, image, image_mask, text, text_mask, output=query, chunk_size=chunk_size)
+
+
+def soft_alignment(
+    image: Tensor,
+    image_mask: Tensor,
+    text: Tensor,
+    text_mask: Tensor,
+    *,
+    temperature: float,
+    query: Query = "words",
+    normalize: bool = False,
+    chunk_size: int | None = None,
+) -> Tensor:
+    """Every word against its attended region (or every region against its attended word), over all pairs.
+
+    As the temperature goes to 0 the result goes to :func:`hard_alignment`. No Gram matrix enters the attention, and
+    without ``normalize`` no length either; otherwise this is :func:`cross_attention` with ``"no_norm"``.
+
+    Args:
+        image: (I, R, D) region embeddings.
+        image_mask: (I, R) bool.
+        text: (T, W, D) word embeddings.
+        text_mask: (T, W) bool.
+        temperature: of the softmax, above 0.
+        query: ``"words"``: softmax over the regions for each word; ``"regions"``: over the words for each region.
+        normalize: divide by the length of the attended vector ``c``; with queries of length 1 the result is then
+            the cosine of query and ``c`` (the soft coding of CHAN's public code). ``c`` itself is never formed.
+        chunk_size: images a block, as in :func:`hard_alignment`.
+
+    Returns:
+        (I, T, W) for words, (I, T, R) for regions, in at least float32; 0 in the padded places of the queries.
+
+    Formula:
+        ``p = softmax_r(s[i, t, :, w] / temperature)``, ``a = sum_r p_r s[i, t, r, w]``, and with ``normalize`` that
+        over ``|c|``, ``|c|² = pᵀ G p`` with the Gram matrix ``G`` of the image's regions; mirrored for regions.
+
+    Example:
+        >>> image, text = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[1.0, 0.0]]])
+        >>> masks = torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)
+        >>> soft_alignment(image, masks[0], text, masks[1], temperature=0.1).item() > 0.9999
+        True
+    """
+    if not temperature > 0:
+        raise ValueError(f"temperature: {temperature}, expected a number above 0")
+    check_query(query)
+    kernel = partial(_attended_products, query=query, temperature=temperature, normalize=normalize)
+    return over_pairs(kernel, image, image_mask, text, text_mask, output=query, chunk_size=chunk_size)
+
+
+def attention_weights(
+    scores: Tensor,
+    query: Query,
+    inverse_temperature: float,
+    normalization: Normalization,
+    region_mask: Tensor | None = None,
+    word_mask: Tensor | None = None,
+) -> Tensor:
+    """(i, t, W, R) weights that sum to 1 over the keys of each query; 0 for padded keys.
+
+    Args:
+        scores: (i, t, W, R) inner products, 0 where padded.
+        query: what attends.
+        inverse_temperature: of the softmax.
+        normalization: see :func:`cross_attention`.
+        region_mask: broadcasts to (i, t, R), None when nothing is padded.
+        word_mask: broadcasts to (i, t, W), likewise.
+    """
+    regions = None if region_mask is None else region_mask[:, :, None]
+    words = None if word_mask is None else word_mask[..., None]
+    keys, queries = ((REGIONS, regions), (WORDS, words)) if query == "words" else ((WORDS, words), (REGIONS, regions))
+    logits = _logits(scores, *queries, inverse_temperature, normalization)
+    bounded = normalization not in ("clipped", "no_norm") and inverse_temperature <= _SAFE
+    if not bounded:
+        return softmax_over(logits, keys[1], keys[0])
+    weights = keep(logits.exp(), keys[1])  # nothing to subtract first; the sum is far from 0 and from infinity
+    return weights / weights.sum(keys[0], keepdim=True)
+
+
+def softmax_over(logits: Tensor, mask: Tensor | None, axis: int) -> Tensor:
+    """Softmax along an axis, 0 where padded; a mask lets something through in every slice."""
+    return (logits if mask is None else logits.masked_fill(~mask, -torch.inf)).softmax(axis)
+
+
+def keep(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Finite values, 0 where padded."""
+    return values if mask is None else values * mask.to(values.dtype)
+
+
+def _logits(scores: Tensor, axis: int, mask: Tensor | None, scale: float, normalization: Normalization) -> Tensor:
+    """Inner products clipped, normalised over the queries, which lie along ``axis``, and scaled."""
+    if normalization.startswith("clipped"):
+        scores = leaky_relu(scores, _SLOPE)
+    if normalization.endswith("l2norm"):
+        return scores * (scale / (root(scores.square().sum(axis, keepdim=True)) + _NORM_EPSILON))
+    if normalization.endswith("l1norm"):
+        return scores * (scale / (scores.abs().sum(axis, keepdim=True) + _NORM_EPSILON))
+    return scale * (softmax_over(scores, mask, axis) if normalization == "softmax" else scores)
+
+
+def _attended_cosines(
+    tile: PairTile, *, query: Query, inverse_temperature: float, normalization: Normalization
+) -> Tensor:
+    """(i, t, W) or (i, t, R)."""
+    scores, axis = tile.scores, REGIONS if query == "words" else WORDS
+    weights = attention_weights(scores, query, inverse_temperature, normalization, tile.region_mask, tile.word_mask)
+    own = tile.captions.gram if query == "words" else tile.images.gram
+    length = squared_lengths(own) if query == "words" else tile.per_image(squared_lengths(own))
+    return cosine((weights * scores).sum(axis), length, _attended_square(tile, weights, query))
+
+
+def _attended_products(tile: PairTile, *, query: Query, temperature: float, normalize: bool) -> Tensor:
+    """(i, t, W) or (i, t, R)."""
+    scores, axis = tile.scores, REGIONS if query == "words" else WORDS
+    weights = attention_weights(scores, query, 1 / temperature, "no_norm", tile.region_mask, tile.word_mask)
+    values = (weights * scores).sum(axis)
+    if not normalize:
+        return values
+    return values / _attended_square(tile, weights, query).clamp(min=_SMALLEST**2).sqrt()
+
+
+def _attended_square(tile: PairTile, weights: Tensor, query: Query) -> Tensor:
+    """Squared length of what each query attends to."""
+    if query == "words":
+        return (weights * tile.times_region_gram(weights)).sum(REGIONS)
+    return (weights * torch.bmm(tile.word_gram, weights.flatten(0, 1)).view_as(weights)).sum(WORDS)
+
+
+def squared_lengths(gram: Tensor) -> Tensor:
+    """(n, L) squared lengths of the fragments, from their inner products (n, L, L)."""
+    return gram.diagonal(dim1=1, dim2=2)
+
+
+def root(square: Tensor) -> Tensor:
+    """Length from a squared length, whose rounding may have made it negative; its gradient at 0 is 0."""
+    return square.clamp(min=_TINY).sqrt()
+
+
+def cosine(product: Tensor, square: Tensor, other: Tensor) -> Tensor:
+    """From an inner product and two squared lengths; 0 if a length is 0, and never beyond 1 by rounding.
+
+    Where attended fragments cancel, their sum is smaller than the rounding of its squared length.
+    """
+    return (product / (root(square) * root(other)).clamp(min=_SMALLEST)).clamp(-1, 1)

@@ -1,0 +1,203 @@
+"""Interactive attention over all pairs: regions and words refine each other, then they are compared.
+
+Notation, for one pair: regions ``v_r`` and words ``t_w``, inner products ``s``, attention weights ``alpha`` (over the
+words, for each region) and ``beta`` (over the regions, for each word), attended vectors ``c_r = sum_w alpha_rw t_w``
+and ``d_w = sum_r beta_rw v_r``. With the residual refinement ``v' = v + gamma c``, ``t' = t + delta d`` all that
+follows from refined fragments follows from ``s`` and the two Gram matrices: no vector of the embedding size is made for
+a pair.
+
+Tensors are laid out as in :class:`~itmatch.ops.pairs.PairTile`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from itmatch.ops.attention import (
+    REGIONS,
+    WORDS,
+    Normalization,
+    attention_weights,
+    cosine,
+    keep,
+    root,
+    softmax_over,
+    squared_lengths,
+)
+from itmatch.ops.pairs import PairTile
+
+Factor: TypeAlias = Tensor | float
+"""How much of the attended vector is added; the number 0.0 says that this side is not refined."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attended:
+    """Attention both ways, and the inner products of attended vectors with fragments of their own side.
+
+    Args:
+        alpha: (i, t, W, R), sums to 1 over the words.
+        beta: (i, t, W, R), sums to 1 over the regions.
+        words: (i, t, W, R), ``t_w . c_r``.
+        regions: (i, t, W, R), ``d_w . v_r``.
+    """
+
+    alpha: Tensor
+    beta: Tensor
+    words: Tensor
+    regions: Tensor
+
+    @classmethod
+    def of(cls, tile: PairTile, region_lambda: float, word_lambda: float, normalization: Normalization) -> Attended:
+        """Attention with two inverse temperatures, of regions and of words as queries."""
+        masks = tile.region_mask, tile.word_mask
+        alpha = attention_weights(tile.scores, "regions", region_lambda, normalization, *masks)
+        beta = attention_weights(tile.scores, "words", word_lambda, normalization, *masks)
+        alpha = keep(alpha, None if tile.region_mask is None else tile.region_mask[:, :, None])
+        beta = keep(beta, None if tile.word_mask is None else tile.word_mask[..., None])
+        words = torch.bmm(tile.word_gram, alpha.flatten(0, 1)).view_as(alpha)
+        return cls(alpha, beta, words, tile.times_region_gram(beta))
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualInteraction:
+    """Cosines of ``v' = v + gamma c`` and ``t' = t + delta d``, from inner products alone.
+
+    What the refined vectors attend to is ``sum_r beta_rw v'_r = d_w + gamma e_w`` and
+    ``sum_w alpha_rw t'_w = c_r + delta f_r`` with ``e_w = sum_r beta_rw c_r``, ``f_r = sum_w alpha_rw d_w``. Their
+    inner products come from products of small matrices, (W, R) x (R, W) and (W, W) x (W, R), a pair.
+
+    Args:
+        tile: the pairs.
+        attended: their attention.
+        gamma: factor of the regions' refinement; the number 0.0 when there is none.
+        delta: factor of the words' refinement, likewise.
+    """
+
+    tile: PairTile
+    attended: Attended
+    gamma: Factor
+    delta: Factor
+
+    @property
+    def _refines(self) -> bool:
+        return isinstance(self.gamma, Tensor) or isinstance(self.delta, Tensor)
+
+    @cached_property
+    def _met_words(self) -> Tensor:
+        """(i t, W, W): ``d_w . t_w'``."""
+        return torch.bmm(self.attended.beta.flatten(0, 1), self.tile.scores.flatten(0, 1).transpose(1, 2))
+
+    def word_cosines(self) -> Tensor:
+        """(i, t, W): ``cos(t'_w, sum_r beta_rw v'_r)``."""
+        gamma, delta, beta = self.gamma, self.delta, self.attended.beta
+        length, d_d = squared_lengths(self.tile.captions.gram), (beta * self.attended.regions).sum(REGIONS)
+        if not self._refines:
+            return cosine((beta * self.tile.scores).sum(REGIONS), length, d_d)
+        shape = d_d.shape
+        t_d = squared_lengths(self._met_words).reshape(shape)
+        mixed = torch.bmm(beta.flatten(0, 1), self.attended.alpha.flatten(0, 1).transpose(1, 2))
+        e_t = torch.bmm(mixed, self.tile.word_gram)  # (i t, W, W): e_w . t_w'
+        t_e, e_e = squared_lengths(e_t).reshape(shape), (mixed * e_t).sum(2).view(shape)
+        d_e = (mixed * self._met_words).sum(2).view(shape)
+        product = t_d + gamma * t_e + delta * (d_d + gamma * d_e)
+        length = length + delta * (2 * t_d + delta * d_d)
+        return cosine(product, length, d_d + gamma * (2 * d_e + gamma * e_e))
+
+    def region_cosines(self) -> Tensor:
+        """(i, t, R): ``cos(v'_r, sum_w alpha_rw t'_w)``."""
+        alpha, gamma, delta = self.attended.alpha, self.gamma, self.delta
+        v_c, c_c = (alpha * self.tile.scores).sum(WORDS), (alpha * self.attended.words).sum(WORDS)
+        length = self.tile.per_image(squared_lengths(self.tile.images.gram))
+        if not self._refines:
+            return cosine(v_c, length, c_c)
+        beta, pairs = self.attended.beta.flatten(0, 1), alpha.flatten(0, 1)
+        d_d = torch.bmm(beta, self.attended.regions.flatten(0, 1).transpose(1, 2))  # (i t, W, W): d_w . d_w'
+        v_f = (alpha * self.attended.regions).sum(WORDS)
+        c_f = (alpha * torch.bmm(self._met_words, pairs).view_as(alpha)).sum(WORDS)
+        f_f = (alpha * torch.bmm(d_d, pairs).view_as(alpha)).sum(WORDS)
+        product = v_c + delta * v_f + gamma * (c_c + delta * c_f)
+        length = length + gamma * (2 * v_c + gamma * c_c)
+        return cosine(product, length, c_c + delta * (2 * c_f + delta * f_f))
+
+    def cross_level_cosine(self, temperature: float) -> Tensor:
+        """(i, t): cosine of the refined regions as the sentence weighs them and the refined words as the image does."""
+        tile, gamma, delta = self.tile, self.gamma, self.delta
+        pi, rho = self._cross_level_weights(temperature)  # (i, t, 1, R), (i, t, 1, W)
+        a = pi @ self.attended.alpha.transpose(2, 3)  # v* = sum_r pi_r v_r + gamma sum_w a_w t_w
+        b = rho @ self.attended.beta  # t* = sum_w rho_w t_w + delta sum_r b_r v_r
+        regions, words = torch.cat((pi, b), 2), torch.cat((rho, a), 2)  # (i, t, 2, R), (i, t, 2, W)
+        met = words @ tile.scores @ regions.transpose(2, 3)  # (i, t, 2, 2)
+        of_regions = tile.times_region_gram(regions) @ regions.transpose(2, 3)
+        of_words = torch.bmm(words.flatten(0, 1), tile.word_gram).view_as(words) @ words.transpose(2, 3)
+        product = met[..., 0, 0] + delta * of_regions[..., 0, 1]
+        product = product + gamma * (of_words[..., 0, 1] + delta * met[..., 1, 1])
+        image = of_regions[..., 0, 0] + gamma * (2 * met[..., 1, 0] + gamma * of_words[..., 1, 1])
+        text = of_words[..., 0, 0] + delta * (2 * met[..., 0, 1] + delta * of_regions[..., 1, 1])
+        return cosine(product, image, text)
+
+    def _cross_level_weights(self, temperature: float) -> tuple[Tensor, Tensor]:
+        """(i, t, 1, R) weights of the regions by the mean word, (i, t, 1, W) of the words by the mean region."""
+        tile = self.tile
+        sums = tile.captions.gram.sum(1), tile.images.gram.sum(1)  # (t, W), (images, R): products with the sum of all
+        sentence = root(sums[0].sum(1))[:, None]  # its length; the mean has the same direction
+        picture = root(tile.per_image(sums[1].sum(1, keepdim=True)))
+        c_sentence = (sums[0][:, None] @ self.attended.alpha)[:, :, 0]
+        d_picture = (self.attended.beta @ tile.per_image(sums[1])[..., None])[..., 0]
+        to_sentence = (tile.scores.sum(WORDS) + self.gamma * c_sentence) / (sentence * temperature)
+        to_picture = (tile.scores.sum(REGIONS) + self.delta * d_picture) / (picture * temperature)
+        pi, rho = softmax_over(to_sentence, tile.region_mask, 2), softmax_over(to_picture, tile.word_mask, 2)
+        return pi[:, :, None], rho[:, :, None]
+
+
+@dataclass(frozen=True, eq=False)
+class ExplicitInteraction:
+    """The same cosines of refined vectors that are given.
+
+    Args:
+        tile: the pairs.
+        attended: their attention.
+        regions: (i, t, R, D) refined regions, or what broadcasts to it when they are not refined.
+        words: (i, t, W, D) refined words, likewise.
+    """
+
+    tile: PairTile
+    attended: Attended
+    regions: Tensor
+    words: Tensor
+
+    def word_cosines(self) -> Tensor:
+        """(i, t, W)."""
+        return _vector_cosines(self.words, self.attended.beta @ self.regions)
+
+    def region_cosines(self) -> Tensor:
+        """(i, t, R)."""
+        return _vector_cosines(self.regions, self.attended.alpha.transpose(2, 3) @ self.words)
+
+    def cross_level_cosine(self, temperature: float) -> Tensor:
+        """(i, t)."""
+        tile = self.tile
+        sentence = _direction(tile.captions.features.sum(1))[..., None]  # (t, D, 1)
+        picture = _direction(tile.per_image(tile.images.features.sum(1)))[..., None]  # (i, 1, D, 1)
+        to_sentence, to_picture = (self.regions @ sentence)[..., 0], (self.words @ picture)[..., 0]
+        pi = softmax_over(to_sentence / temperature, tile.region_mask, 2)
+        rho = softmax_over(to_picture / temperature, tile.word_mask, 2)
+        return _vector_cosines((pi[:, :, None] @ self.regions)[:, :, 0], (rho[:, :, None] @ self.words)[:, :, 0])
+
+
+def attended_vectors(tile: PairTile, attended: Attended) -> tuple[Tensor, Tensor]:
+    """What the regions attend to, (i, t, R, D), and what the words attend to, (i, t, W, D)."""
+    of_regions = attended.alpha.transpose(2, 3) @ tile.captions.features
+    return of_regions, attended.beta @ tile.per_image(tile.images.features)
+
+
+def _vector_cosines(a: Tensor, b: Tensor) -> Tensor:
+    return cosine((a * b).sum(-1), a.square().sum(-1), b.square().sum(-1))
+
+
+def _direction(vectors: Tensor) -> Tensor:
+    return vectors / root(vectors.square().sum(-1, keepdim=True))

@@ -1,0 +1,154 @@
+"""Cross-attention and interactive similarities as a textbook writes them: pair by pair, every vector built.
+
+Slow and plain on purpose. Two loops go over images and captions, each pair sees its real fragments only, and every
+attended or refined vector of size D exists. Nothing of the library's own arithmetic is used here.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import leaky_relu
+
+from itmatch.batch import Fragments
+from itmatch.ops import lengths_to_mask
+
+NORMALIZATIONS = ("clipped_l2norm", "l2norm", "clipped_l1norm", "l1norm", "clipped", "softmax", "no_norm")
+
+# Over a vector of values; "lse" with lambda 6, as SCAN has it.
+POOLS = {
+    "mean": lambda values: values.mean(),
+    "max": lambda values: values.max(),
+    "sum": lambda values: values.sum(),
+    "lse": lambda values: (values * 6).exp().sum().log() / 6,
+}
+
+
+def cosines(a, b):
+    """Of the rows of ``a`` (N, D) with those of ``b`` (N, D): N numbers, 0 where a vector is 0."""
+    lengths = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
+    return (a * b).sum(1) / lengths.clamp(min=1e-8)
+
+
+def attention(queries, keys, smooth, normalization):
+    """Weights (Q, K) of the keys for each query. Scores are first normalised over the *queries*, for each key."""
+    scores = queries @ keys.T  # (Q, K)
+    if normalization.startswith("clipped"):
+        scores = leaky_relu(scores, 0.1)
+    if normalization.endswith("l2norm"):
+        scores = scores / (torch.linalg.vector_norm(scores, dim=0, keepdim=True) + 1e-8)
+    elif normalization.endswith("l1norm"):
+        scores = scores / (scores.abs().sum(0, keepdim=True) + 1e-8)
+    elif normalization == "softmax":
+        scores = scores.softmax(0)
+    return (smooth * scores).softmax(1)
+
+
+def all_pairs(image, text, pair):
+    """``pair(regions, words)`` of the real fragments of every image and caption, as (I, T)."""
+    rows = []
+    for v, v_mask in zip(image.features, image.mask, strict=True):
+        rows.append([pair(v[v_mask], t[t_mask]) for t, t_mask in zip(text.features, text.mask, strict=True)])
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+def cross_attention_scores(image, text, pool, direction="t2i", smooth=9.0, normalization="clipped_l2norm"):
+    """Each word (t2i) or region (i2t) against the mean of the other side that it attends to; then ``pool``."""
+
+    def pair(regions, words):
+        queries, keys = (words, regions) if direction == "t2i" else (regions, words)
+        attended = attention(queries, keys, smooth, normalization) @ keys  # (Q, D)
+        return pool(cosines(queries, attended))
+
+    return all_pairs(image, text, pair)
+
+
+def interactive_scores(
+    image,
+    text,
+    pool,
+    refine_regions=None,
+    refine_words=None,
+    parts=("words", "regions", "cross"),
+    region_smooth=4.0,
+    word_smooth=9.0,
+    normalization="clipped_l2norm",
+    temperature=0.1,
+):
+    """Interactive attention, refinement, alignment both ways, cross-level attention.
+
+    ``refine_regions(v, c)`` and ``refine_words(t, d)`` make the refined fragments from the fragments and from what they
+    attend to; None leaves the fragments as they are.
+    """
+
+    def pair(regions, words):
+        alpha = attention(regions, words, region_smooth, normalization)  # (R, W), a row sums to 1
+        beta = attention(words, regions, word_smooth, normalization)  # (W, R), a row sums to 1
+        refined_regions = regions if refine_regions is None else refine_regions(regions, alpha @ words)
+        refined_words = words if refine_words is None else refine_words(words, beta @ regions)
+        found = []
+        if "words" in parts:
+            found.append(pool(cosines(refined_words, beta @ refined_regions)))
+        if "regions" in parts:
+            found.append(pool(cosines(refined_regions, alpha @ refined_words)))
+        if "cross" in parts:
+            image_vector = attended_by(words.mean(0), refined_regions, temperature)
+            text_vector = attended_by(regions.mean(0), refined_words, temperature)
+            found.append(cosines(image_vector[None], text_vector[None])[0])
+        return sum(found) / len(found)
+
+    return all_pairs(image, text, pair)
+
+
+def attended_by(query, keys, temperature):
+    """Mean of the keys (K, D), weighted by a softmax of their products with the direction of the query (D)."""
+    direction = query / torch.linalg.vector_norm(query).clamp(min=1e-8)
+    return (keys @ direction / temperature).softmax(0) @ keys
+
+
+def residual(gamma):
+    return lambda x, attended: x + gamma * attended
+
+
+def gated(scale, shift, inner, outer):
+    """The gated refinement, of four linear maps."""
+    return lambda x, attended: x + outer(inner(x * scale(attended).tanh() + shift(attended)).relu())
+
+
+# -- how the library cuts its work ------------------------------------------------------------------------------------
+
+# Settings of itmatch.ops.pairs under which small inputs meet what large ones, and those on a GPU, meet.
+LAYOUTS = {
+    "padded tiles": {"_PADDING": 100.0},
+    "padded tiles, single pairs": {"_PADDING": 100.0, "_DENSE": 1.0},
+    "small tiles": {"_FRAGMENTS": {"cpu": 9}, "_DENSE": 0.0},
+    "small and padded tiles": {"_FRAGMENTS": {"cpu": 9}, "_PADDING": 100.0, "_DENSE": 0.0},
+    "single pairs in small parts": {"_NUMBERS": {"cpu": 100}, "_DENSE": 1.0},
+    "bounded tiles": {"_NUMBERS": {"cpu": 100}, "_DENSE": 0.0},
+}
+
+
+# -- inputs ------------------------------------------------------------------------------------------------------
+
+
+def ragged_pair(images=5, captions=7, size=6, regions=4, words=8, seed=0, *, holes=True, garbage=True):
+    """Random float64 fragments with masks of different lengths, holes in them, and NaN in padded places."""
+    generator = torch.Generator().manual_seed(seed)
+    sides = []
+    for rows, length in ((images, regions), (captions, words)):
+        lengths = torch.randint(1, length + 1, (rows,), generator=generator)
+        lengths[0], lengths[-1] = length, 1  # one without padding, one with a single fragment
+        mask = lengths_to_mask(lengths, length)
+        if holes:
+            mask = torch.stack([row[torch.randperm(length, generator=generator)] for row in mask])
+        features = torch.randn(rows, length, size, dtype=torch.double, generator=generator)
+        if garbage:
+            features = features.masked_fill(~mask[..., None], torch.nan)
+        sides.append(Fragments(features.requires_grad_(), mask))
+    return sides
+
+
+def gradients(scores, inputs, weights=None):
+    """Of the sum of the scores, weighted; zeros where an input takes no part."""
+    total = (scores if weights is None else scores * weights).sum()
+    found = torch.autograd.grad(total, inputs, allow_unused=True, retain_graph=True)
+    return [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]

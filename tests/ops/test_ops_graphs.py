@@ -1,0 +1,201 @@
+"""Graphs from boxes and from scene graphs, against loops over pairs of boxes and over edges."""
+
+import math
+
+import pytest
+import torch
+
+from itmatch.batch import SceneGraph
+from itmatch.ops import EdgeList, box_iou, lengths_to_mask, semantic_graph, spatial_adjacency, spatial_graph
+
+LENGTHS, WIDTH = (5, 3, 1), 6
+MASK = lengths_to_mask(torch.tensor(LENGTHS), WIDTH)
+
+
+def random_boxes(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    corner = torch.rand(len(LENGTHS), WIDTH, 2, generator=generator, dtype=torch.double) * 0.5
+    size = torch.rand(len(LENGTHS), WIDTH, 2, generator=generator, dtype=torch.double) * 0.5
+    return torch.cat((corner, corner + size), -1).masked_fill(~MASK[..., None], math.nan)
+
+
+def scene_graph(**fields):
+    edges = torch.tensor([[0, 4, 1, 2], [1, 0, 0, 0]])
+    return SceneGraph(edges, torch.tensor([0, 0, 1, 1]), 3, **fields)
+
+
+def as_dict(edges):
+    found = {}
+    kinds = [None] * len(edges) if edges.edge_type is None else edges.edge_type.tolist()
+    for source, target, weight, kind in zip(*edges.edge_index.tolist(), edges.edge_weight.tolist(), kinds, strict=True):
+        assert (source, target, kind) not in found
+        found[source, target, kind] = weight
+    return found
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.1, 0.3, 1.0])
+@pytest.mark.parametrize("weight", ["iou", "ones"])
+def test_spatial_graph_equals_loop(threshold, weight):
+    boxes, expected = random_boxes(), {}
+    for row, length in enumerate(LENGTHS):
+        for i in range(length):
+            for j in range(length):
+                iou = float(box_iou(boxes[row, i : i + 1], boxes[row, j : j + 1]))
+                if i != j and iou >= threshold:
+                    expected[row * WIDTH + j, row * WIDTH + i, None] = iou if weight == "iou" else 1.0
+    edges = spatial_graph(boxes, MASK, threshold, weight)
+    assert as_dict(edges) == pytest.approx(expected)
+    assert edges.num_nodes == MASK.numel()
+    assert edges.edge_type is None
+    assert threshold != 0.1 or 0 < len(edges) < 26  # neither nothing nor everything
+    assert threshold != 0.0 or len(edges) == 26
+
+
+@pytest.mark.parametrize("weight", ["iou", "ones"])
+def test_matrices_have_the_edges_of_the_list(weight):
+    boxes = random_boxes()
+    edges, matrices = spatial_graph(boxes, MASK, 0.1, weight), spatial_adjacency(boxes, MASK, 0.1, weight)
+    source, target = edges.edge_index
+    expected = torch.zeros_like(matrices)
+    expected[target // WIDTH, target % WIDTH, source % WIDTH] = edges.edge_weight
+    assert torch.equal(source // WIDTH, target // WIDTH)
+    assert torch.equal(matrices, expected)
+    assert torch.equal(matrices, matrices.transpose(1, 2))
+
+
+def test_the_threshold_itself_is_an_edge():
+    boxes = torch.tensor([[[0.0, 0, 1, 1], [0, 0, 0.5, 1], [0.5, 0, 1, 0.5]]])
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    assert as_dict(spatial_graph(boxes, mask, 0.5)) == {(0, 1, None): 0.5, (1, 0, None): 0.5}
+    assert len(spatial_graph(boxes, mask, 0.25)) == 4
+
+
+def test_a_single_box_has_no_edge():
+    assert len(spatial_graph(torch.tensor([[[0.0, 0, 1, 1]]]), torch.ones(1, 1, dtype=torch.bool), 0.0)) == 0
+
+
+def test_equal_and_empty_boxes():
+    boxes = torch.tensor([[[0.2, 0.2, 0.6, 0.6]] * 2 + [[0.5, 0.5, 0.5, 0.5]] * 2])
+    edges = spatial_graph(boxes, torch.ones(1, 4, dtype=torch.bool))
+    assert as_dict(edges) == {(0, 1, None): pytest.approx(1), (1, 0, None): pytest.approx(1)}
+
+
+def test_half_precision_boxes_are_computed_in_float32():
+    boxes = random_boxes().half()
+    assert spatial_graph(boxes, MASK).edge_weight.dtype is torch.float32
+    torch.testing.assert_close(spatial_adjacency(boxes, MASK), spatial_adjacency(boxes.float(), MASK))
+
+
+@pytest.mark.parametrize(
+    ("box", "found"),
+    [
+        ([10.0, 20.0, 300.0, 200.0], r"\[10.0, 20.0, 300.0, 200.0\]"),
+        ([0.5, 0.0, 0.4, 1.0], r"\[0.5, 0.0, 0.4, 1.0\]"),
+        ([0.0, 0.5, 1.0, 0.4], "x1 <= x2 and y1 <= y2"),
+        ([-0.02, 0.0, 1.0, 1.0], r"fractions of width and height \(0 to 1\)"),
+        ([0.0, 0.0, math.nan, 1.0], "nan"),
+        ([0.0, 0.0, math.inf, 1.0], "inf"),
+    ],
+)
+def test_wrong_boxes(box, found):
+    boxes = random_boxes()
+    boxes[1, 2] = torch.tensor(box)
+    for function in (spatial_graph, spatial_adjacency):
+        with pytest.raises(ValueError, match=r"boxes: .* at row 1, place 2, expected finite") as caught:
+            function(boxes, MASK)
+        assert caught.match(found)
+
+
+def test_boxes_a_little_outside_are_taken():
+    boxes = torch.tensor([[[-0.009, 0.0, 1.0, 1.009], [0.0, 0.0, 1.0, 1.0]]])
+    assert len(spatial_graph(boxes, torch.ones(1, 2, dtype=torch.bool))) == 2
+
+
+def test_wrong_arguments_of_spatial_graphs():
+    boxes = random_boxes()
+    for threshold in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match=f"threshold: {threshold}, expected an IoU between 0 and 1"):
+            spatial_graph(boxes, MASK, threshold)
+    with pytest.raises(ValueError, match="weight: 'area', expected 'iou' or 'ones'"):
+        spatial_graph(boxes, MASK, 0.4, "area")
+    with pytest.raises(ValueError, match=r"boxes: \(3, 6, 3\) torch.float64, expected \(3, 6, 4\) of floats"):
+        spatial_graph(boxes[..., :3], MASK)
+    with pytest.raises(ValueError, match=r"boxes: \(3, 6, 4\) torch.int64"):
+        spatial_graph(torch.zeros(3, 6, 4, dtype=torch.int64), MASK)
+
+
+@pytest.mark.parametrize("inverse", [True, False])
+@pytest.mark.parametrize("num_predicates", [None, 7])
+@pytest.mark.parametrize("least", [0.0, 0.5])
+@pytest.mark.parametrize("confident", [True, False])
+def test_semantic_graph_equals_loop(inverse, num_predicates, least, confident):
+    confidence, predicates = [0.9, 0.4, 0.5, 1.0], [3, 0, 6, 3]
+    graph = scene_graph(
+        predicate=torch.tensor(predicates),
+        confidence=torch.tensor(confidence, dtype=torch.double) if confident else None,
+    )
+    expected = {}
+    for k, ((source, target), row) in enumerate(zip(graph.edge_index.T.tolist(), graph.row.tolist(), strict=True)):
+        weight = confidence[k] if confident else 1.0
+        if weight < least:
+            continue
+        source, target = row * WIDTH + source, row * WIDTH + target
+        expected[source, target, num_predicates and predicates[k]] = weight
+        if inverse:
+            expected[target, source, num_predicates and predicates[k] + num_predicates] = weight
+    edges = semantic_graph(graph, MASK, least, num_predicates=num_predicates, inverse=inverse)
+    assert as_dict(edges) == expected
+    assert edges.num_nodes == MASK.numel()
+
+
+def test_no_edges():
+    nothing = torch.zeros(0, dtype=torch.int64)
+    empty = SceneGraph(nothing.expand(2, 0), nothing, 3)
+    for graph in (None, empty):
+        for num_predicates in (None, 4):
+            edges = semantic_graph(graph, MASK, num_predicates=num_predicates)
+            assert len(edges) == 0
+            assert edges.edge_index.shape == (2, 0)
+            assert (edges.edge_type is None) is (num_predicates is None)
+    below = scene_graph(confidence=torch.tensor([0.1, 0.2, 0.3, 0.4]))
+    assert len(semantic_graph(below, MASK, 0.5)) == 0
+
+
+def test_repeated_edges_are_kept():
+    twice = SceneGraph(torch.tensor([[0, 0], [1, 1]]), torch.zeros(2, dtype=torch.int64), 3)
+    assert semantic_graph(twice, MASK, inverse=False).edge_index.tolist() == [[0, 0], [1, 1]]
+
+
+def test_wrong_semantic_graphs():
+    with pytest.raises(ValueError, match=r"SceneGraph.predicate: None, expected the class of every edge"):
+        semantic_graph(scene_graph(), MASK, num_predicates=5)
+    for value in (5, -1):
+        graph = scene_graph(predicate=torch.tensor([0, 4, 2, value]))
+        with pytest.raises(ValueError, match=f"SceneGraph.predicate: {value} at edge 3 of row 1, expected 0..4"):
+            semantic_graph(graph, MASK, num_predicates=5)
+        assert len(semantic_graph(graph, MASK)) == 8  # untyped edges do not look at it
+    with pytest.raises(ValueError, match=r"edge 1 joins nodes \[4, 0\] of row 0, which has 2 nodes"):
+        semantic_graph(scene_graph(), lengths_to_mask(torch.tensor([2, 3, 1]), WIDTH))
+    with pytest.raises(ValueError, match="SceneGraph has 3 rows, the fragments have 2"):
+        semantic_graph(scene_graph(), MASK[:2])
+    with pytest.raises(ValueError, match="num_predicates: 0, expected at least 1"):
+        semantic_graph(scene_graph(), MASK, num_predicates=0)
+
+
+def test_values_on_other_devices_are_not_looked_at():
+    graph = scene_graph(predicate=torch.tensor([9, 9, 9, 9]), confidence=torch.rand(4)).to("meta")
+    assert len(semantic_graph(graph, MASK.to("meta"), num_predicates=2)) == 8
+    assert spatial_adjacency(torch.full((3, 6, 4), 9.0, device="meta"), MASK.to("meta")).shape == (3, 6, 6)
+
+
+def test_edge_list_checks_its_shapes():
+    index, weight, kind = torch.zeros(2, 3, dtype=torch.int64), torch.ones(3), torch.zeros(3, dtype=torch.int64)
+    assert len(EdgeList(index, weight, kind, 4)) == 3
+    for wrong in (index[:1], index[:, :2], index.float()):
+        with pytest.raises(ValueError, match=r"EdgeList.edge_index: .* expected \(2, 3\) torch.int64"):
+            EdgeList(wrong, weight, kind, 4)
+    with pytest.raises(ValueError, match=r"EdgeList.edge_weight: .* torch.int64, expected one dimension of floats"):
+        EdgeList(index, weight.long(), kind, 4)
+    for wrong in (kind[:2], kind.float()):
+        with pytest.raises(ValueError, match=r"EdgeList.edge_type: .* expected \(3,\) torch.int64"):
+            EdgeList(index, weight, wrong, 4)

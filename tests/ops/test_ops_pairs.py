@@ -1,0 +1,172 @@
+import pytest
+import torch
+
+from itmatch.ops import PairTile, over_pairs, pairs
+
+
+def sides(images=5, captions=7, regions=4, words=6, size=3, seed=0):
+    """Float64 fragments with holes in their masks and NaN in padded places."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for rows, length in ((images, regions), (captions, words)):
+        mask = torch.rand(rows, length, generator=generator) > 0.4
+        mask[torch.arange(rows), torch.randint(length, (rows,), generator=generator)] = True
+        features = torch.randn(rows, length, size, generator=generator, dtype=torch.double)
+        found += [features.masked_fill(~mask[..., None], torch.nan).requires_grad_(), mask]
+    return found
+
+
+def words_kernel(tile: PairTile, scale):
+    """Each word: its products with the regions, squared and summed, plus what the Gram matrix of the regions says."""
+    gram = tile.times_region_gram(tile.scores)
+    return scale * (tile.scores.square().sum(3) + (tile.scores * gram).sum(3))
+
+
+def regions_kernel(tile: PairTile, scale):
+    gram = torch.bmm(tile.word_gram, tile.scores.flatten(0, 1)).view_as(tile.scores)
+    return scale * (tile.scores.square().sum(2) + (tile.scores * gram).sum(2))
+
+
+def pair_kernel(tile: PairTile, scale):
+    region_means = tile.per_image(tile.images.gram.diagonal(dim1=1, dim2=2).sum(1, keepdim=True))  # (i, 1, 1)
+    return scale * (tile.scores.sum((2, 3))[..., None] * region_means).tanh()
+
+
+KERNELS = {"words": words_kernel, "regions": regions_kernel, "pair": pair_kernel}
+
+
+def naive(output, image, image_mask, text, text_mask, scale):
+    shape = {"words": text_mask.shape[1:], "regions": image_mask.shape[1:], "pair": ()}[output]
+    rows = []
+    for v_all, v_mask in zip(image, image_mask, strict=True):
+        for t_all, t_mask in zip(text, text_mask, strict=True):
+            v, t = v_all[v_mask], t_all[t_mask]
+            s = t @ v.T
+            values = s.new_zeros(shape)
+            if output == "words":
+                values = values.index_put((t_mask.nonzero()[:, 0],), (s.square() + s * (s @ v @ v.T)).sum(1))
+            elif output == "regions":
+                values = values.index_put((v_mask.nonzero()[:, 0],), (s.square() + s * (t @ t.T @ s)).sum(0))
+            else:
+                values = (s.sum() * v.square().sum()).tanh()
+            rows.append(scale * values)
+    return torch.stack(rows).view(len(image), len(text), *shape)
+
+
+def gradients(values, weights, inputs):
+    return torch.autograd.grad((values * weights).sum(), inputs, retain_graph=True)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 2])
+@pytest.mark.parametrize("share", [1.0, 0.2])
+@pytest.mark.parametrize("output", KERNELS)
+def test_values_and_gradients_of_a_loop_over_pairs(output, share, chunk):
+    """With a gradient in all pairs (whole tiles are recomputed) and in a few (single pairs are)."""
+    image, image_mask, text, text_mask = sides()
+    scale = torch.tensor(0.7, dtype=torch.double, requires_grad=True)
+    options = {"output": output, "parameters": (scale,), "chunk_size": chunk}
+    values = over_pairs(KERNELS[output], image, image_mask, text, text_mask, **options)
+    expected = naive(output, image, image_mask, text, text_mask, scale)
+    torch.testing.assert_close(values, expected)
+    torch.manual_seed(1)
+    weights = torch.randn_like(values)
+    weights[torch.rand(values.shape[:2]) > share] = 0
+    assert (weights.flatten(2).any(2) if weights.ndim > 2 else weights != 0).float().mean() > 0.05
+    for ours, theirs in zip(
+        gradients(values, weights, (image, text, scale)),
+        gradients(expected, weights, (image, text, scale)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "limits", [{"_FRAGMENTS": 6, "_FEW": 2}, {"_FRAGMENTS": 10**6, "_FEW": 10**6}, {"_NUMBERS": 8}]
+)
+@pytest.mark.parametrize("dense", [0.0, 1.0])
+def test_neither_tiles_nor_the_way_back_matter(limits, dense, monkeypatch):
+    image, image_mask, text, text_mask = sides(images=9, captions=11)
+    scale = torch.tensor(1.0, dtype=torch.double)
+
+    def run():
+        values = over_pairs(words_kernel, image, image_mask, text, text_mask, output="words", parameters=(scale,))
+        return [values, *gradients(values, values.detach(), (image, text))]
+
+    expected = run()
+    for name, value in limits.items():
+        monkeypatch.setattr(pairs, name, {"cpu": value})
+    monkeypatch.setattr(pairs, "_DENSE", dense)
+    for ours, theirs in zip(run(), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_only_the_pairs_with_a_gradient_are_recomputed():
+    image, image_mask, text, text_mask = sides(images=6, captions=6)
+    seen = []
+
+    def kernel(tile, scale):
+        if torch.is_grad_enabled():
+            seen.append((tile.single, *tile.scores.shape[:2]))
+        return pair_kernel(tile, scale)
+
+    scale = torch.tensor(1.0, dtype=torch.double)
+    scores = over_pairs(kernel, image, image_mask, text, text_mask, output="pair", parameters=(scale,))
+    scores.diagonal().sum().backward()
+    assert sum(i * t for single, i, t in seen if single) == 6
+    assert all(single for single, _, _ in seen)
+
+
+def test_a_budget_a_pair_bounds_the_tiles(monkeypatch):
+    monkeypatch.setattr(pairs, "_NUMBERS", {"cpu": 900})
+    image, image_mask, text, text_mask = sides(images=20, captions=30)
+    seen = []
+
+    def kernel(tile):
+        seen.append(tile.scores.shape[0] * tile.scores.shape[1])
+        return tile.scores.sum((2, 3))[..., None]
+
+    with torch.no_grad():
+        over_pairs(kernel, image, image_mask, text, text_mask, output="pair", numbers_per_pair=100)
+    assert max(seen) <= 9
+    assert sum(seen) == 600
+
+
+def test_small_groups_are_padded_and_large_ones_are_not():
+    lengths = torch.tensor([3] * 400 + [4] * 2 + [5] * 2)
+    groups = list(pairs._groups(lengths, "cpu", len(lengths)))
+    assert sorted(torch.cat([group.index for group in groups]).tolist()) == list(range(404))
+    assert [group.mask is None for group in groups][:-1] == [True] * (len(groups) - 1)
+    assert groups[-1].longest == 5
+    assert groups[-1].mask is not None
+    assert all(len(group.index) * group.longest <= 1024 for group in groups)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
+@pytest.mark.parametrize("output", KERNELS)
+def test_no_images_or_no_captions(output, shape):
+    image, text = torch.zeros(shape[0], 2, 3, requires_grad=True), torch.zeros(shape[1], 4, 3)
+    masks = torch.ones(shape[0], 2, dtype=torch.bool), torch.ones(shape[1], 4, dtype=torch.bool)
+    scale = torch.tensor(1.0)
+    values = over_pairs(KERNELS[output], image, masks[0], text, masks[1], output=output, parameters=(scale,))
+    assert values.shape == (*shape, *{"words": (4,), "regions": (2,), "pair": ()}[output])
+    values.sum().backward()
+    assert image.grad.shape == image.shape
+
+
+def test_a_row_without_fragments_is_named():
+    image, text = torch.zeros(2, 2, 3), torch.zeros(1, 2, 3)
+    mask = torch.tensor([[True, True], [False, False]])
+    with pytest.raises(ValueError, match="image: row 1 has no valid fragment"):
+        over_pairs(pair_kernel, image, mask, text, torch.ones(1, 2, dtype=torch.bool), output="pair")
+
+
+def test_the_gradient_keeps_the_type_of_the_input():
+    image, image_mask, text, text_mask = sides()
+    image, text = (x.detach().bfloat16().requires_grad_() for x in (image, text))
+    scale = torch.tensor(1.0)
+    values = over_pairs(words_kernel, image, image_mask, text, text_mask, output="words", parameters=(scale,))
+    values.sum().backward()
+    assert values.dtype == torch.float32
+    assert image.grad.dtype == torch.bfloat16
+    assert torch.isfinite(image.grad[image_mask]).all()
+    assert (image.grad[~image_mask] == 0).all()
