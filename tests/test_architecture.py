@@ -36,7 +36,19 @@ LEVELS = {
     "": 7,  # itmatch/__init__.py, which is lazy
 }
 TOP_LEVEL = {"pyproject.toml", "README.md", "CHANGELOG.md", "itmatch", "examples", "tests", "docs"}
-PACKAGES = ["", "data", "losses", "metrics", "models", "nn", "nn.encoders", "nn.similarity", "ops", "training"]
+PACKAGES = [
+    "",
+    "data",
+    "losses",
+    "metrics",
+    "models",
+    "nn",
+    "nn.encoders",
+    "nn.relations",
+    "nn.similarity",
+    "ops",
+    "training",
+]
 
 
 @dataclass(frozen=True)
@@ -164,6 +176,12 @@ def test_torch_distributed_is_in_one_file():
     assert find_imports("from torch import distributed", "a.py", "")[0].within("torch.distributed")
 
 
+def test_torch_geometric_is_in_the_relations():
+    users = {item.file for item in imports() if item.within("torch_geometric")}
+    assert users
+    assert all(file.startswith("itmatch/nn/relations/") for file in users)
+
+
 @pytest.mark.parametrize("library", ["transformers", "nltk"])
 def test_slow_libraries_are_imported_in_functions(library):
     users = [item for item in imports() if item.within(library)]
@@ -190,7 +208,8 @@ def test_importing_the_package_is_cheap():
 
 def test_importing_the_library_leaves_the_slow_ones_out():
     code = "import itmatch.nn, itmatch.losses, itmatch.data, itmatch.ops"  # torchmetrics itself imports transformers
-    assert run(code, "lightning", "pytorch_lightning", "transformers", "nltk", "torchmetrics") == ["[]"]
+    unwanted = ("lightning", "pytorch_lightning", "transformers", "nltk", "torchmetrics", "torch_geometric")
+    assert run(code, *unwanted) == ["[]"]
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["presets"], ["data", "--help"], ["unknown"]])

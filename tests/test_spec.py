@@ -28,9 +28,12 @@ from itmatch.losses import HardNegativeTripletLoss, InfoNCELoss, ScoreLoss
 from itmatch.nn import (
     Block,
     CosineSimilarity,
+    CrossAttentionSimilarity,
     GeneralizedPooling,
     GRUTextEncoder,
     HardAligningSimilarity,
+    ImplicitRelationAttention,
+    InteractiveSimilarity,
     LogSumExpPooling,
     MaxPooling,
     MeanPooling,
@@ -39,6 +42,7 @@ from itmatch.nn import (
     Similarity,
     SoftAligningSimilarity,
     SoftmaxPooling,
+    SpatialSemanticGCN,
     SumPooling,
     TransformerTextEncoder,
 )
@@ -74,7 +78,15 @@ EXAMPLES = {
     CosineSimilarity: lambda _: CosineSimilarity(),
     HardAligningSimilarity: lambda _: HardAligningSimilarity("both", MeanPooling(), SoftmaxPooling(0.3), chunk_size=3),
     SoftAligningSimilarity: lambda _: SoftAligningSimilarity(0.2, "regions", LogSumExpPooling(0.3), normalize=True),
-    RegionEncoder: lambda _: RegionEncoder(5, 4, self_attention=True, num_heads=2, pooling=GeneralizedPooling(2)),
+    CrossAttentionSimilarity: lambda _: CrossAttentionSimilarity("i2t", 5.0, "softmax", MaxPooling(), chunk_size=2),
+    InteractiveSimilarity: lambda _: InteractiveSimilarity(
+        "gated", 4, refine_words=False, pooling=GeneralizedPooling(2)
+    ),
+    RegionEncoder: lambda _: RegionEncoder(
+        5, 4, self_attention=True, num_heads=2, pooling=GeneralizedPooling(2), relations=[SpatialSemanticGCN(8)]
+    ),
+    ImplicitRelationAttention: lambda _: ImplicitRelationAttention(8, 4, geometry=True, num_layers=2),
+    SpatialSemanticGCN: lambda _: SpatialSemanticGCN(8, merge="union", num_predicates=3, implementation="dense"),
     GRUTextEncoder: lambda _: GRUTextEncoder(WORDS, 4, word_dim=3, num_layers=2, dropout=0.1, pooling=MeanPooling()),
     TransformerTextEncoder: lambda _: TransformerTextEncoder(embed_dim=4, config=BERT, trainable=False),
     HardNegativeTripletLoss: lambda _: HardNegativeTripletLoss(0.1, "all", reduction="mean", warmup_epochs=2),

@@ -11,10 +11,13 @@ from itmatch.nn.pooling import (
     SoftmaxPooling,
     SumPooling,
 )
+from itmatch.nn.relations import ImplicitRelationAttention, Relation, SpatialSemanticGCN
 from itmatch.nn.similarity import (
     AligningSimilarity,
     CosineSimilarity,
+    CrossAttentionSimilarity,
     HardAligningSimilarity,
+    InteractiveSimilarity,
     Similarity,
     SoftAligningSimilarity,
 )
@@ -23,17 +26,22 @@ __all__ = [
     "AligningSimilarity",
     "Block",
     "CosineSimilarity",
+    "CrossAttentionSimilarity",
     "GRUTextEncoder",
     "GeneralizedPooling",
     "HardAligningSimilarity",
+    "ImplicitRelationAttention",
+    "InteractiveSimilarity",
     "LogSumExpPooling",
     "MaxPooling",
     "MeanPooling",
     "Pooling",
     "RegionEncoder",
+    "Relation",
     "Similarity",
     "SoftAligningSimilarity",
     "SoftmaxPooling",
+    "SpatialSemanticGCN",
     "SumPooling",
     "TransformerTextEncoder",
 ]

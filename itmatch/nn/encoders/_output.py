@@ -1,11 +1,14 @@
-"""The last step that all encoders share."""
+"""The last steps that all encoders share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import Tensor, nn
 
-from itmatch.batch import Fragments
+from itmatch.batch import Fragments, SceneGraph
 from itmatch.nn.pooling import Pooling
+from itmatch.nn.relations.base import Relation
 from itmatch.ops.masking import l2_normalize
 
 
@@ -15,6 +18,19 @@ def xavier_linear(in_features: int, out_features: int) -> nn.Linear:
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+class RelationList(nn.ModuleList):
+    """Relations, applied one after the other."""
+
+    def __init__(self, relations: Iterable[Relation] | None) -> None:
+        super().__init__(relations)
+
+    def forward(self, features: Tensor, mask: Tensor, boxes: Tensor | None, graph: SceneGraph | None) -> Tensor:
+        """(N, L, D) -> (N, L, D)."""
+        for relation in self:
+            features = relation(features, mask, boxes, graph)
+        return features
 
 
 def to_fragments(features: Tensor, mask: Tensor, *, normalize: bool, pooling: Pooling | None) -> Fragments:

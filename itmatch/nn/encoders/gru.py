@@ -12,9 +12,10 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from itmatch.batch import Captions, Fragments
 from itmatch.nn.block import Block
-from itmatch.nn.encoders._output import to_fragments
+from itmatch.nn.encoders._output import RelationList, to_fragments
 from itmatch.nn.encoders.vectors import load_word_vectors
 from itmatch.nn.pooling import Pooling
+from itmatch.nn.relations.base import Relation
 
 
 @runtime_checkable
@@ -47,6 +48,8 @@ class GRUTextEncoder(Block):
         normalize: L2-normalise each word at the end.
         dropout: probability, on the word embeddings and between the layers of the GRU.
         pooling: makes ``Fragments.pooled``, from the words before their normalisation; None makes none.
+        relations: blocks through which the words learn from each other, in this order, before pooling and
+            normalisation; they are given ``Captions.graph`` too.
 
     Shape:
         ``Captions`` with input_ids (T, W) -> ``Fragments`` with features (T, W, D). Real tokens stand first in a row.
@@ -79,6 +82,7 @@ class GRUTextEncoder(Block):
         normalize: bool = True,
         dropout: float = 0.0,
         pooling: Pooling | None = None,
+        relations: list[Relation] | None = None,
     ) -> None:
         super().__init__()
         self.vocabulary_size, words = _read_vocabulary(vocabulary)
@@ -96,6 +100,7 @@ class GRUTextEncoder(Block):
         between = dropout if num_layers > 1 else 0.0  # nn.GRU warns where there is no "between"
         self.rnn = nn.GRU(self.word_dim, embed_dim, num_layers, batch_first=True, bidirectional=True, dropout=between)
         self.pooling = pooling
+        self.relations = RelationList(relations)
 
     def spec_arguments(self) -> dict[str, Any]:
         """The size of the vocabulary in place of its words; the vectors are in the weights by now."""
@@ -113,7 +118,8 @@ class GRUTextEncoder(Block):
         self.rnn.flatten_parameters()
         output, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=mask.shape[1])
         features = output.view(*mask.shape, 2, self.embed_dim).mean(2)  # (T, W, 2, D) -> (T, W, D)
-        return to_fragments(features, mask, normalize=self.normalize, pooling=self.pooling)
+        related = self.relations(features, mask, None, captions.graph)
+        return to_fragments(related, mask, normalize=self.normalize, pooling=self.pooling)
 
     def _check(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         """(T,) number of real tokens, on the CPU; everything that is checked crosses over in the one copy it needs."""

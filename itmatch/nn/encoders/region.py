@@ -8,13 +8,14 @@ from torch import Tensor, nn
 
 from itmatch.batch import Fragments, Regions
 from itmatch.nn.block import Block
-from itmatch.nn.encoders._output import to_fragments, xavier_linear
+from itmatch.nn.encoders._output import RelationList, to_fragments, xavier_linear
 from itmatch.nn.pooling import Pooling
+from itmatch.nn.relations.base import Relation
 from itmatch.ops.masking import l2_normalize
 
 
 class RegionEncoder(Block):
-    r"""Linear projection of each region, optionally followed by self-attention over the regions of an image.
+    r"""Linear projection of each region, then, if wanted, self-attention over the regions of an image, and relations.
 
     Args:
         in_features: size F of a region feature (2048 for bottom-up attention).
@@ -27,6 +28,8 @@ class RegionEncoder(Block):
         normalize: L2-normalise each region at the end.
         dropout: probability, on the projected regions and on the attention weights.
         pooling: makes ``Fragments.pooled``, from the regions before their normalisation; None makes none.
+        relations: blocks through which the regions learn from each other, in this order, after the self-attention and
+            before pooling and normalisation; they are given the boxes and the scene graphs too.
 
     Shape:
         ``Regions`` with features (I, R, F) of any float type -> ``Fragments`` with features (I, R, D). Padded places
@@ -64,6 +67,7 @@ class RegionEncoder(Block):
         normalize: bool = True,
         dropout: float = 0.0,
         pooling: Pooling | None = None,
+        relations: list[Relation] | None = None,
     ) -> None:
         super().__init__()
         if input_norm not in (None, "l2", "layer"):
@@ -80,6 +84,7 @@ class RegionEncoder(Block):
         if self_attention:
             self.attention = nn.MultiheadAttention(embed_dim, num_heads, dropout=dropout, batch_first=True)
         self.pooling = pooling
+        self.relations = RelationList(relations)
 
     def forward(self, regions: Regions) -> Fragments:
         """Encode the regions of a batch of images."""
@@ -88,7 +93,8 @@ class RegionEncoder(Block):
             raise ValueError(f"RegionEncoder: features of size {features.shape[-1]}, expected {self.in_features}")
         features = features.masked_fill(~mask[..., None], 0.0).to(self.fc.weight.dtype)  # (I, R, F)
         encoded = self.dropout(self.fc(self._normalized_input(features)))  # (I, R, D)
-        return to_fragments(self._attend(encoded, mask), mask, normalize=self.normalize, pooling=self.pooling)
+        related = self.relations(self._attend(encoded, mask), mask, regions.boxes, regions.graph)
+        return to_fragments(related, mask, normalize=self.normalize, pooling=self.pooling)
 
     def _normalized_input(self, features: Tensor) -> Tensor:
         if self.input_norm == "l2":

@@ -13,8 +13,9 @@ from typing_extensions import Self
 
 from itmatch.batch import Captions, Fragments
 from itmatch.nn.block import Block
-from itmatch.nn.encoders._output import to_fragments, xavier_linear
+from itmatch.nn.encoders._output import RelationList, to_fragments, xavier_linear
 from itmatch.nn.pooling import Pooling
+from itmatch.nn.relations.base import Relation
 
 
 class TransformerTextEncoder(Block):
@@ -31,6 +32,8 @@ class TransformerTextEncoder(Block):
         dropout: probability, on the hidden states before the projection.
         gradient_checkpointing: trade time for memory in the backward pass.
         pooling: makes ``Fragments.pooled``, from the words before their normalisation; None makes none.
+        relations: blocks through which the words learn from each other, in this order, before pooling and
+            normalisation; they are given ``Captions.graph`` too.
 
     Shape:
         ``Captions`` with input_ids (T, W) of the model's own tokenizer -> ``Fragments`` with features (T, W, D). Padded
@@ -60,6 +63,7 @@ class TransformerTextEncoder(Block):
         dropout: float = 0.0,
         gradient_checkpointing: bool = False,
         pooling: Pooling | None = None,
+        relations: list[Relation] | None = None,
     ) -> None:
         super().__init__()
         if config is None and model_name is None:
@@ -72,6 +76,7 @@ class TransformerTextEncoder(Block):
         self.fc = xavier_linear(hidden_size, embed_dim)
         self.dropout = nn.Dropout(dropout)
         self.pooling = pooling
+        self.relations = RelationList(relations)
         if gradient_checkpointing:
             _checkpoint_activations(self.transformer)
         self.transformer.requires_grad_(trainable)
@@ -100,7 +105,8 @@ class TransformerTextEncoder(Block):
         output = self.transformer(input_ids=input_ids, attention_mask=mask.long())
         hidden = output.last_hidden_state.to(self.fc.weight.dtype)  # (T, W, H)
         features = self.fc(self.dropout(hidden))
-        return to_fragments(features, mask, normalize=self.normalize, pooling=self.pooling)
+        related = self.relations(features, mask, None, captions.graph)
+        return to_fragments(related, mask, normalize=self.normalize, pooling=self.pooling)
 
     def _check(self, input_ids: Tensor) -> None:
         config = self.transformer.config

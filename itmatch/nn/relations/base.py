@@ -1,0 +1,63 @@
+"""What every relation is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor
+
+from itmatch.batch import SceneGraph
+from itmatch.nn.block import Block
+
+
+class Relation(Block):
+    """Lets the fragments of a row (the regions of an image, the words of a caption) learn from each other.
+
+    An encoder applies its relations one after the other. To write your own, subclass this and implement
+    :meth:`forward`; what lies in padded places, NaN perhaps, must not be read (``self.zero_padding`` replaces it).
+
+    Shape:
+        - features: (N, L, D) float
+        - mask: (N, L) bool, True = real
+        - boxes: (N, L, 4) x1 y1 x2 y2 as fractions of width and height, or None
+        - graph: relations between the fragments, or None
+        - output: (N, L, D), 0 in padded places
+
+    Example:
+        >>> class Mean(Relation):
+        ...     def forward(self, features, mask, boxes=None, graph=None):
+        ...         features = self.zero_padding(features, mask)
+        ...         mean = features.sum(1, keepdim=True) / mask.sum(1)[:, None, None]
+        ...         return self.zero_padding(features + mean, mask)
+    """
+
+    @abstractmethod
+    def forward(
+        self, features: Tensor, mask: Tensor, boxes: Tensor | None = None, graph: SceneGraph | None = None
+    ) -> Tensor:
+        """The fragments, with what they take from the others."""
+
+    @staticmethod
+    def zero_padding(features: Tensor, mask: Tensor) -> Tensor:
+        """(N, L, D) with 0 in padded places."""
+        return features.masked_fill(~mask[..., None], 0)
+
+    def check_size(self, features: Tensor, embed_dim: int) -> None:
+        """Raise unless the fragments have the size that the layers were made for."""
+        if features.shape[-1] != embed_dim:
+            name = type(self).__name__
+            raise ValueError(f"{name}: fragments of size {features.shape[-1]}, expected its embed_dim {embed_dim}")
+
+
+def check_heads(name: str, embed_dim: int, num_heads: int) -> int:
+    """The number of heads itself, if it divides the embedding size."""
+    if num_heads < 1 or embed_dim % num_heads:
+        raise ValueError(f"{name}: embed_dim {embed_dim} is not divisible by num_heads {num_heads}")
+    return num_heads
+
+
+def check_layers(name: str, num_layers: int) -> int:
+    """The number of layers itself, if there is one."""
+    if num_layers < 1:
+        raise ValueError(f"{name}.num_layers: {num_layers}, expected at least 1")
+    return num_layers
