@@ -37,6 +37,9 @@ class MatchingData(LightningDataModule):
         augmentation: acts on training batches only.
         drop_last: leave out a last training batch that is not full.
         predict_stage: the split that ``predict`` encodes: "train", "val" or "test".
+        keep_twins: training batches hold, beside each caption that has a ``caption_twin``, a caption of that twin image
+            too, and both images: the negatives that differ in one relation. Take an even ``batch_size``; what is done
+            with captions without a twin, :class:`itmatch.training.loader.TwinSampler` says.
 
     Example:
         >>> from itmatch.data import RelationScenes
@@ -57,6 +60,7 @@ class MatchingData(LightningDataModule):
         augmentation: SizeAugmentation | None = None,
         drop_last: bool = False,  # noqa: FBT001, FBT002 - Lightning data modules are called by keyword
         predict_stage: Stage = "test",
+        keep_twins: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1:
@@ -70,6 +74,7 @@ class MatchingData(LightningDataModule):
         self.augmentation = augmentation
         self.drop_last = drop_last
         self.predict_stage = predict_stage
+        self.keep_twins = keep_twins
         self.datasets: dict[str, ImageTextDataset] = {}
         self.seed: int | None = None
         self._tokenizer = tokenizer
@@ -132,6 +137,7 @@ class MatchingData(LightningDataModule):
             self.dataset("train"),
             collator,
             self.seed,
+            keep_twins=self.keep_twins,
             batch_size=self.batch_size,
             drop_last=self.drop_last,
             **self._loading(),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from itmatch.batch import Batch
@@ -33,7 +34,88 @@ class EpochSampler(DistributedSampler[int]):
     def __iter__(self) -> Iterator[Any]:
         """The items of this epoch that are still to come."""
         skip, self.skip = self.skip, 0
-        return ((self.epoch, index) for index in list(super().__iter__())[skip:])
+        return ((self.epoch, index) for index in self.share()[skip:])
+
+    def share(self) -> list[int]:
+        """All items of this process in this epoch, in their order."""
+        return list(super().__iter__())
+
+
+class TwinSampler(EpochSampler):
+    """A shuffled epoch of units of two captions: one of an image, one of the image that shows the twin scene.
+
+    Within a twin pair of images the captions are matched at random, anew each epoch. Captions that are left over, which
+    have no twin or whose twin image has fewer captions, are put together two by two, at random. So an even batch size
+    never cuts a unit, and each caption comes once an epoch; if their number is odd, the last unit is of one caption. An
+    odd batch size cuts a unit at every other boundary of batches.
+
+    Several processes share out the units. Where they do not divide evenly some come twice, as ``DistributedSampler``
+    repeats items, and a last unit of one caption is filled up with the first caption of the epoch.
+
+    Args:
+        image: (T,) int, the image of each caption.
+        twin: (T,) int, the image that shows the twin scene of the caption's, -1 = none.
+        seed: of the shuffling.
+
+    Example:
+        >>> sampler = TwinSampler(torch.tensor([0, 0, 1, 1]), torch.tensor([1, 1, 0, 0]), seed=0)
+        >>> [index for _, index in sampler]
+        [0, 2, 1, 3]
+    """
+
+    def __init__(self, image: Tensor, twin: Tensor, seed: int) -> None:
+        super().__init__(len(image), seed)
+        self.image, self.twin = image, twin
+        if self.num_replicas > 1:
+            units = -(-len(image) // 2)
+            self.num_samples = 2 * -(-units // self.num_replicas)
+            self.total_size = self.num_samples * self.num_replicas
+
+    def share(self) -> list[int]:
+        """All items of this process in this epoch, in their order."""
+        generator = torch.Generator().manual_seed(mix_seed(self.seed, self.epoch))
+        order = twin_order(self.image, self.twin, generator)
+        if self.num_replicas == 1:
+            return order.tolist()
+        if len(order) % 2:
+            order = torch.cat([order, order[:1]])
+        units = order.view(-1, 2)
+        padded = torch.arange(self.total_size // 2) % len(units)
+        return units[padded][self.rank :: self.num_replicas].flatten().tolist()
+
+
+def twin_order(image: Tensor, twin: Tensor, generator: torch.Generator) -> Tensor:
+    """(T,) a random order of the captions in which those at places 2 k and 2 k + 1 are twins, where they can be.
+
+    Args:
+        image: (T,) int, the image of each caption.
+        twin: (T,) int, the image that shows the twin scene of the caption's, -1 = none.
+        generator: of the random numbers.
+    """
+    order = torch.randperm(len(image), generator=generator)
+    own, other = image[order], twin[order]
+    low, high = torch.minimum(own, other), torch.maximum(own, other)
+    pair_of_images = low * (int(high.max()) + 1) + high
+    scenes = torch.unique(pair_of_images, return_inverse=True)[1]  # numbered from 0
+    place = _places(2 * scenes + (own > other))  # the k-th caption of one image meets the k-th of the other
+    _, unit, size = torch.unique(scenes * len(order) + place, return_inverse=True, return_counts=True)
+    alone = size[unit] == 1
+    order_of_alone = order[alone]
+    pairs = order[~alone][unit[~alone].argsort(stable=True)].view(-1, 2)
+    even = len(order_of_alone) // 2 * 2
+    units = torch.cat([pairs, order_of_alone[:even].view(-1, 2)])
+    units = units[torch.randperm(len(units), generator=generator)]
+    return torch.cat([units.flatten(), order_of_alone[even:]])
+
+
+def _places(groups: Tensor) -> Tensor:
+    """(T,) how many of the same group stand before each element."""
+    by_group = groups.argsort(stable=True)
+    counts = torch.bincount(groups)
+    starts = counts.cumsum(0) - counts
+    places = torch.empty_like(by_group)
+    places[by_group] = torch.arange(len(groups)) - starts[groups[by_group]]
+    return places
 
 
 class EpochItems(Dataset[tuple[int, Pair]]):
@@ -71,15 +153,18 @@ class TrainLoader(DataLoader[Any]):
         dataset: the split.
         collator: makes batches of pairs.
         seed: of the shuffling and the augmentation.
+        keep_twins: order the captions as :class:`TwinSampler` does.
         kwargs: other arguments of ``torch.utils.data.DataLoader``.
     """
 
-    def __init__(self, dataset: ImageTextDataset, collator: Collator, seed: int, **kwargs: Any) -> None:
+    def __init__(
+        self, dataset: ImageTextDataset, collator: Collator, seed: int, *, keep_twins: bool = False, **kwargs: Any
+    ) -> None:
         self._yielded = 0
         self._resume_at = 0
         super().__init__(
             EpochItems(PairDataset(dataset)),
-            sampler=EpochSampler(dataset.num_captions, seed),
+            sampler=_twin_sampler(dataset, seed) if keep_twins else EpochSampler(dataset.num_captions, seed),
             collate_fn=EpochCollator(collator, seed),
             generator=torch.Generator().manual_seed(mix_seed(seed)),  # else the workers' seed is drawn from the model's
             **kwargs,
@@ -113,3 +198,12 @@ class TrainLoader(DataLoader[Any]):
             if state["batches"] and state[name] != own[name]:
                 raise ValueError(f"a run cannot be resumed in mid-epoch with {name} {own[name]}; it had {state[name]}")
         self._resume_at = state["batches"]
+
+
+def _twin_sampler(dataset: ImageTextDataset, seed: int) -> TwinSampler:
+    if dataset.caption_twin is None or not (dataset.caption_twin >= 0).any():
+        found = "no caption_twin" if dataset.caption_twin is None else "a caption_twin that is -1 for all captions"
+        raise ValueError(
+            f"keep_twins: {dataset.name} has {found}; expected the image that shows the twin scene of each caption's"
+        )
+    return TwinSampler(torch.from_numpy(dataset.caption_image), torch.from_numpy(dataset.caption_twin), seed)

@@ -65,6 +65,15 @@ def test_the_seed_of_the_run_is_kept_in_the_state():
     assert other.seed == 11
 
 
+def test_training_batches_keep_twins_together():
+    data = small(keep_twins=True)
+    data.setup("fit")
+    train = data.dataset("train")
+    for batch in data.train_dataloader():
+        images, twins = (column[batch.caption_index.numpy()] for column in (train.caption_image, train.caption_twin))
+        assert set(images) == set(twins)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
