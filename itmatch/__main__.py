@@ -23,6 +23,7 @@ commands:
   predict    write the fragments of images and captions       itmatch predict --config CONFIG --ckpt_path FILE
   presets    list the configurations that come with itmatch   itmatch presets [NAME]
   data       say what a folder or file of data holds          itmatch data check PATH
+             write the relations of stored scene graphs       itmatch data scene-graphs FOLDER SPLIT ...
 
   itmatch COMMAND --help lists the options of a command; itmatch --version prints the version.
   ITMATCH_DEBUG=1 shows the traceback of an error.
@@ -81,7 +82,16 @@ def _presets(args: Sequence[str]) -> int:
 
 
 def _data(args: Sequence[str]) -> int:
-    usage = "usage: itmatch data check PATH [PATH ...]\n\nSay what PATH holds, what is missing, and what is wrong."
+    usage = (
+        "usage: itmatch data check PATH [PATH ...]\n"
+        "       itmatch data scene-graphs FOLDER SPLIT [SPLIT ...] [options]\n\n"
+        "check: say what PATH holds, what is missing, and what is wrong.\n"
+        "scene-graphs: write the relations of stored scene graphs beside precomputed features (--help tells more)."
+    )
+    if args[:1] == ["scene-graphs"]:
+        from itmatch.data.scene_graph_command import scene_graphs_command
+
+        return scene_graphs_command(args[1:])
     if len(args) < 2 or args[0] != "check" or "--help" in args or "-h" in args:
         print(usage)
         return 0 if "--help" in args or "-h" in args else 2

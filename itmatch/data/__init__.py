@@ -10,6 +10,9 @@ from itmatch.data.huggingface import HuggingFaceTokenizer
 from itmatch.data.karpathy import KarpathyDataset
 from itmatch.data.precomp import PrecompFolder
 from itmatch.data.relation_scenes import RelationScenes
+from itmatch.data.scene_graph_files import read_scene_graph_benchmark
+from itmatch.data.scene_graph_genome import read_visual_genome
+from itmatch.data.scene_graphs import SceneGraphs
 from itmatch.data.source import DataSource, Stage
 from itmatch.data.tokenizers import Tokenizer, WordTokenizer
 from itmatch.data.views import CaptionDataset, ImageDataset, PairDataset
@@ -32,6 +35,7 @@ __all__ = [
     "PairDataset",
     "PrecompFolder",
     "RelationScenes",
+    "SceneGraphs",
     "SizeAugmentation",
     "Stage",
     "Tokenizer",
@@ -39,5 +43,7 @@ __all__ = [
     "WordTokenizer",
     "check_path",
     "open_array",
+    "read_scene_graph_benchmark",
+    "read_visual_genome",
     "save_array",
 ]

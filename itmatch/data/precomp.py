@@ -13,7 +13,7 @@ from itmatch.data.dataset import ImageTextDataset
 from itmatch.data.features import ArrayFeatures
 from itmatch.data.layout import Layout, find_layout
 from itmatch.data.source import DataSource, Stage
-from itmatch.data.textfiles import read_lines
+from itmatch.data.textfiles import read_json, read_lines
 
 BOX_FILES = ("boxes", "ims_bbx")
 SIZE_FILES = ("sizes", "ims_size")
@@ -34,6 +34,7 @@ class PrecompFolder(DataSource):
     ``{split}_{labels}.npy``                (N, R) int object class, -1 = unknown
     ``{split}_{relations}.npy``             (N, K, 3) int subject, predicate, object; a row with -1 is absent
     ``{split}_{relation_scores}.npy``       (N, K) float in [0, 1]
+    ``predicates.json``                     list of names; only ``num_predicates`` reads it
     ======================================  ==========================================================================
 
     Args:
@@ -67,6 +68,12 @@ class PrecompFolder(DataSource):
         self.labels = labels
         self.relations = relations
         self.relation_scores = relation_scores if relations is not None else None
+
+    @property
+    def num_predicates(self) -> int | None:
+        """Number of names in ``predicates.json``, or None where the folder has none."""
+        path = self.root / "predicates.json"
+        return len(read_json(path, list)) if path.exists() else None
 
     def split(self, stage: Stage) -> ImageTextDataset:
         """Open the files of one split.
