@@ -44,12 +44,17 @@ def on_precomp(command, folder, *args):
     return [command, "--config=chan_gru_f30k", *sizes, *QUIET, *source, *words, "--trainer.accelerator=cpu", *args]
 
 
-def write_precomp(folder, splits=("train", "dev", "test"), features=6, captions=2):
-    """A small folder of precomputed features."""
+def write_precomp(folder, splits=("train", "dev", "test"), features=6, captions=2, relations=False):
+    """A small folder of precomputed features; with ``relations`` also boxes, relations and their confidences."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     for split in splits:
         np.save(folder / f"{split}_ims.npy", rng.standard_normal((4, 3, features)).astype(np.float32))
         lines = [f"a {colour} dog number {i}\n" for i in range(4) for colour in ("red", "blue", "green")[:captions]]
         (folder / f"{split}_caps.txt").write_text("".join(lines))
+        if relations:
+            boxes = np.sort(rng.random((4, 3, 2, 2)), axis=2).reshape(4, 3, 4)
+            np.save(folder / f"{split}_boxes.npy", boxes.astype(np.float32))
+            np.save(folder / f"{split}_relations.npy", rng.integers(0, 3, (4, 5, 3)))
+            np.save(folder / f"{split}_relation_scores.npy", rng.random((4, 5)).astype(np.float32))
     return folder

@@ -1,3 +1,4 @@
+import json
 import sys
 from pathlib import Path
 
@@ -7,10 +8,8 @@ from helpers_cli import QUIET, run, write_precomp
 
 from itmatch.presets import describe_presets, preset_names, preset_path, resolve_config
 
-SIZES = {
-    "image_encoder": ["--model.image_encoder.init_args.embed_dim=16"],
-    "text_encoder": ["--model.text_encoder.init_args.embed_dim=16"],
-}
+WIDTH = 16
+ENCODERS = ("image_encoder", "text_encoder")
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +22,7 @@ def shrunk(name, root, bert):
     """Options that make a preset small enough to run here; what they do not name runs as it is."""
     config = yaml.safe_load(preset_path(name).read_text())
     parts = config["model"]
-    options = [flag for part, flags in SIZES.items() if "embed_dim" in parts[part]["init_args"] for flag in flags]
+    options = [flag for part in ENCODERS for flag in sizes(part, parts[part]["init_args"])]
     if parts["text_encoder"]["class_path"].endswith("TransformerTextEncoder"):
         options += [f"--model.text_encoder.model_name={bert}", f"--data.tokenizer.name_or_path={bert}"]
     if config["data"]["source"]["class_path"].endswith("RelationScenes"):
@@ -33,9 +32,19 @@ def shrunk(name, root, bert):
     return [*options, "--data.batch_size=4", "--data.num_workers=0", "--trainer.accelerator=cpu"]
 
 
+def sizes(part, arguments):
+    """Options for a small embedding, in the encoder and in each of its relations."""
+    if "embed_dim" in arguments:
+        yield f"--model.{part}.init_args.embed_dim={WIDTH}"
+    if "relations" in arguments:
+        for relation in arguments["relations"]:
+            relation["init_args"]["embed_dim"] = WIDTH
+        yield f"--model.{part}.init_args.relations={json.dumps(arguments['relations'])}"
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_runs(name, tmp_path, tiny_bert, capsys):
-    root = write_precomp(tmp_path / "data", splits=("train", "dev", "test", "testall"))
+    root = write_precomp(tmp_path / "data", splits=("train", "dev", "test", "testall"), relations=True)
     limits = ["--trainer.limit_train_batches=1", "--trainer.max_epochs=1"]
     assert run("fit", "--config", name, *shrunk(name, root, tiny_bert), *limits, *QUIET) == 0
     printed = capsys.readouterr()
@@ -55,6 +64,9 @@ def assert_contains(parsed, given):
     for key, value in given.items():
         if isinstance(value, dict):
             assert_contains(parsed[key], value)
+        elif isinstance(value, list) and all(isinstance(item, dict) for item in value):  # relations
+            for part, wanted in zip(parsed[key], value, strict=True):
+                assert_contains(part, wanted)
         else:
             assert parsed[key] == value, key
 
@@ -67,6 +79,7 @@ def test_presets_are_listed_with_a_summary(capsys):
         assert len(line.removeprefix(name).strip()) > 20, line
     assert describe_presets().splitlines() == lines
     assert {"demo", "chan_bert_f30k", "chan_bert_coco", "chan_gru_f30k", "chan_gru_coco"} <= set(preset_names())
+    assert {"cmsei_gru_f30k", "cmsei_bert_coco", "hire_bert_f30k", "hire_photos", "cmsei_scenes"} <= set(preset_names())
 
 
 def test_a_preset_is_printed_as_yaml(capsys):

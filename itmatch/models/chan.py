@@ -6,7 +6,8 @@ public code.
 
 from __future__ import annotations
 
-from itmatch.data import HuggingFaceTokenizer, Vocabulary, WordTokenizer
+from itmatch.data import HuggingFaceTokenizer, Vocabulary
+from itmatch.models._parts import word_tokenizer
 from itmatch.models.matching import MatchingModel
 from itmatch.nn import (
     GRUTextEncoder,
@@ -40,9 +41,7 @@ def chan_gru(
         word_dim: size of the word vectors.
         self_attention: attention among the regions, as in the published GRU model.
     """
-    words = list(vocabulary.words) if isinstance(vocabulary, Vocabulary) else vocabulary
-    tokenizer = None if isinstance(words, int) else WordTokenizer(vocabulary=words)
-    size = words if isinstance(words, int) else tokenizer.vocab_size  # type: ignore[union-attr]
+    size, tokenizer = word_tokenizer(vocabulary)
     return MatchingModel(
         image_encoder=RegionEncoder(region_dim, embed_dim, self_attention=self_attention),
         text_encoder=GRUTextEncoder(size, embed_dim, word_dim=word_dim),
