@@ -1,8 +1,8 @@
-"""The one budget of docs/results.md: how every run of every table is trained, selected, tested and measured.
+"""The budgets of docs/results.md: how every run of a table is trained, selected, tested and measured.
 
-A variant names its parts (encoders, similarity, objective); all else is here and the same for all. Every run is a
-process of its own, so that its peak memory is its own. A run's result is a JSON file; a table that was interrupted goes
-on where it stopped.
+A variant names its parts (encoders, similarity, objective); all else is in the budget and the same for all variants of
+a table. Every run is a process of its own, so that its peak memory is its own. A run's result is a JSON file; a table
+that was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -17,29 +17,73 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-EPOCHS = 8
-BATCH_SIZE = 64
-LEARNING_RATE = 2e-3  # falls to 0 along half a cosine, step by step
 CLIP = 2.0
-VALIDATE_EVERY = 2  # epochs; the best dev rSum is tested
 EMBED_DIM = 128
-REGION_DROP, TOKEN_RATE = 0.2, 0.1  # size augmentation
-INPUT_NORM = "layer"  # the features of the photo data are not normalised
+REGION_DROP, TOKEN_RATE = 0.2, 0.1  # size augmentation of photos
+INPUT_NORM = "layer"  # the features are not normalised
 SEEDS = (0, 1, 2)
 
-Run = tuple[str, Callable[..., dict[str, Any]], int, argparse.Namespace]
+Variant = Callable[..., dict[str, Any]]
+Run = tuple["Budget", str, Variant, int, argparse.Namespace]
 
 
-def build_data(root: str) -> Any:
-    """The photo data under the budget."""
+def photos(options: argparse.Namespace, batch_size: int, test_photos: int | None = None) -> Any:
+    """A folder of photos; ``test_photos`` tests on that many, the first of the split."""
     from itmatch.data import PrecompFolder, SizeAugmentation
     from itmatch.training import MatchingData
 
     augmentation = SizeAugmentation(region_drop=REGION_DROP, token_rate=TOKEN_RATE)
-    return MatchingData(PrecompFolder(root), batch_size=BATCH_SIZE, augmentation=augmentation)
+    data = MatchingData(PrecompFolder(options.root), batch_size=batch_size, augmentation=augmentation)
+    if test_photos is not None:
+        data.datasets["test"] = first_images(data.source.split("test"), test_photos)
+    return data
+
+
+def first_images(dataset: Any, count: int) -> Any:
+    """The first images of a dataset, and their captions, which come in the order of the images."""
+    import numpy as np
+
+    from itmatch.data import ImageTextDataset
+
+    captions = int(np.searchsorted(dataset.caption_image, count))
+    columns = {name: getattr(dataset, name) for name in ("boxes", "labels", "relations", "relation_scores")}
+    return ImageTextDataset(
+        np.stack([dataset.features[i] for i in range(count)]),
+        dataset.captions[:captions],
+        dataset.caption_image[:captions],
+        **{name: None if values is None else values[:count] for name, values in columns.items()},
+        name=f"{dataset.name}, the first {count}",
+    )
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the runs of a table share.
+
+    Args:
+        epochs: passes over the training captions.
+        make_data: ``make_data(options, batch_size)`` gives the MatchingData.
+        batch_size: captions a step.
+        learning_rate: of AdamW; falls to 0 along half a cosine, step by step.
+        validate_every: epochs; the best dev rSum is tested. 0 = never; then the last epoch is.
+        needs_root: the data lies in a folder that the user names.
+        also: ``also(task, data, seed)`` gives further results of the tested model, by name.
+    """
+
+    epochs: int
+    make_data: Callable[[argparse.Namespace, int], Any] = photos
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    validate_every: int = 2
+    needs_root: bool = True
+    also: Callable[[Any, Any, int], dict[str, Any]] | None = None
+
+
+PHOTOS = Budget(epochs=8)
 
 
 def encoders(data: Any, vectors: str | None, **region: Any) -> dict[str, Any]:
@@ -53,8 +97,8 @@ def encoders(data: Any, vectors: str | None, **region: Any) -> dict[str, Any]:
 
 
 def train_and_test(run: Run) -> dict[str, Any]:
-    """One run: train, keep the best epoch by dev rSum, test it."""
-    _, make_parts, seed, options = run
+    """One run: train, keep the best epoch by dev rSum, or the last one, and test it."""
+    budget, _, make_parts, seed, options = run
     import torch
     from lightning.pytorch import Trainer, seed_everything
     from lightning.pytorch.callbacks import ModelCheckpoint
@@ -65,23 +109,26 @@ def train_and_test(run: Run) -> dict[str, Any]:
 
     torch.set_num_threads(options.threads)
     seed_everything(seed, verbose=False)
-    data = build_data(options.root)
-    steps = EPOCHS * math.ceil(data.dataset("train").num_captions / BATCH_SIZE)
+    data = budget.make_data(options, budget.batch_size)
+    steps = budget.epochs * math.ceil(data.dataset("train").num_captions / budget.batch_size)
     task = MatchingTask(
         **make_parts(data, options.vectors),
-        optimizer=lambda groups: AdamW(groups, lr=LEARNING_RATE),
+        optimizer=lambda groups: AdamW(groups, lr=budget.learning_rate),
         scheduler=lambda optimizer: CosineAnnealingLR(optimizer, steps),
         scheduler_interval="step",
     )
     clock = _clock()
     with tempfile.TemporaryDirectory() as folder:
+        chosen = [ModelCheckpoint(folder, monitor="val/rsum", mode="max")] if budget.validate_every else []
         trainer = Trainer(
-            max_epochs=EPOCHS,
-            check_val_every_n_epoch=VALIDATE_EVERY,
+            max_epochs=budget.epochs,
+            check_val_every_n_epoch=budget.validate_every or 1,
+            limit_val_batches=1.0 if budget.validate_every else 0,
             gradient_clip_val=CLIP,
             accelerator="cpu",
-            callbacks=[clock, ModelCheckpoint(folder, monitor="val/rsum", mode="max")],
+            callbacks=[clock, *chosen],
             logger=False,
+            enable_checkpointing=bool(chosen),
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
@@ -89,7 +136,8 @@ def train_and_test(run: Run) -> dict[str, Any]:
         start = time.perf_counter()
         trainer.fit(task, data)
         seconds = time.perf_counter() - start
-        trainer.test(task, data, ckpt_path="best", verbose=False)
+        trainer.test(task, data, ckpt_path="best" if chosen else None, verbose=False)
+    also = {} if budget.also is None else budget.also(task, data, seed)
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     return {
         "test": {k.removeprefix("test/"): v for k, v in metrics.items() if k.startswith("test/")},
@@ -99,6 +147,7 @@ def train_and_test(run: Run) -> dict[str, Any]:
         "seconds_per_epoch": statistics.median(clock.epochs),
         "step_ms": 1000 * statistics.median(clock.steps),
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        **also,
     }
 
 
@@ -131,7 +180,7 @@ def _clock() -> Any:
 
 
 def _run_and_write(run: Run) -> str:
-    name, _, seed, options = run
+    _, name, _, seed, options = run
     path = result_path(options, name, seed)
     result = train_and_test(run)
     beside = path.with_suffix(".part")
@@ -145,11 +194,15 @@ def result_path(options: argparse.Namespace, name: str, seed: int) -> Path:
     return Path(options.out) / f"{name}.seed{seed}.json"
 
 
-def run_all(variants: Mapping[str, Callable[..., Any]], description: str) -> dict[str, list[dict[str, Any]]]:
+def run_all(
+    variants: Mapping[str, Variant], description: str, budget: Budget = PHOTOS
+) -> dict[str, list[dict[str, Any]]]:
     """Run every variant with every seed, unless its result is there; returns the results by variant."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("root", help="folder of region features and captions (PrecompFolder)")
-    parser.add_argument("--vectors", help="text file of word vectors; without it they start at random")
+    parser.set_defaults(vectors=None)
+    if budget.needs_root:
+        parser.add_argument("root", help="folder of region features and captions (PrecompFolder)")
+        parser.add_argument("--vectors", help="text file of word vectors; without it they start at random")
     parser.add_argument("--out", default="runs/results", help="folder of the results")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--only", nargs="+", choices=list(variants), default=list(variants), help="only these variants")
@@ -158,7 +211,7 @@ def run_all(variants: Mapping[str, Callable[..., Any]], description: str) -> dic
     options = parser.parse_args()
     Path(options.out).mkdir(parents=True, exist_ok=True)
     wanted = [(name, seed) for seed in options.seeds for name in options.only]
-    runs = [(n, variants[n], s, options) for n, s in wanted if not result_path(options, n, s).exists()]
+    runs = [(budget, n, variants[n], s, options) for n, s in wanted if not result_path(options, n, s).exists()]
     with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=1) as pool:
         for line in pool.imap_unordered(_run_and_write, runs, chunksize=1):
             print(line, flush=True)

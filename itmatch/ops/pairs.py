@@ -23,7 +23,7 @@ from itmatch.ops.ragged import check_sides, compute_dtype
 
 Output = Literal["words", "regions", "pair"]
 
-_FRAGMENTS = {"cpu": 1024, "cuda": 8192}  # of one side in a tile
+_FRAGMENTS = {"cpu": 1024, "cuda": 8192}  # of one side in a tile; measured on two CPU cores at D = 1024
 _FEW = {"cpu": 256, "cuda": 4096}  # fragments; a group of fewer takes in rows of other lengths, padded
 _PADDING = 1.25  # most padded over real fragments of such a group
 _DENSE = 0.5  # share of pairs with a gradient from which on whole tiles are recomputed

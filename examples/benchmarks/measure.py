@@ -1,0 +1,132 @@
+"""Seconds, bytes and the speed of a matrix product, as the benchmarks measure them."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+STATM = Path("/proc/self/statm")  # resident pages are its second number; Linux only
+SAMPLE_EVERY = 0.001  # seconds
+
+
+def seconds(work: Callable[[], Any], device: torch.device) -> float:
+    """Wall-clock time of one call."""
+    _wait(device)
+    start = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def peak_extra_bytes(work: Callable[[], Any], device: torch.device) -> tuple[Any, int | None]:
+    """What a call returns, and the largest memory in use during it, less that before it; None where it is not known.
+
+    On a GPU the allocator knows it. On a CPU a thread reads the resident size of the process every millisecond, after
+    free memory was handed back to the system; what the call returns is part of it.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        _wait(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        result = work()
+        _wait(device)
+        return result, torch.cuda.max_memory_allocated(device) - before
+    if not STATM.exists():
+        return work(), None
+    _trim()
+    done = threading.Event()
+    before = largest = _resident()
+
+    def watch() -> None:
+        nonlocal largest
+        while not done.wait(SAMPLE_EVERY):
+            largest = max(largest, _resident())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    result = work()
+    done.set()
+    watcher.join()
+    return result, max(largest, _resident()) - before
+
+
+class Product:
+    """A matrix product of a size that runs fast here: the rate that the floor is counted with.
+
+    Args:
+        dim: the common dimension, that of the fragments.
+        device: where.
+    """
+
+    def __init__(self, dim: int, device: torch.device) -> None:
+        self.device = device
+        sizes = (512, 1024, 2048, 4096, *((8192,) if device.type == "cuda" else ()))
+        largest = max(sizes)
+        self.a, self.b = torch.randn(largest, dim, device=device), torch.randn(largest, dim, device=device)
+        self.out = torch.empty(largest * largest, device=device)
+        self.size = max(sizes, key=lambda size: max(self.rate(size) for _ in range(3)))
+
+    def rate(self, size: int | None = None) -> float:
+        """Floating-point operations a second of one product (size, dim) x (dim, size)."""
+        size = self.size if size is None else size
+        a, b, out = self.a[:size], self.b[:size], self.out[: size * size].view(size, size)
+        return 2 * size * size * a.shape[1] / seconds(lambda: torch.mm(a, b.T, out=out), self.device)
+
+
+def environment(options: Any, product: Product) -> dict[str, Any]:
+    """What the numbers depend on."""
+    device = product.device
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "load": [round(x, 2) for x in os.getloadavg()] if hasattr(os, "getloadavg") else None,
+        "options": {name: str(value) for name, value in vars(options).items()},
+        "product": [product.size, product.a.shape[1], product.size],
+        "gflops": round(statistics.median(product.rate() for _ in range(5)) / 1e9, 1),
+    }
+
+
+def print_table(columns: dict[str, Callable[[dict[str, Any]], str]], rows: list[dict[str, Any]]) -> None:
+    """A Markdown table with aligned columns."""
+    lines = [list(columns), *([cell(row) for cell in columns.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for number, line in enumerate(lines):
+        print("| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |")
+        if number == 0:
+            print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _resident() -> int:
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _trim() -> None:
+    # Freed memory that the C library keeps would hide what the call takes.
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

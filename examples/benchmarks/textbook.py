@@ -1,0 +1,73 @@
+"""The similarities of scoring.py as a textbook writes them: a loop over the captions, all images at once.
+
+A caption comes without its padding, every image has the same number of regions, and each attended or refined vector is
+built. ``regions`` is (I, R, D), ``captions`` a list of (W, D); the result is (I, T). Hard alignment attends to nothing:
+its product, of one caption with all images, is all there is to build.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import leaky_relu
+
+Captions = Sequence[Tensor]
+
+
+def hard_alignment(regions: Tensor, captions: Captions, pool: Callable[[Tensor], Tensor]) -> Tensor:
+    """Each word takes its best region; ``pool`` reduces (I, W) to (I)."""
+    return torch.stack([pool((regions @ words.T).amax(1)) for words in captions], 1)
+
+
+def cross_attention(regions: Tensor, captions: Captions, direction: str) -> Tensor:
+    """SCAN with clipped L2 normalisation and mean pooling."""
+    columns = []
+    for words in captions:
+        scores = leaky_relu(regions @ words.T, 0.1)  # (I, R, W)
+        if direction == "t2i":
+            attended = _regions_of_words(scores, 9.0).mT @ regions  # (I, W, D)
+            columns.append(_cosine(words.expand_as(attended), attended).mean(1))
+        else:
+            attended = _words_of_regions(scores, 4.0) @ words  # (I, R, D)
+            columns.append(_cosine(regions, attended).mean(1))
+    return torch.stack(columns, 1)
+
+
+def interactive(
+    regions: Tensor, captions: Captions, gamma_regions: Tensor, gamma_words: Tensor, *, region_alignment: bool
+) -> Tensor:
+    """Residual refinement of both sides, alignment of words and perhaps of regions, cross-level attention."""
+    image_mean = torch.nn.functional.normalize(regions.mean(1), dim=-1)  # (I, D)
+    columns = []
+    for words in captions:
+        scores = leaky_relu(regions @ words.T, 0.1)  # (I, R, W)
+        alpha, beta = _words_of_regions(scores, 4.0), _regions_of_words(scores, 9.0)
+        new_regions = regions + gamma_regions * (alpha @ words)  # (I, R, D)
+        new_words = words + gamma_words * (beta.mT @ regions)  # (I, W, D)
+        parts = [_cosine(new_words, beta.mT @ new_regions).mean(1)]
+        if region_alignment:
+            parts.append(_cosine(new_regions, alpha @ new_words).mean(1))
+        caption_mean = torch.nn.functional.normalize(words.mean(0), dim=-1)  # (D)
+        region_weights = (new_regions @ caption_mean / 0.1).softmax(1)  # (I, R)
+        word_weights = ((new_words @ image_mean[..., None]).squeeze(-1) / 0.1).softmax(1)  # (I, W)
+        image_vector = (region_weights[:, None] @ new_regions).squeeze(1)  # (I, D)
+        text_vector = (word_weights[:, None] @ new_words).squeeze(1)  # (I, D)
+        parts.append(_cosine(image_vector, text_vector))
+        columns.append(torch.stack(parts).mean(0))
+    return torch.stack(columns, 1)
+
+
+def _regions_of_words(scores: Tensor, smooth: float) -> Tensor:
+    """Attention (I, R, W) of the words: the L2 norm over the words, then a softmax over the regions."""
+    return (smooth * scores / (scores.norm(dim=2, keepdim=True) + 1e-8)).softmax(1)
+
+
+def _words_of_regions(scores: Tensor, smooth: float) -> Tensor:
+    """Attention (I, R, W) of the regions: the L2 norm over the regions, then a softmax over the words."""
+    return (smooth * scores / (scores.norm(dim=1, keepdim=True) + 1e-8)).softmax(2)
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1)).clamp(min=1e-8)
