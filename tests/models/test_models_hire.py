@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers_relations import TEXTS, WORDS, captions, change_start, regions
+from helpers_systems import TEXTS, WORDS, captions, change_start, regions
 
 from itmatch.losses import HardNegativeTripletLoss
 from itmatch.models import MatchingModel, cmsei_gru, hire_bert, hire_gru
