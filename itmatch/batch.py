@@ -75,7 +75,7 @@ class SceneGraph(_TensorData):
             _check("SceneGraph.predicate", self.predicate, (edges,), torch.int64)
         if self.confidence is not None:
             _check("SceneGraph.confidence", self.confidence, (edges,), "float")
-        if not _readable(self.edge_index) or edges == 0:
+        if not readable(self.edge_index) or edges == 0:
             return
         if self.row.min() < 0 or self.row.max() >= self.num_rows:
             raise ValueError(
@@ -94,7 +94,7 @@ class SceneGraph(_TensorData):
         """Raise unless there is one row a graph and every edge joins two real fragments of ``mask`` (N, L)."""
         if len(self) != len(mask):
             raise ValueError(f"SceneGraph has {len(self)} rows, the fragments have {len(mask)}")
-        if not _readable(mask) or self.row.numel() == 0:
+        if not readable(mask) or self.row.numel() == 0:
             return
         if int(self.edge_index.max()) >= mask.shape[1] or not bool(mask[self.row, self.edge_index].all()):
             inside = self.edge_index < mask.shape[1]
@@ -158,7 +158,7 @@ class Captions(_TensorData):
         """Check shapes, dtypes and (on the CPU) values."""
         _check("Captions.input_ids", self.input_ids, tuple(self.mask.shape), torch.int64)
         _check_mask("Captions", self.mask)
-        if _readable(self.input_ids) and bool(((self.input_ids < 0) & self.mask).any()):
+        if readable(self.input_ids) and bool(((self.input_ids < 0) & self.mask).any()):
             raise ValueError("Captions.input_ids: negative token id")
         if self.graph is not None:
             self.graph.check_nodes(self.mask)
@@ -269,7 +269,8 @@ class Batch(_TensorData):
         return self.image_index[:, None] == self.caption_image[None, :]
 
 
-def _readable(tensor: Tensor) -> bool:
+def readable(tensor: Tensor) -> bool:
+    """Whether looking at values is free; on a GPU it would wait for the device."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
@@ -295,13 +296,13 @@ def _check_sequence(name: str, features: Tensor, mask: Tensor) -> None:
 def _check_mask(name: str, mask: Tensor) -> None:
     if mask.ndim != 2 or mask.dtype != torch.bool:
         raise ValueError(f"{name}.mask: {tuple(mask.shape)} {mask.dtype}, expected two dimensions of torch.bool")
-    if _readable(mask) and not bool(mask.any(1).all()):
+    if readable(mask) and not bool(mask.any(1).all()):
         row = int((~mask.any(1)).nonzero()[0])
         raise ValueError(f"{name}: row {row} has no valid fragment")
 
 
 def _check_finite(name: str, values: Tensor, mask: Tensor) -> None:
-    if not _readable(values) or bool(torch.isfinite(values.detach().sum())):
+    if not readable(values) or bool(torch.isfinite(values.detach().sum())):
         return  # a finite sum has finite terms; the sum is much cheaper than isfinite of every term
     bad = ~torch.isfinite(values).all(-1) & mask
     if bool(bad.any()):

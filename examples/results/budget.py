@@ -96,6 +96,27 @@ def encoders(data: Any, vectors: str | None, **region: Any) -> dict[str, Any]:
     }
 
 
+def relations(graph: dict[str, Any] | None, *, implicit: bool) -> list[Any] | None:
+    """Relations for a region encoder: self-attention if wanted, then a graph of these options (None = no graph)."""
+    from itmatch.nn import ImplicitRelationAttention, SpatialSemanticGCN
+
+    found: list[Any] = [ImplicitRelationAttention(EMBED_DIM)] if implicit else []
+    return [*found, *([] if graph is None else [SpatialSemanticGCN(EMBED_DIM, **graph)])] or None
+
+
+def scoring(similarity: tuple[str, dict[str, Any]], margin: float) -> dict[str, Any]:
+    """A similarity, by name and arguments, with mean pooling where it pools, and the triplet loss."""
+    from itmatch import nn
+    from itmatch.losses import HardNegativeTripletLoss
+
+    name, arguments = similarity
+    pooling = {} if name == "CosineSimilarity" else {"pooling": nn.MeanPooling()}
+    return {
+        "similarity": getattr(nn, name)(**pooling, **arguments),
+        "objective": HardNegativeTripletLoss(margin=margin, warmup_epochs=1),
+    }
+
+
 def train_and_test(run: Run) -> dict[str, Any]:
     """One run: train, keep the best epoch by dev rSum, or the last one, and test it."""
     budget, _, make_parts, seed, options = run

@@ -1,6 +1,6 @@
-"""Figure of docs/results.md: semantic twin accuracy against the share of corrupted edges, from results of scenes.py.
+"""Figure: semantic twin accuracy against the share of corrupted edges, from results of scenes.py.
 
-python examples/results/plot_corruption.py runs/results docs/figures/corruption.svg
+python examples/results/plot_corruption.py runs/results corruption.svg
 """
 
 from __future__ import annotations

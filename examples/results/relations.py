@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from budget import EMBED_DIM, Budget, encoders, photos, print_table, run_all
+from budget import Budget, encoders, photos, print_table, relations, run_all, scoring
 
 PREDICATES = 50  # of the photo data
 MIN_CONFIDENCE = 0.2
@@ -29,21 +29,8 @@ def parts(
     implicit: bool = False,
 ) -> dict[str, Any]:
     """The parts of one variant: a similarity, the options of the graph (None = no graph), and implicit relations."""
-    from itmatch import nn
-    from itmatch.losses import HardNegativeTripletLoss
-
-    relations: list[Any] = [nn.ImplicitRelationAttention(EMBED_DIM)] if implicit else []
-    if graph is not None:
-        options = {"num_predicates": PREDICATES, "min_confidence": MIN_CONFIDENCE, **graph}
-        relations.append(nn.SpatialSemanticGCN(EMBED_DIM, **options))
-    name, arguments = similarity
-    if name == "HardAligningSimilarity":
-        arguments = {**arguments, "pooling": nn.MeanPooling()}
-    return {
-        **encoders(data, vectors, relations=relations or None),
-        "similarity": getattr(nn, name)(**arguments),
-        "objective": HardNegativeTripletLoss(margin=MARGIN, warmup_epochs=1),
-    }
+    options = None if graph is None else {"num_predicates": PREDICATES, "min_confidence": MIN_CONFIDENCE, **graph}
+    return {**encoders(data, vectors, relations=relations(options, implicit=implicit)), **scoring(similarity, MARGIN)}
 
 
 INTERACTIVE = partial(parts, similarity=("InteractiveSimilarity", {}))

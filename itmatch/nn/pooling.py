@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from itmatch.nn.block import Block
 from itmatch.ops.masking import (
+    at_least_float32,
     mask_to_lengths,
     masked_logsumexp,
     masked_max,
@@ -90,7 +91,7 @@ class SoftmaxPooling(Pooling):
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
-        self.temperature = _positive("temperature", temperature)
+        self.temperature = check_positive(temperature, "temperature")
 
     def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
@@ -128,7 +129,7 @@ class LogSumExpPooling(Pooling):
 
     def __init__(self, temperature: float = 0.1, *, scaled: bool = True, length_normalized: bool = False) -> None:
         super().__init__()
-        self.temperature = _positive("temperature", temperature)
+        self.temperature = check_positive(temperature, "temperature")
         self.scaled = scaled
         self.length_normalized = length_normalized
 
@@ -171,7 +172,7 @@ class GeneralizedPooling(Pooling):
         if position_dim < 2 or position_dim % 2:
             raise ValueError(f"position_dim: {position_dim}, expected an even number above 0")
         self.position_dim = position_dim
-        self.temperature = _positive("temperature", temperature)
+        self.temperature = check_positive(temperature, "temperature")
         self.gru = nn.GRU(position_dim, hidden_dim, batch_first=True, bidirectional=True)
         self.linear = nn.Linear(hidden_dim, 1, bias=False)
 
@@ -203,12 +204,8 @@ class GeneralizedPooling(Pooling):
         return torch.stack((angle.sin(), angle.cos()), -1).flatten(1)  # (L, position_dim), sine and cosine in turn
 
 
-def _positive(name: str, value: float) -> float:
+def check_positive(value: float, name: str) -> float:
+    """The number itself, if it is above 0."""
     if not value > 0:
         raise ValueError(f"{name}: {value}, expected a number above 0")
     return value
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """Half precision as float32; float32 and float64 as they are. The gradient has the type of ``values``."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from itmatch.batch import SceneGraph
+from itmatch.batch import SceneGraph, readable
 from itmatch.ops.geometry import box_iou
 
 SpatialWeight = Literal["iou", "ones"]
@@ -176,7 +176,7 @@ def _no_edges(mask: Tensor, *, typed: bool) -> EdgeList:
 def _check_boxes(boxes: Tensor, mask: Tensor) -> None:
     if tuple(boxes.shape) != (*mask.shape, 4) or not boxes.is_floating_point():
         raise ValueError(f"boxes: {tuple(boxes.shape)} {boxes.dtype}, expected {(*mask.shape, 4)} of floats")
-    if not _readable(boxes):
+    if not readable(boxes):
         return
     inside = ((boxes >= -_BEYOND) & (boxes <= 1 + _BEYOND)).all(-1)  # False for NaN
     good = inside & (boxes[..., :2] <= boxes[..., 2:]).all(-1)
@@ -194,7 +194,7 @@ def _check_predicates(graph: SceneGraph, num_predicates: int) -> None:
             "SceneGraph.predicate: None, expected the class of every edge, because edges are typed by "
             f"num_predicates={num_predicates} (num_predicates=None takes untyped edges)"
         )
-    if not _readable(graph.predicate):
+    if not readable(graph.predicate):
         return
     wrong = (graph.predicate < 0) | (graph.predicate >= num_predicates)
     if bool(wrong.any()):
@@ -203,8 +203,3 @@ def _check_predicates(graph: SceneGraph, num_predicates: int) -> None:
             f"SceneGraph.predicate: {int(graph.predicate[edge])} at edge {edge} of row {int(graph.row[edge])}, "
             f"expected 0..{num_predicates - 1}"
         )
-
-
-def _readable(tensor: Tensor) -> bool:
-    """Whether looking at values is free; on a GPU it would wait for the device."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()

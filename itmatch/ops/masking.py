@@ -120,3 +120,8 @@ def _expand(mask: Tensor, values: Tensor) -> Tensor:
 
 def _statistics_dtype(values: Tensor) -> torch.dtype:
     return torch.float64 if values.dtype == torch.float64 else torch.float32
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half precision as float32; float32 and float64 as they are. The gradient has the type of ``values``."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

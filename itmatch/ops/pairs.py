@@ -2,8 +2,8 @@
 
 Cross-attention, its residual refinements and their cosines are functions of three small matrices a pair: the inner
 products of its regions and words, and the Gram matrices of the regions and of the words. A *kernel* computes such a
-function for a tile of images and captions; :func:`over_pairs` cuts the tiles, so that memory is bounded and what a
-kernel makes stays in the cache, and gives the whole an exact gradient. After hard-negative mining few pairs have one,
+function for a tile of images and captions; :func:`over_pairs` cuts the tiles, so that memory is bounded, and gives
+the whole an exact gradient. After hard-negative mining few pairs have one,
 and the backward pass then recomputes these pairs alone.
 """
 
@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from itmatch.ops.masking import at_least_float32
 from itmatch.ops.ragged import check_sides, compute_dtype
 
 Output = Literal["words", "regions", "pair"]
 
-_FRAGMENTS = {"cpu": 1024, "cuda": 8192}  # of one side in a tile; measured on two CPU cores at D = 1024
+_FRAGMENTS = {"cpu": 2048, "cuda": 8192}  # of one side in a tile
 _FEW = {"cpu": 256, "cuda": 4096}  # fragments; a group of fewer takes in rows of other lengths, padded
 _PADDING = 1.25  # most padded over real fragments of such a group
 _DENSE = 0.5  # share of pairs with a gradient from which on whole tiles are recomputed
@@ -40,7 +41,7 @@ class FragmentGroup:
     @cached_property
     def gram(self) -> Tensor:
         """(n, L, L) inner products of the fragments of a row."""
-        return _at_least_float32(torch.bmm(self.features, self.features.transpose(1, 2)))
+        return at_least_float32(torch.bmm(self.features, self.features.transpose(1, 2)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +67,10 @@ class PairTile:
         images, captions = self.images.features, self.captions.features
         t, w, _ = captions.shape
         if self.single:
-            return _at_least_float32(torch.bmm(captions, images.transpose(1, 2)))[None]
+            return at_least_float32(torch.bmm(captions, images.transpose(1, 2)))[None]
         product = captions.flatten(0, 1) @ images.flatten(0, 1).T  # (t W, i R)
         product = product.view(t, w, len(images), -1).permute(2, 0, 1, 3)
-        return _at_least_float32(product).contiguous()
+        return at_least_float32(product).contiguous()
 
     @cached_property
     def word_gram(self) -> Tensor:
@@ -123,7 +124,8 @@ def over_pairs(
         text_mask: (T, W) bool.
         output: what gets a value: every word, every region, or the pair as a whole.
         parameters: tensors that the kernel needs and that may need a gradient.
-        chunk_size: most images a tile; None = as the cache wants. Neither values nor gradients depend on it.
+        chunk_size: most images a tile; None = a number that suits the device. Values and gradients do
+            not depend on it.
         numbers_per_pair: how many numbers the kernel makes for a pair beyond a few of size R * W; tiles become smaller.
 
     Returns:
@@ -306,7 +308,3 @@ def _rows(index: Tensor, sizes: Tensor, lengths: Tensor) -> _Rows:
 
 def _longest(sizes: Tensor) -> int:
     return int(sizes.max()) if sizes.numel() else 0
-
-
-def _at_least_float32(values: Tensor) -> Tensor:
-    return values.to(torch.promote_types(values.dtype, torch.float32))

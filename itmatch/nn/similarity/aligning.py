@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from itmatch.batch import Fragments
-from itmatch.nn.pooling import Pooling, at_least_float32
+from itmatch.nn.pooling import Pooling
 from itmatch.nn.similarity.base import Similarity, check_chunk_size
+from itmatch.ops.masking import at_least_float32
 from itmatch.ops.ragged import Query
 
 _TILE = 1 << 24  # aligned values held at a time when no gradient is wanted

@@ -74,13 +74,6 @@ def check_chunk_size(chunk_size: int | None) -> int | None:
     return chunk_size
 
 
-def check_positive(value: float, name: str) -> float:
-    """The number itself, if it is above 0."""
-    if not value > 0:
-        raise ValueError(f"{name}: {value}, expected a number above 0")
-    return value
-
-
 def check_normalization(normalization: Normalization) -> Normalization:
     """The name itself, if it is one of the normalisations of cross-attention."""
     if normalization not in NORMALIZATIONS:

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from itmatch.batch import Fragments
-from itmatch.nn.pooling import at_least_float32
 from itmatch.nn.similarity.base import Similarity
-from itmatch.ops.masking import l2_normalize, masked_mean
+from itmatch.ops.masking import at_least_float32, l2_normalize, masked_mean
 
 
 class CosineSimilarity(Similarity):

@@ -7,9 +7,8 @@ from typing import Literal
 from torch import Tensor
 
 from itmatch.batch import Fragments
-from itmatch.nn.pooling import MeanPooling, Pooling
+from itmatch.nn.pooling import MeanPooling, Pooling, check_positive
 from itmatch.nn.similarity.aligning import AligningSimilarity
-from itmatch.nn.similarity.base import check_positive
 from itmatch.ops.attention import soft_alignment
 from itmatch.ops.ragged import Query
 
