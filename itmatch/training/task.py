@@ -14,7 +14,7 @@ from torch.optim import AdamW, Optimizer
 
 from itmatch.batch import Batch, Fragments
 from itmatch.data import Tokenizer
-from itmatch.losses import HardNegativeTripletLoss, ScoreLoss
+from itmatch.losses import HardNegativeTripletLoss, Loss
 from itmatch.models import MatchingModel
 from itmatch.nn import Block, Similarity
 from itmatch.spec import build
@@ -22,6 +22,7 @@ from itmatch.training.checkpoint_io import use_atomic_checkpoints
 from itmatch.training.evaluator import Evaluator
 from itmatch.training.optimizers import parameter_groups, replaced_settings
 from itmatch.training.seeding import seed_step
+from itmatch.training.step import compute_loss, known_kind, score_statistics
 
 COLLAPSE_STEPS, COLLAPSE_EVERY = 50, 5
 
@@ -35,8 +36,9 @@ class MatchingTask(LightningModule):
     """Trains, validates, tests and predicts with any image encoder, text encoder, similarity and objective.
 
     Logs ``train/loss``, ``train/positive`` and ``train/hardest_negative`` (mean scores), ``train/grad_norm`` (before
-    clipping), ``train/lr`` (the largest of the groups), and the recalls as ``val/i2t_r1`` ... ``val/rsum``. A loss that
-    is NaN or infinite stops the run; one that sits at the value of a collapsed model is warned of.
+    clipping), ``train/lr`` (the largest of the groups), ``train/loss_<name>`` for each term of an objective of several,
+    before weighting, and the recalls as ``val/i2t_r1`` ... ``val/rsum``. A loss that is NaN or infinite stops the run;
+    one that sits at the value of a collapsed model is warned of. An objective of vectors alone has no scores to log.
 
     Every batch draws its random numbers (dropout) from the seed of the run, the epoch and the number of the batch, so a
     run that was killed and resumed ends with the weights of one that was not.
@@ -45,7 +47,8 @@ class MatchingTask(LightningModule):
         image_encoder: Regions -> Fragments.
         text_encoder: Captions -> Fragments.
         similarity: two Fragments -> scores (I, T).
-        objective: scores (I, T) and positives -> scalar.
+        objective: of the scores (I, T), of one vector an image and a caption, or an :class:`itmatch.losses.Objective`
+            of several such terms. Vectors are ``Fragments.pooled``: both encoders then need ``pooling``.
         optimizer: makes the optimizer from parameter groups.
         scheduler: makes the learning rate schedule from the optimizer; None keeps the rate constant.
         scheduler_interval: whether the schedule counts epochs or steps.
@@ -66,7 +69,7 @@ class MatchingTask(LightningModule):
         image_encoder: Block,
         text_encoder: Block,
         similarity: Similarity,
-        objective: ScoreLoss | None = None,
+        objective: Loss | None = None,
         optimizer: OptimizerCallable = default_optimizer,
         scheduler: LRSchedulerCallable | None = None,
         scheduler_interval: Literal["epoch", "step"] = "epoch",
@@ -77,7 +80,7 @@ class MatchingTask(LightningModule):
         if scheduler_interval not in ("epoch", "step"):
             raise ValueError(f"scheduler_interval: {scheduler_interval!r}, expected 'epoch' or 'step'")
         self.model = MatchingModel(image_encoder, text_encoder, similarity, tokenizer)
-        self.objective: ScoreLoss = build(objective or HardNegativeTripletLoss(), ScoreLoss, "objective")
+        self.objective = known_kind(build(objective or HardNegativeTripletLoss(), Loss, "objective"))
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
@@ -140,20 +143,20 @@ class MatchingTask(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of pairs."""
-        assert batch.regions is not None
-        assert batch.captions is not None
-        scores = self.model(batch.regions, batch.captions)
-        positives = batch.positives()
-        loss: Tensor = self.objective(scores, positives)
+        result = compute_loss(self.model, self.objective, batch)
+        loss, positives = result.loss, result.positives
         if not bool(torch.isfinite(loss)):
             raise FloatingPointError(
                 f"loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}); "
                 "try a smaller learning rate, gradient clipping, or full precision"
             )
-        if batch_idx % COLLAPSE_EVERY == 0:
-            self._watch_collapse(loss, positives)
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(scores))
-        self.log_dict(score_statistics(scores.detach(), positives), batch_size=len(scores))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(positives))
+        statistics = {f"train/loss_{name}": value.detach() for name, value in result.terms.items()}
+        if result.scores is not None:
+            if batch_idx % COLLAPSE_EVERY == 0:
+                self._watch_collapse(loss, positives)
+            statistics |= score_statistics(result.scores.detach(), positives)
+        self.log_dict(statistics, batch_size=len(positives))
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
@@ -246,16 +249,6 @@ class MatchingTask(LightningModule):
             raise ValueError(
                 f"the vocabulary does not fit the checkpoint: {_describe(own)} here, {_describe(saved)} there"
             )
-
-
-def score_statistics(scores: Tensor, positives: Tensor) -> dict[str, Tensor]:
-    """Mean score of the positives, and mean over the images of the highest score of a negative."""
-    statistics = {"train/positive": scores[positives].float().mean()}
-    has_negative = (~positives).any(1)
-    if bool(has_negative.any()):
-        hardest = scores[has_negative].masked_fill(positives[has_negative], -torch.inf).amax(1)
-        statistics["train/hardest_negative"] = hardest.float().mean()
-    return statistics
 
 
 def check_weights_fit(task: LightningModule, checkpoint: Mapping[str, Any]) -> None:

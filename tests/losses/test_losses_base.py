@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from itmatch.losses import EmbeddingLoss, ScoreLoss, check_scores
+from itmatch.losses import EmbeddingLoss, Loss, ScoreLoss, check_scores, check_vectors, paired
 from itmatch.losses.base import even_positives
 
 
@@ -19,7 +19,7 @@ def test_a_loss_of_ones_own_needs_forward_alone():
     assert loss.spec["init_args"] == {}
 
 
-@pytest.mark.parametrize("base", [ScoreLoss, EmbeddingLoss])
+@pytest.mark.parametrize("base", [Loss, ScoreLoss, EmbeddingLoss])
 def test_abstract(base):
     with pytest.raises(TypeError, match="abstract"):
         base()
@@ -45,6 +45,47 @@ def test_dtypes():
 def test_bad_inputs(scores, positives, error, message):
     with pytest.raises(error, match=message):
         check_scores(scores, positives)
+
+
+def test_dtypes_of_vectors():
+    half, whole, double = (torch.ones(2, 3, dtype=d) for d in (torch.float16, torch.float32, torch.float64))
+    assert [x.dtype for x in check_vectors(half, half, None)] == [torch.float32, torch.float32, torch.int64]
+    assert check_vectors(half, whole, None)[0].dtype == torch.float32
+    assert check_vectors(whole, double, None)[0].dtype == torch.float64
+    groups = torch.tensor([4, 4])
+    assert check_vectors(whole, whole, groups)[2] is groups
+
+
+@pytest.mark.parametrize(
+    ("image", "text", "groups", "error", "message"),
+    [
+        (torch.zeros(3), torch.zeros(3), None, ValueError, r"image: shape \(3,\)"),
+        (torch.zeros(0, 3), torch.zeros(0, 3), None, ValueError, "not empty"),
+        (torch.zeros(2, 3), torch.zeros(3, 3), None, ValueError, r"text: shape \(3, 3\), expected .* \(2, 3\)"),
+        (torch.zeros(2, 3).long(), torch.zeros(2, 3), None, TypeError, "image: torch.int64"),
+        (torch.zeros(2, 3), torch.zeros(2, 3).long(), None, TypeError, "text: torch.int64"),
+        (torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2), TypeError, "groups: torch.float32"),
+        (torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(3).long(), ValueError, r"groups: shape \(3,\)"),
+    ],
+)
+def test_bad_vectors(image, text, groups, error, message):
+    with pytest.raises(error, match=message):
+        check_vectors(image, text, groups)
+
+
+def test_paired():
+    positives = torch.tensor([[0, 1, 0, 1], [1, 0, 0, 0], [0, 1, 1, 0]]).bool()  # caption 1 has two images
+    image, text = torch.randn(3, 2, requires_grad=True), torch.randn(4, 2)
+    first, second, rows = paired(image, text, positives)
+    assert rows.tolist() == [1, 0, 2, 0]
+    assert torch.equal(first, image[[1, 0, 2, 0]])
+    assert second is text
+    first.sum().backward()
+    assert image.grad[:, 0].tolist() == [2, 1, 1]
+    with pytest.raises(ValueError, match="caption 2 describes none"):
+        paired(image[:2], text, positives[:2])
+    with pytest.raises(ValueError, match=r"positives: shape \(3, 4\), expected .*\(3, 3\)"):
+        paired(image, text[:3], positives)
 
 
 def test_even_positives():

@@ -15,7 +15,8 @@ from itmatch.models import MatchingModel, chan_gru
 from itmatch.nn import CosineSimilarity, GRUTextEncoder, RegionEncoder, Similarity
 from itmatch.training import MatchingTask
 from itmatch.training.optimizers import parameter_groups
-from itmatch.training.task import COLLAPSE_STEPS, score_statistics
+from itmatch.training.step import score_statistics
+from itmatch.training.task import COLLAPSE_STEPS
 
 
 class Recorder(Callback):

@@ -1,0 +1,74 @@
+"""What several score losses share: checks of settings, the pairs of a mask, the value at equal scores."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from itmatch.losses.base import ScoreLoss, even_positives
+from itmatch.losses.triplet import Reduction
+
+
+def check_not_negative(name: str, value: float) -> None:
+    """Refuse a setting that is below 0, infinite or NaN."""
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name}: {value}, expected a finite number that is not negative")
+
+
+def check_above_zero(name: str, value: float) -> None:
+    """Refuse a setting that is 0 or below, infinite or NaN."""
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}: {value}, expected a finite number above 0")
+
+
+def check_finite(name: str, value: float) -> None:
+    """Refuse a setting that is infinite or NaN."""
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: {value}, expected a finite number")
+
+
+def check_choice(name: str, value: str, first: str, second: str) -> None:
+    """Refuse a setting that is neither of two words."""
+    if value not in (first, second):
+        raise ValueError(f"{name}: {value!r}, expected {first!r} or {second!r}")
+
+
+def check_grades(name: str, grades: Tensor, scores: Tensor) -> Tensor:
+    """A floating number for each pair, (I, T) as the scores, in their type and without a gradient."""
+    if not grades.is_floating_point():
+        raise TypeError(f"{name}: {grades.dtype}, expected a floating dtype")
+    if grades.shape != scores.shape:
+        raise ValueError(f"{name}: shape {tuple(grades.shape)}, expected that of scores, {tuple(scores.shape)}")
+    return grades.detach().to(scores.dtype)
+
+
+def pairs_of(mask: Tensor, *, diagonal: bool) -> tuple[Tensor, Tensor]:
+    """Row and column of each True of a mask (I, T): (P,), (P,).
+
+    Args:
+        mask: (I, T) bool.
+        diagonal: it is the diagonal; known without asking the mask, which would make a GPU wait.
+    """
+    if diagonal:
+        index = torch.arange(len(mask), device=mask.device)
+        return index, index
+    image, caption = mask.nonzero(as_tuple=True)
+    return image, caption
+
+
+def reduced(total: Tensor, positives: Tensor, reduction: Reduction) -> Tensor:
+    """The sum as it is, or divided by the number of positive pairs."""
+    return total if reduction == "sum" else total / positives.sum().clamp(min=1)
+
+
+def value_at_equal_scores(
+    loss: ScoreLoss, num_images: int, num_captions: int, positives: Tensor | None
+) -> float | None:
+    """The loss of a matrix of zeros: :meth:`ScoreLoss.collapse_value` of losses that only see differences of scores."""
+    mask = even_positives(num_images, num_captions) if positives is None else positives
+    if mask is None:
+        return None
+    value: float = loss(torch.zeros(mask.shape, device=mask.device), mask).item()
+    return value or None

@@ -1,0 +1,183 @@
+import pytest
+import torch
+from helpers_training import small_data, small_trainer
+from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from itmatch.losses import (
+    CenterHingeLoss,
+    EmbeddingLoss,
+    HardNegativeTripletLoss,
+    Loss,
+    Objective,
+    OffBatchHardestLoss,
+    ScoreLoss,
+)
+from itmatch.nn import CosineSimilarity, GRUTextEncoder, HardAligningSimilarity, MeanPooling, RegionEncoder
+from itmatch.training import MatchingTask
+from itmatch.training.step import compute_loss
+
+
+def pooled_task(data, objective, *, image=True, text=True, similarity=None, dropout=0.0, **kwargs):
+    return MatchingTask(
+        RegionEncoder(data.feature_dim, 8, pooling=MeanPooling() if image else None, dropout=dropout),
+        GRUTextEncoder(data.vocabulary, 8, word_dim=6, pooling=MeanPooling() if text else None, dropout=dropout),
+        similarity or HardAligningSimilarity(),
+        objective=objective,
+        **kwargs,
+    )
+
+
+def several(**kwargs):
+    terms = {"triplet": HardNegativeTripletLoss(margin=0.05), "queue": OffBatchHardestLoss(8, size=24)}
+    return Objective({**terms, "center": CenterHingeLoss()}, weights={"center": 0.5}, **kwargs)
+
+
+class Recorder(Callback):
+    def __init__(self):
+        self.logged = []
+
+    def on_train_batch_end(self, trainer, *_):
+        self.logged.append({k: float(v) for k, v in trainer.callback_metrics.items()})
+
+
+class Watching(EmbeddingLoss):
+    def __init__(self):
+        super().__init__()
+        self.given = []
+
+    def forward(self, image, text, groups=None):
+        self.given.append((image, text, groups))
+        return (image - text).square().sum()
+
+
+class NoScores(CosineSimilarity):
+    def forward(self, image, text):
+        raise AssertionError("nobody reads the scores")
+
+
+def first_batch(data):
+    data.setup("fit")
+    return next(iter(data.train_dataloader()))
+
+
+def test_a_loss_of_vectors_gets_one_pair_a_caption():
+    data, objective = small_data(), Watching()
+    batch = first_batch(data)
+    task = pooled_task(data, objective, similarity=NoScores())
+    result = compute_loss(task.model, objective, batch)
+    image, text, groups = objective.given[0]
+    of_images = task.model.image_encoder(batch.regions).pooled
+    assert torch.equal(text, task.model.text_encoder(batch.captions).pooled)
+    assert torch.equal(groups, batch.caption_image)
+    assert len(set(groups.tolist())) < len(groups)  # an image comes twice in this batch
+    for n, place in enumerate(batch.caption_image.tolist()):
+        assert torch.equal(image[n], of_images[batch.image_index.tolist().index(place)])
+    assert result.scores is None
+    assert result.terms == {}
+
+
+def test_terms_get_what_they_read():
+    class Scores(ScoreLoss):
+        def forward(self, scores, positives=None):
+            given.append((scores, positives))
+            return scores.sum()
+
+    given = []
+    data, watching = small_data(), Watching()
+    batch = first_batch(data)
+    objective = Objective({"vectors": watching, "scores": Scores()}, weights={"scores": 0.5})
+    task = pooled_task(data, HardNegativeTripletLoss())
+    result = compute_loss(task.model, objective, batch)
+    scores, positives = given[0]
+    assert result.scores is scores
+    torch.testing.assert_close(scores, task.model(batch.regions, batch.captions))
+    assert torch.equal(positives, batch.positives())
+    assert torch.equal(watching.given[0][2], batch.caption_image)
+    assert result.loss == result.terms["vectors"] + 0.5 * result.terms["scores"]
+
+
+def test_a_loss_of_vectors_alone_trains_without_scores(tmp_path):
+    seed_everything(0, verbose=False)
+    data, recorder = small_data(), Recorder()
+    task = pooled_task(data, CenterHingeLoss(), similarity=NoScores(), optimizer=lambda p: torch.optim.Adam(p, lr=0.01))
+    trainer = small_trainer(tmp_path, max_epochs=4, callbacks=[recorder], log_every_n_steps=1, limit_val_batches=0)
+    trainer.fit(task, data)
+    assert set(recorder.logged[-1]) == {"train/loss", "train/lr", "train/grad_norm"}
+    assert recorder.logged[-1]["train/loss"] < 0.9 * recorder.logged[0]["train/loss"]
+
+
+def test_each_term_is_logged(tmp_path):
+    data, recorder = small_data(), Recorder()
+    task = pooled_task(data, several(start={"queue": 1}))
+    small_trainer(tmp_path, max_epochs=2, callbacks=[recorder], log_every_n_steps=1).fit(task, data)
+    terms = [{name for name in step if name.startswith("train/loss_")} for step in recorder.logged]
+    assert terms[0] == {"train/loss_triplet", "train/loss_center"}
+    assert terms[-1] == {"train/loss_triplet", "train/loss_center", "train/loss_queue"}
+    step = recorder.logged[-1]
+    assert step["train/loss"] == pytest.approx(
+        step["train/loss_triplet"] + step["train/loss_queue"] + 0.5 * step["train/loss_center"], rel=1e-5
+    )
+    assert "train/positive" in step
+    assert task.objective.terms["queue"].seen == 80  # the captions of one epoch
+
+
+@pytest.mark.parametrize(
+    ("image", "text", "parts"),
+    [(False, True, "image_encoder"), (True, False, "text_encoder"), (False, False, "image_encoder and text_encoder")],
+)
+def test_missing_vectors_are_told_of_at_the_first_step(image, text, parts):
+    data = small_data()
+    batch = first_batch(data)
+    message = rf"CenterHingeLoss takes one vector .* none comes from {parts}; both encoders need `pooling=`"
+    task = pooled_task(data, CenterHingeLoss(), image=image, text=text)
+    with pytest.raises(ValueError, match=f"objective: {message}"):
+        compute_loss(task.model, task.objective, batch)
+    late = Objective({"triplet": HardNegativeTripletLoss(), "center": CenterHingeLoss()}, start={"center": 5})
+    with pytest.raises(ValueError, match=f"objective, term 'center': {message}"):
+        compute_loss(task.model, late, batch)
+
+
+def test_another_kind_of_loss_is_refused():
+    class Other(Loss):
+        def forward(self, scores):
+            return scores.sum()
+
+    with pytest.raises(ValueError, match="objective: a Other, expected a ScoreLoss, an EmbeddingLoss or an Objective"):
+        pooled_task(small_data(), Other())
+
+
+def test_a_checkpoint_reloads_with_all_terms(tmp_path):
+    data = small_data()
+    task = pooled_task(data, several(ramp={"center": 3}))
+    trainer = small_trainer(tmp_path)
+    trainer.fit(task, data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    again = MatchingTask.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
+    assert again.objective.spec == task.objective.spec
+    assert again.objective.terms["queue"].seen == 80
+    for (name, ours), theirs in zip(task.state_dict().items(), again.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
+@pytest.mark.parametrize("step", [8, 10])  # of 15: in the middle and at the end of the second epoch
+def test_a_resumed_run_has_the_queue_of_an_uninterrupted_one(tmp_path, step):
+    def run(ckpt_path=None, **kwargs):
+        seed_everything(3, verbose=False)
+        data = small_data()
+        task = pooled_task(data, several(start={"queue": 1}, ramp={"queue": 1}), dropout=0.2)
+        small_trainer(tmp_path, max_epochs=3, enable_checkpointing=True, limit_val_batches=0, **kwargs).fit(
+            task, data, ckpt_path=ckpt_path
+        )
+        return task
+
+    def keeping(every):
+        return [ModelCheckpoint(dirpath=tmp_path, filename="kept", every_n_train_steps=every, save_top_k=1)]
+
+    whole = run(callbacks=keeping(step))
+    kept = tmp_path / "kept.ckpt"
+    assert torch.load(kept, weights_only=True)["global_step"] == step
+    resumed = run(str(kept), callbacks=keeping(1000))
+    assert whole.objective.terms["queue"].seen == 160
+    for (name, expected), found in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(expected, found), name
