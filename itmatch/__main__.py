@@ -24,6 +24,7 @@ commands:
   presets    list the configurations that come with itmatch   itmatch presets [NAME]
   data       say what a folder or file of data holds          itmatch data check PATH
              write the relations of stored scene graphs       itmatch data scene-graphs FOLDER SPLIT ...
+             write the relations of the captions' words       itmatch data parse FOLDER SPLIT ...
 
   itmatch COMMAND --help lists the options of a command; itmatch --version prints the version.
   ITMATCH_DEBUG=1 shows the traceback of an error.
@@ -84,14 +85,20 @@ def _presets(args: Sequence[str]) -> int:
 def _data(args: Sequence[str]) -> int:
     usage = (
         "usage: itmatch data check PATH [PATH ...]\n"
-        "       itmatch data scene-graphs FOLDER SPLIT [SPLIT ...] [options]\n\n"
+        "       itmatch data scene-graphs FOLDER SPLIT [SPLIT ...] [options]\n"
+        "       itmatch data parse FOLDER SPLIT [SPLIT ...] [options]\n\n"
         "check: say what PATH holds, what is missing, and what is wrong.\n"
-        "scene-graphs: write the relations of stored scene graphs beside precomputed features (--help tells more)."
+        "scene-graphs: write the relations of stored scene graphs beside precomputed features (--help tells more).\n"
+        "parse: write the relations between the words of the captions beside them (--help tells more)."
     )
     if args[:1] == ["scene-graphs"]:
         from itmatch.data.scene_graph_command import scene_graphs_command
 
         return scene_graphs_command(args[1:])
+    if args[:1] == ["parse"]:
+        from itmatch.data.text_graph_command import parse_command
+
+        return parse_command(args[1:])
     if len(args) < 2 or args[0] != "check" or "--help" in args or "-h" in args:
         print(usage)
         return 0 if "--help" in args or "-h" in args else 2

@@ -2,6 +2,7 @@
 
 from itmatch.data.arrays import open_array, save_array
 from itmatch.data.augmentation import SizeAugmentation
+from itmatch.data.caption_relations import CaptionRelations
 from itmatch.data.check import CheckReport, check_path
 from itmatch.data.collate import Collator
 from itmatch.data.dataset import CaptionItem, ImageItem, ImageTextDataset
@@ -14,16 +15,24 @@ from itmatch.data.scene_graph_files import read_scene_graph_benchmark
 from itmatch.data.scene_graph_genome import read_visual_genome
 from itmatch.data.scene_graphs import SceneGraphs
 from itmatch.data.source import DataSource, Stage
+from itmatch.data.text_conllu import ConlluParses
+from itmatch.data.text_graphs import AdjacentWords, CaptionParser
+from itmatch.data.text_spacy import SpacyParser
+from itmatch.data.text_triples import Triples
 from itmatch.data.tokenizers import Tokenizer, WordTokenizer
 from itmatch.data.views import CaptionDataset, ImageDataset, PairDataset
 from itmatch.data.vocabulary import Vocabulary
 
 __all__ = [
+    "AdjacentWords",
     "ArrayFeatures",
     "CaptionDataset",
     "CaptionItem",
+    "CaptionParser",
+    "CaptionRelations",
     "CheckReport",
     "Collator",
+    "ConlluParses",
     "DataSource",
     "FeatureStore",
     "FolderFeatures",
@@ -37,8 +46,10 @@ __all__ = [
     "RelationScenes",
     "SceneGraphs",
     "SizeAugmentation",
+    "SpacyParser",
     "Stage",
     "Tokenizer",
+    "Triples",
     "Vocabulary",
     "WordTokenizer",
     "check_path",

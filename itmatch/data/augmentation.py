@@ -15,9 +15,10 @@ from itmatch.spec import Configurable
 class SizeAugmentation(Configurable):
     """Drop regions; mask, replace or drop tokens.
 
-    At least one region and one token of the text always stay. Relations follow their regions; those that lost an end
-    are dropped. Tokens that frame a sentence are left alone. Randomness comes from the generator given, otherwise from
-    torch's own, which ``seed_everything`` and the seeds of workers set.
+    At least one region and one token of the text always stay. Relations follow their regions and tokens; those that
+    lost an end are dropped, and one that lost the token of its predicate goes on without (-1). Tokens that frame a
+    sentence are left alone. Randomness comes from the generator given, otherwise from torch's own, which
+    ``seed_everything`` and the seeds of workers set.
 
     Args:
         region_drop: probability that a region is dropped.
@@ -78,12 +79,33 @@ class SizeAugmentation(Configurable):
 
     def tokens(self, ids: list[int], tokenizer: Tokenizer, generator: torch.Generator | None = None) -> list[int]:
         """The caption with the drawn tokens masked, replaced or dropped."""
+        return [token for _, token in self._drawn(ids, tokenizer, generator)]
+
+    def related_tokens(
+        self,
+        ids: list[int],
+        relations: list[tuple[int, int, int]],
+        tokenizer: Tokenizer,
+        generator: torch.Generator | None = None,
+    ) -> tuple[list[int], list[tuple[int, int, int]]]:
+        """The caption of :meth:`tokens`, at the same draws, and its relations at their new places.
+
+        Relations are the places of subject, predicate (-1 = none) and object in ``ids``; those whose subject or object
+        was dropped are left out.
+        """
+        drawn = self._drawn(ids, tokenizer, generator)
+        now = {old: new for new, (old, _) in enumerate(drawn)}
+        moved = [(now[s], now.get(p, -1), now[o]) for s, p, o in relations if s in now and o in now]
+        return [token for _, token in drawn], moved
+
+    def _drawn(self, ids: list[int], tokenizer: Tokenizer, generator: torch.Generator | None) -> list[tuple[int, int]]:
+        """What is left of a caption: the old place of each token, and the token."""
         special, mask = tokenizer.special_ids, tokenizer.mask_id
         real = [place for place, token in enumerate(ids) if token not in special]
         if not real:
-            return list(ids)
+            return list(enumerate(ids))
         pick, kind, other = torch.rand(3, len(ids), generator=generator).tolist()
-        result: list[int] = []
+        result: list[tuple[int, int]] = []
         survivors = 0
         for place, token in enumerate(ids):
             if token not in special and pick[place] < self.token_rate:
@@ -93,12 +115,12 @@ class SizeAugmentation(Configurable):
                     token = _ordinary(other[place], tokenizer.vocab_size, special)
                 elif kind[place] < self.token_mask + self.token_replace + self.token_drop:
                     continue
-            result.append(token)
+            result.append((place, token))
             survivors += token not in special
         if survivors:
             return result
         kept = max(real, key=lambda place: other[place])  # nothing of the text is left: leave one token as it was
-        return [token for place, token in enumerate(ids) if place == kept or token in special]
+        return [(place, token) for place, token in enumerate(ids) if place == kept or token in special]
 
 
 def _follow(relations: Tensor, scores: Tensor | None, keep: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from itmatch.data import validation
 from itmatch.data.arrays import Array, open_array
+from itmatch.data.caption_relations import CaptionRelations
 from itmatch.data.layout import Layout, find_layout
 from itmatch.data.precomp import BOX_FILES, SIZE_FILES, first_file, fractions, in_pixels, per_image
 from itmatch.data.textfiles import read_lines
@@ -74,6 +75,7 @@ def check_split(where: Path) -> SplitCheck:
         check.image_ids = layout.image_ids
         check.problems += validation.id_problems(layout.image_ids, str(ids_file))
     _check_columns(check, layout, features)
+    _check_caption_relations(check, [caption.strip() for caption in captions])
     return check
 
 
@@ -130,6 +132,18 @@ def _check_columns(check: SplitCheck, layout: Layout, features: Array) -> None:
         check.problems += validation.score_problems(scores, relations, f"{where}_relation_scores.npy")
     if optional:
         check.found.append("with " + ", ".join(optional))
+
+
+def _check_caption_relations(check: SplitCheck, captions: list[str]) -> None:
+    where = check.where
+    files = sorted(where.parent.glob(f"{where.name}_*caption_relations.npz"))
+    if not files:
+        check.missing.append(f"{where.name}_caption_relations.npz")
+    for path in files:
+        relations = check.attempt(partial(CaptionRelations.load, path, captions))
+        if relations is not None:
+            check.found.append(f"{path.name}: {relations.summary()}")
+            check.problems += relations.problems(captions, str(path))
 
 
 def _as_fractions(boxes: Array, where: Path, layout: Layout, rows: int) -> Array:

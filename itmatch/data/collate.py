@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TypeAlias
 
 import torch
@@ -24,6 +25,10 @@ class Collator:
 
     A batch of pairs has one image row a pair, so that an image may come twice; ``image_index`` tells.
 
+    Relations of captions become the graph of :class:`~itmatch.batch.Captions`: a subject, predicate or object is the
+    first token that shares a character with it. A relation whose subject or object has no token, because the caption
+    was cut, or has the same one as the other, is left out.
+
     Args:
         tokenizer: captions to ids.
         augmentation: for training; None = leave items as they are.
@@ -41,6 +46,7 @@ class Collator:
         self.tokenizer = tokenizer
         self.augmentation = augmentation
         self._known: dict[str, array[int]] = {}  # a caption comes every epoch, and tokenising is half of the loading
+        self._known_relations: dict[tuple[str, bytes], array[int]] = {}
 
     def __call__(self, items: Sequence[Item], *, generator: torch.Generator | None = None) -> Batch:
         """The batch of some items of one kind: pairs, images or captions.
@@ -69,23 +75,38 @@ class Collator:
         if self.augmentation is not None:
             items = [self.augmentation.regions(item, generator) for item in items]
         lengths = [len(item.features) for item in items]
+        graph = None
+        if relations := _all_or_none(items, "relations"):
+            scores = _all_or_none(items, "relation_scores")
+            graph = _graph(
+                torch.cat(relations), [len(rows) for rows in relations], torch.cat(scores) if scores else None
+            )
         return Regions(
             pad([item.features for item in items]),
             _mask(lengths),
             boxes=pad(boxes) if (boxes := _all_or_none(items, "boxes")) else None,
             labels=pad(labels, -1) if (labels := _all_or_none(items, "labels")) else None,
-            graph=_graph(items),
+            graph=graph,
         )
 
     def _captions(self, items: list[CaptionItem], generator: torch.Generator | None) -> Captions:
         ids = [self._ids_of(item.text) for item in items]
-        if self.augmentation is not None:
+        graph = None
+        if spans := _all_or_none(items, "relations", "captions"):
+            parsed = zip(items, spans, ids, strict=True)
+            relations = [self._relations_of(item.text, table, len(row)) for item, table, row in parsed]
+            if self.augmentation is not None:
+                pairs = zip(ids, relations, strict=True)
+                both = [self.augmentation.related_tokens(*pair, self.tokenizer, generator) for pair in pairs]
+                ids, relations = [row for row, _ in both], [table for _, table in both]
+            graph = _graph(torch.tensor([*chain(*relations)], dtype=torch.int64), [len(table) for table in relations])
+        elif self.augmentation is not None:
             ids = [self.augmentation.tokens(row, self.tokenizer, generator) for row in ids]
         for item, row in zip(items, ids, strict=True):
             if not row:
                 raise ValueError(f"caption {item.index} ({item.text!r}) has no tokens")
         return Captions(
-            pad([torch.tensor(row) for row in ids], self.tokenizer.pad_id), _mask([len(row) for row in ids])
+            pad([torch.tensor(row) for row in ids], self.tokenizer.pad_id), _mask([len(row) for row in ids]), graph
         )
 
     def _ids_of(self, text: str) -> list[int]:
@@ -95,6 +116,18 @@ class Collator:
             if len(self._known) < _KEPT_CAPTIONS:
                 self._known[text] = known
         return known.tolist()
+
+    def _relations_of(self, text: str, spans: Tensor, length: int) -> list[tuple[int, int, int]]:
+        """Relations at characters (K, 3, 2) as relations at tokens."""
+        if len(spans) == 0:
+            return []
+        key = text, spans.numpy().tobytes()
+        known = self._known_relations.get(key)
+        if known is None:
+            known = array("i", chain.from_iterable(_at_tokens(spans, self.tokenizer.spans([text])[0], length, text)))
+            if len(self._known_relations) < _KEPT_CAPTIONS:
+                self._known_relations[key] = known
+        return list(zip(known[::3], known[1::3], known[2::3], strict=True))
 
 
 def pad(rows: Sequence[Tensor], value: float = 0) -> Tensor:
@@ -112,23 +145,34 @@ def _mask(lengths: list[int]) -> Tensor:
     return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
 
 
-def _all_or_none(items: list[ImageItem], field: str) -> list[Tensor]:
+def _at_tokens(
+    relations: Tensor, tokens: list[tuple[int, int]], length: int, text: str
+) -> Iterator[tuple[int, int, int]]:
+    if len(tokens) != length:
+        raise ValueError(f"caption {text!r}: {length} tokens, and spans of {len(tokens)} (Tokenizer.spans)")
+    for spans in relations.tolist():
+        subject, predicate, other = (
+            next((place for place, (first, last) in enumerate(tokens) if max(first, start) < min(last, end)), -1)
+            for start, end in spans
+        )
+        if subject >= 0 and other >= 0 and subject != other:
+            yield subject, predicate, other
+
+
+def _all_or_none(items: Sequence[ImageItem | CaptionItem], field: str, kind: str = "images") -> list[Tensor]:
     found = [value for item in items if (value := getattr(item, field)) is not None]
     if len(found) not in (0, len(items)):
-        raise ValueError(f"Collator: {len(found)} of {len(items)} images have {field}, expected all or none")
+        raise ValueError(f"Collator: {len(found)} of {len(items)} {kind} have {field}, expected all or none")
     return found
 
 
-def _graph(items: list[ImageItem]) -> SceneGraph | None:
-    relations, scores = _all_or_none(items, "relations"), _all_or_none(items, "relation_scores")
-    if not relations:
-        return None
-    table = torch.cat(relations)
-    counts = torch.tensor([len(rows) for rows in relations])
+def _graph(table: Tensor, counts: list[int], scores: Tensor | None = None) -> SceneGraph:
+    """A graph of relations (E, 3), so many in each row: from, what, to."""
+    table = table.view(-1, 3)
     return SceneGraph(
         edge_index=table[:, ::2].T.contiguous(),
-        row=torch.arange(len(items)).repeat_interleave(counts),
-        num_rows=len(items),
+        row=torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)),
+        num_rows=len(counts),
         predicate=table[:, 1].contiguous(),
-        confidence=torch.cat(scores) if scores else None,
+        confidence=scores,
     )

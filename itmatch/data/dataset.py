@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from itmatch.data import validation
 from itmatch.data.arrays import Array
+from itmatch.data.caption_relations import CaptionRelations
 from itmatch.data.features import ArrayFeatures, FeatureStore
 
 
@@ -44,11 +46,14 @@ class CaptionItem:
         index: place in the dataset.
         image: place of the image that it describes.
         text: the caption.
+        relations: (K, 3, 2) int64, the characters [start, end) of subject, predicate and object, -1, -1 where no words
+            stand for the predicate; None where captions were not parsed.
     """
 
     index: int
     image: int
     text: str
+    relations: Tensor | None = field(default=None, compare=False)
 
 
 class ImageTextDataset:
@@ -69,6 +74,9 @@ class ImageTextDataset:
         labels: (N, R) int object classes, -1 = unknown.
         relations: (N, K, 3) int, subject region, predicate, object region; a row with a -1 is absent.
         relation_scores: (N, K) float in [0, 1].
+        caption_relations: T entries, each (K, 3, 2) int: the characters [start, end) of the caption that are subject,
+            predicate and object of K relations; the predicate's are -1, -1 where no words stand for it. Mostly
+            :class:`CaptionRelations`. None = captions were not parsed.
         caption_twin: (T,) int, the image that shows the twin scene of the caption's, -1 = none.
         caption_twin_kind: T strings, what the twins differ in ("spatial", "semantic", "").
         name: for error messages.
@@ -91,6 +99,7 @@ class ImageTextDataset:
         labels: Array | None = None,
         relations: Array | None = None,
         relation_scores: Array | None = None,
+        caption_relations: Sequence[Any] | None = None,
         caption_twin: Array | None = None,
         caption_twin_kind: Sequence[str] | None = None,
         name: str = "",
@@ -104,6 +113,11 @@ class ImageTextDataset:
         self.image_ids = [str(i) for i in range(self.num_images)] if image_ids is None else list(image_ids)
         self.lengths, self.boxes, self.labels = lengths, boxes, labels
         self.relations, self.relation_scores = relations, relation_scores
+        self.caption_relations = (
+            None
+            if caption_relations is None
+            else CaptionRelations.pack(caption_relations, self._where("caption_relations"))
+        )
         self.caption_twin = (
             None if caption_twin is None else self._caption_column("caption_twin", caption_twin, lowest=-1)
         )
@@ -154,7 +168,10 @@ class ImageTextDataset:
         """One caption and the image that it describes."""
         if not 0 <= index < self.num_captions:
             raise IndexError(f"{self.name}: caption {index} of {self.num_captions}")
-        return CaptionItem(index, int(self.caption_image[index]), self.captions[index])
+        relations = None
+        if self.caption_relations is not None:
+            relations = torch.from_numpy(self.caption_relations[index].astype(np.int64))
+        return CaptionItem(index, int(self.caption_image[index]), self.captions[index], relations)
 
     def _relations_of(self, index: int, regions: int) -> tuple[Tensor | None, Tensor | None]:
         if self.relations is None:
@@ -220,6 +237,8 @@ class ImageTextDataset:
             checks.append(
                 validation.score_problems(self.relation_scores, self.relations, self._where("relation_scores"))
             )
+        if self.caption_relations is not None:
+            checks.append(self.caption_relations.problems(self.captions, self._where("caption_relations")))
         for problem in chain.from_iterable(checks):
             raise ValueError(problem)
 

@@ -107,6 +107,24 @@ class HuggingFaceTokenizer(Tokenizer):
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """The characters [start, end) of each text that each of its tokens stands for; (0, 0) for those of the frame.
+
+        Raises:
+            ValueError: the tokenizer is not fast, and such do not tell.
+        """
+        if self._content is not None:
+            offsets = [encoding.offsets for encoding in self._backend.encode_batch(list(texts))]
+        elif getattr(self._loaded, "is_fast", False):
+            arguments = {"truncation": True, "max_length": self.max_length, "padding": False}
+            offsets = self._loaded(list(texts), return_offsets_mapping=True, **arguments)["offset_mapping"]
+        else:
+            raise ValueError(
+                f"{self.name_or_path}: its tokenizer is not fast (of the tokenizers library), so it does not say where "
+                "in a text its tokens stand, which relations of captions need; take a fast one, or WordTokenizer"
+            )
+        return [[_without_blanks(span, text) for span in row] for row, text in zip(offsets, texts, strict=True)]
+
     @property
     def vocab_size(self) -> int:
         """Number of tokens, added ones included."""
@@ -131,6 +149,14 @@ class HuggingFaceTokenizer(Tokenizer):
     @property
     def _special(self) -> dict[str, Any]:
         return _special_ids(self._loaded) if self._content is None else self._content
+
+
+def _without_blanks(span: tuple[int, int], text: str) -> tuple[int, int]:
+    """The span without the white space at its ends, which some tokenizers count to the token that follows."""
+    start, end = span
+    word = text[start:end]
+    start += len(word) - len(word.lstrip())
+    return start, start + len(word.strip())
 
 
 _SERIALIZED = ("backend", "truncation_side", "split_special_tokens", "pad_id", "mask_id", "special_ids")

@@ -9,6 +9,7 @@ import numpy as np
 
 from itmatch.data import validation
 from itmatch.data.arrays import Array, open_array
+from itmatch.data.caption_relations import CaptionRelations
 from itmatch.data.dataset import ImageTextDataset
 from itmatch.data.features import ArrayFeatures
 from itmatch.data.layout import Layout, find_layout
@@ -34,6 +35,8 @@ class PrecompFolder(DataSource):
     ``{split}_{labels}.npy``                (N, R) int object class, -1 = unknown
     ``{split}_{relations}.npy``             (N, K, 3) int subject, predicate, object; a row with -1 is absent
     ``{split}_{relation_scores}.npy``       (N, K) float in [0, 1]
+    ``{split}_{caption_relations}.npz``     relations of the captions, as ``itmatch data parse`` writes them
+                                            (:class:`CaptionRelations`)
     ``predicates.json``                     list of names; only ``num_predicates`` reads it
     ======================================  ==========================================================================
 
@@ -46,6 +49,8 @@ class PrecompFolder(DataSource):
         labels: middle of the name of the label file; None = do not read one.
         relations: likewise for the relations.
         relation_scores: likewise for the confidences of the relations; not read without relations.
+        caption_relations: likewise for the relations of the captions. The file holds a hash of the captions that it
+            was made for; with other ones it is an error.
 
     A file with a default name may be missing; one that was asked for by another name may not.
     """
@@ -61,6 +66,7 @@ class PrecompFolder(DataSource):
         labels: str | None = "labels",
         relations: str | None = "relations",
         relation_scores: str | None = "relation_scores",
+        caption_relations: str | None = "caption_relations",
     ) -> None:
         self.root = Path(root)
         self.splits: dict[str, str] = {"train": train, "val": val, "test": test}
@@ -68,6 +74,7 @@ class PrecompFolder(DataSource):
         self.labels = labels
         self.relations = relations
         self.relation_scores = relation_scores if relations is not None else None
+        self.caption_relations = caption_relations
 
     @property
     def num_predicates(self) -> int | None:
@@ -95,10 +102,11 @@ class PrecompFolder(DataSource):
             validation.id_problems(layout.image_ids or [], str(ids_file)),
         ):
             raise ValueError(problem)
+        captions = [caption.strip() for caption in captions]
         relations = self._column(where, self.relations, "relations", layout, len(features))
         return ImageTextDataset(
             ArrayFeatures(features, rows=layout.rows, name=f"{where}_ims.npy"),
-            [caption.strip() for caption in captions],
+            captions,
             layout.caption_image,
             image_ids=layout.image_ids,
             lengths=self._column(where, "lengths", "lengths", layout, len(features)),
@@ -108,6 +116,7 @@ class PrecompFolder(DataSource):
             relation_scores=None
             if relations is None
             else self._column(where, self.relation_scores, "relation_scores", layout, len(features)),
+            caption_relations=self._caption_relations(where, captions),
             name=str(where),
         )
 
@@ -134,6 +143,14 @@ class PrecompFolder(DataSource):
             )
         sizes = per_image(open_array(sizes_file, ndim=2), layout, rows, sizes_file)
         return fractions(boxes, sizes, sizes_file)
+
+    def _caption_relations(self, where: Path, captions: list[str]) -> CaptionRelations | None:
+        if self.caption_relations is None:
+            return None
+        path = Path(f"{where}_{self.caption_relations}.npz")
+        if self.caption_relations == "caption_relations" and not path.exists():
+            return None
+        return CaptionRelations.load(path, captions)
 
     def _column(self, where: Path, stem: str | None, default: str, layout: Layout, rows: int) -> Array | None:
         if stem is None:

@@ -86,6 +86,8 @@ class RelationScenes(DataSource):
         confidence_spread: true edges have confidences in [1 - spread, 1], wrong ones in [0, spread], both uniform.
             Up to 0.5 a threshold of 0.5 parts them.
         seed: of everything.
+        text_graphs: captions come with their relations, as ``caption_relations``: what :func:`parse_caption` of
+            ``itmatch.data.scene_grammar`` finds, at the words that state it. All else stays the same.
 
     Example:
         >>> source = RelationScenes("easy", num_val=20)
@@ -125,6 +127,8 @@ class RelationScenes(DataSource):
         edge_rewiring: float | None = None,
         confidence_spread: float | None = None,
         seed: int = 0,
+        *,
+        text_graphs: bool = False,
     ) -> None:
         if difficulty not in _PRESETS:
             raise ValueError(f"RelationScenes: difficulty={difficulty!r}, expected one of {', '.join(_PRESETS)}")
@@ -135,6 +139,7 @@ class RelationScenes(DataSource):
         self.twins: list[TwinKind] = list(TWIN_KINDS if twins is None else twins)
         self.feature_dim = feature_dim
         self.seed = seed
+        self.text_graphs = text_graphs
         self.min_objects = int(preset["min_objects"] if min_objects is None else min_objects)
         self.max_objects = int(preset["max_objects"] if max_objects is None else max_objects)
         self.max_relations = int(preset["max_relations"] if max_relations is None else max_relations)
@@ -182,6 +187,7 @@ class RelationScenes(DataSource):
             labels=category,
             relations=relations,
             relation_scores=scores,
+            caption_relations=[grammar.relation_spans(text) for text in captions] if self.text_graphs else None,
             caption_twin=np.where(np.array(twin_kinds) == "", -1, caption_image ^ 1),
             caption_twin_kind=twin_kinds,
             name=f"RelationScenes {stage}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 CATEGORIES = (
     "dog", "cat", "horse", "cow", "sheep", "bear", "fox", "rabbit", "monkey", "pig", "duck", "goose",
@@ -46,6 +46,7 @@ _WORDINGS = {
     "below": ("below", "under"),
     "overlapping": ("overlapping", "overlapping with"),
 }
+_LED_IN = "to the "  # says nothing of the relation
 _FRAMES = (
     ("", "is"),
     ("", ""),
@@ -58,6 +59,7 @@ _ARTICLES = ("a", "the")
 _JOINTS = ("and", "while")
 
 Item = TypeVar("Item")
+Span: TypeAlias = tuple[int, int]
 
 
 class ObjectName(NamedTuple):
@@ -97,7 +99,7 @@ def compose(statements: Sequence[Statement], draws: Iterator[float]) -> str:
 
 
 def parse_caption(caption: str) -> tuple[Statement, ...]:
-    """The statements of a caption, the inverse of :func:`compose`: for oracles, and for graphs over the words.
+    """The statements of a caption, the inverse of :func:`compose`: for oracles.
 
     A passive is turned round; spatial relations stay as they are worded.
 
@@ -108,15 +110,35 @@ def parse_caption(caption: str) -> tuple[Statement, ...]:
         >>> parse_caption("we see a pink cat chased by the small red dog")[0].subject
         ObjectName(size='small', colour='red', category='dog')
     """
-    if not _CAPTION.fullmatch(caption):
-        raise ValueError(f"caption {caption!r}: not of the grammar of RelationScenes")
     statements = []
-    for match in _CLAUSE.finditer(caption):
+    for match in _clauses(caption):
         *first, phrase, size, colour, category = match.groups()
         one, other = ObjectName(*first), ObjectName(size, colour, category)
         predicate, turned = _PHRASES[phrase]
         statements.append(Statement(other, predicate, one) if turned else Statement(one, predicate, other))
     return tuple(statements)
+
+
+def relation_spans(caption: str) -> list[tuple[Span, Span, Span]]:
+    """Where the statements of a caption stand: characters [start, end) of subject, predicate and object.
+
+    Of the objects it is the word of the category. A passive is turned round, as in :func:`parse_caption`: the subject
+    of "a cat chased by a dog" is the dog. Of "to the left of" the predicate is "left of", whose first word tells left
+    from right.
+
+    Example:
+        >>> caption = "we see a pink cat chased by the small red dog"
+        >>> [[caption[start:end] for start, end in relation] for relation in relation_spans(caption)]
+        [['dog', 'chased by', 'cat']]
+    """
+    relations = []
+    for match in _clauses(caption):
+        first, second = match.span(3), match.span(7)
+        start, end = match.span(4)
+        if match[4].startswith(_LED_IN):
+            start += len(_LED_IN)
+        relations.append((second, (start, end), first) if _PHRASES[match[4]][1] else (first, (start, end), second))
+    return relations
 
 
 def words() -> list[str]:
@@ -131,6 +153,12 @@ def words() -> list[str]:
         *(part for frame in _FRAMES for part in frame),
     )
     return sorted({word for text in texts for word in text.split()})
+
+
+def _clauses(caption: str) -> Iterator[re.Match[str]]:
+    if not _CAPTION.fullmatch(caption):
+        raise ValueError(f"caption {caption!r}: not of the grammar of RelationScenes")
+    return _CLAUSE.finditer(caption)
 
 
 def _clause(statement: Statement, copula: str, draws: Iterator[float]) -> str:

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from itmatch.data.text_words import align_words
 from itmatch.data.vocabulary import END, MASK, PAD, START, Vocabulary
 from itmatch.spec import Configurable
 
@@ -20,6 +21,16 @@ class Tokenizer(Configurable, ABC):
     @abstractmethod
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
+
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """The characters [start, end) of each text that each of its tokens stands for; (0, 0) for those of the frame.
+
+        Only relations of captions need it. The tokens are those that calling the tokenizer gives.
+        """
+        raise NotImplementedError(
+            f"{type(self).__qualname__} does not say where in a text its tokens stand, which relations of captions "
+            "need; give it a method spans(texts)"
+        )
 
     def fit(self, captions: Iterable[str]) -> None:
         """Learn what has to be learned from the training captions, once, before use."""
@@ -122,6 +133,14 @@ class WordTokenizer(Tokenizer):
         vocabulary = self.vocabulary
         start, end = vocabulary[START], vocabulary[END]
         return [[start, *vocabulary.encode(self.words(text)), end] for text in texts]
+
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """The characters [start, end) of each text that each of its tokens stands for; (0, 0) for those of the frame.
+
+        Raises:
+            ValueError: a subclass has a method :meth:`words` that gives other words than those of the text.
+        """
+        return [[(0, 0), *align_words(self.words(text), text), (0, 0)] for text in texts]
 
     @cached_property
     def _splitter(self) -> Any:

@@ -95,8 +95,47 @@ def test_one_token_stays(tokenizer):
         assert seen == set(ids[1:-1])
 
 
+def test_relations_follow_their_tokens(tokenizer):
+    ids = tokenizer([" ".join("abcdefgh")])[0]  # all different, so a token that stays tells its old place
+    relations = [(s, p, o) for s in range(1, 9) for p in (-1, 3, 5) for o in range(1, 9)]
+    gone = 0
+    for seed in range(30):
+        for shares in ({"token_drop": 1.0, "token_mask": 0.0}, {}):
+            augmentation = SizeAugmentation(token_rate=0.4, **{"token_replace": 0.0, **shares})
+            plain = augmentation.tokens(ids, tokenizer, seeded(seed))
+            out, moved = augmentation.related_tokens(ids, relations, tokenizer, seeded(seed))
+            assert out == plain  # the same draws
+            if tokenizer.mask_id in out:
+                continue
+            places = {new: ids.index(token) for new, token in enumerate(out)} | {-1: -1}
+            kept = set(places.values())
+            expected = [(s, p if p in kept else -1, o) for s, p, o in relations if {s, o} <= kept]
+            assert [tuple(places[place] for place in row) for row in moved] == expected
+            gone += len(relations) - len(moved)
+    assert gone > 1000
+
+
+def test_hidden_and_replaced_tokens_keep_their_relations(tokenizer):
+    ids = tokenizer([" ".join("abcdefgh")])[0]
+    relations = [(1, 2, 8), (3, -1, 1), (5, 6, 7)]
+    for shares in ({"token_mask": 1.0, "token_replace": 0.0}, {"token_mask": 0.0, "token_replace": 1.0}):
+        augmentation = SizeAugmentation(token_rate=0.7, token_drop=0.0, **shares)
+        out, moved = augmentation.related_tokens(ids, relations, tokenizer, seeded(1))
+        assert out != ids
+        assert moved == relations
+
+
+def test_relations_of_the_one_token_that_stays(tokenizer):
+    ids = tokenizer(["a b"])[0]
+    augmentation = SizeAugmentation(token_rate=1.0, token_mask=0.0, token_replace=0.0, token_drop=1.0)
+    out, moved = augmentation.related_tokens(ids, [(1, -1, 2)], tokenizer, seeded(0))
+    assert len(out) == 3
+    assert moved == []
+
+
 def test_nothing_but_the_frame(tokenizer):
     assert SizeAugmentation(token_rate=1.0).tokens([1, 2], tokenizer) == [1, 2]
+    assert SizeAugmentation(token_rate=1.0).related_tokens([1, 2], [], tokenizer) == ([1, 2], [])
 
 
 def test_reproducible_with_the_global_seed(tokenizer):

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from itmatch.data import CheckReport, Vocabulary, check_path
+from itmatch.data import CaptionRelations, CheckReport, Vocabulary, check_path
 
 
 @pytest.fixture
@@ -78,6 +78,18 @@ def test_files_that_cannot_be_opened(folder):
     problems = check_path(folder).problems
     assert any("train_ims.npy: not a .npy file" in problem for problem in problems)
     assert any("dev_caps.txt: no such file" in problem for problem in problems)
+
+
+def test_relations_of_captions(folder):
+    assert "train_caption_relations.npz" in str(check_path(folder))  # not there
+    table = [[((0, 1), (-1, -1), (2, 9))]] * 6 + [[]] * 2
+    CaptionRelations.pack(table).save(folder / "train_caption_relations.npz", ["a caption"] * 8)
+    report = check_path(folder)
+    assert report.ok
+    assert "train: train_caption_relations.npz: 6 relations of 8 captions, 2 captions without" in report.found
+    assert not any("train_caption_relations" in line for line in report.missing)
+    (folder / "train_caps.txt").write_text("a raption\n" * 8)
+    assert "train_caption_relations.npz: made for other captions" in check_path(folder).problems[0]
 
 
 def test_boxes_in_pixels(folder):

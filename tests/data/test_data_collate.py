@@ -15,6 +15,7 @@ from itmatch.data import (
     ImageTextDataset,
     PairDataset,
     SizeAugmentation,
+    Tokenizer,
     WordTokenizer,
     open_array,
     save_array,
@@ -153,3 +154,96 @@ def test_the_generator_decides_the_augmentation(dataset, tokenizer):
 
     assert made(1) == made(1)
     assert made(1) != made(2)
+
+
+def spans(text, *relations):
+    """Relations of words as a tensor of their characters; "" = nowhere."""
+    return torch.tensor(
+        [[(text.index(w), text.index(w) + len(w)) if w else (-1, -1) for w in relation] for relation in relations]
+    ).view(-1, 3, 2)
+
+
+def parsed(text, *relations, index=0):
+    return CaptionItem(index, 0, text, spans(text, *relations))
+
+
+def edges(captions):
+    graph = captions.graph
+    return torch.stack([graph.row, graph.edge_index[0], graph.predicate, graph.edge_index[1]], 1).tolist()
+
+
+def test_relations_of_captions_become_a_graph_of_tokens(tokenizer):
+    first = parsed("A dog runs on grass", ("dog", "runs on", "grass"), ("A", "", "dog"))
+    captions = Collator(tokenizer)([first, parsed("a dog"), parsed("grass: dog", ("dog", ":", "grass"))]).captions
+    assert edges(captions) == [[0, 2, 3, 5], [0, 1, -1, 2], [2, 3, 2, 1]]
+    assert captions.graph.num_rows == 3
+    assert captions.graph.confidence is None
+    assert captions.graph.predicate.dtype == captions.graph.edge_index.dtype == torch.int64
+
+
+def test_captions_that_were_not_parsed_have_no_graph(tokenizer):
+    assert Collator(tokenizer)([CaptionItem(0, 0, "a dog")]).captions.graph is None
+    bare = Collator(tokenizer)([parsed("a dog"), parsed("a")]).captions.graph
+    assert (bare.edge_index.shape, bare.predicate.shape, bare.num_rows) == ((2, 0), (0,), 2)
+    with pytest.raises(ValueError, match="1 of 2 captions have relations, expected all or none"):
+        Collator(tokenizer)([parsed("a dog"), CaptionItem(0, 0, "a dog")])
+
+
+def test_relations_without_tokens_are_left_out(tokenizer):
+    class Cut(WordTokenizer):
+        def __call__(self, texts):
+            return [ids[:4] for ids in super().__call__(texts)]
+
+        def spans(self, texts):
+            return [row[:4] for row in super().spans(texts)]
+
+    cut = Cut(tokenizer.vocabulary.words)  # <start> a dog runs
+    text = "a dog runs on grass"
+    relations = [("a", "runs on", "dog"), ("dog", "", "grass"), ("grass", "", "dog"), ("dog", "on", "a")]
+    one_token = ("gra", "", "ss")
+    captions = Collator(cut)([parsed(text, *relations, one_token)]).captions
+    assert edges(captions) == [[0, 1, 3, 2], [0, 2, -1, 1]]
+    assert edges(Collator(tokenizer)([parsed(text, one_token, relations[1])]).captions) == [[0, 2, -1, 5]]
+
+
+def test_a_graph_is_found_again_for_a_caption_that_comes_again(tokenizer):
+    collate = Collator(tokenizer)
+    text = "a dog runs on grass"
+    one, other = parsed(text, ("dog", "runs", "grass")), parsed(text, ("grass", "on", "dog"))
+    assert edges(collate([one, other, one]).captions) == [[0, 2, 3, 5], [1, 5, 4, 2], [2, 2, 3, 5]]
+    collate.tokenizer.spans = None  # not asked again
+    assert edges(collate([other]).captions) == [[0, 5, 4, 2]]
+
+
+def test_augmented_captions_keep_their_graph(tokenizer):
+    torch.manual_seed(0)
+    text = "a dog runs on grass"
+    drop = SizeAugmentation(token_rate=0.5, token_mask=0.0, token_replace=0.0, token_drop=1.0)
+    items = [parsed(text, ("dog", "runs", "grass"), ("runs", "", "a"))] * 200
+    words = tokenizer.vocabulary.words
+    captions = Collator(tokenizer, augmentation=drop)(items).captions
+    seen = {
+        tuple(words[captions.input_ids[row, place]] if place >= 0 else "" for place in places)
+        for row, *places in edges(captions)
+    }
+    assert seen == {("dog", "runs", "grass"), ("dog", "", "grass"), ("runs", "", "a")}
+    assert len(edges(captions)) < 200
+
+
+def test_tokenizers_without_spans(tokenizer):
+    class Old(Tokenizer):
+        def __call__(self, texts):
+            return tokenizer(texts)
+
+        vocab_size, pad_id, mask_id, special_ids = 9, 0, None, frozenset({0})
+
+    assert len(Collator(Old())([CaptionItem(0, 0, "a dog"), parsed("a")][:1]).captions) == 1
+    with pytest.raises(NotImplementedError, match=r"Old does not say where .* method spans"):
+        Collator(Old())([parsed("a dog", ("a", "", "dog"))])
+
+    class Short(WordTokenizer):
+        def spans(self, texts):
+            return [row[1:] for row in super().spans(texts)]
+
+    with pytest.raises(ValueError, match=r"caption 'a dog': 4 tokens, and spans of 3"):
+        Collator(Short(tokenizer.vocabulary.words))([parsed("a dog", ("a", "", "dog"))])

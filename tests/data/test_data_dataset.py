@@ -41,6 +41,23 @@ def test_items_carry_what_was_given():
     assert dataset.caption_image.dtype == np.int64
 
 
+def test_relations_of_captions():
+    captions = ["a dog", "b", "two cats sleep", "d"]
+    relations = [[[(0, 1), (-1, -1), (2, 5)]], [], np.array([[[4, 8], [9, 14], [0, 3]]] * 2), np.empty((0, 3, 2))]
+    dataset = ImageTextDataset(**parts(captions=captions, caption_relations=relations))
+    assert [len(dataset.caption(i).relations) for i in range(4)] == [1, 0, 2, 0]
+    assert dataset.caption(2).relations.tolist() == relations[2].tolist()
+    assert dataset.caption(1).relations.shape == (0, 3, 2)
+    assert dataset.caption(0).relations.dtype == torch.int64
+    dataset.caption(0).relations.zero_()
+    assert dataset.caption(0).relations.tolist() == [[[0, 1], [-1, -1], [2, 5]]]
+    assert ImageTextDataset(**parts()).caption(0).relations is None
+
+
+def relation(*spans):
+    return {"captions": ["abc", "b", "two", "d"], "caption_relations": [[], [], [spans], []]}
+
+
 def test_default_ids_and_absent_columns():
     dataset = ImageTextDataset(np.ones((2, 1, 3), np.float32), ["a", "b"], np.array([0, 1]))
     assert dataset.image_ids == ["0", "1"]
@@ -86,6 +103,16 @@ def changed(array, place, value):
 
 GIVEN = parts()
 WRONG = {
+    r"toy: caption_relations: relations of 3 captions, expected 4": {"caption_relations": [[], [], []]},
+    r"toy: caption_relations: caption 2, relation 0: subject at characters \[1, 4\], expected 0 <= start < end <= 3 in "
+    r"'two'$": relation((1, 4), (-1, -1), (0, 1)),
+    r"caption 2, relation 0: object at characters \[1, 1\]": relation((0, 1), (-1, -1), (1, 1)),
+    r"caption 2, relation 0: object at characters \[-1, -1\]": relation((0, 1), (-1, -1), (-1, -1)),
+    r"caption 2, relation 0: predicate at characters \[-1, 2\], .* \(or -1, -1\)": relation((0, 1), (-1, 2), (1, 2)),
+    r"caption_relations: caption 1: int64 of shape \(3, 2\), expected integers of shape \(relations, 3, 2\)": {
+        "caption_relations": [[], [[0, 1]] * 3, [], []]
+    },
+    r"caption_relations: caption 3: float64": {"caption_relations": [[], [], [], np.zeros((1, 3, 2))]},
     r"toy: features: float64": {"features": np.zeros((3, 4, 5))},
     r"toy: features: .* expected .* \(images, regions, size\)": {"features": np.zeros((3, 20), np.float32)},
     r"toy: captions:3: empty caption$": {"captions": ["a", "b", " \t", "d"]},

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from itmatch.data import PrecompFolder
+from itmatch.data import CaptionRelations, PrecompFolder
 from itmatch.spec import build
 
 IMAGES, CAPTIONS, REGIONS = 4, 3, 2
@@ -153,6 +153,28 @@ def test_lines_end_at_newlines_alone_and_blanks_are_stripped(folder):
     dataset = PrecompFolder(folder).split("train")
     assert dataset.num_captions == IMAGES * CAPTIONS
     assert dataset.captions[0] == "caption 0\u2028\x0b of it"
+
+
+def test_relations_of_captions(folder):
+    texts = [f"caption {i} of {j}" for j in range(IMAGES) for i in range(CAPTIONS)]
+    table = [[((0, 7), (10, 12), (13, 14))] if i % 2 else [] for i in range(len(texts))]
+    assert PrecompFolder(folder).split("train").caption(1).relations is None
+    for name in ("caption_relations", "spacy"):
+        CaptionRelations.pack(table).save(folder / f"train_{name}.npz", texts)
+        dataset = PrecompFolder(folder, caption_relations=name).split("train")
+        assert dataset.caption(0).relations.shape == (0, 3, 2)
+        assert dataset.caption(5).relations.tolist() == [[[0, 7], [10, 12], [13, 14]]]
+    assert PrecompFolder(folder, caption_relations=None).split("train").caption(1).relations is None
+    with pytest.raises(FileNotFoundError, match=r"train_parsed\.npz: no such file"):
+        PrecompFolder(folder, caption_relations="parsed").split("train")
+    write(folder / "train_caps.txt", [f" {text} " for text in texts])  # blanks at the ends do not count
+    assert len(PrecompFolder(folder).split("train").caption(5).relations) == 1
+    write(folder / "train_caps.txt", [*texts[:-1], "caption 2 of 4"])
+    with pytest.raises(ValueError, match=r"train_caption_relations\.npz: made for other captions"):
+        PrecompFolder(folder).split("train")
+    write(folder / "train_caps.txt", texts[:8])
+    with pytest.raises(ValueError, match=r"relations\.npz: relations of 12 captions, expected 8"):
+        PrecompFolder(folder).split("train")
 
 
 def captions(*lines):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from itmatch.data.relation_scenes import RelationScenes
-from itmatch.data.scene_grammar import parse_caption
+from itmatch.data.scene_grammar import PASSIVES, parse_caption, relation_spans
 from itmatch.ops.geometry import box_iou
 from itmatch.spec import build
 
@@ -273,6 +273,49 @@ def test_bad_arguments_raise_one_clear_line(arguments, message):
     with pytest.raises(ValueError, match=message) as error:
         RelationScenes(**arguments)
     assert "\n" not in str(error.value)
+
+
+def test_text_graphs_are_where_the_words_are():
+    source = RelationScenes(**SIZES, two_relations=0.5, text_graphs=True)
+    dataset = source.split("val")
+    seen = set()
+    for index, caption in enumerate(dataset.captions):
+        found = dataset.caption(index).relations.tolist()
+        statements = parse_caption(caption)
+        assert len(found) == len(statements)
+        for spans, statement in zip(found, statements, strict=True):
+            subject, phrase, other = (caption[start:end] for start, end in spans)
+            assert (subject, other) == (statement.subject.category, statement.object.category)
+            wordings = {statement.predicate, PASSIVES.get(statement.predicate)} | WORDINGS.get(
+                statement.predicate, set()
+            )
+            assert phrase in wordings
+            seen.add((phrase, spans[0] < spans[2]))
+    turned = {phrase for phrase, forwards in seen if not forwards}
+    assert turned == set(PASSIVES.values()) & {phrase for phrase, _ in seen}
+    assert len(turned) > 5
+    assert {"left of", "right of", "over"} <= {phrase for phrase, _ in seen}
+
+
+WORDINGS = {"above": {"over"}, "below": {"under"}, "overlapping": {"overlapping with"}}
+
+
+def test_text_graphs_change_nothing_else():
+    plain, with_graphs = (RelationScenes(**SIZES, text_graphs=value).split("val") for value in (False, True))
+    assert digest(plain) == digest(with_graphs)
+    assert plain.caption(0).relations is None
+    assert build(RelationScenes(**SIZES, text_graphs=True).spec).text_graphs
+
+
+def test_the_spans_of_two_statements():
+    caption = "there is a red dog to the left of the small pink cat while the red dog is chased by a blue boy"
+    found = [[(start, caption[start:end]) for start, end in row] for row in relation_spans(caption)]
+    assert found == [
+        [(15, "dog"), (26, "left of"), (49, "cat")],
+        [(91, "boy"), (74, "chased by"), (67, "dog")],
+    ]
+    with pytest.raises(ValueError, match="not of the grammar"):
+        relation_spans("a dog")
 
 
 def test_an_unknown_stage_and_a_caption_of_another_grammar_raise():

@@ -246,3 +246,74 @@ def test_fingerprint_tells_classes_apart():
             return list(text)
 
     assert Characters([*SPECIALS, "a"]).fingerprint != WordTokenizer([*SPECIALS, "a"]).fingerprint
+
+
+ODD = [
+    "The man's \"red\" dog doesn't run.",
+    "\"Quoted\" and ''quoted'' and ``quoted''",
+    'a sign ("STOP") -- says "go"...',
+    "“Curly” quotes, \u2018single\u2019 ones; «angled»",
+    "A dog\u2019s ball  and\ta\u00a0cat",
+    "Two dogs 🐕🐕 on the ⛄️ snow 😀!",
+    "İstanbul'da Bir köpek: ÇOK İYİ",
+    "cannot, gonna & whatcha?! 50% #1 a@b",
+    "",
+]
+
+
+def test_spans_of_words():
+    tokenizer = WordTokenizer(min_count=1)
+    for text, spans in zip(ODD, tokenizer.spans(ODD), strict=True):
+        words = tokenizer.words(text)
+        assert spans[0] == spans[-1] == (0, 0)
+        found = [text[start:end].lower() for start, end in spans[1:-1]]
+        quotes = {'"': ("``", "''"), "''": ("``", "''")}  # are rewritten
+        assert all(word == part or word in quotes.get(part, ()) for word, part in zip(words, found, strict=True)), found
+        assert "".join(found) == "".join(text.lower().split())  # nothing is left out, nothing comes twice
+    assert len(tokenizer.spans(ODD)) == len(ODD)
+
+
+def test_spans_of_words_that_are_not_in_the_text():
+    class Lemmas(WordTokenizer):
+        def words(self, text):
+            return ["dog" if word == "dogs" else "hound" for word in super().words(text)]
+
+    with pytest.raises(ValueError, match=r"word 1 \('hound'\) is not in 'Dogs run' after character 3"):
+        Lemmas().spans(["Dogs run"])
+
+
+def test_spans_of_word_pieces(tiny_bert, tmp_path):
+    folder = copied(tiny_bert, tmp_path)
+    tokenizer = HuggingFaceTokenizer(str(folder), max_length=9)
+    texts = ["A  dog's 🐕 cat.", 'Black "runs" é', "", "a dog a dog a dog a dog a dog"]
+    ids, spans = tokenizer(texts), tokenizer.spans(texts)
+    assert [len(row) for row in spans] == [len(row) for row in ids]
+    assert [texts[0][start:end] for start, end in spans[0]] == ["", "A", "dog", "'", "s", "🐕", "cat", ".", ""]
+    assert [texts[1][start:end] for start, end in spans[1]] == ["", "Black", '"', "run", "s", '"', "é", ""]
+    assert len(spans[3]) == 9
+    shutil.rmtree(folder)
+    assert build(tokenizer.spec, Tokenizer).spans(texts) == spans
+
+
+def test_spans_of_pieces_that_begin_with_a_blank():
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models, pre_tokenizers
+
+    vocabulary = {"[PAD]": 0, "\u0120a": 1, "\u0120dog": 2, "\u0120": 3}
+    backend = Backend(models.WordLevel(vocabulary, unk_token="[PAD]"))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    settings = {"truncation_side": "right", "split_special_tokens": False, "pad_id": 0, "mask_id": None}
+    content = {"backend": backend.to_str(), **settings, "special_ids": [0]}
+    tokenizer = HuggingFaceTokenizer("bytes", serialized=content)
+    assert tokenizer(["a dog "]) == [[1, 2, 3]]
+    assert tokenizer.spans(["a dog "])[0][:2] == [(0, 1), (2, 5)]
+    start, end = tokenizer.spans(["a dog "])[0][2]
+    assert start == end
+
+
+def test_no_spans_where_a_tokenizer_is_not_fast(tmp_path):
+    from transformers import ByT5Tokenizer
+
+    ByT5Tokenizer().save_pretrained(tmp_path / "bytes")
+    with pytest.raises(ValueError, match=r"bytes: its tokenizer is not fast .* take a fast one, or WordTokenizer"):
+        HuggingFaceTokenizer(str(tmp_path / "bytes")).spans(["a"])
