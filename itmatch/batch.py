@@ -147,7 +147,10 @@ class Captions(_TensorData):
     Args:
         input_ids: (T, W) int64.
         mask: (T, W) bool.
-        graph: relations between the tokens, or None.
+        graph: relations between the tokens, or None where no parse was given at all; a caption that was parsed and
+            has no relations is a row without edges. ``edge_index`` joins the token of a relation's subject to that of
+            its object; ``predicate`` is no class but a place as well, of the predicate's token in the same row, or -1
+            where no token stands for it (words that are only adjacent, edges of a dependency tree).
     """
 
     input_ids: Tensor
@@ -162,25 +165,44 @@ class Captions(_TensorData):
             raise ValueError("Captions.input_ids: negative token id")
         if self.graph is not None:
             self.graph.check_nodes(self.mask)
+            self._check_predicates(self.graph)
 
     def __len__(self) -> int:
         """Number of captions."""
         return len(self.mask)
 
+    def _check_predicates(self, graph: SceneGraph) -> None:
+        """Raise unless every predicate is -1 or the place of a real token of its row."""
+        if graph.predicate is None or not readable(self.mask) or graph.predicate.numel() == 0:
+            return
+        inside = (graph.predicate >= 0) & (graph.predicate < self.mask.shape[1])
+        place = graph.predicate.clamp(0, self.mask.shape[1] - 1)
+        bad = ~(inside & self.mask[graph.row, place]) & (graph.predicate != -1)
+        if bool(bad.any()):
+            edge = int(bad.nonzero()[0])
+            row = int(graph.row[edge])
+            raise ValueError(
+                f"Captions.graph: edge {edge} has its predicate at token {int(graph.predicate[edge])} of row {row}, "
+                f"which has {int(self.mask[row].sum())} tokens (-1 = no token stands for it)"
+            )
+
 
 @dataclass(frozen=True, eq=False)
 class Fragments(_TensorData):
-    """Encoded regions of images, or encoded words of captions.
+    """Encoded regions of images, or encoded words of captions; and their relations, where an encoder makes some.
 
     Args:
         features: (N, L, D) float.
         mask: (N, L) bool.
         pooled: (N, D) float, one vector a row, or None when the encoder makes none.
+        is_relation: (N, L) bool, True where a fragment stands for a relation between two others, or None when there
+            are no such fragments. A row may have none; it always has one other fragment at least.
     """
 
     features: Tensor
     mask: Tensor
     pooled: Tensor | None = None
+    is_relation: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check shapes, dtypes and (on the CPU) values."""
@@ -188,6 +210,14 @@ class Fragments(_TensorData):
         if self.pooled is not None:
             _check("Fragments.pooled", self.pooled, (len(self.features), *self.pooled.shape[1:2]), "float")
             _check_finite("Fragments.pooled", self.pooled[:, None], self.mask.new_ones(len(self.mask), 1))
+        if self.is_relation is not None:
+            _check("Fragments.is_relation", self.is_relation, tuple(self.mask.shape), torch.bool)
+            if readable(self.mask):
+                bare = ~(self.mask & ~self.is_relation).any(1)
+                if bool(bare.any()):
+                    raise ValueError(
+                        f"Fragments: row {int(bare.nonzero()[0])} has relations and nothing that they join"
+                    )
 
     def __len__(self) -> int:
         """Number of images or captions."""
@@ -195,41 +225,56 @@ class Fragments(_TensorData):
 
     def __getitem__(self, rows: slice | Tensor) -> Fragments:
         """Some of the rows."""
-        return Fragments.unchecked(
-            self.features[rows], self.mask[rows], None if self.pooled is None else self.pooled[rows]
-        )
+        return self._map(lambda value: value[rows])
 
     @classmethod
-    def unchecked(cls, features: Tensor, mask: Tensor, pooled: Tensor | None = None) -> Fragments:
+    def unchecked(
+        cls, features: Tensor, mask: Tensor, pooled: Tensor | None = None, is_relation: Tensor | None = None
+    ) -> Fragments:
         """Fragments from tensors that are known to be good (slices of checked ones): nothing is looked at."""
         fragments = object.__new__(cls)
-        for name, value in (("features", features), ("mask", mask), ("pooled", pooled)):
+        values = (features, mask, pooled, is_relation)
+        for name, value in zip(("features", "mask", "pooled", "is_relation"), values, strict=True):
             object.__setattr__(fragments, name, value)
         return fragments
 
     def trimmed(self) -> Fragments:
         """Without the columns that are padding in every row; a similarity then does no work for them."""
         used = int(self.mask.any(0).nonzero().max()) + 1
-        return Fragments.unchecked(self.features[:, :used], self.mask[:, :used], self.pooled)
+        is_relation = None if self.is_relation is None else self.is_relation[:, :used]
+        return Fragments.unchecked(self.features[:, :used], self.mask[:, :used], self.pooled, is_relation)
+
+    def objects(self) -> Fragments:
+        """The fragments that are no relations: regions or words. These very fragments where there are no others."""
+        return self if self.is_relation is None else self._chosen(~self.is_relation)
+
+    def relations(self) -> Fragments | None:
+        """The fragments that are relations; a row of them may be empty. None where an encoder makes none."""
+        return None if self.is_relation is None else self._chosen(self.is_relation)
+
+    def _chosen(self, chosen: Tensor) -> Fragments:
+        """Some of the fragments, moved to the left, without ``is_relation``."""
+        mask = self.mask & chosen
+        order = (~mask).int().argsort(dim=1, stable=True)[:, : int(mask.sum(1).max())]  # (N, l)
+        features = self.features.gather(1, order[..., None].expand(-1, -1, self.features.shape[2]))
+        return Fragments.unchecked(features, mask.gather(1, order), self.pooled)
 
     @staticmethod
     def cat(parts: list[Fragments]) -> Fragments:
         """Rows of several batches in one, padded to the longest."""
         if not parts:
             raise ValueError("Fragments.cat: no parts")
-        longest = max(part.mask.shape[1] for part in parts)
-        rows = sum(len(part) for part in parts)
-        features = parts[0].features.new_zeros(rows, longest, parts[0].features.shape[2])
-        mask = parts[0].mask.new_zeros(rows, longest)
-        start = 0
-        for part in parts:
-            stop, length = start + len(part), part.mask.shape[1]
-            features[start:stop, :length], mask[start:stop, :length] = part.features, part.mask
-            start = stop
-        pooled = [part.pooled for part in parts if part.pooled is not None]
-        if pooled and len(pooled) != len(parts):
-            raise ValueError("Fragments.cat: some parts have a pooled vector and some have none")
-        return Fragments.unchecked(features, mask, torch.cat(pooled) if pooled else None)
+        shape = sum(len(part) for part in parts), max(part.mask.shape[1] for part in parts)
+        joined: dict[str, Any] = {}
+        for field in fields(Fragments):
+            values = [value for part in parts if (value := getattr(part, field.name)) is not None]
+            if len(values) not in (0, len(parts)):
+                raise ValueError(f"Fragments.cat: some parts have {field.name} and some have none")
+            if values and field.name == "pooled":
+                joined[field.name] = torch.cat(values)
+            elif values:
+                joined[field.name] = _stack_padded(values, shape)
+        return Fragments.unchecked(**joined)
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,6 +324,16 @@ def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype
         raise ValueError(f"{name}: shape {tuple(tensor.shape)}, expected {shape}")
     if (not tensor.is_floating_point()) if dtype == "float" else (tensor.dtype != dtype):
         raise ValueError(f"{name}: dtype {tensor.dtype}, expected {dtype}")
+
+
+def _stack_padded(parts: list[Tensor], shape: tuple[int, int]) -> Tensor:
+    """Tensors (n, l, ...) below one another in one of that shape, the rest 0."""
+    result = parts[0].new_zeros(*shape, *parts[0].shape[2:])
+    start = 0
+    for part in parts:
+        result[start : start + len(part), : part.shape[1]] = part
+        start += len(part)
+    return result
 
 
 def _check_sequence(name: str, features: Tensor, mask: Tensor) -> None:

@@ -37,8 +37,12 @@ def regions(**changes):
     return Regions(**{**fields, **changes})
 
 
+def words(**changes):
+    return graph(**{"predicate": torch.tensor([2, -1, 0]), **changes})
+
+
 def captions(**changes):
-    return Captions(**{"input_ids": torch.tensor([[5, 6, 7], [8, 0, 0]]), "mask": MASK, "graph": graph(), **changes})
+    return Captions(**{"input_ids": torch.tensor([[5, 6, 7], [8, 0, 0]]), "mask": MASK, "graph": words(), **changes})
 
 
 def batch(**changes):
@@ -115,8 +119,20 @@ REFUSED = {
         r"Captions.mask: .*expected two dimensions",
     ),
     "edge to padded word": (
-        lambda: captions(graph=graph(edge_index=torch.tensor([[0, 1, 0], [2, 0, 2]]))),
+        lambda: captions(graph=words(edge_index=torch.tensor([[0, 1, 0], [2, 0, 2]]))),
         r"edge 2 joins nodes \[0, 2\] of row 1",
+    ),
+    "predicate at a padded word": (
+        lambda: captions(graph=words(predicate=torch.tensor([2, -1, 1]))),
+        r"Captions.graph: edge 2 has its predicate at token 1 of row 1, which has 1 tokens",
+    ),
+    "predicate beyond": (
+        lambda: captions(graph=words(predicate=torch.tensor([3, -1, 0]))),
+        r"Captions.graph: edge 0 has its predicate at token 3 of row 0",
+    ),
+    "predicate below": (
+        lambda: captions(graph=words(predicate=torch.tensor([2, -2, 0]))),
+        r"Captions.graph: edge 1 has its predicate at token -2 of row 0",
     ),
     "fragments NaN": (lambda: Fragments(with_value(features(), (0, 0, 0), NAN), MASK), r"Fragments.features: NaN"),
     "fragments without real": (lambda: Fragments(features(), MASK & False), r"Fragments: row 0 has no valid"),
@@ -279,10 +295,57 @@ def test_cat_pads_to_the_longest():
 def test_cat_of_pooled():
     part = Fragments(features(), MASK, torch.tensor([[1.0] * 4, [2.0] * 4]))
     assert Fragments.cat([part, part[:1]]).pooled[:, 0].tolist() == [1, 2, 1]
-    with pytest.raises(ValueError, match="some parts have a pooled vector"):
+    with pytest.raises(ValueError, match="some parts have pooled and some have none"):
         Fragments.cat([part, Fragments(features(), MASK)])
     with pytest.raises(ValueError, match="no parts"):
         Fragments.cat([])
+
+
+def with_relations():
+    mask = torch.tensor([[True, True, True, False], [True, True, True, True], [False, True, False, False]])
+    relation = torch.tensor([[False, False, True, True], [True, False, True, False], [False, False, False, True]])
+    return Fragments(torch.arange(24.0).view(3, 4, 2), mask, torch.ones(3, 2), relation)
+
+
+def test_objects_and_relations_apart():
+    fragments = with_relations()
+    objects, relations = fragments.objects(), fragments.relations()
+    assert objects.mask.tolist() == [[True, True], [True, True], [True, False]]
+    assert relations.mask.tolist() == [[True, False], [True, True], [False, False]]
+    assert [row[mask][:, 0].tolist() for row, mask in zip(objects.features, objects.mask, strict=True)] == [
+        [0, 2],
+        [10, 14],
+        [18],
+    ]
+    assert [row[mask][:, 0].tolist() for row, mask in zip(relations.features, relations.mask, strict=True)] == [
+        [4],
+        [8, 12],
+        [],
+    ]
+    assert objects.is_relation is None
+    assert relations.is_relation is None
+    plain = Fragments(features(), MASK)
+    assert plain.objects() is plain
+    assert plain.relations() is None
+
+
+def test_relations_go_where_the_fragments_go():
+    fragments = with_relations()
+    assert torch.equal(fragments[1:].is_relation, fragments.is_relation[1:])
+    assert fragments[torch.tensor([2])].trimmed().is_relation.shape == (1, 2)
+    both = Fragments.cat([fragments[:1].trimmed(), fragments])
+    assert both.is_relation.shape == both.mask.shape == (4, 4)
+    assert torch.equal(both[1:].is_relation, fragments.is_relation)
+    with pytest.raises(ValueError, match="some parts have is_relation and some have none"):
+        Fragments.cat([fragments, Fragments(torch.ones(1, 1, 2), torch.ones(1, 1, dtype=torch.bool), torch.ones(1, 2))])
+
+
+def test_relations_of_nothing():
+    relation = torch.tensor([[False, True, True], [True, True, False]])
+    with pytest.raises(ValueError, match="row 1 has relations and nothing that they join"):
+        Fragments(features(), torch.tensor([[True, True, True], [True, True, False]]), None, relation)
+    with pytest.raises(ValueError, match=r"is_relation: shape \(1, 3\), expected \(2, 3\)"):
+        Fragments(features(), MASK, None, relation[:1])
 
 
 def test_positives():

@@ -5,6 +5,7 @@ from itmatch.models.cmsei import cmsei_bert, cmsei_gru
 from itmatch.models.evaluation import pair_scores, rank_fragments
 from itmatch.models.hire import hire_bert, hire_gru
 from itmatch.models.matching import MatchingModel
+from itmatch.models.resg import resg_bert, resg_gru
 
 __all__ = [
     "MatchingModel",
@@ -16,4 +17,6 @@ __all__ = [
     "hire_gru",
     "pair_scores",
     "rank_fragments",
+    "resg_bert",
+    "resg_gru",
 ]

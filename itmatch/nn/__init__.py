@@ -1,6 +1,7 @@
 """The blocks that a model is put together from."""
 
 from itmatch.nn.block import Block
+from itmatch.nn.class_embedding import ClassEmbedding
 from itmatch.nn.encoders import GRUTextEncoder, RegionEncoder, TransformerTextEncoder
 from itmatch.nn.pooling import (
     GeneralizedPooling,
@@ -11,11 +12,20 @@ from itmatch.nn.pooling import (
     SoftmaxPooling,
     SumPooling,
 )
-from itmatch.nn.relations import ImplicitRelationAttention, Relation, SpatialSemanticGCN
+from itmatch.nn.relations import (
+    ContextualOrder,
+    ImplicitRelationAttention,
+    Related,
+    Relation,
+    SpatialSemanticGCN,
+    TextualRelationGraph,
+    VisualRelationGraph,
+)
 from itmatch.nn.similarity import (
     AligningSimilarity,
     CosineSimilarity,
     CrossAttentionSimilarity,
+    GraphMatchingSimilarity,
     HardAligningSimilarity,
     InteractiveSimilarity,
     Similarity,
@@ -25,10 +35,13 @@ from itmatch.nn.similarity import (
 __all__ = [
     "AligningSimilarity",
     "Block",
+    "ClassEmbedding",
+    "ContextualOrder",
     "CosineSimilarity",
     "CrossAttentionSimilarity",
     "GRUTextEncoder",
     "GeneralizedPooling",
+    "GraphMatchingSimilarity",
     "HardAligningSimilarity",
     "ImplicitRelationAttention",
     "InteractiveSimilarity",
@@ -37,11 +50,14 @@ __all__ = [
     "MeanPooling",
     "Pooling",
     "RegionEncoder",
+    "Related",
     "Relation",
     "Similarity",
     "SoftAligningSimilarity",
     "SoftmaxPooling",
     "SpatialSemanticGCN",
     "SumPooling",
+    "TextualRelationGraph",
     "TransformerTextEncoder",
+    "VisualRelationGraph",
 ]

@@ -3,7 +3,14 @@
 from itmatch.ops.alignment import hard_alignment
 from itmatch.ops.attention import cross_attention, soft_alignment
 from itmatch.ops.geometry import box_area, box_iou, polar_geometry, relative_geometry
-from itmatch.ops.graphs import EdgeList, semantic_graph, spatial_adjacency, spatial_graph
+from itmatch.ops.graphs import (
+    EdgeList,
+    nearest_boxes,
+    semantic_graph,
+    spatial_adjacency,
+    spatial_graph,
+    strongest_edges,
+)
 from itmatch.ops.masking import (
     l2_normalize,
     lengths_to_mask,
@@ -31,6 +38,7 @@ __all__ = [
     "masked_mean",
     "masked_softmax",
     "masked_sum",
+    "nearest_boxes",
     "over_pairs",
     "polar_geometry",
     "relative_geometry",
@@ -38,4 +46,5 @@ __all__ = [
     "soft_alignment",
     "spatial_adjacency",
     "spatial_graph",
+    "strongest_edges",
 ]

@@ -155,13 +155,70 @@ def semantic_graph(
     return EdgeList(index, weight, kind, mask.numel())
 
 
+def nearest_boxes(boxes: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Each real box with the others of its image whose centres are nearest.
+
+    Args:
+        boxes: (N, L, 4) x1 y1 x2 y2, fractions of width and height of the image.
+        mask: (N, L) bool, True for real boxes; the others are never read.
+        count: how many others; fewer where an image has not as many.
+
+    Returns:
+        Rows (E,) of the batch, and ends (2, E) within the row: a box, and one near it.
+
+    Example:
+        >>> boxes = torch.tensor([[[0.0, 0.0, 0.1, 0.1], [0.2, 0.0, 0.3, 0.1], [0.9, 0.9, 1.0, 1.0]]])
+        >>> nearest_boxes(boxes, torch.ones(1, 3, dtype=torch.bool), 1)[1].tolist()
+        [[0, 1, 2], [1, 0, 1]]
+    """
+    check_boxes(boxes, mask)
+    wide = boxes.to(torch.promote_types(boxes.dtype, torch.float32)).masked_fill(~mask[..., None], 0)
+    centres = (wide[..., :2] + wide[..., 2:]) / 2
+    itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+    distance = torch.cdist(centres, centres).masked_fill(~mask[:, None] | itself, torch.inf)
+    nearest, other = distance.topk(min(count, mask.shape[1]), largest=False)  # (N, L, k)
+    row, box, place = (nearest.isfinite() & mask[..., None]).nonzero(as_tuple=True)
+    return row, torch.stack((box, other[row, box, place]))
+
+
+def strongest_edges(scene_graph: SceneGraph, min_confidence: float = 0.0, most: int | None = None) -> Tensor:
+    """Which edges of a batch of scene graphs are confident enough, and among the most confident of their row.
+
+    Args:
+        scene_graph: E edges; without confidences all count as 1.
+        min_confidence: leave out edges below it.
+        most: keep so many edges a row, the earlier ones where confidences are equal; None = all.
+
+    Returns:
+        int64, places of the edges that are kept, in their order.
+
+    Example:
+        >>> edges, row = torch.zeros(2, 3, dtype=torch.int64), torch.tensor([0, 0, 1])
+        >>> graph = SceneGraph(edges, row, 2, confidence=torch.tensor([0.5, 0.9, 0.1]))
+        >>> strongest_edges(graph, most=1).tolist()
+        [1, 2]
+    """
+    row, confidence = scene_graph.row, scene_graph.confidence
+    kept = torch.ones_like(row, dtype=torch.bool) if confidence is None else confidence >= min_confidence
+    if most is not None:
+        order = torch.arange(len(row), device=row.device)
+        if confidence is not None:
+            order = confidence.argsort(descending=True, stable=True)
+        order = order[row[order].argsort(stable=True)]  # by row, then by confidence
+        counts = torch.bincount(row, minlength=len(scene_graph))
+        start = (counts.cumsum(0) - counts)[row[order]]
+        place = torch.empty_like(row).index_put((order,), torch.arange(len(row), device=row.device) - start)
+        kept = kept & (place < most)
+    return kept.nonzero()[:, 0]
+
+
 def _joined(boxes: Tensor, mask: Tensor, threshold: float, weight: SpatialWeight) -> tuple[Tensor, Tensor]:
     """(N, L, L) bool, which boxes an edge joins, and (N, L, L) IoU in at least float32."""
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold: {threshold}, expected an IoU between 0 and 1")
     if weight not in ("iou", "ones"):
         raise ValueError(f"weight: {weight!r}, expected 'iou' or 'ones'")
-    _check_boxes(boxes, mask)
+    check_boxes(boxes, mask)
     boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32)).masked_fill(~mask[..., None], 0)
     iou = box_iou(boxes, boxes)
     others = ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
@@ -173,7 +230,8 @@ def _no_edges(mask: Tensor, *, typed: bool) -> EdgeList:
     return EdgeList(index, torch.zeros(0, device=mask.device), index[0] if typed else None, mask.numel())
 
 
-def _check_boxes(boxes: Tensor, mask: Tensor) -> None:
+def check_boxes(boxes: Tensor, mask: Tensor) -> None:
+    """Raise unless boxes (N, L, 4) fit the mask (N, L) and the real ones (on the CPU) are boxes in fractions."""
     if tuple(boxes.shape) != (*mask.shape, 4) or not boxes.is_floating_point():
         raise ValueError(f"boxes: {tuple(boxes.shape)} {boxes.dtype}, expected {(*mask.shape, 4)} of floats")
     if not readable(boxes):

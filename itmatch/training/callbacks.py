@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ class FragmentWriter(BasePredictionWriter):
     """Writes what ``predict`` encodes: ``images.safetensors`` and ``captions.safetensors``.
 
     Each file holds ``features`` (N, L, D), ``mask`` (N, L), ``index`` (N,) and, if the encoder makes them, ``pooled``
-    (N, D). The metadata key ``ids`` is a JSON list: the image ids, or ``["image id", caption number]`` for captions.
+    (N, D) and ``is_relation`` (N, L). The metadata key ``ids`` is a JSON list: the image ids, or ``["image id", caption number]`` for captions.
     With several processes each writes its own share, ``images.rank0.safetensors`` and so on.
 
     Args:
@@ -136,9 +137,8 @@ def write_fragments(path: Path, fragments: Fragments, index: torch.Tensor, ids: 
     """Write fragments with the places and ids of their rows as safetensors."""
     from safetensors.torch import save_file
 
-    tensors = {"features": fragments.features, "mask": fragments.mask, "index": index}
-    if fragments.pooled is not None:
-        tensors["pooled"] = fragments.pooled
+    found = {field.name: getattr(fragments, field.name) for field in fields(fragments)}
+    tensors = {name: value for name, value in found.items() if value is not None} | {"index": index}
     with written_beside(path) as beside:
         save_file({k: v.contiguous() for k, v in tensors.items()}, str(beside), metadata={"ids": json.dumps(ids)})
 
@@ -150,7 +150,8 @@ def read_fragments(path: str | Path) -> tuple[Fragments, torch.Tensor, list[Any]
     with safe_open(str(path), framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         ids = json.loads(file.metadata()["ids"])
-    return Fragments(tensors["features"], tensors["mask"], tensors.get("pooled")), tensors["index"], ids
+    index = tensors.pop("index")
+    return Fragments(**tensors), index, ids
 
 
 def run_folder(trainer: Trainer) -> str | None:

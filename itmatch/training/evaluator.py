@@ -90,20 +90,24 @@ def _gather(parts: list[tuple[Fragments, Tensor]]) -> tuple[Fragments, Tensor]:
     fragments, index = Fragments.cat([part for part, _ in parts]), torch.cat([places for _, places in parts])
     parts.clear()  # the parts are as large as the whole
     if is_distributed():
-        pooled = None if fragments.pooled is None else all_gather_ragged(fragments.pooled)
-        features, mask = _gather_padded(fragments)
-        fragments, index = Fragments.unchecked(features, mask, pooled), all_gather_ragged(index)
+        fragments, index = _gather_padded(fragments), all_gather_ragged(index)
     order = _first_places(index if index.ndim == 1 else index[:, 0])
     if torch.equal(order, torch.arange(len(index), device=order.device)):  # one process: no need for a copy
         return fragments, index
     return fragments[order], index[order]
 
 
-def _gather_padded(fragments: Fragments) -> tuple[Tensor, Tensor]:
-    lengths = all_gather_ragged(torch.tensor([fragments.mask.shape[1]], device=fragments.mask.device))
-    extra = int(lengths.max()) - fragments.mask.shape[1]
-    features = nn.functional.pad(fragments.features, (0, 0, 0, extra))
-    return all_gather_ragged(features), all_gather_ragged(nn.functional.pad(fragments.mask, (0, extra)))
+def _gather_padded(fragments: Fragments) -> Fragments:
+    """The rows of all processes, padded to the longest."""
+    length = fragments.mask.shape[1]
+    extra = int(all_gather_ragged(torch.tensor([length], device=fragments.mask.device)).max()) - length
+    features = all_gather_ragged(nn.functional.pad(fragments.features, (0, 0, 0, extra)))
+    mask = all_gather_ragged(nn.functional.pad(fragments.mask, (0, extra)))
+    pooled = None if fragments.pooled is None else all_gather_ragged(fragments.pooled)
+    is_relation = fragments.is_relation
+    if is_relation is not None:
+        is_relation = all_gather_ragged(nn.functional.pad(is_relation, (0, extra)))
+    return Fragments.unchecked(features, mask, pooled, is_relation)
 
 
 def _first_places(index: Tensor) -> Tensor:

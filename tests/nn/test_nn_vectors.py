@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from itmatch.nn.encoders import load_word_vectors
+from itmatch.nn.vectors import load_word_vectors
 
 
 @pytest.fixture

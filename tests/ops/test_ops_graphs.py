@@ -6,7 +6,16 @@ import pytest
 import torch
 
 from itmatch.batch import SceneGraph
-from itmatch.ops import EdgeList, box_iou, lengths_to_mask, semantic_graph, spatial_adjacency, spatial_graph
+from itmatch.ops import (
+    EdgeList,
+    box_iou,
+    lengths_to_mask,
+    nearest_boxes,
+    semantic_graph,
+    spatial_adjacency,
+    spatial_graph,
+    strongest_edges,
+)
 
 LENGTHS, WIDTH = (5, 3, 1), 6
 MASK = lengths_to_mask(torch.tensor(LENGTHS), WIDTH)
@@ -199,3 +208,35 @@ def test_edge_list_checks_its_shapes():
     for wrong in (kind[:2], kind.float()):
         with pytest.raises(ValueError, match=r"EdgeList.edge_type: .* expected \(3,\) torch.int64"):
             EdgeList(index, weight, wrong, 4)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9])
+def test_nearest_boxes_equal_loop(count):
+    generator = torch.Generator().manual_seed(4)
+    corner = torch.rand(3, 5, 2, generator=generator) * 0.7
+    boxes, mask = torch.cat((corner, corner + 0.2), -1), torch.rand(3, 5, generator=generator) < 0.7
+    mask[2] = torch.tensor([False, True, False, False, False])
+    boxes[~mask] = float("nan")
+    expected = set()
+    for row in range(3):
+        real = mask[row].nonzero()[:, 0].tolist()
+        for i in real:
+            far = {j: float((corner[row, i] - corner[row, j]).norm()) for j in real if j != i}
+            expected |= {(row, i, j) for j in sorted(far, key=far.__getitem__)[:count]}
+    row, ends = nearest_boxes(boxes, mask, count)
+    assert len(row) == len(expected)
+    assert set(zip(row.tolist(), *ends.tolist(), strict=True)) == expected
+
+
+def test_strongest_edges():
+    row = torch.tensor([1, 0, 1, 1, 0, 1])
+    confidence = torch.tensor([0.5, 0.9, 0.9, 0.2, 0.9, 0.5])
+    graph = SceneGraph(torch.zeros(2, 6, dtype=torch.int64), row, 3, confidence=confidence)
+    assert strongest_edges(graph).tolist() == [0, 1, 2, 3, 4, 5]
+    assert strongest_edges(graph, 0.5).tolist() == [0, 1, 2, 4, 5]
+    assert strongest_edges(graph, most=1).tolist() == [1, 2]  # of equal ones the first
+    assert strongest_edges(graph, most=2).tolist() == [0, 1, 2, 4]
+    assert strongest_edges(graph, 0.6, most=2).tolist() == [1, 2, 4]
+    plain = SceneGraph(torch.zeros(2, 6, dtype=torch.int64), row, 3)
+    assert strongest_edges(plain, 0.99, most=2).tolist() == [0, 1, 2, 4]
+    assert strongest_edges(SceneGraph(torch.zeros(2, 0, dtype=torch.int64), row[:0], 3), most=1).tolist() == []

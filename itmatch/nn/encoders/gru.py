@@ -13,9 +13,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from itmatch.batch import Captions, Fragments
 from itmatch.nn.block import Block
 from itmatch.nn.encoders._output import RelationList, to_fragments
-from itmatch.nn.encoders.vectors import load_word_vectors
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Relation
+from itmatch.nn.vectors import load_word_vectors
 
 
 @runtime_checkable

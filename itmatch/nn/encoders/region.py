@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from itmatch.batch import Fragments, Regions
 from itmatch.nn.block import Block
+from itmatch.nn.class_embedding import UNKNOWN, ClassEmbedding
 from itmatch.nn.encoders._output import RelationList, to_fragments, xavier_linear
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Relation
@@ -30,6 +32,7 @@ class RegionEncoder(Block):
         pooling: makes ``Fragments.pooled``, from the regions before their normalisation; None makes none.
         relations: blocks through which the regions learn from each other, in this order, after the self-attention and
             before pooling and normalisation; they are given the boxes and the scene graphs too.
+        labels: vectors of the object classes, put beside the features before the projection; needs ``Regions.labels``.
 
     Shape:
         ``Regions`` with features (I, R, F) of any float type -> ``Fragments`` with features (I, R, D). Padded places
@@ -68,6 +71,7 @@ class RegionEncoder(Block):
         dropout: float = 0.0,
         pooling: Pooling | None = None,
         relations: list[Relation] | None = None,
+        labels: ClassEmbedding | None = None,
     ) -> None:
         super().__init__()
         if input_norm not in (None, "l2", "layer"):
@@ -77,7 +81,8 @@ class RegionEncoder(Block):
         self.in_features, self.embed_dim = in_features, embed_dim
         self.mask_attention, self.input_norm, self.normalize = mask_attention, input_norm, normalize
         self.input_layer_norm = nn.LayerNorm(in_features) if input_norm == "layer" else None
-        self.fc = xavier_linear(in_features, embed_dim)
+        self.labels = labels
+        self.fc = xavier_linear(in_features + (0 if labels is None else labels.dim), embed_dim)
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(embed_dim) if self_attention else None
         self.attention: nn.MultiheadAttention | None = None
@@ -92,7 +97,8 @@ class RegionEncoder(Block):
         if features.shape[-1] != self.in_features:
             raise ValueError(f"RegionEncoder: features of size {features.shape[-1]}, expected {self.in_features}")
         features = features.masked_fill(~mask[..., None], 0.0).to(self.fc.weight.dtype)  # (I, R, F)
-        encoded = self.dropout(self.fc(self._normalized_input(features)))  # (I, R, D)
+        features = self._with_labels(self._normalized_input(features), regions)
+        encoded = self.dropout(self.fc(features))  # (I, R, D)
         related = self.relations(self._attend(encoded, mask), mask, regions.boxes, regions.graph)
         return to_fragments(related, mask, normalize=self.normalize, pooling=self.pooling)
 
@@ -100,6 +106,16 @@ class RegionEncoder(Block):
         if self.input_norm == "l2":
             return l2_normalize(features)
         return features if self.input_layer_norm is None else self.input_layer_norm(features)
+
+    def _with_labels(self, features: Tensor, regions: Regions) -> Tensor:
+        if self.labels is None:
+            return features
+        if regions.labels is None:
+            raise ValueError(
+                "RegionEncoder: no labels, expected those of the regions; data without them need labels=None"
+            )
+        vectors = self.labels(regions.labels.masked_fill(~regions.mask, UNKNOWN))
+        return torch.cat((features, vectors.to(features.dtype)), -1)
 
     def _attend(self, encoded: Tensor, mask: Tensor) -> Tensor:
         if self.attention is None or self.norm is None:

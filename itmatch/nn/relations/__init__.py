@@ -1,7 +1,18 @@
 """Relations: fragments of one row look at each other before they are compared with the other side."""
 
-from itmatch.nn.relations.base import Relation
+from itmatch.nn.relations.base import Related, Relation
+from itmatch.nn.relations.context import ContextualOrder
 from itmatch.nn.relations.implicit import ImplicitRelationAttention
 from itmatch.nn.relations.spatial_semantic import SpatialSemanticGCN
+from itmatch.nn.relations.textual_graph import TextualRelationGraph
+from itmatch.nn.relations.visual_graph import VisualRelationGraph
 
-__all__ = ["ImplicitRelationAttention", "Relation", "SpatialSemanticGCN"]
+__all__ = [
+    "ContextualOrder",
+    "ImplicitRelationAttention",
+    "Related",
+    "Relation",
+    "SpatialSemanticGCN",
+    "TextualRelationGraph",
+    "VisualRelationGraph",
+]

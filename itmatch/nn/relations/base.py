@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from itmatch.batch import SceneGraph
 from itmatch.nn.block import Block
+
+
+@dataclass(frozen=True, eq=False)
+class Related:
+    """What a relation returns that makes fragments of its own, one a relation, beside the ones it was given.
+
+    Args:
+        features: (N, L, D) the fragments that it was given, updated; 0 in padded places.
+        nodes: (N, Q, D) a fragment a relation; 0 in padded places.
+        nodes_mask: (N, Q) bool; a row may be without relations.
+    """
+
+    features: Tensor
+    nodes: Tensor
+    nodes_mask: Tensor
 
 
 class Relation(Block):
@@ -21,7 +37,7 @@ class Relation(Block):
         - mask: (N, L) bool, True = real
         - boxes: (N, L, 4) x1 y1 x2 y2 as fractions of width and height, or None
         - graph: relations between the fragments, or None
-        - output: (N, L, D), 0 in padded places
+        - output: (N, L, D), 0 in padded places; or :class:`Related`, which has fragments for the relations too
 
     Example:
         >>> class Mean(Relation):
@@ -34,7 +50,7 @@ class Relation(Block):
     @abstractmethod
     def forward(
         self, features: Tensor, mask: Tensor, boxes: Tensor | None = None, graph: SceneGraph | None = None
-    ) -> Tensor:
+    ) -> Tensor | Related:
         """The fragments, with what they take from the others."""
 
     @staticmethod
