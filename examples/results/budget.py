@@ -56,6 +56,7 @@ def first_images(dataset: Any, count: int) -> Any:
         dataset.captions[:captions],
         dataset.caption_image[:captions],
         **{name: None if values is None else values[:count] for name, values in columns.items()},
+        caption_relations=None if dataset.caption_relations is None else dataset.caption_relations[:captions],
         name=f"{dataset.name}, the first {count}",
     )
 
@@ -86,13 +87,15 @@ class Budget:
 PHOTOS = Budget(epochs=8)
 
 
-def encoders(data: Any, vectors: str | None, **region: Any) -> dict[str, Any]:
-    """The two encoders that all variants share: linear regions, bi-GRU words."""
+def encoders(
+    data: Any, vectors: str | None, word_dim: int = 100, *, text: dict[str, Any] | None = None, **region: Any
+) -> dict[str, Any]:
+    """The two encoders that all variants share: linear regions, bi-GRU words; with further options of each."""
     from itmatch.nn import GRUTextEncoder, RegionEncoder
 
     return {
         "image_encoder": RegionEncoder(data.feature_dim, EMBED_DIM, input_norm=INPUT_NORM, **region),
-        "text_encoder": GRUTextEncoder(data.vocabulary, EMBED_DIM, word_dim=100, vectors=vectors),
+        "text_encoder": GRUTextEncoder(data.vocabulary, EMBED_DIM, word_dim=word_dim, vectors=vectors, **(text or {})),
     }
 
 
@@ -102,6 +105,38 @@ def relations(graph: dict[str, Any] | None, *, implicit: bool) -> list[Any] | No
 
     found: list[Any] = [ImplicitRelationAttention(EMBED_DIM)] if implicit else []
     return [*found, *([] if graph is None else [SpatialSemanticGCN(EMBED_DIM, **graph)])] or None
+
+
+def resg(
+    data: Any,
+    vectors: str | None,
+    *,
+    graph: dict[str, Any],
+    margins: dict[str, float],
+    word_dim: int = 100,
+    terms: tuple[str, ...] = ("triplet",),
+    relation_weight: float = 1.0,
+) -> dict[str, Any]:
+    """ReSG with some of its three losses; a ``relation_weight`` of 0 matches objects alone."""
+    from itmatch import losses, nn
+
+    given = {
+        "triplet": losses.HardNegativeTripletLoss(margin=margins["triplet"], warmup_epochs=1),
+        "center": losses.CenterHingeLoss(margin=margins["center"]),
+        "positive_negative": losses.PositiveNegativeMarginLoss(margins["positive"], margins["negative"]),
+    }
+    return {
+        **encoders(
+            data,
+            vectors,
+            word_dim,
+            pooling=nn.MeanPooling(),
+            relations=[nn.VisualRelationGraph(EMBED_DIM, **graph)],
+            text={"pooling": nn.MeanPooling(), "relations": [nn.TextualRelationGraph(EMBED_DIM)]},
+        ),
+        "similarity": nn.GraphMatchingSimilarity(relation_weight=relation_weight),
+        "objective": losses.Objective({name: given[name] for name in terms}),
+    }
 
 
 def scoring(similarity: tuple[str, dict[str, Any]], margin: float) -> dict[str, Any]:

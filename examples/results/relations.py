@@ -11,12 +11,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from budget import Budget, encoders, photos, print_table, relations, run_all, scoring
+from budget import Budget, encoders, photos, print_table, relations, resg, run_all, scoring
 
 PREDICATES = 50  # of the photo data
 MIN_CONFIDENCE = 0.2
 MARGIN = 0.05  # as for CHAN; 0.2 is too much for all of them within so few epochs
 TEST_PHOTOS = 400
+RESG_GRAPH = {"predicates": PREDICATES, "min_confidence": MIN_CONFIDENCE}
+RESG_MARGINS = {"triplet": 2 * MARGIN, "center": 0.2, "positive": 0.8, "negative": 0.4}
 BUDGET = Budget(epochs=5, make_data=partial(photos, test_photos=TEST_PHOTOS), validate_every=0)
 
 
@@ -34,6 +36,7 @@ def parts(
 
 
 INTERACTIVE = partial(parts, similarity=("InteractiveSimilarity", {}))
+RESG = partial(resg, graph=RESG_GRAPH, margins=RESG_MARGINS)
 VARIANTS = {
     "cmsei_none": INTERACTIVE,
     "cmsei_both": partial(INTERACTIVE, graph={}),
@@ -44,6 +47,11 @@ VARIANTS = {
     "chan": partial(parts, similarity=("HardAligningSimilarity", {})),
     "chan_both": partial(parts, similarity=("HardAligningSimilarity", {}), graph={}),
     "scan_i2t": partial(parts, similarity=("CrossAttentionSimilarity", {"direction": "i2t"})),
+    "resg_all": partial(RESG, terms=("triplet", "center", "positive_negative")),
+    "resg_triplet": RESG,
+    "resg_center": partial(RESG, terms=("triplet", "center")),
+    "resg_margin": partial(RESG, terms=("triplet", "positive_negative")),
+    "resg_objects": partial(RESG, relation_weight=0.0),
 }
 LABELS = {
     "chan": "CHAN (hard, mean)",
@@ -55,6 +63,11 @@ LABELS = {
     "cmsei_both": "CMSEI, both graphs",
     "hire": "Hire",
     "chan_both": "CHAN with both graphs",
+    "resg_triplet": "ReSG, triplet",
+    "resg_center": "ReSG, triplet, center hinge",
+    "resg_margin": "ReSG, triplet, positive-negative margin",
+    "resg_all": "ReSG, all three losses",
+    "resg_objects": "ReSG, triplet, objects alone matched",
 }
 
 if __name__ == "__main__":

@@ -16,12 +16,14 @@ import statistics
 from functools import partial
 from typing import Any
 
-from budget import EMBED_DIM, INPUT_NORM, Budget, relations, run_all, scoring
+from budget import Budget, encoders, relations, resg, run_all, scoring
 
 PREDICATES = 10  # of RelationScenes
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the true edges
 SCENES = {"num_train": 1500, "num_test": 400, "max_objects": 6, "two_relations": 0.0}
-MARGIN = 0.1
+MARGIN, WORD_DIM = 0.1, 64
+RESG_GRAPH = {"predicates": PREDICATES, "neighbours": SCENES["max_objects"] - 1}  # all pairs
+RESG_MARGINS = {"triplet": 2 * MARGIN, "center": 0.2, "positive": 1.0, "negative": 0.5}
 GRAPH = {"threshold": 0.0, "spatial_weight": "ones", "geometry": True, "num_predicates": PREDICATES}
 
 
@@ -30,7 +32,7 @@ def scenes(_: argparse.Namespace, batch_size: int) -> Any:
     from itmatch.data import RelationScenes
     from itmatch.training import MatchingData
 
-    return MatchingData(RelationScenes(**SCENES), batch_size=batch_size, keep_twins=True)
+    return MatchingData(RelationScenes(**SCENES, text_graphs=True), batch_size=batch_size, keep_twins=True)
 
 
 def corrupted(task: Any, data: Any, _: int) -> dict[str, Any]:
@@ -44,7 +46,7 @@ def corrupted(task: Any, data: Any, _: int) -> dict[str, Any]:
     for kind in ("edge_dropout", "edge_rewiring"):
         for share in SHARES:
             known = found.get(f"edge_dropout_{share:.1f}") if share == 0 else None
-            dataset = RelationScenes(**SCENES, **{kind: share}).split("test")
+            dataset = RelationScenes(**SCENES, text_graphs=True, **{kind: share}).split("test")
             found[f"{kind}_{share:.1f}"] = known or semantic_twins(task.model, dataset, data.tokenizer)
     return {"corrupted": found}
 
@@ -76,17 +78,12 @@ def parts(
     implicit: bool = False,
 ) -> dict[str, Any]:
     """The parts of one variant: a similarity, the options of the graph (None = no graph), and implicit relations."""
-    from itmatch.nn import GRUTextEncoder, RegionEncoder
-
     blocks = relations(None if graph is None else {**GRAPH, **graph}, implicit=implicit)
-    return {
-        "image_encoder": RegionEncoder(data.feature_dim, EMBED_DIM, input_norm=INPUT_NORM, relations=blocks),
-        "text_encoder": GRUTextEncoder(data.vocabulary, EMBED_DIM, word_dim=64),
-        **scoring(similarity, MARGIN),
-    }
+    return {**encoders(data, None, WORD_DIM, relations=blocks), **scoring(similarity, MARGIN)}
 
 
 INTERACTIVE = partial(parts, similarity=("InteractiveSimilarity", {"cross_level": False}))
+RESG = partial(resg, graph=RESG_GRAPH, margins=RESG_MARGINS, word_dim=WORD_DIM)
 VARIANTS = {
     "cmsei_both": partial(INTERACTIVE, graph={}),
     "hire": partial(INTERACTIVE, graph={}, implicit=True),
@@ -97,6 +94,11 @@ VARIANTS = {
     "scan": partial(parts, similarity=("CrossAttentionSimilarity", {})),
     "cosine": partial(parts, similarity=("CosineSimilarity", {})),
     "chan_both": partial(parts, similarity=("HardAligningSimilarity", {}), graph={}),
+    "resg_all": partial(RESG, terms=("triplet", "center", "positive_negative")),
+    "resg_triplet": RESG,
+    "resg_center": partial(RESG, terms=("triplet", "center")),
+    "resg_margin": partial(RESG, terms=("triplet", "positive_negative")),
+    "resg_objects": partial(RESG, relation_weight=0.0),
 }
 LABELS = {
     "cosine": "mean-pooled cosine",
@@ -108,6 +110,11 @@ LABELS = {
     "cmsei_both": "CMSEI, both graphs",
     "hire": "Hire",
     "chan_both": "CHAN with both graphs",
+    "resg_triplet": "ReSG, triplet",
+    "resg_center": "ReSG, triplet, center hinge",
+    "resg_margin": "ReSG, triplet, positive-negative margin",
+    "resg_all": "ReSG, all three losses",
+    "resg_objects": "ReSG, triplet, objects alone matched",
 }
 BUDGET = Budget(epochs=8, validate_every=0, needs_root=False, make_data=scenes, also=corrupted)
 
@@ -135,7 +142,7 @@ def print_tables(results: dict[str, list[dict[str, Any]]]) -> None:
         cells += [f"{runs[0]['parameters']:,}", f"{min(run['step_ms'] for run in runs):.0f}"]
         print("| " + " | ".join([LABELS[name], *cells]) + " |")
     print("\n| semantic twins | " + " | ".join(f"{share:.0%}" for share in SHARES) + " |\n" + "|---" * 6 + "|")
-    for name in ("cmsei_semantic", "cmsei_both", "hire", "chan_both"):
+    for name in ("cmsei_semantic", "cmsei_both", "hire", "chan_both", "resg_triplet", "resg_all"):
         if name not in results:
             continue
         for kind, word in (("edge_dropout", "dropped"), ("edge_rewiring", "rewired")):
