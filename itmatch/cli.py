@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -104,12 +104,12 @@ class MatchingCLI(LightningCLI):
         settings = _read_settings(path)
         tokenizer = settings.pop("tokenizer", None)
         self._tokenizer = None if tokenizer is None else build(tokenizer, Tokenizer, f"{path}: tokenizer")
-        before = given["model"].as_flat().__dict__
+        before = _flat(given["model"])
         try:
             self.config = self.parser.parse_object({command: {"model": settings}}, self.config)
         except ArgumentError as error:
             raise ValueError(f"{path}: its model cannot be built ({_readable(error)})") from error
-        changed = _differences(before, self.config[command]["model"].as_flat().__dict__)
+        changed = _differences(before, _flat(self.config[command]["model"]))
         if changed:
             _warn(f"the checkpoint's settings win over those given: {'; '.join(changed)}")
 
@@ -230,6 +230,17 @@ def _read_settings(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"--ckpt_path {path}: no checkpoint of itmatch ({type(error).__name__}: {reason})") from error
 
 
+def _flat(settings: Namespace) -> dict[str, Any]:
+    """Settings by their dotted names, those of parts in a dict of parts too."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.as_flat().__dict__.items():
+        if isinstance(value, dict) and value and all(isinstance(part, Namespace) for part in value.values()):
+            flat |= {f"{key}.{name}.{k}": v for name, part in value.items() for k, v in _flat(part).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
 def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Settings that were given and that the checkpoint has otherwise; of parts of another class, only the class."""
     changed: dict[str, str] = {}
@@ -246,6 +257,8 @@ def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 def _comparable(key: str, value: Any) -> Any:
     if key.endswith("class_path") and isinstance(value, str):
         return import_class(value, key)  # one class may have several names
+    if isinstance(value, Namespace):
+        return {name: _comparable(name, item) for name, item in _flat(value).items()}
     if isinstance(value, (list, tuple)):
         return [_comparable("", item) for item in value]
     return str(value) if isinstance(value, Path) else value

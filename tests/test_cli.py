@@ -266,6 +266,70 @@ def test_a_class_in_a_file_of_the_users(capsys):
     assert "itmatch: warning" not in capsys.readouterr().err
 
 
+TERMS = """
+model:
+  image_encoder: {init_args: {pooling: itmatch.nn.MeanPooling}}
+  text_encoder: {init_args: {pooling: itmatch.nn.MeanPooling}}
+  objective:
+    class_path: itmatch.losses.Objective
+    init_args:
+      terms:
+        triplet: {class_path: itmatch.losses.HardNegativeTripletLoss, init_args: {margin: 0.1}}
+        center: {class_path: itmatch.losses.CenterHingeLoss, init_args: {variant: compactness}}
+      weights: {center: 0.5}
+      ramp: {center: 1}
+"""
+
+
+def test_an_objective_of_several_terms(capsys):
+    Path("terms.yaml").write_text(TERMS)
+    assert run("fit", *DEMO, "--config", "terms.yaml") == 0
+    folder = Path("runs/lightning_logs/version_0")
+    logged = {name for row in csv.DictReader((folder / "metrics.csv").open()) for name, value in row.items() if value}
+    assert {"train/loss", "train/loss_triplet", "train/loss_center", "train/positive"} <= logged
+    checkpoint = folder / "checkpoints/best.ckpt"
+    objective = MatchingTask.load_from_checkpoint(checkpoint, weights_only=True).objective
+    assert objective.terms["triplet"].margin == 0.1
+    assert objective.terms["center"].variant == "compactness"
+    assert (objective.weights, objective.ramp["center"]) == ({"triplet": 1.0, "center": 0.5}, 1)
+    assert capsys.readouterr().err == ""
+    assert run("test", "--config", folder / "config.yaml", "--ckpt_path", checkpoint) == 0
+    assert capsys.readouterr().err == ""  # the names of the classes in checkpoint and configuration are one
+    other = folder / "other.yaml"
+    other.write_text((folder / "config.yaml").read_text().replace("margin: 0.1", "margin: 0.3"))
+    assert run("test", "--config", other, "--ckpt_path", checkpoint) == 0
+    told = capsys.readouterr().err
+    assert told.endswith("given: model.objective.init_args.terms.triplet.init_args.margin is 0.1, not 0.3\n")
+    assert run("fit", "--config", folder / "config.yaml") == 0
+    again = Path("runs/lightning_logs/version_3")
+    assert_equal_weights(again / "checkpoints/last.ckpt", folder / "checkpoints/last.ckpt")
+    saved, before = (yaml.safe_load((place / "config.yaml").read_text())["model"] for place in (again, folder))
+    assert saved == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        (
+            "{pooling: itmatch.nn.MeanPooling}",
+            "{}",
+            "objective, term 'center': CenterHingeLoss takes one vector .*pool",
+        ),
+        (
+            "weights: {center",
+            "weights: {centre",
+            r"weights: no term is named 'centre'; there are \['center', 'triplet'",
+        ),
+        ("margin: 0.1", "margins: 0.1", "model.objective.*margins"),
+        ("variant: compactness", "variant: dense", "variant.*dense"),
+        ("losses.CenterHingeLoss", "nn.MeanPooling", "model.objective.*MeanPooling"),
+    ],
+)
+def test_a_mistake_in_a_term_is_told_in_one_line(old, new, expected, capsys):
+    Path("terms.yaml").write_text(TERMS.replace(old, new))
+    assert re.search(expected, error_of(capsys, "fit", *DEMO, "--config", "terms.yaml"))
+
+
 def test_a_checkpoint_that_says_the_same_as_the_options_is_no_matter_of_warning(trained, capsys):
     checkpoint = trained / "checkpoints/best.ckpt"
     linked = ["--model.text_encoder.init_args.vocabulary=9", "--model.image_encoder.init_args.in_features=9"]

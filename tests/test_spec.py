@@ -17,19 +17,44 @@ import itmatch.data
 import itmatch.losses
 import itmatch.nn
 from itmatch.data import (
+    AdjacentWords,
+    ConlluParses,
     HuggingFaceTokenizer,
     KarpathyDataset,
     PrecompFolder,
     RelationScenes,
     SizeAugmentation,
+    SpacyParser,
+    Triples,
     WordTokenizer,
 )
-from itmatch.losses import HardNegativeTripletLoss, InfoNCELoss, ScoreLoss
+from itmatch.losses import (
+    AdaptiveMarginTripletLoss,
+    CenterHingeLoss,
+    CircleLoss,
+    DistanceWeightedTripletLoss,
+    HardNegativeTripletLoss,
+    HubnessAwareLoss,
+    InfoNCELoss,
+    LadderLoss,
+    Objective,
+    OffBatchHardestLoss,
+    PolynomialLoss,
+    PositiveNegativeMarginLoss,
+    ProbabilisticMatchingLoss,
+    ScoreLoss,
+    SelectiveHardNegativeLoss,
+    SigmoidLoss,
+    SmoothNDCGLoss,
+)
 from itmatch.nn import (
     Block,
+    ClassEmbedding,
+    ContextualOrder,
     CosineSimilarity,
     CrossAttentionSimilarity,
     GeneralizedPooling,
+    GraphMatchingSimilarity,
     GRUTextEncoder,
     HardAligningSimilarity,
     ImplicitRelationAttention,
@@ -44,7 +69,9 @@ from itmatch.nn import (
     SoftmaxPooling,
     SpatialSemanticGCN,
     SumPooling,
+    TextualRelationGraph,
     TransformerTextEncoder,
+    VisualRelationGraph,
 )
 from itmatch.spec import Configurable, build, build_nested, import_class, is_spec
 
@@ -85,16 +112,41 @@ EXAMPLES = {
     RegionEncoder: lambda _: RegionEncoder(
         5, 4, self_attention=True, num_heads=2, pooling=GeneralizedPooling(2), relations=[SpatialSemanticGCN(8)]
     ),
+    GraphMatchingSimilarity: lambda _: GraphMatchingSimilarity("both", relation_weight=0.5, chunk_size=2),
+    ClassEmbedding: lambda _: ClassEmbedding(["dog", "cat"], 3, freeze=True),
+    ContextualOrder: lambda _: ContextualOrder(8, "raster"),
+    VisualRelationGraph: lambda _: VisualRelationGraph(8, ClassEmbedding(3, 2), neighbours=2, num_heads=2),
+    TextualRelationGraph: lambda _: TextualRelationGraph(8, unparsed="none", num_heads=4),
     ImplicitRelationAttention: lambda _: ImplicitRelationAttention(8, 4, geometry=True, num_layers=2),
     SpatialSemanticGCN: lambda _: SpatialSemanticGCN(8, merge="union", num_predicates=3, implementation="dense"),
     GRUTextEncoder: lambda _: GRUTextEncoder(WORDS, 4, word_dim=3, num_layers=2, dropout=0.1, pooling=MeanPooling()),
     TransformerTextEncoder: lambda _: TransformerTextEncoder(embed_dim=4, config=BERT, trainable=False),
     HardNegativeTripletLoss: lambda _: HardNegativeTripletLoss(0.1, "all", reduction="mean", warmup_epochs=2),
     InfoNCELoss: lambda _: InfoNCELoss(0.1, learnable=True, max_scale=50.0),
+    PositiveNegativeMarginLoss: lambda _: PositiveNegativeMarginLoss(0.7, 0.1, "all", negative_weight=0.5),
+    SigmoidLoss: lambda _: SigmoidLoss(5.0, -3.0, learnable=False),
+    PolynomialLoss: lambda _: PolynomialLoss(0.1, [0.5, -0.5], [0.0, 1.0], "mean"),
+    LadderLoss: lambda _: LadderLoss([0.2, 0.1], [0.5], [0.3]),
+    AdaptiveMarginTripletLoss: lambda _: AdaptiveMarginTripletLoss(0.3, "all"),
+    HubnessAwareLoss: lambda _: HubnessAwareLoss(60.0, threshold=0.7),
+    CircleLoss: lambda _: CircleLoss(0.4, scale=80.0),
+    SelectiveHardNegativeLoss: lambda _: SelectiveHardNegativeLoss(0.1, epsilon=0.02),
+    SmoothNDCGLoss: lambda _: SmoothNDCGLoss(0.05),
+    DistanceWeightedTripletLoss: lambda _: DistanceWeightedTripletLoss(64, 0.1, sample=True),
+    CenterHingeLoss: lambda _: CenterHingeLoss(0.1, "compactness", "squared", "mean"),
+    OffBatchHardestLoss: lambda _: OffBatchHardestLoss(8, 16, 0.1, queue_margin=0.05),
+    ProbabilisticMatchingLoss: lambda _: ProbabilisticMatchingLoss(4.0, 3.0, 0.2, normalize=False),
+    Objective: lambda _: Objective(
+        {"sigmoid": SigmoidLoss(learnable=True), "center": CenterHingeLoss()}, {"center": 0.5}, {"center": 2}
+    ),
     WordTokenizer: lambda _: WordTokenizer(WORDS, min_count=2),
     HuggingFaceTokenizer: lambda _: HuggingFaceTokenizer("somewhere", max_length=12),
     SizeAugmentation: lambda _: SizeAugmentation(0.1, token_mask=0.4),
     PrecompFolder: precomp,
+    AdjacentWords: lambda _: AdjacentWords(),
+    ConlluParses: lambda folder: ConlluParses(folder / "dev.conllu", "edges"),
+    SpacyParser: lambda _: SpacyParser("en_core_web_md", relations="edges"),
+    Triples: lambda folder: Triples(folder / "dev.jsonl"),
     KarpathyDataset: karpathy,
     RelationScenes: lambda _: RelationScenes("easy", num_train=4, num_val=2, num_test=2),
 }

@@ -98,7 +98,8 @@ class FragmentWriter(BasePredictionWriter):
     """Writes what ``predict`` encodes: ``images.safetensors`` and ``captions.safetensors``.
 
     Each file holds ``features`` (N, L, D), ``mask`` (N, L), ``index`` (N,) and, if the encoder makes them, ``pooled``
-    (N, D) and ``is_relation`` (N, L). The metadata key ``ids`` is a JSON list: the image ids, or ``["image id", caption number]`` for captions.
+    (N, D) and ``is_relation`` (N, L). The metadata key ``ids`` is a JSON list: the image ids, or
+    ``["image id", caption number]`` for captions.
     With several processes each writes its own share, ``images.rank0.safetensors`` and so on.
 
     Args:

@@ -37,6 +37,7 @@ def words(caption, table):
         ("a girl's shirt", ["girl", "have", "shirt"], ["girl", "", "shirt"]),
         ("a girl with red hair", ["girl", "with", "red-hair"], ["girl", "with", "red"]),
         ("ice cream on a plate", ["ice cream", "on", "plate"], ["ice", "on", "plate"]),
+        ("a dog on grass", ["dog", "lie on", "grass"], ["dog", "on", "grass"]),
         ("standing in front of it, a dog", ["dog", "in front of", "it"], ["dog", "in", "it"]),
     ],
 )
