@@ -17,7 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,7 @@ def resg(
     *,
     graph: dict[str, Any],
     margins: dict[str, float],
+    triplet: dict[str, Any] | None = None,
     word_dim: int = 100,
     terms: tuple[str, ...] = ("triplet",),
     relation_weight: float = 1.0,
@@ -121,7 +122,7 @@ def resg(
     from itmatch import losses, nn
 
     given = {
-        "triplet": losses.HardNegativeTripletLoss(margin=margins["triplet"], warmup_epochs=1),
+        "triplet": losses.HardNegativeTripletLoss(margin=margins["triplet"], **(triplet or {"warmup_epochs": 1})),
         "center": losses.CenterHingeLoss(margin=margins["center"]),
         "positive_negative": losses.PositiveNegativeMarginLoss(margins["positive"], margins["negative"]),
     }
@@ -139,7 +140,7 @@ def resg(
     }
 
 
-def scoring(similarity: tuple[str, dict[str, Any]], margin: float) -> dict[str, Any]:
+def scoring(similarity: tuple[str, dict[str, Any]], margin: float, **triplet: Any) -> dict[str, Any]:
     """A similarity, by name and arguments, with mean pooling where it pools, and the triplet loss."""
     from itmatch import nn
     from itmatch.losses import HardNegativeTripletLoss
@@ -148,7 +149,7 @@ def scoring(similarity: tuple[str, dict[str, Any]], margin: float) -> dict[str, 
     pooling = {} if name == "CosineSimilarity" else {"pooling": nn.MeanPooling()}
     return {
         "similarity": getattr(nn, name)(**pooling, **arguments),
-        "objective": HardNegativeTripletLoss(margin=margin, warmup_epochs=1),
+        "objective": HardNegativeTripletLoss(margin=margin, **(triplet or {"warmup_epochs": 1})),
     }
 
 
@@ -262,9 +263,11 @@ def run_all(
     parser.add_argument("--out", default="runs/results", help="folder of the results")
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--only", nargs="+", choices=list(variants), default=list(variants), help="only these variants")
+    parser.add_argument("--epochs", type=int, default=budget.epochs, help="instead of those of the table")
     parser.add_argument("--threads", type=int, default=1, help="threads of a run")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     options = parser.parse_args()
+    budget = replace(budget, epochs=options.epochs)
     Path(options.out).mkdir(parents=True, exist_ok=True)
     wanted = [(name, seed) for seed in options.seeds for name in options.only]
     runs = [(budget, n, variants[n], s, options) for n, s in wanted if not result_path(options, n, s).exists()]

@@ -44,6 +44,10 @@ def test_scores_beyond_cosines_are_cut_in_the_weights():
     scores = torch.tensor([[0.5, 1.7, 0.2], [-1.6, 0.4, 0.1], [0.0, 0.3, 0.2]], dtype=torch.float64)
     expected = naive(scores, torch.eye(3), 8, 0.2, 0.5, 1.4)
     assert distance_weighted_triplet_loss(scores, dim=8).item() == pytest.approx(expected, rel=1e-12)
+    scores = torch.tensor([[0.5, -1.6, -1.0]], requires_grad=True)
+    positives = torch.tensor([[True, False, False]])
+    distance_weighted_triplet_loss(scores, positives, dim=8, margin=5.0, far=2.0).backward()
+    assert scores.grad.tolist() == [[-1.0, 0.5, 0.5]]
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -76,11 +80,12 @@ def test_nearer_negatives_weigh_more_and_far_ones_nothing():
 
 
 def test_a_draw_has_the_expectation():
-    scores, positives = random_case(1, 3, 4)
-    expected = distance_weighted_triplet_loss(scores, positives, dim=4).item()
+    scores = torch.tensor([[0.7, 0.6, 0.2]])
+    positives = torch.tensor([[True, False, False]])
+    expected = distance_weighted_triplet_loss(scores, positives, dim=6, margin=2.0).item()
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        loss = DistanceWeightedTripletLoss(4, sample=True)
+        loss = DistanceWeightedTripletLoss(6, margin=2.0, sample=True)
         draws = torch.stack([loss(scores, positives) for _ in range(2000)])
     assert draws.std() > 0
     assert draws.mean().item() == pytest.approx(expected, abs=5 * draws.std().item() / 2000**0.5)

@@ -45,7 +45,10 @@ def test_equals_the_formula(seed):
 
 
 def test_none_is_the_diagonal():
-    scores, _ = random_case(0, 6, 6)
+    scores, positives = random_case(0, 6, 6)
+    assert smooth_ndcg_loss(scores, positives).item() == pytest.approx(
+        naive(scores, positives.double(), 0.1), rel=1e-10
+    )
     assert smooth_ndcg_loss(scores).item() == pytest.approx(naive(scores, torch.eye(6).double(), 0.1), rel=1e-10)
 
 
