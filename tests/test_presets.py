@@ -79,6 +79,7 @@ def test_presets_are_listed_with_a_summary(capsys):
         assert len(line.removeprefix(name).strip()) > 20, line
     assert describe_presets().splitlines() == lines
     assert {"demo", "chan_bert_f30k", "chan_bert_coco", "chan_gru_f30k", "chan_gru_coco"} <= set(preset_names())
+    assert {"resg_gru_f30k", "resg_scenes"} <= set(preset_names())
     assert {"cmsei_gru_f30k", "cmsei_bert_coco", "hire_bert_f30k", "hire_photos", "cmsei_scenes"} <= set(preset_names())
 
 

@@ -2,8 +2,8 @@
 
     python examples/results/relations.py DATA/flickr30k_scenes --vectors DATA/word_vectors/glove.8k.100d.txt
 
-Runs every variant with three seeds and prints a table. Encoders, batch, optimizer and augmentation
-are those of chan.py. The set is small, so the last epoch is tested, on the first 400 photos.
+Runs every variant with three seeds and prints a table. Encoders, batch, optimizer and augmentation are those of
+chan.py. The set is small, so the last epoch is tested, on the first 400 photos.
 """
 
 from __future__ import annotations

@@ -149,8 +149,7 @@ class OffBatchHardestLoss(EmbeddingLoss):
         if image.shape[-1] != self.embed_dim:
             raise ValueError(f"image: shape {tuple(image.shape)}, expected vectors of embed_dim={self.embed_dim}")
         filled = min(int(self.seen), self.size)  # the one place where a GPU waits
-        # copies, since the queue changes before the backward pass reads them
-        queue = (part[:filled].clone() for part in (self.queue_image, self.queue_text, self.queue_groups))
+        queue = (part[:filled] for part in (self.queue_image, self.queue_text, self.queue_groups))
         loss = off_batch_hardest_loss(
             image,
             text,
@@ -160,7 +159,7 @@ class OffBatchHardestLoss(EmbeddingLoss):
             queue_margin=self.queue_margin,
             reduction=self.reduction,
         )
-        if self.training:
+        if self.training:  # the backward pass reads the normalised copies, not the queue, which may change now
             self._push(image.detach(), text.detach(), groups)
         return loss
 

@@ -168,6 +168,11 @@ def test_half_precision_is_computed_in_float32(dtype):
     )
 
 
+def test_defaults_of_class_and_function_are_the_same():
+    batch = random_case(0)
+    assert CenterHingeLoss()(*batch) == center_hinge_loss(*batch)
+
+
 def test_settings_are_recorded():
     loss = CenterHingeLoss(0.1, "compactness", "squared", "mean")
     again = build(loss.spec, EmbeddingLoss)

@@ -210,6 +210,12 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert value.item() == pytest.approx(loss(image.detach().float(), text.float(), groups).item(), rel=1e-6)
 
 
+def test_defaults_of_class_and_function_are_the_same():
+    batch = random_case(0)
+    expected = probabilistic_matching_loss(*batch).item()
+    assert ProbabilisticMatchingLoss()(*batch).item() == pytest.approx(expected, rel=1e-6)
+
+
 def test_settings_are_recorded():
     loss = ProbabilisticMatchingLoss(4.0, 3.0, 0.2, 0.01, normalize=False)
     again = build(loss.spec, EmbeddingLoss)

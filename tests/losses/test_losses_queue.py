@@ -177,6 +177,13 @@ def test_lengths_do_not_matter():
     assert scaled.item() == pytest.approx(expected, rel=1e-10)
 
 
+def test_defaults_of_class_and_function_are_the_same():
+    loss, past = OffBatchHardestLoss(4, size=6).double(), random_pairs(1, PAST)
+    loss(*past)
+    batch = random_pairs(0, BATCH)
+    assert loss(*batch) == off_batch_hardest_loss(*batch, *past)
+
+
 def test_settings_are_recorded():
     loss = OffBatchHardestLoss(8, 16, 0.1, queue_margin=0.05, reduction="mean")
     again = build(loss.spec, EmbeddingLoss)
