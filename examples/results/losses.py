@@ -1,6 +1,6 @@
 """The losses, each in the place of the triplet: CHAN on photos, the budget of budget.py.
 
-    python examples/results/losses.py DATA/flickr30k_scenes --vectors DATA/word_vectors/glove.8k.100d.txt --seeds 0
+    python examples/results/losses.py DATA/flickr8k --vectors DATA/word_vectors/glove.8k.100d.txt --seeds 0
 
 The settings are the papers' where these fit the scale of the scores (means of cosines, hard alignment), and otherwise
 what is written in VARIANTS; none was searched for on this data. Ladder and adaptive margin are left out: without a
@@ -14,10 +14,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from budget import EMBED_DIM, PHOTOS, encoders, photos, run_all
+from budget import EMBED_DIM, PHOTOS, encoders, run_all
 
 MARGIN = 0.05
-BUDGET = replace(PHOTOS, validate_every=1, make_data=partial(photos, test_photos=400))
+BUDGET = replace(PHOTOS, validate_every=1)
 
 
 def parts(
