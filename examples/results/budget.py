@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,23 @@ EMBED_DIM = 128
 REGION_DROP, TOKEN_RATE = 0.2, 0.1  # size augmentation of photos
 INPUT_NORM = "layer"  # the features are not normalised
 SEEDS = (0, 1, 2)
+LABELS = {
+    "cosine": "mean-pooled cosine",
+    "chan": "CHAN (hard, mean)",
+    "scan_t2i": "SCAN t2i",
+    "scan_i2t": "SCAN i2t",
+    "cmsei_none": "CMSEI, no graph",
+    "cmsei_spatial": "CMSEI, spatial graph",
+    "cmsei_semantic": "CMSEI, semantic graph",
+    "cmsei_both": "CMSEI, both graphs",
+    "hire": "Hire",
+    "chan_both": "CHAN with both graphs",
+    "resg_objects": "ReSG, triplet, objects alone matched",
+    "resg_triplet": "ReSG, triplet",
+    "resg_center": "ReSG, triplet, center hinge",
+    "resg_margin": "ReSG, triplet, positive-negative margin",
+    "resg_all": "ReSG, all three losses",
+}  # of the tables that compare systems
 
 Variant = Callable[..., dict[str, Any]]
 Run = tuple["Budget", str, Variant, int, argparse.Namespace]
@@ -137,6 +155,18 @@ def resg(
         ),
         "similarity": nn.GraphMatchingSimilarity(relation_weight=relation_weight),
         "objective": losses.Objective({name: given[name] for name in terms}),
+    }
+
+
+def resg_variants(**common: Any) -> dict[str, Variant]:
+    """The variants of ReSG: which losses it is trained with, and whether relations are matched at all."""
+    make = partial(resg, **common)
+    return {
+        "resg_all": partial(make, terms=("triplet", "center", "positive_negative")),
+        "resg_triplet": make,
+        "resg_center": partial(make, terms=("triplet", "center")),
+        "resg_margin": partial(make, terms=("triplet", "positive_negative")),
+        "resg_objects": partial(make, relation_weight=0.0),
     }
 
 
@@ -295,7 +325,7 @@ def print_table(results: Mapping[str, list[dict[str, Any]]], labels: Mapping[str
     ]
     print("| " + " | ".join(head) + " |")
     print("|---" * len(head) + "|")
-    for name, runs in results.items():
+    for name, runs in ((name, results[name]) for name in labels if name in results):
         rsum = [run["test"]["rsum"] for run in runs]
         spread = f" ± {statistics.stdev(rsum):.1f}" if len(rsum) > 1 else ""
         cells = [labels[name]]

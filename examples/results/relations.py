@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from budget import Budget, encoders, photos, print_table, relations, resg, run_all, scoring
+from budget import LABELS, Budget, encoders, photos, print_table, relations, resg_variants, run_all, scoring
 
 PREDICATES = 50  # of the photo data
 MIN_CONFIDENCE = 0.2
@@ -40,7 +40,7 @@ def parts(
 
 
 INTERACTIVE = partial(parts, similarity=("InteractiveSimilarity", {}))
-RESG = partial(resg, graph=RESG_GRAPH, margins=RESG_MARGINS, triplet=TRIPLET)
+RESG = resg_variants(graph=RESG_GRAPH, margins=RESG_MARGINS, triplet=TRIPLET)
 VARIANTS = {
     "cmsei_none": INTERACTIVE,
     "cmsei_both": partial(INTERACTIVE, graph={}),
@@ -51,27 +51,7 @@ VARIANTS = {
     "chan": partial(parts, similarity=("HardAligningSimilarity", {})),
     "chan_both": partial(parts, similarity=("HardAligningSimilarity", {}), graph={}),
     "scan_i2t": partial(parts, similarity=("CrossAttentionSimilarity", {"direction": "i2t"})),
-    "resg_all": partial(RESG, terms=("triplet", "center", "positive_negative")),
-    "resg_triplet": RESG,
-    "resg_center": partial(RESG, terms=("triplet", "center")),
-    "resg_margin": partial(RESG, terms=("triplet", "positive_negative")),
-    "resg_objects": partial(RESG, relation_weight=0.0),
-}
-LABELS = {
-    "chan": "CHAN (hard, mean)",
-    "scan_t2i": "SCAN t2i",
-    "scan_i2t": "SCAN i2t",
-    "cmsei_none": "CMSEI, no graph",
-    "cmsei_spatial": "CMSEI, spatial graph",
-    "cmsei_semantic": "CMSEI, semantic graph",
-    "cmsei_both": "CMSEI, both graphs",
-    "hire": "Hire",
-    "chan_both": "CHAN with both graphs",
-    "resg_triplet": "ReSG, triplet",
-    "resg_center": "ReSG, triplet, center hinge",
-    "resg_margin": "ReSG, triplet, positive-negative margin",
-    "resg_all": "ReSG, all three losses",
-    "resg_objects": "ReSG, triplet, objects alone matched",
+    **RESG,
 }
 
 if __name__ == "__main__":

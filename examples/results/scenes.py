@@ -16,7 +16,7 @@ import statistics
 from functools import partial
 from typing import Any
 
-from budget import Budget, encoders, relations, resg, run_all, scoring
+from budget import LABELS, Budget, encoders, relations, resg_variants, run_all, scoring
 
 PREDICATES = 10  # of RelationScenes
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the true edges
@@ -83,7 +83,7 @@ def parts(
 
 
 INTERACTIVE = partial(parts, similarity=("InteractiveSimilarity", {"cross_level": False}))
-RESG = partial(resg, graph=RESG_GRAPH, margins=RESG_MARGINS, word_dim=WORD_DIM)
+RESG = resg_variants(graph=RESG_GRAPH, margins=RESG_MARGINS, word_dim=WORD_DIM)
 VARIANTS = {
     "cmsei_both": partial(INTERACTIVE, graph={}),
     "hire": partial(INTERACTIVE, graph={}, implicit=True),
@@ -91,30 +91,10 @@ VARIANTS = {
     "cmsei_spatial": partial(INTERACTIVE, graph={"semantic": False}),
     "cmsei_semantic": partial(INTERACTIVE, graph={"spatial": False}),
     "chan": partial(parts, similarity=("HardAligningSimilarity", {})),
-    "scan": partial(parts, similarity=("CrossAttentionSimilarity", {})),
+    "scan_t2i": partial(parts, similarity=("CrossAttentionSimilarity", {})),
     "cosine": partial(parts, similarity=("CosineSimilarity", {})),
     "chan_both": partial(parts, similarity=("HardAligningSimilarity", {}), graph={}),
-    "resg_all": partial(RESG, terms=("triplet", "center", "positive_negative")),
-    "resg_triplet": RESG,
-    "resg_center": partial(RESG, terms=("triplet", "center")),
-    "resg_margin": partial(RESG, terms=("triplet", "positive_negative")),
-    "resg_objects": partial(RESG, relation_weight=0.0),
-}
-LABELS = {
-    "cosine": "mean-pooled cosine",
-    "chan": "CHAN (hard, mean)",
-    "scan": "SCAN t2i",
-    "cmsei_none": "CMSEI, no graph",
-    "cmsei_spatial": "CMSEI, spatial graph",
-    "cmsei_semantic": "CMSEI, semantic graph",
-    "cmsei_both": "CMSEI, both graphs",
-    "hire": "Hire",
-    "chan_both": "CHAN with both graphs",
-    "resg_triplet": "ReSG, triplet",
-    "resg_center": "ReSG, triplet, center hinge",
-    "resg_margin": "ReSG, triplet, positive-negative margin",
-    "resg_all": "ReSG, all three losses",
-    "resg_objects": "ReSG, triplet, objects alone matched",
+    **RESG,
 }
 BUDGET = Budget(epochs=8, validate_every=0, needs_root=False, make_data=scenes, also=corrupted)
 

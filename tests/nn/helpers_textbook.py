@@ -152,3 +152,39 @@ def gradients(scores, inputs, weights=None):
     total = (scores if weights is None else scores * weights).sum()
     found = torch.autograd.grad(total, inputs, allow_unused=True, retain_graph=True)
     return [torch.zeros_like(x) if g is None else g for g, x in zip(found, inputs, strict=True)]
+
+
+# -- what holds for every similarity -----------------------------------------------------------------------------------
+
+
+def assert_padding_does_not_matter(similarity, close):
+    """More padding, and NaN or infinity in it: the same scores, and a gradient of 0 there."""
+    image, text = ragged_pair(holes=False, garbage=False)
+    expected = similarity(image, text)
+    noisy_image, noisy_text = _dirty(image, 2), _dirty(text, 3)
+    noisy = similarity(noisy_image, noisy_text)
+    torch.testing.assert_close(noisy, expected, **close)
+    noisy.sum().backward()
+    for fragments in (noisy_image, noisy_text):
+        assert torch.isfinite(fragments.features.grad).all()
+        assert (fragments.features.grad[~fragments.mask] == 0).all()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in similarity.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(similarity(noisy_image, noisy_text), noisy.detach(), **close)
+
+
+def _dirty(fragments, extra):
+    features = fragments.features.detach().masked_fill(~fragments.mask[..., None], torch.nan)
+    features = torch.nn.functional.pad(features, (0, 0, 0, extra), value=torch.inf).requires_grad_()
+    return Fragments(features, torch.nn.functional.pad(fragments.mask, (0, extra)))
+
+
+def assert_order_does_not_matter(similarity, close):
+    """Images and captions in another order: the scores follow; words in another order: the same scores."""
+    image, text = ragged_pair(holes=False, garbage=False)
+    scores = similarity(image, text)
+    rows, columns = torch.randperm(len(image)), torch.randperm(len(text))
+    torch.testing.assert_close(similarity(image[rows], text[columns]), scores[rows][:, columns], **close)
+    places = torch.randperm(text.mask.shape[1])  # of the words; the order within a caption is nothing to a set
+    shuffled = Fragments(text.features[:, places], text.mask[:, places])
+    torch.testing.assert_close(similarity(image, shuffled), scores, **close)

@@ -3,7 +3,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers_textbook import LAYOUTS, NORMALIZATIONS, POOLS, cross_attention_scores, gradients, ragged_pair
+from helpers_textbook import (
+    LAYOUTS,
+    NORMALIZATIONS,
+    POOLS,
+    assert_order_does_not_matter,
+    assert_padding_does_not_matter,
+    cross_attention_scores,
+    gradients,
+    ragged_pair,
+)
 
 from itmatch.batch import Fragments
 from itmatch.losses import hard_negative_triplet_loss
@@ -198,36 +207,12 @@ def test_tiles_do_not_matter(direction, normalization, layout, monkeypatch):
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_padding_does_not_matter(direction, normalization):
-    image, text = ragged_pair(holes=False, garbage=False)
-
-    def dirty(fragments, extra):
-        features = fragments.features.detach().masked_fill(~fragments.mask[..., None], torch.nan)
-        pad = torch.nn.functional.pad
-        features = pad(features, (0, 0, 0, extra), value=torch.inf).requires_grad_()
-        return Fragments(features, pad(fragments.mask, (0, extra)))
-
-    similarity = build(direction, normalization)
-    noisy_image, noisy_text = dirty(image, 2), dirty(text, 3)
-    noisy = similarity(noisy_image, noisy_text)
-    torch.testing.assert_close(noisy, similarity(image, text), **CLOSE)
-    noisy.sum().backward()
-    for fragments in (noisy_image, noisy_text):
-        assert torch.isfinite(fragments.features.grad).all()
-        assert (fragments.features.grad[~fragments.mask] == 0).all()
-    with torch.no_grad():
-        torch.testing.assert_close(similarity(noisy_image, noisy_text), noisy.detach(), **CLOSE)
+    assert_padding_does_not_matter(build(direction, normalization), CLOSE)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_permutations(direction):
-    image, text = ragged_pair(holes=False, garbage=False)
-    similarity = build(direction)
-    scores = similarity(image, text)
-    rows, columns = torch.randperm(5), torch.randperm(7)
-    torch.testing.assert_close(similarity(image[rows], text[columns]), scores[rows][:, columns], **CLOSE)
-    places = torch.randperm(8)  # of the words; the order within a caption is nothing to a set
-    shuffled = Fragments(text.features[:, places], text.mask[:, places])
-    torch.testing.assert_close(similarity(image, shuffled), scores, **CLOSE)
+def test_order_does_not_matter(direction):
+    assert_order_does_not_matter(build(direction), CLOSE)
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)

@@ -4,6 +4,8 @@ from helpers_textbook import (
     LAYOUTS,
     NORMALIZATIONS,
     POOLS,
+    assert_order_does_not_matter,
+    assert_padding_does_not_matter,
     gated,
     gradients,
     interactive_scores,
@@ -264,37 +266,12 @@ def test_tiles_do_not_matter(refinement, layout, monkeypatch):
 
 @pytest.mark.parametrize("refinement", REFINEMENTS)
 def test_padding_does_not_matter(refinement):
-    image, text = ragged_pair(holes=False, garbage=False)
-
-    def dirty(fragments, extra):
-        features = fragments.features.detach().masked_fill(~fragments.mask[..., None], torch.nan)
-        pad = torch.nn.functional.pad
-        features = pad(features, (0, 0, 0, extra), value=torch.inf).requires_grad_()
-        return Fragments(features, pad(fragments.mask, (0, extra)))
-
-    similarity = build(refinement)
-    noisy_image, noisy_text = dirty(image, 2), dirty(text, 3)
-    noisy = similarity(noisy_image, noisy_text)
-    torch.testing.assert_close(noisy, similarity(image, text), **CLOSE)
-    noisy.sum().backward()
-    for fragments in (noisy_image, noisy_text):
-        assert torch.isfinite(fragments.features.grad).all()
-        assert (fragments.features.grad[~fragments.mask] == 0).all()
-    assert all(torch.isfinite(parameter.grad).all() for parameter in similarity.parameters())
-    with torch.no_grad():
-        torch.testing.assert_close(similarity(noisy_image, noisy_text), noisy.detach(), **CLOSE)
+    assert_padding_does_not_matter(build(refinement), CLOSE)
 
 
 @pytest.mark.parametrize("refinement", REFINEMENTS)
-def test_permutations(refinement):
-    image, text = ragged_pair(holes=False, garbage=False)
-    similarity = build(refinement)
-    scores = similarity(image, text)
-    rows, columns = torch.randperm(5), torch.randperm(7)
-    torch.testing.assert_close(similarity(image[rows], text[columns]), scores[rows][:, columns], **CLOSE)
-    places = torch.randperm(8)  # of the words; the order within a caption is nothing to a set
-    shuffled = Fragments(text.features[:, places], text.mask[:, places])
-    torch.testing.assert_close(similarity(image, shuffled), scores, **CLOSE)
+def test_order_does_not_matter(refinement):
+    assert_order_does_not_matter(build(refinement), CLOSE)
 
 
 @pytest.mark.parametrize("refinement", REFINEMENTS)

@@ -39,10 +39,8 @@ class RelationList(nn.ModuleList):
             features = found.features if isinstance(found, Related) else found
         if not made:
             return features
-        nodes, nodes_mask = (
-            torch.cat(parts, 1) for parts in zip(*((m.nodes, m.nodes_mask) for m in made), strict=True)
-        )
-        return Related(features, nodes, nodes_mask)
+        nodes, nodes_mask = [m.nodes for m in made], [m.nodes_mask for m in made]
+        return Related(features, torch.cat(nodes, 1), torch.cat(nodes_mask, 1))
 
 
 def to_fragments(encoded: Tensor | Related, mask: Tensor, *, normalize: bool, pooling: Pooling | None) -> Fragments:
