@@ -48,6 +48,20 @@ class _TensorData:
         return self._map(lambda value: value.detach())
 
 
+class _Rows(_TensorData):
+    """What all of them can do that hold a row an image or a caption, with a mask (N, L)."""
+
+    mask: Tensor
+
+    def __len__(self) -> int:
+        """Number of images, or of captions."""
+        return len(self.mask)
+
+    def __getitem__(self, rows: slice | Tensor) -> Self:
+        """Some of the rows; only consecutive ones, by a slice, where there is a graph."""
+        return self._map(lambda value: value[rows])
+
+
 @dataclass(frozen=True, eq=False)
 class SceneGraph(_TensorData):
     """The directed edges of a batch of graphs, whose nodes are the fragments of a row.
@@ -90,6 +104,19 @@ class SceneGraph(_TensorData):
         """Number of rows."""
         return self.num_rows
 
+    def __getitem__(self, rows: slice) -> SceneGraph:
+        """The graphs of some consecutive rows."""
+        start, stop, step = rows.indices(self.num_rows)
+        if step != 1:
+            raise ValueError(f"SceneGraph: rows {rows}, expected consecutive ones")
+        chosen = ((self.row >= start) & (self.row < stop)).nonzero()[:, 0]
+        predicate, confidence = (None if x is None else x[chosen] for x in (self.predicate, self.confidence))
+        part = object.__new__(SceneGraph)  # not through __init__: the values have been checked once
+        values = (self.edge_index[:, chosen], self.row[chosen] - start, max(0, stop - start), predicate, confidence)
+        for field, value in zip(fields(SceneGraph), values, strict=True):
+            object.__setattr__(part, field.name, value)
+        return part
+
     def check_nodes(self, mask: Tensor) -> None:
         """Raise unless there is one row a graph and every edge joins two real fragments of ``mask`` (N, L)."""
         if len(self) != len(mask):
@@ -107,7 +134,7 @@ class SceneGraph(_TensorData):
 
 
 @dataclass(frozen=True, eq=False)
-class Regions(_TensorData):
+class Regions(_Rows):
     """Region features of a batch of images.
 
     Args:
@@ -135,13 +162,9 @@ class Regions(_TensorData):
         if self.graph is not None:
             self.graph.check_nodes(self.mask)
 
-    def __len__(self) -> int:
-        """Number of images."""
-        return len(self.mask)
-
 
 @dataclass(frozen=True, eq=False)
-class Captions(_TensorData):
+class Captions(_Rows):
     """Token ids of a batch of captions.
 
     Args:
@@ -167,10 +190,6 @@ class Captions(_TensorData):
             self.graph.check_nodes(self.mask)
             self._check_predicates(self.graph)
 
-    def __len__(self) -> int:
-        """Number of captions."""
-        return len(self.mask)
-
     def _check_predicates(self, graph: SceneGraph) -> None:
         """Raise unless every predicate is -1 or the place of a real token of its row."""
         if graph.predicate is None or not readable(self.mask) or graph.predicate.numel() == 0:
@@ -188,7 +207,7 @@ class Captions(_TensorData):
 
 
 @dataclass(frozen=True, eq=False)
-class Fragments(_TensorData):
+class Fragments(_Rows):
     """Encoded regions of images, or encoded words of captions; and their relations, where an encoder makes some.
 
     Args:
@@ -218,14 +237,6 @@ class Fragments(_TensorData):
                     raise ValueError(
                         f"Fragments: row {int(bare.nonzero()[0])} has relations and nothing that they join"
                     )
-
-    def __len__(self) -> int:
-        """Number of images or captions."""
-        return len(self.mask)
-
-    def __getitem__(self, rows: slice | Tensor) -> Fragments:
-        """Some of the rows."""
-        return self._map(lambda value: value[rows])
 
     @classmethod
     def unchecked(
@@ -264,7 +275,7 @@ class Fragments(_TensorData):
         """Rows of several batches in one, padded to the longest."""
         if not parts:
             raise ValueError("Fragments.cat: no parts")
-        shape = sum(len(part) for part in parts), max(part.mask.shape[1] for part in parts)
+        length = max(part.mask.shape[1] for part in parts)
         joined: dict[str, Any] = {}
         for field in fields(Fragments):
             values = [value for part in parts if (value := getattr(part, field.name)) is not None]
@@ -273,7 +284,7 @@ class Fragments(_TensorData):
             if values and field.name == "pooled":
                 joined[field.name] = torch.cat(values)
             elif values:
-                joined[field.name] = _stack_padded(values, shape)
+                joined[field.name] = _cat_padded(values, length)
         return Fragments.unchecked(**joined)
 
 
@@ -326,14 +337,14 @@ def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype
         raise ValueError(f"{name}: dtype {tensor.dtype}, expected {dtype}")
 
 
-def _stack_padded(parts: list[Tensor], shape: tuple[int, int]) -> Tensor:
-    """Tensors (n, l, ...) below one another in one of that shape, the rest 0."""
-    result = parts[0].new_zeros(*shape, *parts[0].shape[2:])
-    start = 0
+def _cat_padded(parts: list[Tensor], length: int) -> Tensor:
+    """Tensors (n, l, ...) below one another, padded with 0 to the same length."""
+    padded = []
     for part in parts:
-        result[start : start + len(part), : part.shape[1]] = part
-        start += len(part)
-    return result
+        missing = length - part.shape[1]
+        extra = part.new_zeros(len(part), missing, *part.shape[2:])
+        padded.append(torch.cat((part, extra), 1) if missing else part)
+    return torch.cat(padded)
 
 
 def _check_sequence(name: str, features: Tensor, mask: Tensor) -> None:

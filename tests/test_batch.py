@@ -359,3 +359,35 @@ def test_positives():
         EXAMPLES["captions"]().positives()
     with pytest.raises(ValueError, match="needs both"):
         EXAMPLES["images"]().positives()
+
+
+@pytest.mark.parametrize("optional", [False, True])
+def test_rows_of_a_graph(optional):
+    """Edges of the rows, which are counted anew; the rows may stand in any order among the edges."""
+    values = {"predicate": torch.tensor([5, 6, 7, 8]), "confidence": torch.tensor([0.1, 0.2, 0.3, 0.4])}
+    whole = SceneGraph(
+        torch.tensor([[0, 1, 2, 3], [4, 5, 6, 7]]), torch.tensor([2, 0, 3, 2]), 5, **(values if optional else {})
+    )
+    part = whole[2:4]
+    assert part.edge_index.tolist() == [[0, 2, 3], [4, 6, 7]]
+    assert part.row.tolist() == [0, 1, 0]
+    assert len(part) == 2
+    if optional:
+        assert part.predicate.tolist() == [5, 7, 8]
+        assert part.confidence.tolist() == pytest.approx([0.1, 0.3, 0.4])
+    else:
+        assert part.predicate is None
+        assert part.confidence is None
+    assert len(whole[4:]) == 1
+    assert whole[4:].row.tolist() == []
+    assert len(whole[5:9]) == 0
+    with pytest.raises(ValueError, match="expected consecutive ones"):
+        whole[::2]
+
+
+def test_rows_of_regions_and_captions():
+    part = regions()[1:]
+    assert len(part) == 1
+    assert part.graph.edge_index.tolist() == [[0], [0]]
+    assert part.labels.tolist() == [[4, -1, -1]]
+    assert regions(graph=None)[torch.tensor([1, 0])].labels[:, 0].tolist() == [4, 1]

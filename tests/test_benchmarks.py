@@ -14,8 +14,8 @@ FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
 TINY = ["--images", "4", "--captions", "6", "--dim", "16", "--regions", "5", "--threads", "1", "--repeat", "1"]
 
 
-def run(*arguments):
-    command = [sys.executable, str(FOLDER / "scoring.py"), *TINY, *arguments]
+def run(*arguments, script="scoring.py", tiny=TINY):
+    command = [sys.executable, str(FOLDER / script), *tiny, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environment).stdout
 
@@ -56,6 +56,49 @@ def test_chosen_rows():
     assert "SCAN t2i, inference" in text
     assert "hard alignment, sum, inference" in text
     assert "training" not in text
+
+
+def table_of(text):
+    """Rows of the Markdown table, by column."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    return [dict(zip(lines[0], line, strict=True)) for line in lines[2:]]
+
+
+def test_training(tmp_path):
+    tiny = ["--batch", "4", "--dim", "8", "--features", "8", "--words", "6", "--regions", "5", "--repeat", "1"]
+    text = run("--chunk", "2", "--json", str(tmp_path / "a"), script="training.py", tiny=tiny)
+    rows = table_of(text)
+    names = ["CHAN", "CMSEI", "Hire", "ReSG"]
+    assert [row["system"] for row in rows] == [label for name in names for label in (name, f"{name}, 2 at a time")]
+    assert all(float(row["x floor"]) > 0 for row in rows)
+    assert [row["textbook ms"] == "-" for row in rows] == [False] * 6 + [True] * 2
+    assert [row["work"] for row in json.loads((tmp_path / "a").read_text())["rows"]] == [row["system"] for row in rows]
+
+
+def test_memory_of_a_long_training():
+    text = run("--soak", "4", script="training.py", tiny=[])
+    assert re.search(r"after step 2: \d+\.\d MB; most since: \d+\.\d MB", text)
+
+
+def test_evaluation(tmp_path):
+    tiny = ["--images", "30", "--matrix-images", "20", "--dim", "8", "--regions", "4", "--threads", "1"]
+    text = run("--json", str(tmp_path / "a"), script="evaluation.py", tiny=tiny)
+    rows = table_of(text)
+    assert [row["work"] for row in rows] == [
+        f"{name}, {dtype}" for name in ("cosine", "hard alignment") for dtype in ("float32", "float16")
+    ]
+    assert {row["images x captions"] for row in rows} == {"30 x 150"}
+    assert "streamed ranks equal those of the matrix, which equal those of sorting" in text
+    assert len(json.loads((tmp_path / "a").read_text())["rows"]) == 4
+
+
+def test_loading(tmp_path):
+    tiny = ["--images", "8", "--regions", "3", "--features", "8", "--batch", "4", "--workers", "0", "--passes", "1"]
+    text = run("--json", str(tmp_path / "a"), script="loading.py", tiny=tiny)
+    rows = table_of(text)
+    assert [row["work"] for row in rows] == ["library", "library, augmented", "textbook"]
+    assert all(float(row["samples/s"]) > 0 for row in rows)
+    assert len(json.loads((tmp_path / "a").read_text())["rows"]) == 3
 
 
 def test_the_memory_of_a_call_is_seen(monkeypatch):

@@ -18,6 +18,8 @@ SMALL = {
     "01_train_demo.sh": "--data.source.num_train 20 --data.source.num_val 10 --data.source.num_test 10",
     "02_own_features.sh": "",
     "04_own_block.sh": "--data.source.num_train 20 --data.source.num_val 10 --data.source.num_test 10",
+    "05_many_processes.sh": "--trainer.devices 1 --trainer.strategy auto --data.source.num_train 20 "
+    "--data.source.num_val 10 --data.source.num_test 10",
 }
 FEWER = ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
 
@@ -74,19 +76,43 @@ def test_shell_example(name, place, monkeypatch, capsys):
     assert "image to text" in capsys.readouterr().out
 
 
-def record(place, name, arguments):
-    """The folder and the words of every call of ``itmatch`` and ``python`` in a shell script."""
+def test_several_machines(place):
+    """What the example starts with torchrun, and under SLURM."""
+    name = "05_many_processes.sh"
+    nodes = {"NODES": "2", "NODE": "1", "HEAD": "host0:29500", "PROCESSES": "4"}
+    ((_, words),) = record(place, name, ["--trainer.max_epochs", "1"], nodes)
+    assert words[0] == "torchrun"
+    pairs = dict(zip(words[1::2], words[2::2], strict=False))
+    expected = {"--nnodes": "2", "--node-rank": "1", "--rdzv-endpoint": "host0:29500", "--nproc-per-node": "4"}
+    assert expected.items() <= pairs.items()
+    assert words[words.index("-m") : words.index("-m") + 3] == ["-m", "itmatch", "fit"]
+    assert " ".join(words).endswith("--trainer.num_nodes 2 --trainer.devices 4 --trainer.max_epochs 1")
+    slurm = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS_PER_NODE": "4"}
+    ((_, words),) = record(place, name, [], slurm)
+    assert words[:3] == ["srun", "itmatch", "fit"]
+    assert " ".join(words).endswith("--trainer.strategy ddp --trainer.num_nodes 2 --trainer.devices 4")
+
+
+def record(place, name, arguments, variables=None):
+    """The folder and the words of every call of a program in a shell script."""
     programs, log = place / "programs", place / "calls"
-    programs.mkdir()
-    for program in ("itmatch", "python"):
+    programs.mkdir(exist_ok=True)
+    log.unlink(missing_ok=True)
+    for program in ("itmatch", "python", "torchrun", "srun"):
         text = f'#!/usr/bin/env bash\nprintf "%s\\n" "$PWD" {program} "$@" "" >> {shlex.quote(str(log))}\n'
         (programs / program).write_text(text, "utf-8")
         (programs / program).chmod(0o755)
-    (place / "runs/toy/lightning_logs/version_0").mkdir(parents=True)  # `fit`, which would make it, is not really run
-    (place / "examples/runs").mkdir()
+    (place / "runs/toy/lightning_logs/version_0").mkdir(
+        parents=True, exist_ok=True
+    )  # `fit`, which would make it, is not really run
+    (place / "examples/runs").mkdir(exist_ok=True)
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(
-        ["bash", f"examples/{name}", *arguments], cwd=place, check=True, env={**os.environ, "PATH": path}, timeout=60
+        ["bash", f"examples/{name}", *arguments],
+        cwd=place,
+        check=True,
+        env={**os.environ, **(variables or {}), "PATH": path},
+        timeout=60,
     )
     shutil.rmtree(place / "runs")
     entries = [entry.split("\n") for entry in log.read_text("utf-8").split("\n\n") if entry]

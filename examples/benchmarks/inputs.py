@@ -1,4 +1,4 @@
-"""The fragments that scoring.py scores."""
+"""The fragments that the benchmarks score."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ from itmatch.ops import l2_normalize, lengths_to_mask
 Scores = Callable[[Tensor, list[Tensor]], Tensor]  # regions (I, R, D) and captions of (W, D) to scores (I, T)
 
 
+def caption_lengths(captions: int, generator: torch.Generator) -> Tensor:
+    """(T,) 5 to 30 words, 13 on average, as captions of the public sets have."""
+    return (12 * (0.38 * torch.randn(captions, generator=generator)).exp()).round().clamp(5, 30).long()
+
+
 class Inputs:
-    """Random unit fragments; captions of 5 to 30 words, 13 on average, as those of the public sets are."""
+    """Random unit fragments."""
 
     def __init__(self, images: int, captions: int, options: argparse.Namespace, *, grad: bool) -> None:
         generator = torch.Generator().manual_seed(0)
-        lengths = (12 * (0.38 * torch.randn(captions, generator=generator)).exp()).round().clamp(5, 30).long()
+        lengths = caption_lengths(captions, generator)
         text_mask = lengths_to_mask(lengths)
         image_mask = torch.ones(images, options.regions, dtype=torch.bool)
         sides = []

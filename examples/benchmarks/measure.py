@@ -44,21 +44,21 @@ def peak_extra_bytes(work: Callable[[], Any], device: torch.device) -> tuple[Any
         return result, torch.cuda.max_memory_allocated(device) - before
     if not STATM.exists():
         return work(), None
-    _trim()
+    trim()
     done = threading.Event()
-    before = largest = _resident()
+    before = largest = resident()
 
     def watch() -> None:
         nonlocal largest
         while not done.wait(SAMPLE_EVERY):
-            largest = max(largest, _resident())
+            largest = max(largest, resident())
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     result = work()
     done.set()
     watcher.join()
-    return result, max(largest, _resident()) - before
+    return result, max(largest, resident()) - before
 
 
 class Product:
@@ -113,15 +113,16 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Bytes of memory that this process has in use; Linux only."""
     return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _trim() -> None:
-    # Freed memory that the C library keeps would hide what the call takes.
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+def trim() -> None:
+    """Hand free memory back to the system; what the C library keeps would hide what a call takes."""
+    hand_back = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if hand_back is not None:
+        hand_back(0)
 
 
 def _processor() -> str:

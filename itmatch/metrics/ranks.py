@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from itmatch.ops.collectives import all_reduce_sum
+
 ScoreBlock = Callable[[Tensor, Tensor], Tensor]
 _BLOCK_SCORES = 2**22  # scores that retrieval_ranks looks at in one go
 _KEPT_BYTES = 2**27  # streamed_ranks keeps at most this much of the blocks that hold positives
@@ -73,6 +75,7 @@ def streamed_ranks(
     *,
     image_block: int = 256,
     caption_block: int = 1024,
+    across_processes: bool = False,
 ) -> RetrievalRanks:
     """Ranks from blocks of scores; the same as :func:`retrieval_ranks` of the matrix, which is never held.
 
@@ -84,22 +87,29 @@ def streamed_ranks(
     All blocks of images of one block of captions are asked for in a row, with the very same tensor of captions, so a
     ``score_block`` may hold on to what it gathered for them.
 
+    With ``across_processes`` the images are spread over the processes of the default process group. Each process gives
+    its own images and *all* captions, in the same order as the others, and scores the one with the other. The scores of
+    the right answers, and then the counts, are exchanged: 16 bytes a caption.
+
     Rounding: a matrix product may give another last bit in another shape. A score and its rivals come from blocks
     of one shape, except at the edges of the grid, and a query's own answers are never counted, whatever their bits.
 
     Args:
         score_block: takes int64 indices of images (B,) and of captions (C,), on the device of
             ``caption_image_index``, and returns their scores (B, C). It is called without gradients.
-        caption_image_index: (T,) integers, the image that a caption describes; in any order.
-        num_images: I. Images without captions are candidates too.
+        caption_image_index: (T,) integers, the image that a caption describes; in any order. Across processes, the
+            place among the images of this process, or -1 where another has the image.
+        num_images: I, those of this process. Images without captions are candidates too.
         image_block: largest number of images in a block.
         caption_block: largest number of captions in a block.
+        across_processes: every process of the group calls this with its share of the images.
 
     Returns:
-        Ranks on the device of the scores.
+        Ranks on the device of the scores: of this process's images, and of all captions.
 
     Raises:
-        ValueError: a score is NaN or infinite, or a block has the wrong shape.
+        ValueError: a score is NaN or infinite, a block has the wrong shape, or across processes the image of a caption
+            is on none of them, or on several.
 
     Example:
         >>> image, text = torch.eye(3), torch.eye(3)
@@ -108,8 +118,10 @@ def streamed_ranks(
     """
     if image_block < 1 or caption_block < 1:
         raise ValueError(f"image_block={image_block}, caption_block={caption_block}: expected 1 or more")
-    index = _check_index(caption_image_index, num_images)
-    order = torch.argsort(index, stable=True)  # (T,), captions in the order of their images
+    index = _check_index(caption_image_index, num_images, elsewhere=across_processes)
+    here = index >= 0
+    # captions in the order of their images; those whose image is elsewhere come last
+    order = torch.argsort(torch.where(here, index, num_images), stable=True)  # (T,)
     images = torch.arange(num_images, device=index.device)
     rows = list(_slices(num_images, image_block))
     columns = list(_slices(len(index), caption_block))
@@ -121,6 +133,8 @@ def streamed_ranks(
         return block
 
     own, kept = _score_band(score, index[order], rows, columns)
+    if across_processes:
+        own = _exchange(own, order, here)
     counter = _Counter(own, index[order].to(own.device), num_images)
     for column in columns:
         for row in rows:
@@ -129,19 +143,21 @@ def streamed_ranks(
     ranks = counter.ranks()
     text_to_image = torch.empty_like(ranks.text_to_image)
     text_to_image[order.to(own.device)] = ranks.text_to_image
-    return RetrievalRanks(ranks.image_to_text, text_to_image)
+    return RetrievalRanks(ranks.image_to_text, all_reduce_sum(text_to_image) if across_processes else text_to_image)
 
 
 def _score_band(
     score: Callable[[slice, slice], Tensor], image_of: Tensor, rows: list[slice], columns: list[slice]
 ) -> tuple[Tensor, dict[tuple[int, int], Tensor]]:
-    """Scores (T,) of all captions with their own images, and the blocks they stand in as far as they may be kept."""
+    """Scores of all captions whose images are here with these, and the blocks they stand in as far as may be kept."""
     own: list[Tensor] = []
     kept: dict[tuple[int, int], Tensor] = {}
     kept_bytes = 0
     for column in columns:
-        first, last = int(image_of[column.start]), int(image_of[column.stop - 1])
-        for row in rows[first // rows[0].stop : last // rows[0].stop + 1]:
+        here = image_of[column][image_of[column] >= 0]
+        if len(here) == 0:
+            continue
+        for row in rows[int(here[0]) // rows[0].stop : int(here[-1]) // rows[0].stop + 1]:
             block = score(row, column)
             mine = _own_places(image_of[column], row)
             # the captions are in the order of their images, so these parts follow one another
@@ -150,7 +166,19 @@ def _score_band(
             if kept_bytes + size <= _KEPT_BYTES:
                 kept[row.start, column.start] = block.clone()  # the caller may use its buffer again
                 kept_bytes += size
-    return torch.cat(own), kept
+    return torch.cat(own) if own else torch.zeros(0, device=image_of.device), kept
+
+
+def _exchange(own: Tensor, order: Tensor, here: Tensor) -> Tensor:
+    """Scores (T,), in ``order``, of all captions with their images, each from the process that has the image."""
+    order = order.to(own.device)
+    scores = torch.zeros(len(order), dtype=torch.float64, device=own.device)  # exact for scores of any dtype
+    scores[order[: len(own)]] = own.double()
+    processes = all_reduce_sum(here.long())
+    if bool((processes != 1).any()):
+        caption = int((processes != 1).nonzero()[0])
+        raise ValueError(f"caption {caption}: {int(processes[caption])} processes have its image, expected one")
+    return all_reduce_sum(scores)[order].to(own.dtype)
 
 
 class _Counter:
@@ -158,13 +186,15 @@ class _Counter:
 
     Args:
         own: (T,) score of each caption with its image.
-        image_of: (T,) int64 image of each caption.
+        image_of: (T,) int64 image of each caption, -1 = elsewhere.
         num_images: I.
     """
 
     def __init__(self, own: Tensor, image_of: Tensor, num_images: int) -> None:
         self.own, self.image_of = own, image_of
-        self.best = own.new_full((num_images,), -torch.inf).scatter_reduce(0, image_of, own, "amax")  # (I,)
+        here = (image_of >= 0).nonzero()[:, 0]
+        self.best = own.new_full((num_images,), -torch.inf)  # (I,)
+        self.best.scatter_reduce_(0, image_of[here], own[here], "amax")
         self.above_image = torch.zeros(num_images, dtype=torch.int64, device=own.device)
         self.above_caption = torch.zeros(len(own), dtype=torch.int64, device=own.device)
 
@@ -197,13 +227,14 @@ def _slices(length: int, block: int) -> Iterator[slice]:
     return (slice(start, min(start + block, length)) for start in range(0, length, block))
 
 
-def _check_index(index: Tensor, num_images: int) -> Tensor:
+def _check_index(index: Tensor, num_images: int, *, elsewhere: bool = False) -> Tensor:
     if index.ndim != 1 or index.is_floating_point() or index.dtype == torch.bool:
         raise TypeError(f"caption_image_index: {tuple(index.shape)} {index.dtype}, expected one dimension of integers")
-    if num_images < 1 or len(index) < 1:
+    if (num_images < 1 and not elsewhere) or len(index) < 1:
         raise ValueError(f"{num_images} images and {len(index)} captions: nothing to rank")
-    if int(index.min()) < 0 or int(index.max()) >= num_images:
-        caption = int(((index < 0) | (index >= num_images)).nonzero()[0])
+    least = -1 if elsewhere else 0
+    if int(index.min()) < least or int(index.max()) >= num_images:
+        caption = int(((index < least) | (index >= num_images)).nonzero()[0])
         raise ValueError(
             f"caption_image_index: caption {caption} has image {int(index[caption])}, not in 0..{num_images - 1}"
         )

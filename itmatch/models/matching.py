@@ -90,11 +90,9 @@ class MatchingModel(
             batch_size: images that are encoded at a time.
         """
         regions = images if isinstance(images, Regions) else _all_regions(images)
-        if regions.graph is not None:  # the edges are one list for all rows; it is not cut into batches
-            batch_size = len(regions)
         with self._inference():
             parts = [
-                self.image_encoder(_rows(regions, slice(start, start + batch_size)).to(self.device))
+                self.image_encoder(regions[start : start + batch_size].to(self.device))
                 for start in range(0, len(regions), batch_size)
             ]
         return Fragments.cat(parts)
@@ -110,11 +108,9 @@ class MatchingModel(
             ValueError: strings were given and the model has no tokenizer, or one of them is empty.
         """
         captions = texts if isinstance(texts, Captions) else self._tokenize(texts)
-        if captions.graph is not None:
-            batch_size = len(captions)
         with self._inference():
             parts = [
-                self.text_encoder(_rows(captions, slice(start, start + batch_size)).to(self.device))
+                self.text_encoder(captions[start : start + batch_size].to(self.device))
                 for start in range(0, len(captions), batch_size)
             ]
         return Fragments.cat(parts)
@@ -262,10 +258,3 @@ def _all_regions(features: Tensor) -> Regions:
         raise ValueError(f"images: shape {tuple(features.shape)}, expected (images, regions, features)")
     lengths = torch.full((len(features),), features.shape[1])
     return Regions(features, lengths_to_mask(lengths, features.shape[1]).to(features.device))
-
-
-def _rows(data: Any, rows: slice) -> Any:
-    """Some rows of Regions or Captions without a graph, or all of them with it."""
-    if rows.start == 0 and rows.stop >= len(data):
-        return data
-    return data._map(lambda value: value[rows])

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_reduce_scatter: Any = next(  # its name since torch 2.13, and before
+    (getattr(dist, name) for name in ("reduce_scatter_single", "reduce_scatter_tensor") if hasattr(dist, name)), None
+)
+_PIECE_BYTES = 1 << 26  # of one process, that travel at a time
 
 
 def is_distributed() -> bool:
@@ -27,11 +36,13 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
-@torch.no_grad()
 def all_gather_ragged(tensor: Tensor, dim: int = 0) -> Tensor:
-    """Tensors of all processes one after the other, in the order of the processes; no gradient passes.
+    """Tensors of all processes one after the other, in the order of the processes; the gradient passes.
 
-    Every process has to call it. On one process it returns its argument, cut from the autograd graph.
+    Every process has to call it, and where there is a gradient, to go backward through it. The gradient of a process's
+    tensor is the *sum* of what all processes have for it. So if each computes the same loss from what was gathered, the
+    mean over processes that DistributedDataParallel and FSDP take of the parameters' gradients is the gradient of that
+    loss: what one process with all the data would have. On one process the argument is returned.
 
     Args:
         tensor: same number of dimensions, dtype and sizes on every process, except along ``dim``, where the size may
@@ -45,25 +56,74 @@ def all_gather_ragged(tensor: Tensor, dim: int = 0) -> Tensor:
         >>> all_gather_ragged(torch.tensor([1, 2, 3]))
         tensor([1, 2, 3])
     """
-    tensor = tensor.detach()
     if tensor.ndim == 0:
         raise ValueError("all_gather_ragged: a tensor without dimensions; give it one, such as tensor[None]")
     if not is_distributed():
         return tensor
-    rows = tensor.movedim(dim, 0).contiguous()  # (L, ...)
+    rows = tensor.movedim(dim, 0)  # (L, ...)
     lengths = _gather_lengths(rows, dim)
-    width = rows[:1].new_empty((1, *rows.shape[1:])).numel() * rows.element_size()
-    if max(lengths) == 0 or width == 0:
-        return rows.new_empty((sum(lengths), *rows.shape[1:])).movedim(0, dim)
+    joined: Tensor = _Gather.apply(rows, lengths)  # type: ignore[no-untyped-call]
+    return joined.movedim(0, dim)
 
-    # As bytes, because the backends do not gather every dtype (gloo refuses some), and bytes are all there is to move.
-    sent = torch.zeros(max(lengths), width, dtype=torch.uint8, device=rows.device)
-    if len(rows):
-        sent[: len(rows)] = rows.reshape(len(rows), -1).view(torch.uint8)
-    received = [torch.empty_like(sent) for _ in lengths]
-    dist.all_gather(received, sent)
-    joined = torch.cat([part[:length] for part, length in zip(received, lengths, strict=True)])
-    return joined.view(rows.dtype).reshape(sum(lengths), *rows.shape[1:]).movedim(0, dim)
+
+class _Gather(torch.autograd.Function):
+    """(L, ...) -> (sum of lengths, ...)."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, lengths: list[int]) -> Tensor:
+        ctx.lengths = lengths
+        joined = rows.new_empty(sum(lengths), *rows.shape[1:])
+        ctx.mark_non_differentiable(*([] if rows.is_floating_point() else [joined]))
+        size = math.prod(rows.shape[1:])
+        width = size * rows.element_size()
+        if joined.numel() == 0:
+            return joined
+        # As bytes, because the backends do not gather every dtype (gloo refuses some), and bytes are all that moves.
+        own = rows.contiguous().view(len(rows), size).view(torch.uint8)
+        target = joined.view(len(joined), size).view(torch.uint8)
+        step = max(1, _PIECE_BYTES // width)  # in pieces, so that little is held beside the result
+        starts = [sum(lengths[:process]) for process in range(len(lengths))]
+        for first in range(0, max(lengths), step):
+            piece = own.new_zeros(min(step, max(lengths) - first), width)
+            here = own[first : first + step]
+            piece[: len(here)] = here
+            received = [torch.empty_like(piece) for _ in lengths]
+            dist.all_gather(received, piece)
+            for start, length, part in zip(starts, lengths, received, strict=True):
+                stop = min(length, first + step)
+                if stop > first:
+                    target[start + first : start + stop] = part[: stop - first]
+        return joined
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        lengths, own = ctx.lengths, ctx.lengths[rank()]
+        if grad.numel() == 0:
+            return grad.new_zeros(own, *grad.shape[1:]), None
+        wide = torch.promote_types(grad.dtype, torch.float32)  # sums of halves would lose bits
+        longest = max(lengths)
+        sent = grad.new_zeros(len(lengths) * longest, *grad.shape[1:], dtype=wide)
+        for process, values in enumerate(torch.split(grad, lengths)):
+            sent[process * longest : process * longest + len(values)] = values
+        received = torch.empty_like(sent[:longest])
+        _reduce_scatter(received, sent)
+        return received[:own].to(grad.dtype), None
+
+
+@torch.no_grad()
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """The sum of the tensors of all processes, which are of one shape; no gradient passes.
+
+    Example:
+        >>> all_reduce_sum(torch.tensor([1, 2]))
+        tensor([1, 2])
+    """
+    if not is_distributed():
+        return tensor
+    total = tensor.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
 
 
 def _gather_lengths(rows: Tensor, dim: int) -> list[int]:

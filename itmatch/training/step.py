@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from itmatch.batch import Batch, Fragments
+from itmatch.batch import Batch, Captions, Fragments, Regions
 from itmatch.losses import EmbeddingLoss, Loss, Objective, ScoreLoss, paired
 from itmatch.models import MatchingModel
+from itmatch.ops.collectives import all_gather_ragged, is_distributed
+from itmatch.ops.packing import PackedFragments
 
 
 @dataclass(frozen=True)
@@ -29,37 +32,98 @@ class StepResult:
     terms: dict[str, Tensor] = field(default_factory=dict)
 
 
-def compute_loss(model: MatchingModel, objective: Loss, batch: Batch) -> StepResult:
+def compute_loss(
+    model: MatchingModel,
+    objective: Loss,
+    batch: Batch,
+    *,
+    gather_negatives: bool = True,
+    encode_chunk: int | None = None,
+) -> StepResult:
     """Encode both sides of a batch, score them if the objective reads scores, and take the loss.
+
+    On several processes with ``gather_negatives``, the loss is that of all their batches together, and the same on
+    every process. A process scores its own images with the captions of all; captions, rows of scores and vectors
+    travel, gradients travel back. The mean over the processes of the parameters' gradients is that of one process with the
+    whole batch. Images and captions are told apart by their places in the dataset, so two captions of an image are no
+    negatives of each other wherever they are.
+
+    Args:
+        model: the parts that score.
+        objective: what is made of the scores, or of the vectors.
+        batch: images and captions of this process.
+        gather_negatives: whether processes share their negatives; without, each takes the loss of its own batch.
+        encode_chunk: images, and captions, that are encoded at a time; see :func:`encode`.
 
     Raises:
         ValueError: the objective reads vectors and an encoder makes none.
     """
     assert batch.regions is not None
     assert batch.captions is not None
-    image: Fragments = model.image_encoder(batch.regions)
-    text: Fragments = model.text_encoder(batch.captions)
-    positives = batch.positives()
-    scores = model.similarity(image, text) if objective.needs_scores else None
-    first, second = _paired_vectors(image, text, positives, objective) if objective.needs_vectors else (None, None)
+    image = encode(model.image_encoder, batch.regions, encode_chunk)
+    text = encode(model.text_encoder, batch.captions, encode_chunk)
+    image_index, caption_image = batch.image_index, batch.caption_image
+    assert image_index is not None
+    assert caption_image is not None
+    gather = all_gather_ragged if gather_negatives and is_distributed() else _keep
+    if gather is not _keep:
+        text = PackedFragments.pack(text).gathered()[:]
+        image_index, caption_image = gather(image_index), gather(caption_image)
+    positives = image_index[:, None] == caption_image[None, :]  # (I, T)
+    scores = gather(model.similarity(image, text)) if objective.needs_scores else None
+    first = second = None
+    if objective.needs_vectors:
+        image_vectors, text_vectors = _vectors(image, text, objective)
+        first, second = paired(gather(image_vectors), text_vectors, positives)[:2]
     if isinstance(objective, Objective):
-        terms = objective.values(scores, positives, first, second, batch.caption_image)
+        terms = objective.values(scores, positives, first, second, caption_image)
         return StepResult(objective.total(terms), positives, scores, terms)
     if isinstance(objective, EmbeddingLoss):
-        return StepResult(objective(first, second, batch.caption_image), positives)
+        return StepResult(objective(first, second, caption_image), positives)
     return StepResult(objective(scores, positives), positives, scores)
 
 
-def _paired_vectors(image: Fragments, text: Fragments, positives: Tensor, objective: Loss) -> tuple[Tensor, Tensor]:
-    if image.pooled is None or text.pooled is None:
-        terms = objective.terms.items() if isinstance(objective, Objective) else [("", objective)]
-        name, loss = next((name, term) for name, term in terms if isinstance(term, EmbeddingLoss))
-        parts = [f"{side}_encoder" for side, x in (("image", image), ("text", text)) if x.pooled is None]
-        raise ValueError(
-            f"objective{name and f', term {name!r}'}: {type(loss).__name__} takes one vector an image and one a "
-            f"caption, and none comes from {' and '.join(parts)}; both encoders need `pooling=`"
-        )
-    return paired(image.pooled, text.pooled, positives)[:2]
+def encode(encoder: nn.Module, data: Regions | Captions, chunk: int | None) -> Fragments:
+    """Fragments of a batch, encoded some rows at a time in little memory; exact.
+
+    What an encoder computes on the way is forgotten, and computed again in the backward pass, one chunk after the
+    other, with the same random numbers. So the activations of one chunk are in memory at a time, while the scores and
+    the loss are those of the whole batch. It costs a second forward pass of the encoders.
+
+    Args:
+        encoder: Regions or Captions -> Fragments.
+        data: its input.
+        chunk: rows at a time; None encodes all of them at once, and keeps the activations.
+
+    Source:
+        Gradient caching (Gao, Zhang, Han and Callan, RepL4NLP 2021), by checkpoints of autograd, which holds the cached
+        gradients of the fragments itself.
+    """
+    if chunk is None or not torch.is_grad_enabled():
+        fragments: Fragments = encoder(data)
+        return fragments
+    parts: list[Fragments] = []
+    for start in range(0, len(data), chunk):
+        part = data[start : start + chunk]
+        # The mask is handed over for its device alone, whose random state is kept for the second pass.
+        parts.append(checkpoint(lambda _, part=part: encoder(part), part.mask, use_reentrant=False))
+    return Fragments.cat(parts)
+
+
+def _keep(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _vectors(image: Fragments, text: Fragments, objective: Loss) -> tuple[Tensor, Tensor]:
+    if image.pooled is not None and text.pooled is not None:
+        return image.pooled, text.pooled
+    terms = objective.terms.items() if isinstance(objective, Objective) else [("", objective)]
+    name, loss = next((name, term) for name, term in terms if isinstance(term, EmbeddingLoss))
+    parts = [f"{side}_encoder" for side, x in (("image", image), ("text", text)) if x.pooled is None]
+    raise ValueError(
+        f"objective{name and f', term {name!r}'}: {type(loss).__name__} takes one vector an image and one a "
+        f"caption, and none comes from {' and '.join(parts)}; both encoders need `pooling=`"
+    )
 
 
 def known_kind(objective: Loss) -> Loss:

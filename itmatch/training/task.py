@@ -24,6 +24,8 @@ from itmatch.training.optimizers import parameter_groups, replaced_settings
 from itmatch.training.seeding import seed_step
 from itmatch.training.step import compute_loss, known_kind, score_statistics
 
+FRAGMENT_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+
 COLLAPSE_STEPS, COLLAPSE_EVERY = 50, 5
 
 
@@ -56,6 +58,11 @@ class MatchingTask(LightningModule):
             ``{"text_encoder.transformer": 0.1}``. The longest beginning that fits counts. Schedules that set rates of
             their own, such as OneCycleLR, undo it.
         tokenizer: of the text encoder. Left out, the data's is taken over when the trainer starts; checkpoints hold it.
+        gather_negatives: on several processes, take the loss of all their batches together; the gradient is that of one
+            process with the whole batch (:func:`itmatch.training.step.compute_loss`). False: each its own.
+        encode_chunk: images, and captions, that are encoded at a time, in less memory, at the price of encoding twice
+            (gradient caching; exact). None: the whole batch at once.
+        fragment_dtype: what the fragments of an evaluation are kept in until they are scored, in float32 either way.
 
     Example:
         >>> from itmatch.models import chan_gru
@@ -75,17 +82,27 @@ class MatchingTask(LightningModule):
         scheduler_interval: Literal["epoch", "step"] = "epoch",
         lr_scale: dict[str, float] | None = None,
         tokenizer: Tokenizer | None = None,
+        gather_negatives: bool = True,  # noqa: FBT001, FBT002 - Lightning modules are called by keyword
+        encode_chunk: int | None = None,
+        fragment_dtype: Literal["float32", "float16"] = "float32",
     ) -> None:
         super().__init__()
         if scheduler_interval not in ("epoch", "step"):
             raise ValueError(f"scheduler_interval: {scheduler_interval!r}, expected 'epoch' or 'step'")
+        if encode_chunk is not None and encode_chunk < 1:
+            raise ValueError(f"encode_chunk: {encode_chunk}, expected at least 1, or None")
+        if fragment_dtype not in FRAGMENT_DTYPES:
+            raise ValueError(f"fragment_dtype: {fragment_dtype!r}, expected 'float32' or 'float16'")
         self.model = MatchingModel(image_encoder, text_encoder, similarity, tokenizer)
         self.objective = known_kind(build(objective or HardNegativeTripletLoss(), Loss, "objective"))
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.lr_scale = dict(lr_scale or {})
-        self.evaluator = Evaluator(self.model.similarity)
+        self.gather_negatives = gather_negatives
+        self.encode_chunk = encode_chunk
+        self.fragment_dtype = fragment_dtype
+        self.evaluator = Evaluator(self.model.similarity, FRAGMENT_DTYPES[fragment_dtype])
         self.run_seed: int | None = None
         self._steps_at_collapse = 0
         self._specification()  # a part that cannot be recorded is told of now, not at the first checkpoint
@@ -101,6 +118,9 @@ class MatchingTask(LightningModule):
             "objective": self.objective.spec,
             "scheduler_interval": self.scheduler_interval,
             "lr_scale": self.lr_scale,
+            "gather_negatives": self.gather_negatives,
+            "encode_chunk": self.encode_chunk,
+            "fragment_dtype": self.fragment_dtype,
         }
 
     # ------------------------------------------------------------------------------------------------- training
@@ -143,7 +163,13 @@ class MatchingTask(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of pairs."""
-        result = compute_loss(self.model, self.objective, batch)
+        result = compute_loss(
+            self.model,
+            self.objective,
+            batch,
+            gather_negatives=self.gather_negatives,
+            encode_chunk=self.encode_chunk,
+        )
         loss, positives = result.loss, result.positives
         if not bool(torch.isfinite(loss)):
             raise FloatingPointError(

@@ -89,14 +89,15 @@ def test_batches_do_not_matter(batch_size, pooling):
     assert max(seen[:-1]) == min(batch_size, 6)
 
 
-def test_boxes_and_labels_are_cut_with_the_images():
+def test_boxes_labels_and_edges_are_cut_with_the_images():
     class Reading(Block):
         def __init__(self):
             super().__init__()
             self.seen = []
 
         def forward(self, regions):
-            self.seen.append((regions.boxes[:, 0, 0].tolist(), regions.labels[:, 0].tolist(), regions.graph is None))
+            edges = None if regions.graph is None else regions.graph.row.tolist()
+            self.seen.append((regions.boxes[:, 0, 0].tolist(), regions.labels[:, 0].tolist(), edges))
             return Fragments(regions.features.nan_to_num(), regions.mask)
 
     model = make()
@@ -105,10 +106,10 @@ def test_boxes_and_labels_are_cut_with_the_images():
     boxes[:, 0, 0], labels[:, 0] = torch.arange(5.0), torch.arange(5)
     regions = Regions(images().features, images().mask, boxes, labels)
     model.encode_images(regions, batch_size=3)
-    assert model.image_encoder.seen == [([0, 1, 2], [0, 1, 2], True), ([3, 4], [3, 4], True)]
-    graph = SceneGraph(torch.tensor([[0], [1]]), torch.tensor([0]), 5)  # its edges are not cut
+    assert model.image_encoder.seen == [([0, 1, 2], [0, 1, 2], None), ([3, 4], [3, 4], None)]
+    graph = SceneGraph(torch.tensor([[0, 0], [1, 0]]), torch.tensor([3, 0]), 5)
     model.encode_images(Regions(images().features, images().mask, boxes, labels, graph), batch_size=3)
-    assert model.image_encoder.seen[2:] == [([0, 1, 2, 3, 4], [0, 1, 2, 3, 4], False)]
+    assert model.image_encoder.seen[2:] == [([0, 1, 2], [0, 1, 2], [0]), ([3, 4], [3, 4], [0])]
     captions = tokens(model)
     graph = SceneGraph(torch.tensor([[0], [1]]), torch.tensor([0]), 6)
     assert len(model.encode_texts(Captions(captions.input_ids, captions.mask, graph), batch_size=1)) == 6

@@ -89,6 +89,21 @@ def test_every_parameter_has_a_finite_gradient(name, checkpointing):
         assert parameter.grad.isfinite().all(), key
 
 
+def test_bfloat16_is_for_the_transformer_alone():
+    whole, half = encoder(config=MODELS["bert"]).eval(), encoder(config=MODELS["bert"], bf16=True).eval()
+    half.load_state_dict(whole.state_dict())
+    seen = {}
+    for name in ("transformer.encoder.layer.0.attention.self.query", "fc"):
+        half.get_submodule(name).register_forward_hook(lambda _, __, out, name=name: seen.update({name: out.dtype}))
+    found, expected = half(captions()).features, whole(captions()).features
+    assert list(seen.values()) == [torch.bfloat16, torch.float32]
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, atol=0.03, rtol=0)
+    found.pow(3).sum().backward()
+    assert {parameter.grad.dtype for parameter in half.parameters()} == {torch.float32}
+
+
 def test_weights_of_a_folder(folder):
     path, model = folder
     ours, batch = encoder(path, config=None, normalize=False), captions()

@@ -7,7 +7,7 @@ import torch.multiprocessing as mp
 from itmatch.batch import Fragments
 from itmatch.data import ImageTextDataset
 from itmatch.metrics import retrieval_metrics, retrieval_ranks, twin_accuracy
-from itmatch.nn import CosineSimilarity, HardAligningSimilarity, MeanPooling
+from itmatch.nn import CosineSimilarity, HardAligningSimilarity, InteractiveSimilarity, MeanPooling
 from itmatch.training.evaluator import Evaluator
 
 IMAGES, CAPTIONS = 7, 16
@@ -47,7 +47,7 @@ def test_order_and_repetition_do_not_matter(similarity):
     images = torch.cat([torch.randperm(IMAGES, generator=generator), torch.tensor([3, 3, 0])])
     captions = torch.cat([torch.randperm(CAPTIONS, generator=generator), torch.tensor([5, 15])])
     add(evaluator, image, text, images, captions)
-    assert evaluator.compute() == expected(similarity)
+    assert evaluator.compute() == pytest.approx(expected(similarity))
 
 
 def test_reset_forgets(similarity):
@@ -56,7 +56,7 @@ def test_reset_forgets(similarity):
     add(evaluator, fragments(IMAGES, 5, 8), fragments(CAPTIONS, 9, 9), torch.arange(IMAGES), torch.arange(CAPTIONS))
     evaluator.reset()
     add(evaluator, image, text, torch.arange(IMAGES), torch.arange(CAPTIONS))
-    assert evaluator.compute() == expected(similarity)
+    assert evaluator.compute() == pytest.approx(expected(similarity))
 
 
 def test_captions_of_images_that_were_not_added_are_left_out(similarity):
@@ -65,7 +65,8 @@ def test_captions_of_images_that_were_not_added_are_left_out(similarity):
     add(evaluator, image, text, torch.tensor([4, 1]), torch.arange(CAPTIONS))
     kept = torch.tensor([i for i in range(CAPTIONS) if CAPTION_IMAGE[i] in (1, 4)])
     scores = similarity(image[torch.tensor([1, 4])], text[kept])
-    assert evaluator.compute() == retrieval_metrics(retrieval_ranks(scores, (CAPTION_IMAGE[kept] == 4).long()))
+    ranks = retrieval_ranks(scores, (CAPTION_IMAGE[kept] == 4).long())
+    assert evaluator.compute() == pytest.approx(retrieval_metrics(ranks))
 
 
 def test_nothing_to_rank_is_an_error(similarity):
@@ -78,50 +79,79 @@ def test_nothing_to_rank_is_an_error(similarity):
         evaluator.compute()
 
 
-def test_twins():
-    image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
-    twin = np.array([-1, 2, 1] + [-1] * (CAPTIONS - 4) + [3])
-    kinds = ["", "spatial", "semantic"] + [""] * (CAPTIONS - 4) + ["spatial"]
-    dataset = ImageTextDataset(
+TWIN = np.array([-1, 2, 1] + [-1] * (CAPTIONS - 4) + [3])
+TWIN_KINDS = ["", "spatial", "semantic"] + [""] * (CAPTIONS - 4) + ["spatial"]
+
+
+def twins():
+    return ImageTextDataset(
         np.zeros((IMAGES, 5, 6), np.float32),
         ["words"] * CAPTIONS,
         CAPTION_IMAGE.numpy(),
-        caption_twin=twin,
-        caption_twin_kind=kinds,
+        caption_twin=TWIN,
+        caption_twin_kind=TWIN_KINDS,
     )
+
+
+def test_twins():
+    image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
     similarity = CosineSimilarity()
     evaluator = Evaluator(similarity)
     add(evaluator, image, text, torch.arange(IMAGES), torch.randperm(CAPTIONS))
     scores = similarity(image, text)
     captions = [1, 2, CAPTIONS - 1]
     own = torch.stack([scores[CAPTION_IMAGE[c], c] for c in captions])
-    other = torch.stack([scores[int(twin[c]), c] for c in captions])
-    found = evaluator.compute(dataset)
-    for name, value in twin_accuracy(own, other, [kinds[c] for c in captions]).items():
+    other = torch.stack([scores[int(TWIN[c]), c] for c in captions])
+    found = evaluator.compute(twins())
+    for name, value in twin_accuracy(own, other, [TWIN_KINDS[c] for c in captions]).items():
         assert found[name] == pytest.approx(value)
 
 
 def _process(rank, world, path, queue):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=world)
-    similarity = HardAligningSimilarity(pooling=MeanPooling())
-    image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
-    evaluator = Evaluator(similarity)
-    # as a distributed sampler shares them out: uneven sizes are filled up with items from the beginning
-    images = torch.tensor([i % IMAGES for i in range(8)])[rank::world]
-    captions = torch.tensor([i % CAPTIONS for i in range(18)])[rank::world]
-    add(evaluator, image, text, images, captions)
-    queue.put((rank, evaluator.compute()))
+    queue.put(figures(rank, world))
     dist.destroy_process_group()
 
 
-def test_two_processes_give_the_figures_of_one(tmp_path, similarity):
+def figures(rank=0, world=1):
+    """What a process finds of its share of the images and captions."""
+    image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
+    found = []
+    interactive = InteractiveSimilarity(cross_level=False, pooling=MeanPooling())
+    for similarity in (HardAligningSimilarity(pooling=MeanPooling()), CosineSimilarity(), interactive):
+        evaluator = Evaluator(similarity)
+        # as a distributed sampler shares them out: uneven sizes are filled up with items from the beginning
+        images = torch.arange(-(-IMAGES // world) * world)[rank::world] % IMAGES
+        captions = torch.arange(-(-CAPTIONS // world) * world)[rank::world] % CAPTIONS
+        add(evaluator, image, text, images, captions)
+        found.append(evaluator.compute(twins()))
+    return found
+
+
+def test_the_number_of_processes_does_not_matter(tmp_path):
+    """7 images and 16 captions divide by neither 2 nor 3."""
     context = mp.get_context("spawn")
-    queue = context.SimpleQueue()
-    processes = [context.Process(target=_process, args=(r, 2, tmp_path / "store", queue)) for r in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-        assert process.exitcode == 0
-    assert queue.get()[1] == queue.get()[1] == expected(similarity)
+    alone = figures()
+    for world in (2, 3):
+        queue = context.SimpleQueue()
+        arguments = [(rank, world, tmp_path / f"store{world}", queue) for rank in range(world)]
+        processes = [context.Process(target=_process, args=given) for given in arguments]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+            assert process.exitcode == 0
+        assert [queue.get() for _ in processes] == [alone] * world
+    one = expected(HardAligningSimilarity(pooling=MeanPooling()))
+    assert {name: alone[0][name] for name in one} == pytest.approx(one)
+    assert "twin_accuracy" in alone[0]
+
+
+def test_fragments_are_kept_in_half_precision_if_wanted(similarity):
+    image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
+    whole, half = Evaluator(similarity), Evaluator(similarity, torch.float16)
+    for evaluator in (whole, half):
+        add(evaluator, image, text, torch.arange(IMAGES), torch.arange(CAPTIONS))
+    assert half._images[0].values.dtype == torch.float16
+    assert half.compute() == pytest.approx(whole.compute(), abs=100 / CAPTIONS)

@@ -4,6 +4,8 @@ from helpers_training import small_data, small_trainer
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from itmatch.batch import Fragments
+from itmatch.data import RelationScenes
 from itmatch.losses import (
     CenterHingeLoss,
     EmbeddingLoss,
@@ -12,10 +14,21 @@ from itmatch.losses import (
     Objective,
     OffBatchHardestLoss,
     ScoreLoss,
+    paired,
 )
-from itmatch.nn import CosineSimilarity, GRUTextEncoder, HardAligningSimilarity, MeanPooling, RegionEncoder
-from itmatch.training import MatchingTask
-from itmatch.training.step import compute_loss
+from itmatch.models import MatchingModel
+from itmatch.nn import (
+    CosineSimilarity,
+    GraphMatchingSimilarity,
+    GRUTextEncoder,
+    HardAligningSimilarity,
+    MeanPooling,
+    RegionEncoder,
+    TextualRelationGraph,
+    VisualRelationGraph,
+)
+from itmatch.training import MatchingData, MatchingTask
+from itmatch.training.step import compute_loss, encode
 
 
 def pooled_task(data, objective, *, image=True, text=True, similarity=None, dropout=0.0, **kwargs):
@@ -181,3 +194,87 @@ def test_a_resumed_run_has_the_queue_of_an_uninterrupted_one(tmp_path, step):
     assert whole.objective.terms["queue"].seen == 160
     for (name, expected), found in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(expected, found), name
+
+
+class Counting(GRUTextEncoder):
+    """A text encoder that notes how many captions it is given."""
+
+    def forward(self, captions):
+        self.seen = [*getattr(self, "seen", []), len(captions)]
+        return super().forward(captions)
+
+
+@pytest.mark.parametrize("chunk", [3, 16, 100])
+@pytest.mark.parametrize("graphs", [False, True])
+def test_gradient_caching_is_exact(chunk, graphs):
+    """Dropout draws the same numbers in the second pass, so the gradient is that of the same chunks without caching."""
+    data = MatchingData(RelationScenes("easy", num_train=16, text_graphs=graphs), batch_size=16)
+    batch = first_batch(data)
+
+    def gradients(encode_images, encode_texts, **options):
+        torch.manual_seed(0)
+        relations = [VisualRelationGraph(8, num_heads=2)] if graphs else None
+        text_relations = [TextualRelationGraph(8, num_heads=2)] if graphs else None
+        model = MatchingModel(
+            RegionEncoder(data.feature_dim, 8, pooling=MeanPooling(), dropout=0.3, relations=relations),
+            Counting(data.vocabulary, 8, word_dim=6, pooling=MeanPooling(), dropout=0.3, relations=text_relations),
+            GraphMatchingSimilarity() if graphs else HardAligningSimilarity(),
+        ).double()
+        objective = Objective({"triplet": HardNegativeTripletLoss(), "center": CenterHingeLoss()})
+        torch.manual_seed(1)
+        if options:
+            loss = compute_loss(model, objective, doubled(batch), **options).loss
+        else:
+            image = encode_images(model.image_encoder, doubled(batch.regions))
+            text = encode_texts(model.text_encoder, doubled(batch.captions))
+            scores, positives = model.similarity(image, text), batch.positives()
+            vectors = paired(image.pooled, text.pooled, positives)[:2]
+            loss = objective.total(objective.values(scores, positives, *vectors, batch.caption_image))
+        loss.backward()
+        return loss, [p.grad for p in model.parameters()], model.text_encoder.seen
+
+    def chunked(encoder, rows):
+        return Fragments.cat([encoder(rows[i : i + chunk]) for i in range(0, len(rows), chunk)])
+
+    loss, expected, seen = gradients(chunked, chunked)
+    cached_loss, found, cached_seen = gradients(None, None, encode_chunk=chunk)
+    assert cached_loss == loss
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+    assert cached_seen == seen + seen[::-1]  # a second time each, the last one first
+    assert max(seen) == min(chunk, 16)
+
+
+def doubled(value):
+    if isinstance(value, torch.Tensor):
+        return value.double() if value.is_floating_point() else value
+    return value._map(doubled)
+
+
+def test_without_gradients_nothing_is_cached():
+    data = small_data()
+    batch = first_batch(data)
+    encoder = Counting(data.vocabulary, 8, word_dim=6)
+    with torch.no_grad():
+        assert len(encode(encoder, batch.captions, 3)) == len(batch.captions)
+    assert encoder.seen == [len(batch.captions)]
+
+
+def test_training_in_chunks(tmp_path):
+    """One epoch ends with the same weights, but for rounding."""
+    weights = []
+    for chunk in (None, 5):
+        seed_everything(0, verbose=False)
+        data = small_data()
+        task = pooled_task(data, several(), encode_chunk=chunk)
+        small_trainer(tmp_path).fit(task, data)
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in task.model.parameters()]))
+    torch.testing.assert_close(*weights, rtol=1e-3, atol=1e-5)
+
+
+def test_options_of_memory_are_checked():
+    data = small_data()
+    with pytest.raises(ValueError, match="encode_chunk: 0, expected at least 1, or None"):
+        pooled_task(data, several(), encode_chunk=0)
+    with pytest.raises(ValueError, match="fragment_dtype: 'half', expected 'float32' or 'float16'"):
+        pooled_task(data, several(), fragment_dtype="half")

@@ -167,12 +167,14 @@ def test_frozen_parameters_are_left_out():
 
 
 def test_a_checkpoint_reloads_without_anything_else(tmp_path):
-    task, data, trainer = fitted(tmp_path, lr_scale={"text_encoder": 0.5})
+    options = {"gather_negatives": False, "encode_chunk": 3, "fragment_dtype": "float16"}
+    task, data, trainer = fitted(tmp_path, lr_scale={"text_encoder": 0.5}, **options)
     trainer.save_checkpoint(tmp_path / "a.ckpt")
     content = torch.load(tmp_path / "a.ckpt", weights_only=True)
     assert content["hyper_parameters"]["similarity"]["class_path"].endswith("HardAligningSimilarity")
     reloaded = MatchingTask.load_from_checkpoint(tmp_path / "a.ckpt", weights_only=True)
     assert reloaded.lr_scale == {"text_encoder": 0.5}
+    assert {name: getattr(reloaded, name) for name in options} == options
     assert reloaded.objective.spec == task.objective.spec
     assert reloaded.model.tokenizer.spec == data.tokenizer.spec
     for (name, ours), theirs in zip(task.state_dict().items(), reloaded.state_dict().values(), strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ class TransformerTextEncoder(Block):
         normalize: L2-normalise each word at the end.
         dropout: probability, on the hidden states before the projection.
         gradient_checkpointing: trade time for memory in the backward pass.
+        bf16: run the transformer, and nothing else, under bfloat16 autocast. Its weights stay in float32. Not for
+            CPUs without instructions for it, where it is very slow.
         pooling: makes ``Fragments.pooled``, from the words before their normalisation; None makes none.
         relations: blocks through which the words learn from each other, in this order, before pooling and
             normalisation; they are given ``Captions.graph`` too.
@@ -62,13 +65,14 @@ class TransformerTextEncoder(Block):
         normalize: bool = True,
         dropout: float = 0.0,
         gradient_checkpointing: bool = False,
+        bf16: bool = False,
         pooling: Pooling | None = None,
         relations: list[Relation] | None = None,
     ) -> None:
         super().__init__()
         if config is None and model_name is None:
             raise ValueError("TransformerTextEncoder: neither model_name nor config, expected one of them")
-        self.embed_dim, self.trainable, self.normalize = embed_dim, trainable, normalize
+        self.embed_dim, self.trainable, self.normalize, self.bf16 = embed_dim, trainable, normalize, bf16
         self.transformer = _from_config(config) if config is not None else _from_pretrained(str(model_name))
         hidden_size = getattr(self.transformer.config, "hidden_size", None)
         if not isinstance(hidden_size, int):
@@ -102,7 +106,9 @@ class TransformerTextEncoder(Block):
         padding = getattr(self.transformer.config, "pad_token_id", None) or 0
         input_ids = captions.input_ids.masked_fill(~mask, padding)  # (T, W); RoBERTa counts positions by the pad id
         self._check(input_ids)
-        output = self.transformer(input_ids=input_ids, attention_mask=mask.long())
+        half = torch.autocast(mask.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+        with half:
+            output = self.transformer(input_ids=input_ids, attention_mask=mask.long())
         hidden = output.last_hidden_state.to(self.fc.weight.dtype)  # (T, W, H)
         features = self.fc(self.dropout(hidden))
         related = self.relations(features, mask, None, captions.graph)

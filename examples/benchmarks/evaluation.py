@@ -1,0 +1,196 @@
+"""Ranks of a whole test set: time beyond scoring, memory, and what fragments in half precision change.
+
+    python examples/benchmarks/evaluation.py --threads 2
+
+Random fragments stand for 5 000 images of 36 regions and 25 000 captions, as in COCO 5K, with D = 64, so that scoring
+does not take all the time. docs/benchmarks.md says how to read the tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from inputs import caption_lengths
+from measure import Product, environment, peak_extra_bytes, print_table, seconds
+from torch import Tensor
+
+from itmatch.batch import Fragments
+from itmatch.metrics import RetrievalRanks, retrieval_metrics, retrieval_ranks
+from itmatch.models import rank_fragments
+from itmatch.nn import CosineSimilarity, HardAligningSimilarity, MeanPooling, Similarity
+from itmatch.ops import l2_normalize, lengths_to_mask
+from itmatch.ops.packing import PackedFragments
+
+NOISE = 2.5  # of a word, in lengths of the region that it names: so much that about half of the captions are found
+BLOCKS = {"image_block": 256, "caption_block": 1024}
+CAPTIONS_AN_IMAGE = 5
+Row = dict[str, Any]
+Sides = tuple[PackedFragments, PackedFragments]
+
+
+def fragments(images: int, options: argparse.Namespace) -> tuple[PackedFragments, PackedFragments, Tensor]:
+    """Images, captions whose words are regions of their image with noise, and the image of each caption."""
+    generator = torch.Generator().manual_seed(0)
+    features = l2_normalize(torch.randn(images, options.regions, options.dim, generator=generator))
+    image = Fragments.unchecked(features, torch.ones(features.shape[:2], dtype=torch.bool), features.mean(1))
+    caption_image = torch.arange(images).repeat_interleave(CAPTIONS_AN_IMAGE)
+    lengths = caption_lengths(len(caption_image), generator)
+    parts = []
+    for start in range(0, len(caption_image), BLOCKS["caption_block"]):
+        rows = slice(start, start + BLOCKS["caption_block"])
+        mask = lengths_to_mask(lengths[rows])
+        region = torch.randint(options.regions, mask.shape, generator=generator)
+        words = features[caption_image[rows][:, None], region]
+        words = l2_normalize(words + NOISE * l2_normalize(torch.randn(words.shape, generator=generator)))
+        pooled = (words * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        parts.append(PackedFragments.pack(Fragments.unchecked(words, mask, pooled)))
+    return PackedFragments.pack(image), PackedFragments.cat(parts), caption_image
+
+
+def moved(packed: PackedFragments, device: torch.device, dtype: torch.dtype) -> PackedFragments:
+    """The same on a device, in a precision."""
+    assert packed.pooled is not None
+    return PackedFragments(
+        packed.values.to(device, dtype), packed.starts, packed.lengths, packed.pooled.to(device, dtype)
+    )
+
+
+def score_all(similarity: Similarity, image: PackedFragments, text: PackedFragments) -> None:
+    """All blocks of scores, without doing anything with them."""
+    for first in range(0, len(text), BLOCKS["caption_block"]):
+        captions = text[first : first + BLOCKS["caption_block"]]
+        for row in range(0, len(image), BLOCKS["image_block"]):
+            similarity(image[row : row + BLOCKS["image_block"]], captions)
+
+
+def textbook_ranks(scores: Tensor, caption_image: Tensor) -> RetrievalRanks:
+    """A full matrix, sorted both ways."""
+    place = torch.empty_like(scores, dtype=torch.int64)
+    places = torch.arange(scores.shape[1], device=scores.device)
+    place.scatter_(1, scores.argsort(1, descending=True), places.expand_as(scores))
+    own = caption_image == torch.arange(len(scores), device=scores.device)[:, None]
+    image_to_text = place.masked_fill(~own, len(caption_image)).amin(1)
+    order = scores.argsort(0, descending=True)
+    text_to_image = (order == caption_image).int().argmax(0)
+    return RetrievalRanks(image_to_text, text_to_image)
+
+
+@torch.no_grad()
+def measure(name: str, similarity: Similarity, images: int, options: argparse.Namespace, product: Product) -> list[Row]:
+    """Rows of one similarity: fragments in float32 and in float16."""
+    device = product.device
+    image, text, caption_image = fragments(images, options)
+    caption_image = caption_image.to(device)
+    floor = 2 * len(image.values) * len(text.values) * options.dim / product.rate()
+    rows: list[Row] = []
+    for dtype in (torch.float32, torch.float16):
+        own_image, own_text = (moved(packed, device, dtype) for packed in (image, text))
+        scoring = seconds(lambda sides=(own_image, own_text): score_all(similarity, *sides), device)
+
+        def rank(sides: Sides = (own_image, own_text)) -> tuple[RetrievalRanks, float]:
+            start = time.perf_counter()
+            ranks = rank_fragments(similarity, *sides, caption_image, **BLOCKS)
+            ranks.image_to_text.sum().item()  # on a GPU, wait
+            return ranks, time.perf_counter() - start
+
+        (ranks, elapsed), extra = peak_extra_bytes(rank, device)
+        row = {
+            "work": f"{name}, {str(dtype).removeprefix('torch.')}",
+            "size": f"{len(image)} x {len(text)}",
+            "seconds": elapsed,
+            "scoring": scoring,
+            "floor": floor if name != "cosine" else None,
+            "fragment_bytes": sum(p.values.numel() * p.values.element_size() for p in (own_image, own_text)),
+            "extra_bytes": extra,
+            "rsum": retrieval_metrics(ranks)["rsum"],
+            "moved": None if not rows else moved_ranks(rows[0]["ranks"], ranks),
+            "ranks": ranks,
+        }
+        rows.append(row)
+        print(f"{row['work']}: {row['seconds']:.3g} s", file=sys.stderr, flush=True)
+    return rows
+
+
+def moved_ranks(a: RetrievalRanks, b: RetrievalRanks) -> float:
+    """Share of the queries, in percent, whose rank is another one."""
+    return 100 * float(torch.cat([x != y for x, y in zip(a, b, strict=True)]).float().mean())
+
+
+@torch.no_grad()
+def compare(options: argparse.Namespace, product: Product) -> str:
+    """On a set whose matrix fits: the same ranks as from the matrix, and the time of the textbook's sorting."""
+    similarity, device = HardAligningSimilarity(pooling=MeanPooling()), product.device
+    image, text, caption_image = fragments(options.matrix_images, options)
+    image, text, caption_image = *(moved(p, device, torch.float32) for p in (image, text)), caption_image.to(device)
+    scores = torch.cat([similarity(image[:], text[i : i + 1024]) for i in range(0, len(text), 1024)], 1)
+    blocks = {"image_block": len(image), "caption_block": 1024}  # the same products, so the same rounding
+    streamed = rank_fragments(similarity, image, text, caption_image, **blocks)
+    full = retrieval_ranks(scores, caption_image)
+    sorted_ranks = textbook_ranks(scores, caption_image)
+    same = all(torch.equal(a, b) for a, b in zip(streamed, full, strict=True))
+    as_textbook = all(torch.equal(a, b) for a, b in zip(full, sorted_ranks, strict=True))
+    ours = seconds(lambda: retrieval_ranks(scores, caption_image), device)
+    textbook = seconds(lambda: textbook_ranks(scores, caption_image), device)
+    return (
+        f"{len(image)} x {len(text)}: streamed ranks {'equal' if same else 'DIFFER FROM'} those of the matrix, which "
+        f"{'equal' if as_textbook else 'DIFFER FROM'} those of sorting; from the matrix {ours:.3g} s, "
+        f"by sorting {textbook:.3g} s ({textbook / ours:.0f} times as long)"
+    )
+
+
+def columns() -> dict[str, Callable[[Row], str]]:
+    """The cells of a row."""
+    megabytes = lambda value: "-" if value is None else f"{value / 2**20:.0f}"  # noqa: E731
+    return {
+        "work": lambda row: row["work"],
+        "images x captions": lambda row: row["size"],
+        "s": lambda row: f"{row['seconds']:.3g}",
+        "scoring s": lambda row: f"{row['scoring']:.3g}",
+        "ranks s": lambda row: f"{row['seconds'] - row['scoring']:.2g}",
+        "x floor": lambda row: "-" if row["floor"] is None else f"{row['seconds'] / row['floor']:.2f}",
+        "fragments MB": lambda row: megabytes(row["fragment_bytes"]),
+        "extra MB": lambda row: megabytes(row["extra_bytes"]),
+        "rSum": lambda row: f"{row['rsum']:.2f}",
+        "other ranks %": lambda row: "-" if row["moved"] is None else f"{row['moved']:.2g}",
+    }
+
+
+def main() -> None:
+    """Measure the rows and print them."""
+    parser = argparse.ArgumentParser(description="Time and memory of ranking all images and captions.")
+    parser.add_argument("--images", type=int, default=5000, help="images; there are five captions each")
+    parser.add_argument("--matrix-images", type=int, default=1000, help="images of the comparison with a full matrix")
+    parser.add_argument("--dim", type=int, default=64, help="size of the fragments")
+    parser.add_argument("--regions", type=int, default=36, help="regions an image")
+    parser.add_argument("--threads", type=int, help="threads of PyTorch; by default as many as it takes")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    parser.add_argument("--json", type=Path, help="file for the numbers of the table, unrounded")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    product = Product(options.dim, torch.device(options.device))
+    facts = environment(options, product)
+    print(f"{facts['device']}, {facts['threads']} threads, PyTorch {facts['torch']}, load {facts['load']}")
+    print(f"matrix product {' x '.join(map(str, facts['product']))}: {facts['gflops']} GFLOP/s\n", flush=True)
+    comparison = compare(options, product)
+    rows = []
+    similarities = {"cosine": CosineSimilarity(), "hard alignment": HardAligningSimilarity(pooling=MeanPooling())}
+    for name, similarity in similarities.items():
+        rows += measure(name, similarity, options.images, options, product)
+    print_table(columns(), rows)
+    print(f"\n{comparison}")
+    if options.json:
+        numbers = [{key: value for key, value in row.items() if key != "ranks"} for row in rows]
+        facts |= {"comparison": comparison}
+        options.json.write_text(json.dumps({"environment": facts, "rows": numbers}, indent=1), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

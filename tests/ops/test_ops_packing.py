@@ -1,0 +1,88 @@
+import pytest
+import torch
+
+from itmatch.batch import Fragments
+from itmatch.ops import lengths_to_mask
+from itmatch.ops.packing import PackedFragments, first_places
+
+
+def make(lengths, width, *, holes=False, extras=True, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    mask = lengths_to_mask(torch.tensor(lengths), width)
+    if holes:
+        mask = mask.flip(1)
+    features = torch.randn(*mask.shape, 3, generator=generator).masked_fill(~mask[..., None], 0)
+    pooled = torch.randn(len(mask), 3, generator=generator) if extras else None
+    is_relation = (torch.rand(mask.shape, generator=generator) < 0.4) & mask if extras else None
+    return Fragments.unchecked(features, mask, pooled, is_relation)
+
+
+def rows_of(fragments):
+    """Each row as a list of what is real in it."""
+    found = []
+    for row in range(len(fragments)):
+        mask = fragments.mask[row]
+        parts = [fragments.features[row, mask]]
+        parts += [] if fragments.pooled is None else [fragments.pooled[row]]
+        parts += [] if fragments.is_relation is None else [fragments.is_relation[row, mask]]
+        found.append([part.tolist() for part in parts])
+    return found
+
+
+@pytest.mark.parametrize("extras", [False, True])
+@pytest.mark.parametrize("holes", [False, True])
+@pytest.mark.parametrize("lengths", [[3, 1, 4, 2], [4, 4, 4, 4], [1]])
+def test_rows_come_back(lengths, holes, extras):
+    fragments = make(lengths, 4, holes=holes, extras=extras)
+    packed = PackedFragments.pack(fragments)
+    assert len(packed) == len(lengths)
+    assert len(packed.values) == sum(lengths)
+    generator = torch.Generator().manual_seed(1)
+    shuffled = torch.randperm(len(lengths), generator=generator)
+    none = torch.tensor([], dtype=torch.int64)
+    for rows in (slice(None), slice(1, 3), slice(0, 1), shuffled, torch.tensor([0, 0]), none):
+        part = packed[rows]
+        assert rows_of(part) == rows_of(fragments[rows])
+        assert part.mask.any(0).all()  # no wider than the longest row
+        assert not part.features[~part.mask].any()
+        if isinstance(rows, torch.Tensor):
+            assert rows_of(packed.select(rows)[:]) == rows_of(part)
+
+
+def test_parts_are_joined_and_given_up():
+    parts = [make([2, 3], 3, seed=0), make([1, 4, 4], 6, seed=1), make([5], 5, seed=2)]
+    packed = [PackedFragments.pack(part) for part in parts]
+    packed[1] = packed[1].select(torch.tensor([2, 0]))
+    whole = PackedFragments.cat(packed)
+    assert packed == []
+    expected = rows_of(parts[0]) + [rows_of(parts[1])[place] for place in (2, 0)] + rows_of(parts[2])
+    assert rows_of(whole[:]) == expected
+    assert whole.gathered() is not whole
+    assert rows_of(whole.gathered()[:]) == expected  # of one process
+    with pytest.raises(ValueError, match="no parts"):
+        PackedFragments.cat([])
+    with pytest.raises(ValueError, match="some parts have pooled or is_relation and some have none"):
+        PackedFragments.cat([PackedFragments.pack(part) for part in (parts[0], make([1], 1, extras=False))])
+
+
+def test_gradients_go_to_real_fragments_alone():
+    fragments = make([3, 1], 4)
+    fragments.features.requires_grad_()
+    PackedFragments.pack(fragments)[torch.tensor([1, 0, 1])].features.sum().backward()
+    expected = (fragments.mask.float() * torch.tensor([[1.0], [2.0]]))[..., None].expand(-1, -1, 3)
+    assert torch.equal(fragments.features.grad, expected)
+
+
+def test_half_precision_is_kept_and_comes_back_in_float32():
+    fragments = make([2, 4], 4)
+    packed = PackedFragments.pack(fragments, torch.float16)
+    assert packed.values.dtype == packed.pooled.dtype == torch.float16
+    part = packed[:]
+    assert part.features.dtype == part.pooled.dtype == torch.float32
+    torch.testing.assert_close(part.features, fragments.features, atol=2e-3, rtol=1e-3)
+
+
+def test_first_places():
+    index = torch.tensor([4, 2, 4, 9, 2])
+    assert first_places(index).tolist() == [1, 0, 3]
+    assert first_places(index[:0]).tolist() == []
