@@ -106,9 +106,9 @@ class SceneGraph(_TensorData):
 
     def __getitem__(self, rows: slice) -> SceneGraph:
         """The graphs of some consecutive rows."""
-        start, stop, step = rows.indices(self.num_rows)
+        start, stop, step = rows.indices(self.num_rows) if isinstance(rows, slice) else (0, 0, 0)
         if step != 1:
-            raise ValueError(f"SceneGraph: rows {rows}, expected consecutive ones")
+            raise ValueError(f"SceneGraph: rows {rows}, expected a slice of consecutive ones")
         chosen = ((self.row >= start) & (self.row < stop)).nonzero()[:, 0]
         predicate, confidence = (None if x is None else x[chosen] for x in (self.predicate, self.confidence))
         part = object.__new__(SceneGraph)  # not through __init__: the values have been checked once

@@ -381,8 +381,9 @@ def test_rows_of_a_graph(optional):
     assert len(whole[4:]) == 1
     assert whole[4:].row.tolist() == []
     assert len(whole[5:9]) == 0
-    with pytest.raises(ValueError, match="expected consecutive ones"):
-        whole[::2]
+    for rows in (slice(None, None, 2), torch.tensor([0, 1])):
+        with pytest.raises(ValueError, match="expected a slice of consecutive ones"):
+            whole[rows]
 
 
 def test_rows_of_regions_and_captions():

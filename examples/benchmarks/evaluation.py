@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from inputs import caption_lengths
-from measure import Product, environment, peak_extra_bytes, print_table, seconds
+from measure import Product, environment, megabytes, peak_extra_bytes, print_table, seconds
 from torch import Tensor
 
 from itmatch.batch import Fragments
@@ -147,7 +147,6 @@ def compare(options: argparse.Namespace, product: Product) -> str:
 
 def columns() -> dict[str, Callable[[Row], str]]:
     """The cells of a row."""
-    megabytes = lambda value: "-" if value is None else f"{value / 2**20:.0f}"  # noqa: E731
     return {
         "work": lambda row: row["work"],
         "images x captions": lambda row: row["size"],

@@ -4,7 +4,7 @@
 
 Writes a folder of made-up features (36 x 2048 float16 an image) for the time of the run. The floor is the copy of a
 sample's features, widened to float32, which a batch cannot do without; the textbook reads the file into memory in
-float32, one copy a caption, and stacks. docs/benchmarks.md says how to read the table.
+float32, copies an image for every caption, and stacks. docs/benchmarks.md says how to read the table.
 """
 
 from __future__ import annotations

@@ -98,6 +98,11 @@ def environment(options: Any, product: Product) -> dict[str, Any]:
     }
 
 
+def megabytes(value: float | None) -> str:
+    """The cell of a number of bytes."""
+    return "-" if value is None else f"{value / 2**20:.0f}"
+
+
 def print_table(columns: dict[str, Callable[[dict[str, Any]], str]], rows: list[dict[str, Any]]) -> None:
     """A Markdown table with aligned columns."""
     lines = [list(columns), *([cell(row) for cell in columns.values()] for row in rows)]

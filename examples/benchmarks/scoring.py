@@ -22,7 +22,7 @@ from typing import Any
 import textbook
 import torch
 from inputs import Inputs, Scores
-from measure import Product, environment, peak_extra_bytes, print_table, seconds
+from measure import Product, environment, megabytes, peak_extra_bytes, print_table, seconds
 from packages import find_packages
 from torch import Tensor
 
@@ -176,7 +176,6 @@ def free_bytes(device: torch.device) -> float:
 
 def columns() -> dict[str, Callable[[Row], str]]:
     """The cells of a row."""
-    megabytes = lambda value: "-" if value is None else f"{value / 2**20:.0f}"  # noqa: E731
     return {
         "work": lambda row: row["work"],
         "images x captions": lambda row: row["size"],

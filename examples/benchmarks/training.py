@@ -22,7 +22,7 @@ from typing import Any
 import textbook
 import torch
 from inputs import caption_lengths
-from measure import Product, environment, peak_extra_bytes, print_table, resident, seconds, trim
+from measure import Product, environment, megabytes, peak_extra_bytes, print_table, resident, seconds, trim
 from torch import Tensor
 
 from itmatch.batch import Batch, Captions, Fragments, Regions, SceneGraph
@@ -155,7 +155,7 @@ def measure(name: str, options: argparse.Namespace, product: Product) -> Iterato
 
 
 def soak(options: argparse.Namespace) -> None:
-    """Train on the built-in data and print the size of the process twenty times on the way."""
+    """Train on the built-in data and print the size of the process about twenty times on the way."""
     from lightning.pytorch import Callback, Trainer, seed_everything
 
     from itmatch.data import RelationScenes
@@ -186,13 +186,12 @@ def soak(options: argparse.Namespace) -> None:
         check_val_every_n_epoch=5,
     )
     trainer.fit(MatchingTask.from_model(model, objective=HardNegativeTripletLoss(margin=0.05)), data)
-    after = sizes[1:]  # a tenth of the steps to warm up
+    after = sizes[min(1, len(sizes) - 1) :]  # a tenth of the steps to warm up
     print(f"after step {2 * every}: {after[0] / 2**20:.1f} MB; most since: {max(after) / 2**20:.1f} MB")
 
 
 def columns() -> dict[str, Callable[[Row], str]]:
     """The cells of a row."""
-    megabytes = lambda value: "-" if value is None else f"{value / 2**20:.0f}"  # noqa: E731
     return {
         "system": lambda row: row["work"],
         "batch": lambda row: str(row["batch"]),

@@ -89,7 +89,7 @@ def streamed_ranks(
 
     With ``across_processes`` the images are spread over the processes of the default process group. Each process gives
     its own images and *all* captions, in the same order as the others, and scores the one with the other. The scores of
-    the right answers, and then the counts, are exchanged: 16 bytes a caption.
+    the right answers, and then the counts, are exchanged: 24 bytes a caption.
 
     Rounding: a matrix product may give another last bit in another shape. A score and its rivals come from blocks
     of one shape, except at the edges of the grid, and a query's own answers are never counted, whatever their bits.
@@ -98,7 +98,7 @@ def streamed_ranks(
         score_block: takes int64 indices of images (B,) and of captions (C,), on the device of
             ``caption_image_index``, and returns their scores (B, C). It is called without gradients.
         caption_image_index: (T,) integers, the image that a caption describes; in any order. Across processes, the
-            place among the images of this process, or -1 where another has the image.
+            place among the images of this process, or -1 where another has the image; on the device of the scores.
         num_images: I, those of this process. Images without captions are candidates too.
         image_block: largest number of images in a block.
         caption_block: largest number of captions in a block.
@@ -171,14 +171,13 @@ def _score_band(
 
 def _exchange(own: Tensor, order: Tensor, here: Tensor) -> Tensor:
     """Scores (T,), in ``order``, of all captions with their images, each from the process that has the image."""
-    order = order.to(own.device)
-    scores = torch.zeros(len(order), dtype=torch.float64, device=own.device)  # exact for scores of any dtype
+    scores = torch.zeros(len(order), dtype=torch.float64, device=order.device)  # exact for scores of any dtype
     scores[order[: len(own)]] = own.double()
     processes = all_reduce_sum(here.long())
     if bool((processes != 1).any()):
         caption = int((processes != 1).nonzero()[0])
         raise ValueError(f"caption {caption}: {int(processes[caption])} processes have its image, expected one")
-    return all_reduce_sum(scores)[order].to(own.dtype)
+    return all_reduce_sum(scores)[order]
 
 
 class _Counter:

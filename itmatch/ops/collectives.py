@@ -13,7 +13,8 @@ from torch.autograd.function import once_differentiable
 _reduce_scatter: Any = next(  # its name since torch 2.13, and before
     (getattr(dist, name) for name in ("reduce_scatter_single", "reduce_scatter_tensor") if hasattr(dist, name)), None
 )
-_PIECE_BYTES = 1 << 26  # of one process, that travel at a time
+_PIECE_BYTES = 1 << 26  # that are received at a time, of all processes together
+_own_group: tuple[Any, Any] = (None, None)  # the default group, and one of the same processes beside it
 
 
 def is_distributed() -> bool:
@@ -81,14 +82,14 @@ class _Gather(torch.autograd.Function):
         # As bytes, because the backends do not gather every dtype (gloo refuses some), and bytes are all that moves.
         own = rows.contiguous().view(len(rows), size).view(torch.uint8)
         target = joined.view(len(joined), size).view(torch.uint8)
-        step = max(1, _PIECE_BYTES // width)  # in pieces, so that little is held beside the result
+        step = max(1, _PIECE_BYTES // (width * len(lengths)))  # in pieces, so that little is held beside the result
         starts = [sum(lengths[:process]) for process in range(len(lengths))]
         for first in range(0, max(lengths), step):
             piece = own.new_zeros(min(step, max(lengths) - first), width)
             here = own[first : first + step]
             piece[: len(here)] = here
             received = [torch.empty_like(piece) for _ in lengths]
-            dist.all_gather(received, piece)
+            dist.all_gather(received, piece, group=_group())
             for start, length, part in zip(starts, lengths, received, strict=True):
                 stop = min(length, first + step)
                 if stop > first:
@@ -107,8 +108,17 @@ class _Gather(torch.autograd.Function):
         for process, values in enumerate(torch.split(grad, lengths)):
             sent[process * longest : process * longest + len(values)] = values
         received = torch.empty_like(sent[:longest])
-        _reduce_scatter(received, sent)
+        _reduce_scatter(received, sent, group=_group())
         return received[:own].to(grad.dtype), None
+
+
+def _group() -> Any:
+    """Of our own, since the order of our calls and those of DistributedDataParallel may differ between processes."""
+    global _own_group
+    world = dist.group.WORLD
+    if _own_group[0] is not world:
+        _own_group = (world, dist.new_group())
+    return _own_group[1]
 
 
 @torch.no_grad()
@@ -122,14 +132,14 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
     if not is_distributed():
         return tensor
     total = tensor.detach().clone(memory_format=torch.contiguous_format)
-    dist.all_reduce(total)
+    dist.all_reduce(total, group=_group())
     return total
 
 
 def _gather_lengths(rows: Tensor, dim: int) -> list[int]:
     own = (len(rows), str(rows.dtype), tuple(rows.shape[1:]), dim)
     gathered: list[tuple[int, str, tuple[int, ...], int]] = [own] * world_size()
-    dist.all_gather_object(gathered, own)
+    dist.all_gather_object(gathered, own, group=_group())
     for process, other in enumerate(gathered):
         if other[1:] != gathered[0][1:]:
             raise ValueError(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from itmatch.batch import Fragments
-from itmatch.ops.collectives import all_gather_ragged, rank
+from itmatch.ops.collectives import all_gather_ragged
 from itmatch.ops.masking import at_least_float32, lengths_to_mask
 
 
@@ -92,7 +92,7 @@ class PackedFragments:
 
     @staticmethod
     def cat(parts: list[PackedFragments]) -> PackedFragments:
-        """The rows of several parts; empties the list, so that parts and whole are not in memory together."""
+        """The rows of several parts; empties the list, so that a CPU hardly holds parts and whole together."""
         if not parts:
             raise ValueError("PackedFragments.cat: no parts")
         kinds = {(part.pooled is None, part.is_relation is None) for part in parts}
@@ -112,14 +112,18 @@ class PackedFragments:
         return PackedFragments(values, starts, lengths, pooled, torch.cat(relations) if relations else None)
 
     def gathered(self) -> PackedFragments:
-        """The rows of all processes, in the order of the processes; gradients flow back to where they come from."""
-        device = self.values.device
-        sizes = all_gather_ragged(torch.tensor([len(self.values)], device=device)).cpu()
-        before = int(sizes[: rank()].sum())
+        """The rows of all processes, in the order of the processes; gradients flow back to where they come from.
+
+        Raises:
+            ValueError: the rows are a selection.
+        """
+        if not bool((self.starts == self.lengths.cumsum(0) - self.lengths).all()):
+            raise ValueError("PackedFragments.gathered: a selection of rows; gather first, then select")
+        lengths = all_gather_ragged(self.lengths.to(self.values.device)).cpu()
         return PackedFragments(
             all_gather_ragged(self.values),
-            all_gather_ragged((self.starts + before).to(device)).cpu(),
-            all_gather_ragged(self.lengths.to(device)).cpu(),
+            lengths.cumsum(0) - lengths,
+            lengths,
             None if self.pooled is None else all_gather_ragged(self.pooled),
             None if self.is_relation is None else all_gather_ragged(self.is_relation),
         )

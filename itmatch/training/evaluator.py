@@ -26,10 +26,10 @@ class Evaluator:
 
     Args:
         similarity: two Fragments -> scores (I, T).
-        fragment_dtype: what fragments are kept in; float16 takes half the memory, and they are scored in float32 still.
+        fragment_dtype: what fragments are kept in until they are scored, in float32 at least; None = as they come.
     """
 
-    def __init__(self, similarity: nn.Module, fragment_dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, similarity: nn.Module, fragment_dtype: torch.dtype | None = None) -> None:
         self.similarity = similarity
         self.fragment_dtype = fragment_dtype
         self.reset()
@@ -58,7 +58,8 @@ class Evaluator:
         Every process has to call it, and gets the same.
 
         Raises:
-            ValueError: no image, no caption, or no caption of any image was added; a score is not finite.
+            ValueError: no image, no caption, or no caption of any image was added; a score is not finite. Where only
+                one process raises, the others wait for it until the launcher stops them.
         """
         if not self._images or not self._captions:
             raise ValueError(f"{len(self._images)} batches of images and {len(self._captions)} of captions: need both")

@@ -44,9 +44,9 @@ def compute_loss(
 
     On several processes with ``gather_negatives``, the loss is that of all their batches together, and the same on
     every process. A process scores its own images with the captions of all; captions, rows of scores and vectors
-    travel, gradients travel back. The mean over the processes of the parameters' gradients is that of one process with the
-    whole batch. Images and captions are told apart by their places in the dataset, so two captions of an image are no
-    negatives of each other wherever they are.
+    travel, gradients travel back. The mean over the processes of the parameters' gradients is that of one process with
+    the whole batch. Images and captions are told apart by their places in the dataset, so two captions of an image are
+    no negatives of each other wherever they are. A loss that draws random numbers draws other ones on every process.
 
     Args:
         model: the parts that score.
@@ -62,19 +62,18 @@ def compute_loss(
     assert batch.captions is not None
     image = encode(model.image_encoder, batch.regions, encode_chunk)
     text = encode(model.text_encoder, batch.captions, encode_chunk)
-    image_index, caption_image = batch.image_index, batch.caption_image
-    assert image_index is not None
-    assert caption_image is not None
+    assert batch.image_index is not None
+    assert batch.caption_image is not None
     gather = all_gather_ragged if gather_negatives and is_distributed() else _keep
-    if gather is not _keep:
-        text = PackedFragments.pack(text).gathered()[:]
-        image_index, caption_image = gather(image_index), gather(caption_image)
+    image_index, caption_image = gather(batch.image_index), gather(batch.caption_image)
     positives = image_index[:, None] == caption_image[None, :]  # (I, T)
-    scores = gather(model.similarity(image, text)) if objective.needs_scores else None
-    first = second = None
+    scores = first = second = None
+    if objective.needs_scores:
+        captions = text if gather is _keep else PackedFragments.pack(text).gathered()[:]
+        scores = gather(model.similarity(image, captions))
     if objective.needs_vectors:
-        image_vectors, text_vectors = _vectors(image, text, objective)
-        first, second = paired(gather(image_vectors), text_vectors, positives)[:2]
+        image_vectors, text_vectors = (gather(side) for side in _vectors(image, text, objective))
+        first, second = paired(image_vectors, text_vectors, positives)[:2]
     if isinstance(objective, Objective):
         terms = objective.values(scores, positives, first, second, caption_image)
         return StepResult(objective.total(terms), positives, scores, terms)
@@ -88,7 +87,8 @@ def encode(encoder: nn.Module, data: Regions | Captions, chunk: int | None) -> F
 
     What an encoder computes on the way is forgotten, and computed again in the backward pass, one chunk after the
     other, with the same random numbers. So the activations of one chunk are in memory at a time, while the scores and
-    the loss are those of the whole batch. It costs a second forward pass of the encoders.
+    the loss are those of the whole batch. It costs a second forward pass of the encoders. They have to treat rows apart
+    from each other, as all of ours do; dropout draws other numbers for chunks than for the whole.
 
     Args:
         encoder: Regions or Captions -> Fragments.

@@ -24,7 +24,7 @@ from itmatch.training.optimizers import parameter_groups, replaced_settings
 from itmatch.training.seeding import seed_step
 from itmatch.training.step import compute_loss, known_kind, score_statistics
 
-FRAGMENT_DTYPES = {"float32": torch.float32, "float16": torch.float16}
+FRAGMENT_DTYPES = {None: None, "float16": torch.float16}
 
 COLLAPSE_STEPS, COLLAPSE_EVERY = 50, 5
 
@@ -61,8 +61,9 @@ class MatchingTask(LightningModule):
         gather_negatives: on several processes, take the loss of all their batches together; the gradient is that of one
             process with the whole batch (:func:`itmatch.training.step.compute_loss`). False: each its own.
         encode_chunk: images, and captions, that are encoded at a time, in less memory, at the price of encoding twice
-            (gradient caching; exact). None: the whole batch at once.
-        fragment_dtype: what the fragments of an evaluation are kept in until they are scored, in float32 either way.
+            (gradient caching, :func:`itmatch.training.step.encode`). None: the whole batch at once.
+        fragment_dtype: what the fragments of an evaluation are kept in until they are scored, in float32 at least;
+            None: as the encoders make them.
 
     Example:
         >>> from itmatch.models import chan_gru
@@ -84,7 +85,7 @@ class MatchingTask(LightningModule):
         tokenizer: Tokenizer | None = None,
         gather_negatives: bool = True,  # noqa: FBT001, FBT002 - Lightning modules are called by keyword
         encode_chunk: int | None = None,
-        fragment_dtype: Literal["float32", "float16"] = "float32",
+        fragment_dtype: Literal["float16"] | None = None,
     ) -> None:
         super().__init__()
         if scheduler_interval not in ("epoch", "step"):
@@ -92,7 +93,7 @@ class MatchingTask(LightningModule):
         if encode_chunk is not None and encode_chunk < 1:
             raise ValueError(f"encode_chunk: {encode_chunk}, expected at least 1, or None")
         if fragment_dtype not in FRAGMENT_DTYPES:
-            raise ValueError(f"fragment_dtype: {fragment_dtype!r}, expected 'float32' or 'float16'")
+            raise ValueError(f"fragment_dtype: {fragment_dtype!r}, expected 'float16' or None")
         self.model = MatchingModel(image_encoder, text_encoder, similarity, tokenizer)
         self.objective = known_kind(build(objective or HardNegativeTripletLoss(), Loss, "objective"))
         self.optimizer = optimizer

@@ -3,6 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
 
 from itmatch.metrics import RetrievalRanks, retrieval_ranks, streamed_ranks
 from itmatch.metrics import ranks as ranks_module
@@ -185,39 +187,29 @@ def test_bad_blocks():
         streamed_ranks(slicer(torch.eye(3)), torch.arange(3), 3, image_block=0)
 
 
-@pytest.mark.parametrize("empty", [False, True])
-def test_images_of_several_processes(empty, monkeypatch):
-    """Two processes in turns, each with what the other has sent so far; in the end they know everything."""
-    scores, index = random_case(3)
-    shares = [torch.arange(13), torch.arange(0)] if empty else [torch.arange(0, 13, 2), torch.arange(1, 13, 2)]
-    sent = {}  # by number of the exchange and process
+def _share_of_images(process, folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=process, world_size=2)
+    for seed, dtype in ((0, torch.float32), (1, torch.float64), (2, torch.float16)):
+        scores, index = random_case(seed, levels=10**6 if seed else 4)
+        scores = (scores / 3).to(dtype)
+        expected = retrieval_ranks(scores, index)
+        for shares in ((torch.arange(0, 13, 2), torch.arange(1, 13, 2)), (torch.arange(13), torch.arange(0))):
+            images, place = shares[process], torch.full((13,), -1)
+            place[images] = torch.arange(len(images))
+            ranks = streamed_ranks(
+                slicer(scores[images]), place[index], len(images), image_block=3, caption_block=9, across_processes=True
+            )
+            assert torch.equal(ranks.image_to_text, expected.image_to_text[images])
+            assert torch.equal(ranks.text_to_image, expected.text_to_image)
+    place = torch.tensor([[0, 1, 2, 3, 4, -1], [-1, -1, -1, -1, 4, 5]])[process]
+    with pytest.raises(ValueError, match="caption 4: 2 processes have its image, expected one"):
+        streamed_ranks(slicer(torch.eye(6)), place, 6, across_processes=True)
+    dist.destroy_process_group()
 
-    def run(process):
-        images, place, exchanges = shares[process], torch.full((13,), -1), iter(range(3))
-        place[images] = torch.arange(len(images))
 
-        def all_reduce_sum(tensor):
-            number = next(exchanges)
-            sent[number, process] = tensor.clone()
-            return sent[number, 0] + sent.get((number, 1), torch.zeros_like(tensor))
-
-        monkeypatch.setattr(ranks_module, "all_reduce_sum", all_reduce_sum)
-        return streamed_ranks(
-            slicer(scores[images]), place[index], len(images), image_block=3, caption_block=9, across_processes=True
-        )
-
-    if not empty:
-        with pytest.raises(ValueError, match="0 processes have its image"):  # nothing is known of the other yet
-            run(0)
-    else:
-        run(0)
-    expected = retrieval_ranks(scores, index)
-    run(1)
-    run(0)  # now with the other's scores, which the other counts with below
-    for process in (1, 0):
-        ranks = run(process)
-        assert torch.equal(ranks.image_to_text, expected.image_to_text[shares[process]])
-        assert torch.equal(ranks.text_to_image, expected.text_to_image)
+def test_images_of_two_processes(tmp_path):
+    mp.spawn(_share_of_images, args=(tmp_path,), nprocs=2)
 
 
 def test_an_image_that_no_process_has():

@@ -1,5 +1,6 @@
 """Small runs that the tests of this folder share."""
 
+import torch
 from lightning.pytorch import Trainer, seed_everything
 
 from itmatch.data import RelationScenes
@@ -45,3 +46,10 @@ def fitted(folder, seed=0, **kwargs):
     trainer = small_trainer(folder)
     trainer.fit(task, data)
     return task, data, trainer
+
+
+def doubled(value):
+    """A batch in float64, so that sums in another order show no difference."""
+    if isinstance(value, torch.Tensor):
+        return value.double() if value.is_floating_point() else value
+    return value._map(doubled)

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from helpers_training import small_data, small_trainer
+from helpers_training import doubled, small_data, small_trainer
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
@@ -245,12 +245,6 @@ def test_gradient_caching_is_exact(chunk, graphs):
     assert max(seen) == min(chunk, 16)
 
 
-def doubled(value):
-    if isinstance(value, torch.Tensor):
-        return value.double() if value.is_floating_point() else value
-    return value._map(doubled)
-
-
 def test_without_gradients_nothing_is_cached():
     data = small_data()
     batch = first_batch(data)
@@ -276,5 +270,5 @@ def test_options_of_memory_are_checked():
     data = small_data()
     with pytest.raises(ValueError, match="encode_chunk: 0, expected at least 1, or None"):
         pooled_task(data, several(), encode_chunk=0)
-    with pytest.raises(ValueError, match="fragment_dtype: 'half', expected 'float32' or 'float16'"):
+    with pytest.raises(ValueError, match="fragment_dtype: 'half', expected 'float16' or None"):
         pooled_task(data, several(), fragment_dtype="half")

@@ -46,8 +46,7 @@ class RelationNodes(nn.Module):
         ends_mean = (flat[subject] + flat[target]) / 2
         vectors = ends_mean + self.output(self.dropout(self.hidden(known).relu()))  # (E, D)
         nodes, nodes_mask = packed(vectors, row, n)
-        if len(row) == 0:
-            return Related(features, nodes, nodes_mask)
+        # Without any relation all of this goes on with nothing, so that every process has a gradient of all parameters.
         relation = torch.arange(len(row), device=row.device).repeat(PLACES)
         incidence = torch.stack((relation, torch.cat((subject, target))))  # (2, 2 E)
         place = torch.eye(PLACES, device=row.device, dtype=vectors.dtype).repeat_interleave(len(row), 0)
