@@ -52,13 +52,15 @@ def test_rows_come_back(lengths, holes, extras):
 def test_parts_are_joined_and_given_up():
     parts = [make([2, 3], 3, seed=0), make([1, 4, 4], 6, seed=1), make([5], 5, seed=2)]
     packed = [PackedFragments.pack(part) for part in parts]
-    packed[1] = packed[1].select(torch.tensor([2, 0]))
     whole = PackedFragments.cat(packed)
     assert packed == []
-    expected = rows_of(parts[0]) + [rows_of(parts[1])[place] for place in (2, 0)] + rows_of(parts[2])
-    assert rows_of(whole[:]) == expected
-    assert whole.gathered() is not whole
-    assert rows_of(whole.gathered()[:]) == expected  # of one process
+    assert rows_of(whole[:]) == [row for part in parts for row in rows_of(part)]
+    assert rows_of(whole.gathered()[:]) == rows_of(whole[:])  # of one process
+    selected = whole.select(torch.tensor([4, 1]))
+    both = PackedFragments.cat([PackedFragments.pack(parts[2]), selected])
+    assert rows_of(both[:]) == rows_of(parts[2]) + rows_of(whole[torch.tensor([4, 1])])
+    with pytest.raises(ValueError, match="a selection of rows; gather first, then select"):
+        selected.gathered()
     with pytest.raises(ValueError, match="no parts"):
         PackedFragments.cat([])
     with pytest.raises(ValueError, match="some parts have pooled or is_relation and some have none"):
