@@ -136,11 +136,15 @@ def resg(
     terms: tuple[str, ...] = ("triplet",),
     relation_weight: float = 1.0,
 ) -> dict[str, Any]:
-    """ReSG with some of its three losses; a ``relation_weight`` of 0 matches objects alone."""
+    """ReSG with some of its three losses; a ``relation_weight`` of 0 matches objects alone.
+
+    The margin of the triplet is that of one level, and grows as the score does with the second.
+    """
     from itmatch import losses, nn
 
+    margin = margins["triplet"] * (1 + relation_weight)
     given = {
-        "triplet": losses.HardNegativeTripletLoss(margin=margins["triplet"], **(triplet or {"warmup_epochs": 1})),
+        "triplet": losses.HardNegativeTripletLoss(margin=margin, **(triplet or {"warmup_epochs": 1})),
         "center": losses.CenterHingeLoss(margin=margins["center"]),
         "positive_negative": losses.PositiveNegativeMarginLoss(margins["positive"], margins["negative"]),
     }

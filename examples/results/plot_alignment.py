@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import textwrap
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -56,7 +57,7 @@ def one_picture(axis: Any, model: Any, tokenizer: Any, dataset: Any, caption: in
     axis.imshow(shown[best].numpy(), cmap="Blues", vmin=0, vmax=1, aspect="auto")
     axis.set_yticks(range(len(best)), [rows[row] for row in best])
     axis.set_xticks(range(len(columns)), columns, rotation=40, ha="right")
-    axis.set_title(caption_item.text, fontsize=9, loc="left")
+    axis.set_title(textwrap.fill(caption_item.text, 100), fontsize=9, loc="left")
 
 
 def image_names(model: Any, regions: Any, names: dict[str, list[str]]) -> list[str]:

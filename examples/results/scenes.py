@@ -23,7 +23,7 @@ SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the true edges
 SCENES = {"num_train": 1500, "num_test": 400, "max_objects": 6, "two_relations": 0.0}
 MARGIN, WORD_DIM = 0.1, 64
 RESG_GRAPH = {"predicates": PREDICATES, "neighbours": SCENES["max_objects"] - 1}  # all pairs
-RESG_MARGINS = {"triplet": 2 * MARGIN, "center": 0.2, "positive": 1.0, "negative": 0.5}
+RESG_MARGINS = {"triplet": MARGIN, "center": 0.2, "positive": 1.0, "negative": 0.5}
 GRAPH = {"threshold": 0.0, "spatial_weight": "ones", "geometry": True, "num_predicates": PREDICATES}
 
 
