@@ -102,9 +102,8 @@ def record(place, name, arguments, variables=None):
         text = f'#!/usr/bin/env bash\nprintf "%s\\n" "$PWD" {program} "$@" "" >> {shlex.quote(str(log))}\n'
         (programs / program).write_text(text, "utf-8")
         (programs / program).chmod(0o755)
-    (place / "runs/toy/lightning_logs/version_0").mkdir(
-        parents=True, exist_ok=True
-    )  # `fit`, which would make it, is not really run
+    # `fit`, which would make it, is not really run
+    (place / "runs/toy/lightning_logs/version_0").mkdir(parents=True, exist_ok=True)
     (place / "examples/runs").mkdir(exist_ok=True)
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(

@@ -9,16 +9,23 @@ does not take all the time. docs/benchmarks.md says how to read the tables.
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from inputs import caption_lengths
-from measure import Product, environment, megabytes, peak_extra_bytes, print_table, seconds
+from measure import (
+    Product,
+    add_common_options,
+    begin,
+    megabytes,
+    peak_extra_bytes,
+    print_table,
+    seconds,
+    told,
+    write_json,
+)
 from torch import Tensor
 
 from itmatch.batch import Fragments
@@ -113,8 +120,7 @@ def measure(name: str, similarity: Similarity, images: int, options: argparse.Na
             "moved": None if not rows else moved_ranks(rows[0]["ranks"], ranks),
             "ranks": ranks,
         }
-        rows.append(row)
-        print(f"{row['work']}: {row['seconds']:.3g} s", file=sys.stderr, flush=True)
+        rows.append(told(row))
     return rows
 
 
@@ -168,16 +174,9 @@ def main() -> None:
     parser.add_argument("--matrix-images", type=int, default=1000, help="images of the comparison with a full matrix")
     parser.add_argument("--dim", type=int, default=64, help="size of the fragments")
     parser.add_argument("--regions", type=int, default=36, help="regions an image")
-    parser.add_argument("--threads", type=int, help="threads of PyTorch; by default as many as it takes")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
-    parser.add_argument("--json", type=Path, help="file for the numbers of the table, unrounded")
+    add_common_options(parser)
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    product = Product(options.dim, torch.device(options.device))
-    facts = environment(options, product)
-    print(f"{facts['device']}, {facts['threads']} threads, PyTorch {facts['torch']}, load {facts['load']}")
-    print(f"matrix product {' x '.join(map(str, facts['product']))}: {facts['gflops']} GFLOP/s\n", flush=True)
+    product, facts = begin(options)
     comparison = compare(options, product)
     rows = []
     similarities = {"cosine": CosineSimilarity(), "hard alignment": HardAligningSimilarity(pooling=MeanPooling())}
@@ -185,10 +184,8 @@ def main() -> None:
         rows += measure(name, similarity, options.images, options, product)
     print_table(columns(), rows)
     print(f"\n{comparison}")
-    if options.json:
-        numbers = [{key: value for key, value in row.items() if key != "ranks"} for row in rows]
-        facts |= {"comparison": comparison}
-        options.json.write_text(json.dumps({"environment": facts, "rows": numbers}, indent=1), "utf-8")
+    numbers = [{key: value for key, value in row.items() if key != "ranks"} for row in rows]
+    write_json(options.json, facts | {"comparison": comparison}, numbers)
 
 
 if __name__ == "__main__":

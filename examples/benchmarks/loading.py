@@ -10,7 +10,6 @@ float32, copies an image for every caption, and stacks. docs/benchmarks.md says 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import print_table
+from measure import print_table, write_json
 from torch.utils.data import DataLoader, Dataset
 
 from itmatch.data import PrecompFolder, SizeAugmentation
@@ -136,8 +135,7 @@ def main() -> None:
         rows,
     )
     print(f"floor: {rows[0]['floor']:.0f} samples/s, one thread")
-    if options.json:
-        options.json.write_text(json.dumps({"rows": rows}, indent=1), "utf-8")
+    write_json(options.json, {"options": {name: str(value) for name, value in vars(options).items()}}, rows)
 
 
 if __name__ == "__main__":

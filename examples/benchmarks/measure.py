@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import gc
+import json
 import os
 import platform
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -82,6 +85,36 @@ class Product:
         size = self.size if size is None else size
         a, b, out = self.a[:size], self.b[:size], self.out[: size * size].view(size, size)
         return 2 * size * size * a.shape[1] / seconds(lambda: torch.mm(a, b.T, out=out), self.device)
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Options of every benchmark that computes."""
+    parser.add_argument("--threads", type=int, help="threads of PyTorch; by default as many as it takes")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    parser.add_argument("--json", type=Path, help="file for the numbers of the table, unrounded")
+
+
+def begin(options: Any) -> tuple[Product, dict[str, Any]]:
+    """Take the threads, time the product, and print where this runs."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    product = Product(options.dim, torch.device(options.device))
+    facts = environment(options, product)
+    print(f"{facts['device']}, {facts['threads']} threads, PyTorch {facts['torch']}, load {facts['load']}")
+    print(f"matrix product {' x '.join(map(str, facts['product']))}: {facts['gflops']} GFLOP/s\n", flush=True)
+    return product, facts
+
+
+def told(row: dict[str, Any]) -> dict[str, Any]:
+    """The row, after saying how long its work took."""
+    print(f"{row['work']}: {row['seconds']:.3g} s", file=sys.stderr, flush=True)
+    return row
+
+
+def write_json(path: Path | None, facts: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """All numbers, if a file is wanted."""
+    if path is not None:
+        path.write_text(json.dumps({"environment": facts, "rows": rows}, indent=1), "utf-8")
 
 
 def environment(options: Any, product: Product) -> dict[str, Any]:

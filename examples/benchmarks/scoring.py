@@ -10,9 +10,7 @@ with, in turns, so that all of them meet the same disturbances; times are median
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +20,17 @@ from typing import Any
 import textbook
 import torch
 from inputs import Inputs, Scores
-from measure import Product, environment, megabytes, peak_extra_bytes, print_table, seconds
+from measure import (
+    Product,
+    add_common_options,
+    begin,
+    megabytes,
+    peak_extra_bytes,
+    print_table,
+    seconds,
+    told,
+    write_json,
+)
 from packages import find_packages
 from torch import Tensor
 
@@ -198,34 +206,25 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--captions", type=int, help="captions of every row, instead of its own number")
     parser.add_argument("--dim", type=int, default=1024, help="size of the fragments")
     parser.add_argument("--regions", type=int, default=36, help="regions an image")
-    parser.add_argument("--threads", type=int, help="threads of PyTorch; by default as many as it takes")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    add_common_options(parser)
     parser.add_argument("--repeat", type=int, default=5, help="times are medians of so many calls")
     parser.add_argument("--only", nargs="+", choices=[*WORKS, "sum"], help="only these rows")
     parser.add_argument("--no-textbook", dest="textbook", action="store_false", help="leave the slow comparison out")
-    parser.add_argument("--json", type=Path, help="file for the numbers of the table, unrounded")
     return parser.parse_args()
 
 
 def main() -> None:
     """Measure the rows and print them."""
     options = parse()
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    product = Product(options.dim, torch.device(options.device))
-    facts = environment(options, product)
-    print(f"{facts['device']}, {facts['threads']} threads, PyTorch {facts['torch']}, load {facts['load']}")
-    print(f"matrix product {' x '.join(map(str, facts['product']))}: {facts['gflops']} GFLOP/s\n", flush=True)
+    product, facts = begin(options)
     works = WORKS | ({"sum": SUM} if options.only or find_packages(product.device) else {})
     chosen = options.only or list(works)
     rows = []
     for name in chosen:
         for row in measure(works[name], options, product):
-            rows.append(row)
-            print(f"{row['work']}: {row['seconds']:.3g} s", file=sys.stderr, flush=True)
+            rows.append(told(row))
     print_table(columns(), rows)
-    if options.json:
-        options.json.write_text(json.dumps({"environment": facts, "rows": rows}, indent=1), "utf-8")
+    write_json(options.json, facts, rows)
 
 
 if __name__ == "__main__":

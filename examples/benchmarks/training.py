@@ -11,18 +11,27 @@ so many steps instead, and prints the memory of the process along the way.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import textbook
 import torch
 from inputs import caption_lengths
-from measure import Product, environment, megabytes, peak_extra_bytes, print_table, resident, seconds, trim
+from measure import (
+    Product,
+    add_common_options,
+    begin,
+    megabytes,
+    peak_extra_bytes,
+    print_table,
+    resident,
+    seconds,
+    told,
+    trim,
+    write_json,
+)
 from torch import Tensor
 
 from itmatch.batch import Batch, Captions, Fragments, Regions, SceneGraph
@@ -171,6 +180,8 @@ def soak(options: argparse.Namespace) -> None:
                 sizes.append(resident())
                 print(f"step {trainer.global_step}: {sizes[-1] / 2**20:.1f} MB", flush=True)
 
+    if options.threads:
+        torch.set_num_threads(options.threads)
     seed_everything(0)
     data = MatchingData(RelationScenes(num_train=400, num_val=50), batch_size=64)
     model = chan_gru(data.vocabulary, region_dim=data.feature_dim, embed_dim=64, word_dim=32)
@@ -215,31 +226,22 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=300, help="size of the word vectors")
     parser.add_argument("--regions", type=int, default=36, help="regions an image")
     parser.add_argument("--chunk", type=int, default=16, help="rows at a time with gradient caching; 0 leaves it out")
-    parser.add_argument("--threads", type=int, help="threads of PyTorch; by default as many as it takes")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1, ...")
+    add_common_options(parser)
     parser.add_argument("--repeat", type=int, default=3, help="times are medians of so many steps")
     parser.add_argument("--only", nargs="+", choices=["CHAN", "CMSEI", "Hire", "ReSG"], help="only these systems")
     parser.add_argument("--no-textbook", dest="textbook", action="store_false", help="leave the slow comparison out")
-    parser.add_argument("--json", type=Path, help="file for the numbers of the table, unrounded")
     parser.add_argument("--soak", type=int, help="train for so many steps and watch the memory, in place of the table")
     options = parser.parse_args()
-    if options.threads:
-        torch.set_num_threads(options.threads)
     if options.soak:
         soak(options)
         return
-    product = Product(options.dim, torch.device(options.device))
-    facts = environment(options, product)
-    print(f"{facts['device']}, {facts['threads']} threads, PyTorch {facts['torch']}, load {facts['load']}")
-    print(f"matrix product {' x '.join(map(str, facts['product']))}: {facts['gflops']} GFLOP/s\n", flush=True)
+    product, facts = begin(options)
     rows = []
     for name in options.only or systems(options):
         for row in measure(name, options, product):
-            rows.append(row)
-            print(f"{row['work']}: {row['seconds']:.3g} s", file=sys.stderr, flush=True)
+            rows.append(told(row))
     print_table(columns(), rows)
-    if options.json:
-        options.json.write_text(json.dumps({"environment": facts, "rows": rows}, indent=1), "utf-8")
+    write_json(options.json, facts, rows)
 
 
 if __name__ == "__main__":

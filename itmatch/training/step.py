@@ -60,10 +60,10 @@ def compute_loss(
     """
     assert batch.regions is not None
     assert batch.captions is not None
-    image = encode(model.image_encoder, batch.regions, encode_chunk)
-    text = encode(model.text_encoder, batch.captions, encode_chunk)
     assert batch.image_index is not None
     assert batch.caption_image is not None
+    image = encode(model.image_encoder, batch.regions, encode_chunk)
+    text = encode(model.text_encoder, batch.captions, encode_chunk)
     gather = all_gather_ragged if gather_negatives and is_distributed() else _keep
     image_index, caption_image = gather(batch.image_index), gather(batch.caption_image)
     positives = image_index[:, None] == caption_image[None, :]  # (I, T)
@@ -83,7 +83,7 @@ def compute_loss(
 
 
 def encode(encoder: nn.Module, data: Regions | Captions, chunk: int | None) -> Fragments:
-    """Fragments of a batch, encoded some rows at a time in little memory; exact.
+    """Fragments of a batch, encoded some rows at a time in less memory.
 
     What an encoder computes on the way is forgotten, and computed again in the backward pass, one chunk after the
     other, with the same random numbers. So the activations of one chunk are in memory at a time, while the scores and
