@@ -7,7 +7,8 @@
 #   PROCESSES=4 bash examples/05_many_processes.sh                           four, one a GPU where there are GPUs
 #   NODES=2 HEAD=host0:29500 bash examples/05_many_processes.sh              on each of two machines
 #   sbatch examples/05_many_processes.sh                                     under SLURM, as many as the lines above say
-# Options go on to `itmatch fit`. --data.batch_size is that of one process.
+# Options go on to `itmatch fit`. --data.batch_size is that of one process. Start all machines in a folder that they
+# share: the test after the training reads the checkpoint there.
 set -euo pipefail
 
 fit=(fit --config demo --trainer.strategy ddp)
