@@ -1,4 +1,4 @@
-"""The command line: ``itmatch fit | validate | test | predict | presets | data``.
+"""The command line: ``itmatch fit | validate | test | predict | presets | data | convert | compare``.
 
 Nothing heavy is imported before it is known to be needed, so that ``--version`` and ``--help`` answer at once.
 """
@@ -22,6 +22,8 @@ commands:
   test       recalls on the test split, as table and JSON     itmatch test --config CONFIG --ckpt_path FILE
   predict    write the fragments of images and captions       itmatch predict --config CONFIG --ckpt_path FILE
   presets    list the configurations that come with itmatch   itmatch presets [NAME]
+  convert    make a model of a public checkpoint file         itmatch convert FILE --format FORMAT --out DIR
+  compare    the figures of runs beside each other            itmatch compare RUN RUN --published flickr30k
   data       say what a folder or file of data holds          itmatch data check PATH
              write the relations of stored scene graphs       itmatch data scene-graphs FOLDER SPLIT ...
              write the relations of the captions' words       itmatch data parse FOLDER SPLIT ...
@@ -46,6 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _presets(rest)
         if command == "data":
             return _data(rest)
+        if command == "convert":
+            from itmatch.models.convert_command import convert_command
+
+            return convert_command(rest)
+        if command == "compare":
+            from itmatch.metrics.compare_command import compare_command
+
+            return compare_command(rest)
         if command in RUN_COMMANDS:
             if os.getcwd() not in sys.path:
                 sys.path.insert(0, os.getcwd())  # classes in the user's own files are named as `file.Class`

@@ -20,7 +20,10 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.data import Tokenizer
+from itmatch.data.textfiles import read_json
 from itmatch.files import write_text
+from itmatch.metrics import EvaluationProtocol
+from itmatch.models import MatchingModel
 from itmatch.spec import build, import_class
 from itmatch.training import MatchingData, MatchingTask
 from itmatch.training.callbacks import BestCheckpoint, FragmentWriter, RecallReport, run_folder
@@ -57,6 +60,7 @@ class MatchingCLI(LightningCLI):
     """
 
     _tokenizer: Tokenizer | None = None  # of the checkpoint
+    _model_folder: Path | None = None  # of save_pretrained, given as the checkpoint
 
     def __init__(self, command: str, **kwargs: Any) -> None:
         self.command = command
@@ -74,6 +78,15 @@ class MatchingCLI(LightningCLI):
         parser.add_lightning_class_args(RecallReport, "report")
         parser.add_lightning_class_args(FragmentWriter, "fragments")
         parser.add_argument("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after fit.")
+        parser.add_argument(
+            "--protocol",
+            type=EvaluationProtocol | None,
+            default=None,
+            help="What a test measures: Coco1K, EccvCaption.",
+        )
+        parser.add_argument(
+            "--ensemble", type=list[str], default=[], help="Checkpoints or model folders whose scores are averaged in."
+        )
         parser.set_defaults(
             {
                 "checkpoint.monitor": "val/rsum",
@@ -109,6 +122,8 @@ class MatchingCLI(LightningCLI):
             self.config = self.parser.parse_object({command: {"model": settings}}, self.config)
         except ArgumentError as error:
             raise ValueError(f"{path}: its model cannot be built ({_readable(error)})") from error
+        if Path(path).is_dir():
+            self._model_folder, self.config[command]["ckpt_path"] = Path(path), None
         changed = _differences(before, _flat(self.config[command]["model"]))
         if changed:
             _warn(f"the checkpoint's settings win over those given: {'; '.join(changed)}")
@@ -120,6 +135,16 @@ class MatchingCLI(LightningCLI):
 
     def _feature_dim(self, data: MatchingData) -> int:
         return data.dataset(data.splits_of(str(self.subcommand))[0]).feature_dim  # not of a split that may not exist
+
+    def instantiate_classes(self) -> None:
+        """Also load the weights of a model folder, and set up how the model is tested."""
+        super().instantiate_classes()
+        if self._model_folder is not None:
+            self.model.model.load_state_dict(MatchingModel.from_pretrained(self._model_folder).state_dict())
+        self.model.protocol = self._get(self.config_init, "protocol")
+        others = self._get(self.config, "ensemble")
+        if others:
+            self.model.evaluate_with(*(_read_model(path) for path in others))
 
     def before_fit(self) -> None:
         """Open the test split now: after the training would be a bad time to learn that it is missing."""
@@ -218,8 +243,19 @@ def _warn(message: str) -> None:
     print(f"itmatch: warning: {message}", file=sys.stderr)
 
 
+def _read_model(path: str) -> MatchingModel:
+    """The model of a checkpoint, or of a folder of ``save_pretrained``."""
+    if Path(path).is_dir():
+        return MatchingModel.from_pretrained(Path(path))
+    _read_settings(path)  # says clearly what is no checkpoint
+    return MatchingTask.load_from_checkpoint(path, map_location="cpu", weights_only=True).model
+
+
 def _read_settings(path: str | Path) -> dict[str, Any]:
-    """How a checkpoint's model was built."""
+    """How the model of a checkpoint, or of a folder of ``save_pretrained``, was built."""
+    if Path(path).is_dir():
+        settings: dict[str, Any] = read_json(Path(path) / "config.json")
+        return {name: settings[name] for name in ("image_encoder", "text_encoder", "similarity", "tokenizer")}
     if not Path(path).is_file():
         raise FileNotFoundError(f"--ckpt_path {path}: no such file")
     try:

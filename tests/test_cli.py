@@ -14,7 +14,7 @@ import yaml
 from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
 
 from itmatch import __version__
-from itmatch.data import RelationScenes
+from itmatch.data import RelationScenes, WordTokenizer
 from itmatch.training import MatchingTask, read_fragments
 from itmatch.training.callbacks import BestCheckpoint
 
@@ -50,11 +50,22 @@ def trained(tmp_path_factory):
     return folder / "lightning_logs" / "version_0"
 
 
-def evaluated(trained, command, *args, checkpoint="best"):
+def evaluation(trained, command, *args, checkpoint="best"):
+    """Arguments of a command on the run ``trained``."""
     checkpoint = trained / "checkpoints" / f"{checkpoint}.ckpt"
-    return run(
-        command, "--config", trained / "config.yaml", "--ckpt_path", checkpoint, "--trainer.logger.save_dir=.", *args
+    return (
+        command,
+        "--config",
+        trained / "config.yaml",
+        "--ckpt_path",
+        checkpoint,
+        "--trainer.logger.save_dir=.",
+        *args,
     )
+
+
+def evaluated(trained, command, *args, checkpoint="best"):
+    return run(*evaluation(trained, command, *args, checkpoint=checkpoint))
 
 
 def figures(path):
@@ -86,6 +97,7 @@ def test_fit_writes_what_it_should_and_prints_the_recalls(capsys):
         "config.yaml",
         "metrics.csv",
         "test_metrics.json",
+        "test_ranks.npz",
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
     }
@@ -513,3 +525,56 @@ def test_a_checkpoints_optimizer_wins_and_this_is_said(capsys):
         warnings.simplefilter("always")
         assert run("fit", *DEMO, *flags) == 0
     assert not any("wins over the one given" in str(w.message) for w in caught)
+
+
+def test_a_protocol_and_forms_of_the_table(trained, capsys):
+    folds = ["--protocol=Coco1K", "--protocol.num_images=4", "--protocol.folds=2"]
+    assert evaluated(trained, "test", *folds, "--report.form=latex") == 0
+    assert r"\begin{tabular}{lrrrrrrr}" in capsys.readouterr().out
+    found = figures("lightning_logs/version_0/test_metrics.json")
+    assert found["t2i_r5"] == 100.0  # two images in each fold
+    assert found["rsum_std"] >= 0
+    assert not Path("lightning_logs/version_0/test_ranks.npz").exists()
+    assert evaluated(trained, "test", "--report.form=markdown") == 0
+    assert "| test |" in capsys.readouterr().out
+    assert "expected 1000 with 5" in error_of(capsys, *evaluation(trained, "test", "--protocol=Flickr30K"))
+    assert "report.form" in error_of(capsys, *evaluation(trained, "test", "--report.form=html"))
+
+
+def test_an_ensemble_of_a_model_with_itself_is_the_model(trained, capsys):
+    model = MatchingTask.load_from_checkpoint(trained / "checkpoints/best.ckpt").model
+    model.save_pretrained("folder")
+    both = f"--ensemble=[{trained / 'checkpoints/best.ckpt'},folder]"
+    assert evaluated(trained, "test", both) == 0
+    assert figures("lightning_logs/version_0/test_metrics.json") == figures(trained / "test_metrics.json")
+    assert "nothing.ckpt: no such file" in error_of(capsys, *evaluation(trained, "test", "--ensemble=[nothing.ckpt]"))
+
+
+def test_an_ensemble_needs_one_tokenizer(trained):
+    task = MatchingTask.load_from_checkpoint(trained / "checkpoints/best.ckpt")
+    other = MatchingTask.load_from_checkpoint(trained / "checkpoints/best.ckpt").model
+    other.tokenizer = WordTokenizer(["<pad>", "<start>", "<end>", "<unk>", "a"])
+    with pytest.raises(ValueError, match="model 0 of the ensemble: its tokenizer"):
+        task.evaluate_with(other)
+
+
+def test_a_model_folder_is_as_good_as_a_checkpoint(trained, capsys):
+    MatchingTask.load_from_checkpoint(trained / "checkpoints/best.ckpt").model.save_pretrained("folder")
+    config = ["--config", trained / "config.yaml", "--ckpt_path=folder", "--trainer.logger.save_dir=."]
+    assert run("test", *config) == 0
+    assert "the weights are random" not in capsys.readouterr().err
+    assert figures("lightning_logs/version_0/test_metrics.json") == figures(trained / "test_metrics.json")
+
+
+def test_compare(trained, capsys):
+    assert run("compare", trained, trained, "--published=flickr30k") == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"CHAN \(BERT-base\) +80.6", printed)
+    assert "rSum of" in printed
+    assert "+0.0, 95 % interval +0.0 to +0.0, p = 1 (10000 samples" in printed
+    assert run("compare", trained / "test_metrics.json", "--form=markdown") == 0
+    assert "95 %" not in capsys.readouterr().out
+    assert "nowhere: no such file; a run that was tested" in error_of(capsys, "compare", "nowhere")
+    assert "expected one of flickr30k" in error_of(capsys, "compare", trained, "--published=mnist")
+    Path("test_metrics.json").write_text("[]")
+    assert "no figures of a test" in error_of(capsys, "compare", "test_metrics.json")

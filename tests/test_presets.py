@@ -23,6 +23,8 @@ def shrunk(name, root, bert):
     config = yaml.safe_load(preset_path(name).read_text())
     parts = config["model"]
     options = [flag for part in ENCODERS for flag in sizes(part, parts[part]["init_args"])]
+    if "embed_dim" in parts["similarity"].get("init_args", {}):
+        options.append(f"--model.similarity.init_args.embed_dim={WIDTH}")
     if parts["text_encoder"]["class_path"].endswith("TransformerTextEncoder"):
         options += [f"--model.text_encoder.model_name={bert}", f"--data.tokenizer.name_or_path={bert}"]
     if config["data"]["source"]["class_path"].endswith("RelationScenes"):

@@ -1,9 +1,10 @@
-"""Recalls as a table for the terminal."""
+"""Recalls as tables: of one test for the terminal, of many as papers have them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+FORMS = ("text", "markdown", "latex")
 _DIRECTIONS = (("i2t", "image to text"), ("t2i", "text to image"))
 
 
@@ -40,6 +41,59 @@ def recall_table(metrics: Mapping[str, float], title: str | None = None) -> str:
     width = max(7, *(len(cell) for _, cells in rows for cell in cells))
     lines = [f"{label:<13}" + "".join(f" {cell:>{width}}" for cell in cells) for label, cells in rows]
     return "\n".join([title, *lines] if title else lines)
+
+
+def results_table(rows: Mapping[str, Mapping[str, float]], form: str = "text") -> str:
+    """Results of several models, a line each: R@K of both directions and rSum.
+
+    Args:
+        rows: figures of each model, by its name; a missing one is shown as ``-``. Columns that nobody has are left out.
+        form: ``"text"``, ``"markdown"`` or ``"latex"`` (a ``tabular`` with the rules of booktabs).
+
+    Raises:
+        ValueError: no rows, or another form.
+
+    Example:
+        >>> print(results_table({"CHAN": {"i2t_r1": 80.6, "t2i_r1": 63.9, "rsum": 518.5}}, "markdown"))
+        |  | i2t R@1 | t2i R@1 | rSum |
+        |---|---|---|---|
+        | CHAN | 80.6 | 63.9 | 518.5 |
+    """
+    if form not in FORMS:
+        raise ValueError(f"form: {form!r}, expected one of {', '.join(FORMS)}")
+    if not rows:
+        raise ValueError("results_table: no rows")
+    names = [f"{direction}_r{k}" for direction, _ in _DIRECTIONS for k in (1, 5, 10)] + ["rsum"]
+    names = [name for name in names if any(name in row for row in rows.values())]
+    heads = ["", *("rSum" if name == "rsum" else name.replace("_r", " R@") for name in names)]
+    cells = [[label, *(_cell(row.get(name)) for name in names)] for label, row in rows.items()]
+    if form == "markdown":
+        lines = [heads, ["---"] * len(heads), *cells]
+        rule = "|" + "|".join(lines[1]) + "|"
+        return "\n".join(rule if line is lines[1] else "| " + " | ".join(line) + " |" for line in lines)
+    if form == "latex":
+        body = [" & ".join(_escaped(cell) for cell in line) + r" \\" for line in (heads, *cells)]
+        columns = "l" + "r" * len(names)
+        return "\n".join(
+            [
+                rf"\begin{{tabular}}{{{columns}}}",
+                r"\toprule",
+                body[0],
+                r"\midrule",
+                *body[1:],
+                r"\bottomrule",
+                r"\end{tabular}",
+            ]
+        )
+    widths = [max(len(line[i]) for line in (heads, *cells)) for i in range(len(heads))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+        for line in (heads, *cells)
+    )
+
+
+def _escaped(text: str) -> str:
+    return "".join("\\" + c if c in "&%$#_{}" else c for c in text)
 
 
 def _cell(value: float | None) -> str:

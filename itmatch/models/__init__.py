@@ -2,21 +2,36 @@
 
 from itmatch.models.chan import chan_bert, chan_gru
 from itmatch.models.cmsei import cmsei_bert, cmsei_gru
-from itmatch.models.evaluation import pair_scores, rank_fragments
+from itmatch.models.conversion import Conversion, convert_checkpoint
+from itmatch.models.evaluation import FragmentScores, pair_scores, rank_fragments
 from itmatch.models.hire import hire_bert, hire_gru
 from itmatch.models.matching import MatchingModel
+from itmatch.models.public_files import PublicCheckpoint, read_public_checkpoint
 from itmatch.models.resg import resg_bert, resg_gru
+from itmatch.models.scan import scan_gru
+from itmatch.models.sgraf import sgraf_gru
+from itmatch.models.vse import vse_infty_bert, vse_infty_gru, vse_pp_gru
 
 __all__ = [
+    "Conversion",
+    "FragmentScores",
     "MatchingModel",
+    "PublicCheckpoint",
     "chan_bert",
     "chan_gru",
     "cmsei_bert",
     "cmsei_gru",
+    "convert_checkpoint",
     "hire_bert",
     "hire_gru",
     "pair_scores",
     "rank_fragments",
+    "read_public_checkpoint",
     "resg_bert",
     "resg_gru",
+    "scan_gru",
+    "sgraf_gru",
+    "vse_infty_bert",
+    "vse_infty_gru",
+    "vse_pp_gru",
 ]

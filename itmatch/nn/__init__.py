@@ -1,10 +1,12 @@
 """The blocks that a model is put together from."""
 
+from itmatch.nn.attention_pooling import GlobalAttentionPooling
 from itmatch.nn.block import Block
 from itmatch.nn.class_embedding import ClassEmbedding
 from itmatch.nn.encoders import GRUTextEncoder, RegionEncoder, TransformerTextEncoder
 from itmatch.nn.pooling import (
     GeneralizedPooling,
+    LastPooling,
     LogSumExpPooling,
     MaxPooling,
     MeanPooling,
@@ -29,7 +31,12 @@ from itmatch.nn.similarity import (
     HardAligningSimilarity,
     InteractiveSimilarity,
     Similarity,
+    SimilarityFiltration,
+    SimilarityHead,
+    SimilarityReasoning,
     SoftAligningSimilarity,
+    TiledSimilarity,
+    VectorSimilarity,
 )
 
 __all__ = [
@@ -41,10 +48,12 @@ __all__ = [
     "CrossAttentionSimilarity",
     "GRUTextEncoder",
     "GeneralizedPooling",
+    "GlobalAttentionPooling",
     "GraphMatchingSimilarity",
     "HardAligningSimilarity",
     "ImplicitRelationAttention",
     "InteractiveSimilarity",
+    "LastPooling",
     "LogSumExpPooling",
     "MaxPooling",
     "MeanPooling",
@@ -53,11 +62,16 @@ __all__ = [
     "Related",
     "Relation",
     "Similarity",
+    "SimilarityFiltration",
+    "SimilarityHead",
+    "SimilarityReasoning",
     "SoftAligningSimilarity",
     "SoftmaxPooling",
     "SpatialSemanticGCN",
     "SumPooling",
     "TextualRelationGraph",
+    "TiledSimilarity",
     "TransformerTextEncoder",
+    "VectorSimilarity",
     "VisualRelationGraph",
 ]

@@ -75,6 +75,22 @@ class MaxPooling(Pooling):
         return masked_max(at_least_float32(values), mask, dim)
 
 
+class LastPooling(Pooling):
+    """The last of the real values: of the words of a GRU, its state at the end of the caption.
+
+    Example:
+        >>> LastPooling()(torch.tensor([1.0, 3.0, 9.0]), torch.tensor([True, True, False]))
+        tensor(3.)
+    """
+
+    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+        """Reduce ``dim``."""
+        mask = mask.expand(values.shape).movedim(dim, -1)  # (..., L)
+        last = (mask * torch.arange(1, mask.shape[-1] + 1, device=mask.device)).amax(-1, keepdim=True) - 1
+        found = at_least_float32(values).movedim(dim, -1).gather(-1, last.clamp(min=0)).squeeze(-1)
+        return found.masked_fill(last.squeeze(-1) < 0, 0)
+
+
 class SoftmaxPooling(Pooling):
     """Mean of the real values, weighted by their own softmax.
 

@@ -10,6 +10,7 @@ in the autocast type; elsewhere half precision is converted before they are. Gra
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
-from itmatch.ops.ragged import Query, Ragged, block_shape, keys_and_queries, packed_blocks
+from itmatch.ops.ragged import Query, Ragged, block_shape, compute_dtype, keys_and_queries, packed_blocks
 
 _ENTRIES = 1 << 22  # winners that the backward pass looks at in one go
 
@@ -57,6 +58,14 @@ def hard_alignment(
         >>> hard_alignment(image, torch.tensor([[True, True]]), text, torch.tensor([[True, False]]))
         tensor([[[2., 0.]]])
     """
+    dtype = compute_dtype(image, text)
+    align: Callable[..., Tensor] = torch.ops.itmatch.hard_alignment if torch.compiler.is_compiling() else _aligned
+    return align(image.to(dtype), image_mask, text.to(dtype), text_mask, query, chunk_size)
+
+
+def _aligned(
+    image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tensor, query: Query, chunk_size: int | None
+) -> Tensor:
     keys, queries = keys_and_queries(image, image_mask, text, text_mask, query, chunk_size)
     rows, columns = block_shape(keys, queries, query, chunk_size)
     if torch.is_grad_enabled() and (keys.values.requires_grad or queries.values.requires_grad):
@@ -86,26 +95,32 @@ class _HardAlignment(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         keys, queries, winner, offsets = ctx.saved_tensors
-        grad_keys = grad_queries = None
-        if grad.numel() == 0:
-            return torch.zeros_like(keys), torch.zeros_like(queries), None, None, None
-        if ctx.needs_input_grad[0]:
-            step = max(1, _ENTRIES // max(1, grad.shape[1]))
-            grad_keys = torch.cat(
-                [
-                    _scatter_to_keys(grad[j : j + step], winner[j : j + step], offsets[j:], len(keys), step, queries)
-                    for j in range(0, len(grad), step)
-                ]
-            )
-        if ctx.needs_input_grad[1]:
-            step = max(1, _ENTRIES // max(1, len(grad)))
-            grad_queries = torch.cat(
-                [
-                    _gather_from_keys(grad[:, m : m + step], winner[:, m : m + step], offsets, keys)
-                    for m in range(0, grad.shape[1], step)
-                ]
-            )
-        return grad_keys, grad_queries, None, None, None
+        needed = ctx.needs_input_grad
+        of_keys = _gradient_of_keys(grad, winner, offsets, keys, queries) if needed[0] else None
+        of_queries = _gradient_of_queries(grad, winner, offsets, keys, queries) if needed[1] else None
+        return of_keys, of_queries, None, None, None
+
+
+def _gradient_of_keys(grad: Tensor, winner: Tensor, offsets: Tensor, keys: Tensor, queries: Tensor) -> Tensor:
+    if grad.numel() == 0:
+        return torch.zeros_like(keys)
+    step = max(1, _ENTRIES // max(1, grad.shape[1]))
+    parts = [
+        _scatter_to_keys(grad[j : j + step], winner[j : j + step], offsets[j:], len(keys), step, queries)
+        for j in range(0, len(grad), step)
+    ]
+    return torch.cat(parts)
+
+
+def _gradient_of_queries(grad: Tensor, winner: Tensor, offsets: Tensor, keys: Tensor, queries: Tensor) -> Tensor:
+    if grad.numel() == 0:
+        return torch.zeros_like(queries)
+    step = max(1, _ENTRIES // max(1, len(grad)))
+    parts = [
+        _gather_from_keys(grad[:, m : m + step], winner[:, m : m + step], offsets, keys)
+        for m in range(0, grad.shape[1], step)
+    ]
+    return torch.cat(parts)
 
 
 def _gather_from_keys(grad: Tensor, winner: Tensor, offsets: Tensor, keys: Tensor) -> Tensor:
@@ -185,3 +200,71 @@ def _first_place(scores: Tensor, top: Tensor, index_type: torch.dtype) -> Tensor
     countdown = torch.arange(len(scores) - 1, -1, -1, device=scores.device).to(index_type)
     hits = (scores == top).to(index_type).mul_(countdown[:, None, None])
     return (len(scores) - 1 - hits.amax(0)).to(index_type)
+
+
+# What is above reads values to choose its blocks, which a graph of torch.compile or torch.export cannot hold. There, it
+# is one operator; its backward pass aligns again instead of keeping winners, whose number depends on the masks.
+_ARGUMENTS = "Tensor image, Tensor image_mask, Tensor text, Tensor text_mask, str query, int? chunk_size"
+
+
+@torch.library.custom_op("itmatch::hard_alignment", mutates_args=(), schema=f"({_ARGUMENTS}) -> Tensor")
+def _operator(
+    image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tensor, query: Query, chunk_size: int | None
+) -> Tensor:
+    return _aligned(image, image_mask, text, text_mask, query, chunk_size).contiguous()
+
+
+@_operator.register_fake
+def _(
+    image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tensor, query: Query, chunk_size: int | None
+) -> Tensor:
+    width = (text if query == "words" else image).shape[1]
+    return image.new_empty(len(image), len(text), width, dtype=_at_least_float32(image.dtype))
+
+
+@torch.library.custom_op(
+    "itmatch::hard_alignment_backward", mutates_args=(), schema=f"(Tensor grad, {_ARGUMENTS}) -> (Tensor, Tensor)"
+)
+def _backward_operator(
+    grad: Tensor,
+    image: Tensor,
+    image_mask: Tensor,
+    text: Tensor,
+    text_mask: Tensor,
+    query: Query,
+    chunk_size: int | None,
+) -> tuple[Tensor, Tensor]:
+    keys, queries = keys_and_queries(image, image_mask, text, text_mask, query, chunk_size)
+    rows, columns = block_shape(keys, queries, query, chunk_size)
+    _, winner = _best_keys(keys, queries.values, rows, columns, winners=True)
+    grad = (grad if query == "words" else grad.transpose(0, 1)).flatten(1)  # (J, N L)
+    grad = grad if queries.positions is None else grad.index_select(1, queries.positions)
+    of_keys = keys.pad(_gradient_of_keys(grad, winner, keys.offsets(), keys.values, queries.values))
+    of_queries = queries.pad(_gradient_of_queries(grad, winner, keys.offsets(), keys.values, queries.values))
+    return (of_keys, of_queries) if query == "words" else (of_queries, of_keys)
+
+
+@_backward_operator.register_fake
+def _(
+    grad: Tensor,
+    image: Tensor,
+    image_mask: Tensor,
+    text: Tensor,
+    text_mask: Tensor,
+    query: Query,
+    chunk_size: int | None,
+) -> tuple[Tensor, Tensor]:
+    return image.new_empty(image.shape), text.new_empty(text.shape)
+
+
+def _keep_inputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    *tensors, ctx.query, ctx.chunk_size = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _operator_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    found = torch.ops.itmatch.hard_alignment_backward(grad, *ctx.saved_tensors, ctx.query, ctx.chunk_size)
+    return found[0], None, found[1], None, None, None
+
+
+_operator.register_autograd(_operator_backward, setup_context=_keep_inputs)

@@ -181,8 +181,8 @@ class ExplicitInteraction:
     def cross_level_cosine(self, temperature: float) -> Tensor:
         """(i, t)."""
         tile = self.tile
-        sentence = _direction(tile.captions.features.sum(1))[..., None]  # (t, D, 1)
-        picture = _direction(tile.per_image(tile.images.features.sum(1)))[..., None]  # (i, 1, D, 1)
+        sentence = _direction(tile.captions.vectors.sum(1))[..., None]  # (t, D, 1)
+        picture = _direction(tile.per_image(tile.images.vectors.sum(1)))[..., None]  # (i, 1, D, 1)
         to_sentence, to_picture = (self.regions @ sentence)[..., 0], (self.words @ picture)[..., 0]
         pi = softmax_over(to_sentence / temperature, tile.region_mask, 2)
         rho = softmax_over(to_picture / temperature, tile.word_mask, 2)
@@ -191,8 +191,8 @@ class ExplicitInteraction:
 
 def attended_vectors(tile: PairTile, attended: Attended) -> tuple[Tensor, Tensor]:
     """What the regions attend to, (i, t, R, D), and what the words attend to, (i, t, W, D)."""
-    of_regions = attended.alpha.transpose(2, 3) @ tile.captions.features
-    return of_regions, attended.beta @ tile.per_image(tile.images.features)
+    of_regions = attended.alpha.transpose(2, 3) @ tile.captions.vectors
+    return of_regions, attended.beta @ tile.per_image(tile.images.vectors)
 
 
 def _vector_cosines(a: Tensor, b: Tensor) -> Tensor:

@@ -39,6 +39,11 @@ class FragmentGroup:
     mask: Tensor | None
 
     @cached_property
+    def vectors(self) -> Tensor:
+        """(n, L, D) the fragments in at least float32, for layers on them; products want ``features``."""
+        return at_least_float32(self.features)
+
+    @cached_property
     def gram(self) -> Tensor:
         """(n, L, L) inner products of the fragments of a row."""
         return at_least_float32(torch.bmm(self.features, self.features.transpose(1, 2)))

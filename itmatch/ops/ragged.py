@@ -52,6 +52,13 @@ class Ragged:
         """(N,) index in ``values`` of the first fragment of each row."""
         return self.lengths.cumsum(0) - self.lengths
 
+    def pad(self, values: Tensor) -> Tensor:
+        """From one row a fragment, (K, D), to padded rows (N, L, D); padded places are 0."""
+        if self.positions is not None:
+            padded = values.new_zeros(self.rows * self.width, values.shape[1])
+            values = padded.index_copy(0, self.positions, values)
+        return values.view(self.rows, self.width, -1)
+
     def pad_columns(self, values: Tensor) -> Tensor:
         """From one column a fragment, (M, K), to padded columns (M, N, L); padded places are 0."""
         if self.positions is not None:
@@ -95,12 +102,11 @@ def packed_blocks(ragged: Ragged, block_rows: int) -> Iterator[PackedBlock]:
 def keys_and_queries(
     image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tensor, query: str, chunk_size: int | None
 ) -> tuple[Ragged, Ragged]:
-    """Check the arguments of an alignment and flatten its two sides, in the type that is computed in."""
+    """Check the arguments of an alignment and flatten its two sides."""
     check_query(query)
     check_sides(image, image_mask, text, text_mask, chunk_size)
-    dtype = compute_dtype(image, text)
-    regions = Ragged.from_padded(image.to(dtype), image_mask)
-    words = Ragged.from_padded(text.to(dtype), text_mask)
+    regions = Ragged.from_padded(image, image_mask)
+    words = Ragged.from_padded(text, text_mask)
     return (regions, words) if query == "words" else (words, regions)
 
 

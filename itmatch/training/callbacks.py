@@ -6,8 +6,9 @@ import json
 import os
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
@@ -16,7 +17,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.batch import Fragments
 from itmatch.files import write_text, written_beside
-from itmatch.metrics import recall_table
+from itmatch.metrics import RetrievalRanks, recall_table, results_table
+from itmatch.metrics.table import FORMS
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -56,10 +58,13 @@ class RecallReport(Callback):
 
     Args:
         dirpath: folder of the file; left out, the folder of the run, and no file without a logger.
+        form: of the table: plain text, or one line as papers have it, in Markdown or LaTeX.
     """
 
-    def __init__(self, dirpath: str | Path | None = None) -> None:
-        self.dirpath = dirpath
+    def __init__(self, dirpath: str | Path | None = None, form: Literal["text", "markdown", "latex"] = "text") -> None:
+        if form not in FORMS:
+            raise ValueError(f"form: {form!r}, expected one of {', '.join(FORMS)}")
+        self.dirpath, self.form = dirpath, form
         self._folder: str | Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -69,15 +74,15 @@ class RecallReport(Callback):
     @rank_zero_only
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print and write the figures of the test."""
-        self._report(trainer, "test")
+        self._report(trainer, pl_module, "test")
 
     @rank_zero_only
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print and write the figures of a validation that was asked for, not of those during training."""
         if trainer.state.fn == "validate":
-            self._report(trainer, "val")
+            self._report(trainer, pl_module, "val")
 
-    def _report(self, trainer: Trainer, prefix: str) -> None:
+    def _report(self, trainer: Trainer, task: LightningModule, prefix: str) -> None:
         metrics = {
             name.removeprefix(f"{prefix}/"): float(value)
             for name, value in trainer.callback_metrics.items()
@@ -85,13 +90,33 @@ class RecallReport(Callback):
         }
         if not metrics:
             return
-        print(recall_table(metrics, title=prefix))
+        shown = {name: value for name, value in metrics.items() if name.startswith(("eccv_", "cxc_", "pmrp_"))}
+        if self.form == "text":
+            print(recall_table(metrics, title=prefix))
+        else:
+            print(results_table({prefix: metrics}, self.form))
+        for name, value in shown.items():
+            print(f"{name}: {value:.1f}")
         for name in sorted(name for name in metrics if name.startswith("twin_accuracy")):
             print(f"{name.replace('_', ' ')}: {metrics[name]:.1f} (chance 50)")
         if self._folder is not None:
             path = Path(self._folder) / f"{prefix}_metrics.json"
             write_text(path, json.dumps(metrics, indent=1) + "\n")
             print(f"written to {path}")
+            ranks = getattr(getattr(task, "evaluator", None), "ranks", None)
+            if ranks is not None:
+                write_ranks(path.with_name(f"{prefix}_ranks.npz"), ranks, task.evaluator.caption_image)
+
+
+def write_ranks(path: Path, ranks: RetrievalRanks, caption_image: torch.Tensor) -> None:
+    """Write the rank of every query, from which two runs can be compared query by query."""
+    arrays = {
+        "image_to_text": ranks.image_to_text,
+        "text_to_image": ranks.text_to_image,
+        "caption_image": caption_image,
+    }
+    with written_beside(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, **{name: value.cpu().numpy() for name, value in arrays.items()})
 
 
 class FragmentWriter(BasePredictionWriter):

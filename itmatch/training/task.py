@@ -15,6 +15,7 @@ from torch.optim import AdamW, Optimizer
 from itmatch.batch import Batch, Fragments
 from itmatch.data import Tokenizer
 from itmatch.losses import HardNegativeTripletLoss, Loss
+from itmatch.metrics import EvaluationProtocol
 from itmatch.models import MatchingModel
 from itmatch.nn import Block, Similarity
 from itmatch.spec import build
@@ -65,6 +66,9 @@ class MatchingTask(LightningModule):
         fragment_dtype: what the fragments of an evaluation are kept in until they are scored, in float32 at least;
             None: as the encoders make them.
 
+    Attributes:
+        protocol: what a test, or a validation that is asked for, measures; None: recalls of the whole split.
+
     Example:
         >>> from itmatch.models import chan_gru
         >>> task = MatchingTask.from_model(chan_gru(vocabulary=100, region_dim=16, embed_dim=8))
@@ -103,7 +107,8 @@ class MatchingTask(LightningModule):
         self.gather_negatives = gather_negatives
         self.encode_chunk = encode_chunk
         self.fragment_dtype = fragment_dtype
-        self.evaluator = Evaluator(self.model.similarity, FRAGMENT_DTYPES[fragment_dtype])
+        self.protocol: EvaluationProtocol | None = None
+        self.evaluate_alone()
         self.run_seed: int | None = None
         self._steps_at_collapse = 0
         self._specification()  # a part that cannot be recorded is told of now, not at the first checkpoint
@@ -112,6 +117,31 @@ class MatchingTask(LightningModule):
     def from_model(cls, model: MatchingModel, **kwargs: Any) -> MatchingTask:
         """A task around a finished model; ``kwargs`` are the other arguments of the class."""
         return cls(model.image_encoder, model.text_encoder, model.similarity, tokenizer=model.tokenizer, **kwargs)
+
+    def evaluate_with(self, *models: MatchingModel) -> None:
+        """Evaluate as an ensemble with other models: the score of a pair is the mean of all their scores.
+
+        The others are not trained and not written into checkpoints.
+
+        Raises:
+            ValueError: a model has another tokenizer than this one: one batch of captions is for all.
+        """
+        own = self.model.tokenizer
+        for number, model in enumerate(models):
+            other = model.tokenizer
+            if own is not None and other is not None and own.fingerprint != other.fingerprint:
+                raise ValueError(
+                    f"model {number} of the ensemble: its tokenizer ({_describe(other)}) is not that of the first "
+                    f"({_describe(own)})"
+                )
+        self._others = tuple(model.eval() for model in models)  # a tuple registers no modules
+        similarities = [model.similarity for model in (self.model, *self._others)]
+        self.evaluator = Evaluator(similarities, FRAGMENT_DTYPES[self.fragment_dtype])
+
+    def evaluate_alone(self) -> None:
+        """Evaluate this model and no other."""
+        self._others: tuple[MatchingModel, ...] = ()
+        self.evaluator = Evaluator(self.model.similarity, FRAGMENT_DTYPES[self.fragment_dtype])
 
     def _specification(self) -> dict[str, Any]:
         return {
@@ -221,17 +251,20 @@ class MatchingTask(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the fragments of the last evaluation."""
         self.evaluator.reset()
+        for model in self._others:
+            model.to(self.device)
 
     on_test_epoch_start = on_validation_epoch_start
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Encode a batch of images or of captions, each once."""
         if batch.regions is not None and batch.image_index is not None:
-            self.evaluator.add_images(self.model.image_encoder(batch.regions), batch.image_index)
-        if batch.captions is not None and batch.caption_index is not None and batch.caption_image is not None:
-            self.evaluator.add_captions(
-                self.model.text_encoder(batch.captions), batch.caption_index, batch.caption_image
+            self.evaluator.add_images(
+                [model.image_encoder(batch.regions) for model in (self.model, *self._others)], batch.image_index
             )
+        if batch.captions is not None and batch.caption_index is not None and batch.caption_image is not None:
+            encoded = [model.text_encoder(batch.captions) for model in (self.model, *self._others)]
+            self.evaluator.add_captions(encoded, batch.caption_index, batch.caption_image)
 
     test_step = validation_step
 
@@ -247,7 +280,8 @@ class MatchingTask(LightningModule):
         if self.trainer.sanity_checking:
             return  # a few batches of each loader hold no complete set to rank
         dataset = getattr(getattr(self.trainer, "datamodule", None), "datasets", {}).get(prefix)
-        metrics = self.evaluator.compute(dataset)
+        asked = prefix == "test" or self.trainer.state.fn == "validate"  # not between epochs
+        metrics = self.evaluator.compute(dataset, self.protocol if asked else None)
         for name, value in metrics.items():
             self.log(f"{prefix}/{name}", value, prog_bar=name == "rsum")
 

@@ -312,3 +312,23 @@ def test_bad_arguments_are_named():
         hard_alignment(v, vm & (torch.arange(5) != 1)[:, None], t, tm)
     with pytest.raises(ValueError, match="temperature"):
         soft_alignment(v, vm, t, tm, temperature=0.0)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_a_compiled_graph_holds_hard_alignment_whole(query):
+    v, vm, t, tm = make(dtype=torch.float32)
+
+    def scores(image, text):
+        return hard_alignment(2 * image, vm, text, tm, query=query).sum(2)
+
+    torch._dynamo.reset()
+    compiled = torch.compile(scores, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(v, t), scores(v, t), rtol=0, atol=0)
+    expected, found = gradients(scores(v, t), v, t), gradients(compiled(v, t), v, t)
+    for a, b in zip(expected, found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("query", QUERIES)
+def test_the_operator_of_hard_alignment_is_sound(query):
+    torch.library.opcheck(torch.ops.itmatch.hard_alignment.default, (*make(dtype=torch.float32), query, None))

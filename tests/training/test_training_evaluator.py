@@ -6,7 +6,8 @@ import torch.multiprocessing as mp
 
 from itmatch.batch import Fragments
 from itmatch.data import ImageTextDataset
-from itmatch.metrics import retrieval_metrics, retrieval_ranks, twin_accuracy
+from itmatch.metrics import EvaluationProtocol, Relevance, retrieval_metrics, retrieval_ranks, twin_accuracy
+from itmatch.metrics.protocols import relevance_figures
 from itmatch.nn import CosineSimilarity, HardAligningSimilarity, InteractiveSimilarity, MeanPooling
 from itmatch.training.evaluator import Evaluator
 
@@ -23,10 +24,17 @@ def fragments(count, length, seed):
 def add(evaluator, image, text, images, captions, batch=3):
     for start in range(0, len(images), batch):
         rows = images[start : start + batch]
-        evaluator.add_images(image[rows].trimmed(), rows)  # batches of different widths
+        evaluator.add_images(parts(image, rows), rows)  # batches of different widths
     for start in range(0, len(captions), batch):
         rows = captions[start : start + batch]
-        evaluator.add_captions(text[rows].trimmed(), rows, CAPTION_IMAGE[rows])
+        evaluator.add_captions(parts(text, rows), rows, CAPTION_IMAGE[rows])
+
+
+def parts(fragments, rows):
+    """The rows as one model encodes them, or as each of several does."""
+    if isinstance(fragments, list):
+        return [part[rows].trimmed() for part in fragments]
+    return fragments[rows].trimmed()
 
 
 def expected(similarity):
@@ -126,7 +134,25 @@ def figures(rank=0, world=1):
         captions = torch.arange(-(-CAPTIONS // world) * world)[rank::world] % CAPTIONS
         add(evaluator, image, text, images, captions)
         found.append(evaluator.compute(twins()))
+    ensemble = Evaluator([CosineSimilarity(), HardAligningSimilarity(pooling=MeanPooling())])
+    for protocol in (Halves(), Related()):
+        add(ensemble, [image, fragments(IMAGES, 4, 5)], [text, fragments(CAPTIONS, 8, 6)], images, captions)
+        found.append(ensemble.compute(twins(), protocol))
     return found
+
+
+class Halves(EvaluationProtocol):
+    """The first four images, and the last three."""
+
+    def measure(self, split):
+        parts = [retrieval_metrics(split.ranks(part)) for part in (slice(0, 4), slice(4, 7))]
+        return {f"{name}{i}": value for i, part in enumerate(parts) for name, value in part.items()}
+
+
+class Related(EvaluationProtocol):
+    def measure(self, split):
+        relevance = Relevance.from_lists({0: [0, 3, 9], 5: [1], 6: [2, 4]}, {1: [6, 2], 15: [0, 1, 2, 3], 7: [5]})
+        return relevance_figures("related", split.hits(relevance, places=2), (1, 2), precision=True)
 
 
 def test_the_number_of_processes_does_not_matter(tmp_path):
@@ -148,10 +174,38 @@ def test_the_number_of_processes_does_not_matter(tmp_path):
     assert "twin_accuracy" in alone[0]
 
 
+def test_an_ensemble_scores_with_the_mean_of_its_members():
+    image, text = (
+        [fragments(IMAGES, 5, 0), fragments(IMAGES, 4, 5)],
+        [fragments(CAPTIONS, 9, 1), fragments(CAPTIONS, 8, 6)],
+    )
+    members = [CosineSimilarity(), HardAligningSimilarity(pooling=MeanPooling())]
+    evaluator = Evaluator(members)
+    add(evaluator, image, text, torch.arange(IMAGES), torch.arange(CAPTIONS))
+    scores = sum(member(i, t) for member, i, t in zip(members, image, text, strict=True)) / 2
+    ranks = retrieval_ranks(scores, CAPTION_IMAGE)
+    assert evaluator.compute() == pytest.approx(retrieval_metrics(ranks))
+    assert torch.equal(evaluator.ranks.image_to_text, ranks.image_to_text)
+    assert torch.equal(evaluator.ranks.text_to_image, ranks.text_to_image)
+    assert torch.equal(evaluator.caption_image, CAPTION_IMAGE)
+
+
+def test_a_protocol_sees_the_split_in_its_order(similarity):
+    image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
+    evaluator = Evaluator(similarity)
+    add(evaluator, image, text, torch.randperm(IMAGES), torch.randperm(CAPTIONS))
+    found = evaluator.compute(protocol=Halves())
+    last = (CAPTION_IMAGE >= 4).nonzero()[:, 0]
+    ranks = retrieval_ranks(similarity(image[torch.arange(4, 7)], text[last]), CAPTION_IMAGE[last] - 4)
+    for name, value in retrieval_metrics(ranks).items():
+        assert found[f"{name}1"] == pytest.approx(value)
+    assert found["rsum"] == pytest.approx(expected(similarity)["rsum"])  # a protocol without one does not hide it
+
+
 def test_fragments_are_kept_in_half_precision_if_wanted(similarity):
     image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
     whole, half = Evaluator(similarity), Evaluator(similarity, torch.float16)
     for evaluator in (whole, half):
         add(evaluator, image, text, torch.arange(IMAGES), torch.arange(CAPTIONS))
-    assert half._images[0].values.dtype == torch.float16
+    assert half._images[0][0].values.dtype == torch.float16
     assert half.compute() == pytest.approx(whole.compute(), abs=100 / CAPTIONS)

@@ -13,14 +13,6 @@ from itmatch.nn.relations.base import Related, Relation
 from itmatch.ops.masking import l2_normalize
 
 
-def xavier_linear(in_features: int, out_features: int) -> nn.Linear:
-    """A linear layer as the published code starts it: Xavier-uniform weight, zero bias."""
-    layer = nn.Linear(in_features, out_features)
-    nn.init.xavier_uniform_(layer.weight)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
 class RelationList(nn.ModuleList):
     """Relations, applied one after the other."""
 

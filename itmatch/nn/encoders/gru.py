@@ -33,7 +33,7 @@ class WordList(Protocol):
 
 
 class GRUTextEncoder(Block):
-    r"""Word embeddings and a bidirectional GRU, whose two directions are averaged.
+    r"""Word embeddings and a GRU, by default bidirectional with its two directions averaged.
 
     Args:
         vocabulary: number of words; or the words in the order of their ids, as a list, an object with ``words``
@@ -43,6 +43,7 @@ class GRUTextEncoder(Block):
         embed_dim: size D of the shared space, and of the hidden state of each direction.
         word_dim: size of a word embedding; None = the size of ``vectors``, or 300 without.
         num_layers: layers of the GRU.
+        bidirectional: read the words in both directions; otherwise from the first to the last.
         vectors: GloVe or fastText text file that initialises the embeddings of the words it holds; needs the words.
         freeze_vectors: keep the whole embedding table as it is at the start, words without a vector included.
         normalize: L2-normalise each word at the end.
@@ -77,6 +78,7 @@ class GRUTextEncoder(Block):
         *,
         word_dim: int | None = None,
         num_layers: int = 1,
+        bidirectional: bool = True,
         vectors: str | Path | None = None,
         freeze_vectors: bool = False,
         normalize: bool = True,
@@ -98,7 +100,9 @@ class GRUTextEncoder(Block):
         self.embed.weight.requires_grad_(not freeze_vectors)
         self.dropout = nn.Dropout(dropout)
         between = dropout if num_layers > 1 else 0.0  # nn.GRU warns where there is no "between"
-        self.rnn = nn.GRU(self.word_dim, embed_dim, num_layers, batch_first=True, bidirectional=True, dropout=between)
+        self.rnn = nn.GRU(
+            self.word_dim, embed_dim, num_layers, batch_first=True, bidirectional=bidirectional, dropout=between
+        )
         self.pooling = pooling
         self.relations = RelationList(relations)
 
@@ -117,7 +121,7 @@ class GRUTextEncoder(Block):
         packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
         self.rnn.flatten_parameters()
         output, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=mask.shape[1])
-        features = output.view(*mask.shape, 2, self.embed_dim).mean(2)  # (T, W, 2, D) -> (T, W, D)
+        features = output.view(*mask.shape, -1, self.embed_dim).mean(2)  # (T, W, directions, D) -> (T, W, D)
         related = self.relations(features, mask, None, captions.graph)
         return to_fragments(related, mask, normalize=self.normalize, pooling=self.pooling)
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from itmatch.batch import Fragments, Regions
 from itmatch.nn.block import Block
 from itmatch.nn.class_embedding import UNKNOWN, ClassEmbedding
-from itmatch.nn.encoders._output import RelationList, to_fragments, xavier_linear
+from itmatch.nn.encoders._output import RelationList, to_fragments
+from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Relation
 from itmatch.ops.masking import l2_normalize
@@ -33,6 +34,8 @@ class RegionEncoder(Block):
         relations: blocks through which the regions learn from each other, in this order, after the self-attention and
             before pooling and normalisation; they are given the boxes and the scene graphs too.
         labels: vectors of the object classes, put beside the features before the projection; needs ``Regions.labels``.
+        mlp: add to the projection that of a perceptron with one hidden layer of ``embed_dim // 2`` and batch
+            normalisation, as VSE-infinity has it.
 
     Shape:
         ``Regions`` with features (I, R, F) of any float type -> ``Fragments`` with features (I, R, D). Padded places
@@ -45,10 +48,12 @@ class RegionEncoder(Block):
     Source:
         CHAN (CVPR 2023) and its public code: plain for the BERT model, with self-attention for the GRU model.
         The parameters ``fc`` have the public names; ``norm`` and ``attention`` stand there as ``feedforward.ln`` and
-        ``feedforward.attn``.
+        ``feedforward.attn``. With ``mlp`` and a pooling: Chen et al., "Learning the Best Pooling Strategy for Visual
+        Semantic Embedding", CVPR 2021, and its public code.
 
     Deviation:
-        The public code does not mask the attention; see ``mask_attention``.
+        The public code does not mask the attention; see ``mask_attention``. The statistics of the batch normalisation
+        in ``mlp`` are those of real regions; in the public code padding enters them.
 
     Example:
         >>> import torch
@@ -72,6 +77,7 @@ class RegionEncoder(Block):
         pooling: Pooling | None = None,
         relations: list[Relation] | None = None,
         labels: ClassEmbedding | None = None,
+        mlp: bool = False,
     ) -> None:
         super().__init__()
         if input_norm not in (None, "l2", "layer"):
@@ -83,6 +89,7 @@ class RegionEncoder(Block):
         self.input_layer_norm = nn.LayerNorm(in_features) if input_norm == "layer" else None
         self.labels = labels
         self.fc = xavier_linear(in_features + (0 if labels is None else labels.dim), embed_dim)
+        self.mlp = _MLP(self.fc.in_features, embed_dim // 2, embed_dim) if mlp else None
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(embed_dim) if self_attention else None
         self.attention: nn.MultiheadAttention | None = None
@@ -98,7 +105,10 @@ class RegionEncoder(Block):
             raise ValueError(f"RegionEncoder: features of size {features.shape[-1]}, expected {self.in_features}")
         features = features.masked_fill(~mask[..., None], 0.0).to(self.fc.weight.dtype)  # (I, R, F)
         features = self._with_labels(self._normalized_input(features), regions)
-        encoded = self.dropout(self.fc(features))  # (I, R, D)
+        encoded = self.fc(features)  # (I, R, D)
+        if self.mlp is not None:
+            encoded = encoded.index_put((mask,), encoded[mask] + self.mlp(features[mask]))
+        encoded = self.dropout(encoded)
         related = self.relations(self._attend(encoded, mask), mask, regions.boxes, regions.graph)
         return to_fragments(related, mask, normalize=self.normalize, pooling=self.pooling)
 
@@ -125,3 +135,9 @@ class RegionEncoder(Block):
         attended, _ = self.attention(query, query, query, key_padding_mask=ignored, need_weights=False)
         result: Tensor = encoded + attended
         return result
+
+
+class _MLP(nn.Sequential):
+    def __init__(self, in_features: int, hidden: int, out_features: int) -> None:
+        layers = nn.Linear(in_features, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, out_features)
+        super().__init__(*layers)

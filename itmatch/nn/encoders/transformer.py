@@ -14,7 +14,8 @@ from typing_extensions import Self
 
 from itmatch.batch import Captions, Fragments
 from itmatch.nn.block import Block
-from itmatch.nn.encoders._output import RelationList, to_fragments, xavier_linear
+from itmatch.nn.encoders._output import RelationList, to_fragments
+from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Relation
 

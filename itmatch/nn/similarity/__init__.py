@@ -6,8 +6,11 @@ from itmatch.nn.similarity.cosine import CosineSimilarity
 from itmatch.nn.similarity.cross_attention import CrossAttentionSimilarity
 from itmatch.nn.similarity.graph_matching import GraphMatchingSimilarity
 from itmatch.nn.similarity.hard_aligning import HardAligningSimilarity
+from itmatch.nn.similarity.heads import SimilarityFiltration, SimilarityHead, SimilarityReasoning
 from itmatch.nn.similarity.interactive import InteractiveSimilarity
 from itmatch.nn.similarity.soft_aligning import SoftAligningSimilarity
+from itmatch.nn.similarity.tiled import TiledSimilarity
+from itmatch.nn.similarity.vector import VectorSimilarity
 
 __all__ = [
     "AligningSimilarity",
@@ -17,5 +20,10 @@ __all__ = [
     "HardAligningSimilarity",
     "InteractiveSimilarity",
     "Similarity",
+    "SimilarityFiltration",
+    "SimilarityHead",
+    "SimilarityReasoning",
     "SoftAligningSimilarity",
+    "TiledSimilarity",
+    "VectorSimilarity",
 ]

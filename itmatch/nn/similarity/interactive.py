@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from itmatch.batch import Fragments
 from itmatch.nn.pooling import MeanPooling, Pooling, check_positive
-from itmatch.nn.similarity.base import Similarity, check_chunk_size, check_normalization
+from itmatch.nn.similarity.base import check_chunk_size, check_normalization
+from itmatch.nn.similarity.tiled import TiledSimilarity
 from itmatch.ops.attention import Normalization, attention_weights
 from itmatch.ops.interaction import Attended, ExplicitInteraction, ResidualInteraction, attended_vectors
 from itmatch.ops.masking import at_least_float32
-from itmatch.ops.pairs import PairTile, over_pairs
+from itmatch.ops.pairs import PairTile
 
 
-class InteractiveSimilarity(Similarity):
+class InteractiveSimilarity(TiledSimilarity):
     r"""Object-word attention both ways, refinement by what was attended to, and comparison at three levels.
 
     The score of a pair is the mean of the enabled parts: refined words against the refined regions that they attend
@@ -118,19 +117,12 @@ class InteractiveSimilarity(Similarity):
         self.check(image, text)
         if self.embed_dim not in (None, image.features.shape[2]):
             raise ValueError(f"fragments of size {image.features.shape[2]}, expected embed_dim {self.embed_dim}")
-        names = tuple(f"similarity.{name}" for name, _ in self.named_parameters())
+        return super().forward(image, text)
+
+    def numbers_per_pair(self, image: Fragments, text: Fragments) -> int:
+        """The refined fragments, where they are made."""
         size = image.features.shape[2] * (image.features.shape[1] + text.features.shape[1])
-        return over_pairs(
-            partial(_score_tile, _OnTiles(self), names),
-            image.features,
-            image.mask,
-            text.features,
-            text.mask,
-            output="pair",
-            parameters=tuple(self.parameters()),
-            chunk_size=self.chunk_size,
-            numbers_per_pair=size if self.refinement == "gated" else 0,
-        )
+        return size if self.refinement == "gated" else 0
 
     def align(self, image: Fragments, text: Fragments) -> Tensor:
         """Mean of the two attentions, words over regions and regions over words, (R, W)."""
@@ -159,7 +151,7 @@ class InteractiveSimilarity(Similarity):
         if self.refinement != "gated":
             gamma, delta = (0.0 if factor is None else factor for factor in (self.gamma_regions, self.gamma_words))
             return ResidualInteraction(tile, attended, gamma, delta)
-        regions, words = tile.per_image(tile.images.features), tile.captions.features[None]
+        regions, words = tile.per_image(tile.images.vectors), tile.captions.vectors[None]
         of_regions, of_words = attended_vectors(tile, attended)
         if "regions" in self.gates:
             regions = self.gates["regions"](regions, of_regions)
@@ -186,19 +178,3 @@ class _Gate(nn.Module):
         modulated = own * self.scale(attended).tanh() + self.shift(attended)
         refined: Tensor = own + self.out(self.inner(modulated).relu())
         return refined
-
-
-class _OnTiles(nn.Module):
-    """Makes a similarity's work on a tile a module of its own, to be called with given parameters."""
-
-    def __init__(self, similarity: InteractiveSimilarity) -> None:
-        super().__init__()
-        self.similarity = similarity
-
-    def forward(self, tile: PairTile) -> Tensor:
-        return self.similarity.score_tile(tile)
-
-
-def _score_tile(module: _OnTiles, names: tuple[str, ...], tile: PairTile, *parameters: Tensor) -> Tensor:
-    scores: Tensor = functional_call(module, dict(zip(names, parameters, strict=True)), (tile,))
-    return scores

@@ -1,0 +1,80 @@
+"""Pooling of fragments by attention of their mean."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from itmatch.nn.linear import xavier_linear
+from itmatch.nn.pooling import Pooling
+from itmatch.ops.masking import at_least_float32, masked_mean, masked_softmax, masked_sum
+
+
+class GlobalAttentionPooling(Pooling):
+    r"""Global self-attention: a weighted sum of fragments, in which their mean says how much each one counts.
+
+    Args:
+        embed_dim: size D of the fragments.
+        dropout: probability, on the two embeddings.
+        batch_norm: normalise both embeddings over the batch, as published for regions and not for words.
+        places: the published form of this normalisation has statistics for each *place*, not for each of the D numbers,
+            and so needs as many fragments as it was trained with, all of them real; give their number (36) to
+            load published weights. None takes any number, and normalises over the real fragments of the batch.
+
+    Shape:
+        values (N, L, D) with mask (N, L, 1) and ``dim=1`` -> (N, D), not normalised
+
+    Formula:
+        .. math::
+            a_l = u^\top (\tanh(W_l x_l) \odot \tanh(W_g \bar x)), \qquad \sum_l \mathrm{softmax}_l(a_l)\, x_l
+
+    Source:
+        Diao et al., "Similarity Reasoning and Filtration for Image-Text Matching", AAAI 2021, and its public code
+        (``VisualSA``, ``TextSA``), with which the scores agree to 1e-5.
+
+    Example:
+        >>> pooling = GlobalAttentionPooling(8)
+        >>> pooling(torch.randn(2, 3, 8), torch.ones(2, 3, 1, dtype=torch.bool), dim=1).shape
+        torch.Size([2, 8])
+    """
+
+    def __init__(
+        self, embed_dim: int = 1024, dropout: float = 0.4, *, batch_norm: bool = False, places: int | None = None
+    ) -> None:
+        super().__init__()
+        if places is not None and not batch_norm:
+            raise ValueError(f"GlobalAttentionPooling.places: {places}; it goes with batch_norm=True")
+        self.embed_dim, self.places = embed_dim, places
+        self.local, self.whole = xavier_linear(embed_dim, embed_dim), xavier_linear(embed_dim, embed_dim)
+        self.local_norm = nn.BatchNorm1d(places or embed_dim) if batch_norm else None
+        self.whole_norm = nn.BatchNorm1d(embed_dim) if batch_norm else None
+        self.dropout = nn.Dropout(dropout)
+        self.common = xavier_linear(embed_dim, 1)
+
+    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+        """Reduce ``dim``."""
+        if values.ndim != 3 or dim % 3 != 1 or values.shape[2] != self.embed_dim:
+            raise ValueError(
+                f"GlobalAttentionPooling: values {tuple(values.shape)}, dim={dim}; "
+                f"expected (N, L, {self.embed_dim}) and dim=1"
+            )
+        values, real = at_least_float32(values), mask.expand(*values.shape[:2], 1)[..., 0]  # (N, L)
+        local = self._normalized(self.local(values), real)
+        whole = self.whole(masked_mean(values, real[..., None], 1))  # (N, D)
+        whole = whole if self.whole_norm is None else self.whole_norm(whole)
+        met = self.dropout(local.tanh()) * self.dropout(whole.tanh())[:, None]
+        weights = masked_softmax(at_least_float32(self.common(met)), real[..., None], 1)  # (N, L, 1)
+        return masked_sum(weights * values.masked_fill(~real[..., None], 0), real[..., None], 1)
+
+    def _normalized(self, local: Tensor, real: Tensor) -> Tensor:
+        if self.local_norm is None:
+            return local
+        if self.places is None:
+            return torch.zeros_like(local).index_put((real,), self.local_norm(local[real]))
+        if real.shape[1] != self.places or not bool(real.all()):
+            raise ValueError(
+                f"GlobalAttentionPooling: {int(real.sum(1).min())} to {int(real.sum(1).max())} fragments, expected "
+                f"{self.places} everywhere; places=None takes any number"
+            )
+        normalized: Tensor = self.local_norm(local)
+        return normalized

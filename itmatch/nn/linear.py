@@ -1,0 +1,13 @@
+"""Linear layers as the published code of this family starts them."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def xavier_linear(in_features: int, out_features: int) -> nn.Linear:
+    """A linear layer as the published code starts it: Xavier-uniform weight, zero bias."""
+    layer = nn.Linear(in_features, out_features)
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,73 @@
+"""Similarities that work on tiles of pairs: any differentiable function of the fragments of a pair."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from functools import partial
+
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from itmatch.batch import Fragments
+from itmatch.nn.similarity.base import Similarity
+from itmatch.ops.pairs import PairTile, over_pairs
+
+
+class TiledSimilarity(Similarity):
+    """A similarity that is written for a tile of images and captions, and scores all pairs in bounded memory.
+
+    To write your own, subclass this and implement :meth:`score_tile`. What it makes for a pair is made tile by tile and
+    not kept; the backward pass makes it again, for the pairs that have a gradient and for no others.
+
+    Pairs have to be treated independently: no batch statistics and no dropout in :meth:`score_tile`.
+
+    Example:
+        >>> import torch
+        >>> class BestPair(TiledSimilarity):
+        ...     def score_tile(self, tile: PairTile) -> Tensor:
+        ...         return tile.scores.flatten(2).amax(2, keepdim=True)  # (i, t, W, R) -> (i, t, 1)
+        >>> image, text = torch.randn(3, 5, 8), torch.randn(4, 6, 8)
+        >>> masks = torch.ones(3, 5, dtype=torch.bool), torch.ones(4, 6, dtype=torch.bool)
+        >>> BestPair()(Fragments(image, masks[0]), Fragments(text, masks[1])).shape
+        torch.Size([3, 4])
+    """
+
+    @abstractmethod
+    def score_tile(self, tile: PairTile) -> Tensor:
+        """Scores (i, t, 1) of a tile of pairs. Padded regions and words are zero; the tile's masks tell them."""
+
+    def numbers_per_pair(self, image: Fragments, text: Fragments) -> int:
+        """How many numbers are made for a pair beyond a few of size R * W; tiles become smaller."""
+        return 0
+
+    def forward(self, image: Fragments, text: Fragments) -> Tensor:
+        """All scores."""
+        self.check(image, text)
+        names = tuple(f"similarity.{name}" for name, _ in self.named_parameters())
+        return over_pairs(
+            partial(_score_tile, _OnTiles(self), names),
+            image.features,
+            image.mask,
+            text.features,
+            text.mask,
+            output="pair",
+            parameters=tuple(self.parameters()),
+            chunk_size=self.chunk_size,
+            numbers_per_pair=self.numbers_per_pair(image, text),
+        )
+
+
+class _OnTiles(nn.Module):
+    """Makes a similarity's work on a tile a module of its own, to be called with given parameters."""
+
+    def __init__(self, similarity: TiledSimilarity) -> None:
+        super().__init__()
+        self.similarity = similarity
+
+    def forward(self, tile: PairTile) -> Tensor:
+        return self.similarity.score_tile(tile)
+
+
+def _score_tile(module: _OnTiles, names: tuple[str, ...], tile: PairTile, *parameters: Tensor) -> Tensor:
+    scores: Tensor = functional_call(module, dict(zip(names, parameters, strict=True)), (tile,))
+    return scores

@@ -1,0 +1,269 @@
+"""Checkpoints of the public layout, made here from the reference weights, give the reference numbers; others none."""
+
+import argparse
+import collections
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from itmatch.__main__ import main
+from itmatch.batch import Captions, Fragments, Regions
+from itmatch.data import Vocabulary
+from itmatch.models import MatchingModel, convert_checkpoint, read_public_checkpoint
+from itmatch.nn import RegionEncoder, SimilarityFiltration, SimilarityReasoning
+from itmatch.ops import lengths_to_mask
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+NORMS = {"no_imgnorm": False, "no_txtnorm": False}
+
+
+def reference(name):
+    with np.load(REFERENCE / f"{name}.npz", allow_pickle=False) as file:
+        return {key: torch.from_numpy(file[key]) for key in file.files}
+
+
+def state(data, part):
+    prefix = f"{part}."
+    return collections.OrderedDict((k.removeprefix(prefix), v) for k, v in data.items() if k.startswith(prefix))
+
+
+def parallel(weights):
+    return collections.OrderedDict((f"module.{name}", value) for name, value in weights.items())
+
+
+def write(path, states, **options):
+    content = {
+        "epoch": 3,
+        "model": states,
+        "best_rsum": 400.5,
+        "opt": argparse.Namespace(**NORMS | options),
+        "Eiters": 10,
+    }
+    torch.save(content, path)
+    return path
+
+
+def gru(size, words=11, bidirectional=True, name="rnn"):
+    """A text encoder with the names of the public code."""
+    torch.manual_seed(5)
+    recurrent = torch.nn.GRU(4, size, batch_first=True, bidirectional=bidirectional)
+    weights = {"embed.weight": torch.randn(words, 4)}
+    return weights | {f"{name}.{key}": value for key, value in recurrent.state_dict().items()}
+
+
+def linear(size, features=6):
+    torch.manual_seed(6)
+    return {"fc.weight": torch.randn(size, features), "fc.bias": torch.randn(size)}
+
+
+@pytest.mark.parametrize("name", ["chan_basic", "chan_selfattention"])
+@pytest.mark.parametrize("coding", ["VHA", "THA", "VSA"])
+@pytest.mark.parametrize("pooling", ["lse", "mean", "max", "sum", "softmax"])
+def test_chan_gives_the_public_scores(name, coding, pooling, tmp_path):
+    data = reference(name)
+    public = {"lse": "LSE"}.get(pooling, pooling.capitalize()) + "Pooling"
+    options = {"coding_type": f"{coding}Coding", "pooling_type": public, "alpha": 0.1, "belta": 0.1}
+    states = [parallel(state(data, "image_encoder")), state(data, "text_encoder"), {}, {"temperature": torch.ones(1)}]
+    found = convert_checkpoint(write(tmp_path / "model_best.pth", states, **options), "chan")
+    regions = Regions(data["regions"], lengths_to_mask(data["region_lengths"], data["regions"].shape[1]))
+    captions = Captions(data["token_ids"], lengths_to_mask(data["token_lengths"], data["token_ids"].shape[1]))
+    scores = found.model.score(regions, captions)
+    public = data[f"scores.{coding}.{pooling}"]
+    finite = public.isfinite()  # its softmax pooling multiplies 0 by infinity where a caption is padded
+    torch.testing.assert_close(scores[finite], public[finite], atol=1e-5, rtol=1e-5)
+    assert finite.any()
+    assert scores.isfinite().all()
+    assert found.unused == ["model[1].fc.weight", "model[1].fc.bias", "model[3].temperature"]
+    assert found.notes == ["model[0]: the prefix `module.` of DataParallel is left out"]
+
+
+@pytest.mark.parametrize("head", ["SGR", "SAF"])
+def test_sgraf_gives_the_public_scores(head, tmp_path):
+    data = reference(f"sgraf_{head.lower()}")
+    states = [linear(32), gru(32, name="cap_rnn"), state(data, "similarity")]
+    path = write(tmp_path / "model_best.pth.tar", states, module_name=head)
+    found = convert_checkpoint(path, "sgraf")
+    image, text = data["image_fragments"], data["text_fragments"]
+    scores = found.model.score(
+        Fragments(image, torch.ones(image.shape[:2], dtype=torch.bool)),
+        Fragments(text, lengths_to_mask(data["token_lengths"], text.shape[1])),
+    )
+    torch.testing.assert_close(scores, data["scores"], atol=1e-5, rtol=1e-5)
+    expected = {"SGR": SimilarityReasoning, "SAF": SimilarityFiltration}[head]
+    assert type(found.model.similarity.head) is expected
+    assert found.unused == []
+
+
+@pytest.mark.parametrize("direction", ["t2i", "i2t"])
+@pytest.mark.parametrize("norm", ["clipped_l2norm", "softmax", "no_norm"])
+@pytest.mark.parametrize("pooling", ["LogSumExp", "Mean"])
+def test_scan_gives_the_public_scores(direction, norm, pooling, tmp_path):
+    data = reference("scan")
+    options = {"cross_attn": direction, "raw_feature_norm": norm, "agg_func": pooling}
+    options |= {"t2i": {"lambda_softmax": 9.0, "lambda_lse": 6.0}, "i2t": {"lambda_softmax": 4.0, "lambda_lse": 5.0}}[
+        direction
+    ]
+    path = write(tmp_path / "a.pth.tar", [linear(32), gru(32)], **options)
+    image, text = data["image_fragments"], data["text_fragments"]
+    scores = convert_checkpoint(path, "scan").model.score(
+        Fragments(image, torch.ones(image.shape[:2], dtype=torch.bool)),
+        Fragments(text, lengths_to_mask(data["token_lengths"], text.shape[1])),
+    )
+    torch.testing.assert_close(scores, data[f"scores.{direction}.{norm}.{pooling}"], atol=1e-5, rtol=1e-5)
+
+
+def test_vse_infty_gives_the_public_image_vectors(tmp_path):
+    data = reference("vse_infty")
+    words = gru(32) | {f"gpool.{name}": value for name, value in state(data, "text_gpo").items()}
+    found = convert_checkpoint(write(tmp_path / "a.pth", [state(data, "image_encoder"), words]), "vse_infty")
+    regions = Regions(data["regions"], lengths_to_mask(data["region_lengths"], data["regions"].shape[1]))
+    image = found.model.encode_images(regions)
+    torch.testing.assert_close(image.pooled, data["image_embedding"], atol=1e-5, rtol=1e-5)
+    mask = lengths_to_mask(data["token_lengths"], data["text_features"].shape[1])
+    pooled = found.model.text_encoder.pooling(data["text_features"], mask[..., None], dim=1)
+    torch.testing.assert_close(pooled, data["text_pooled"], atol=1e-5, rtol=1e-5)
+    assert found.unused == ["model[0].mlp.bns.1." + n for n in ("weight", "bias", "running_mean", "running_var")]
+
+
+def test_weight_normalisation_is_multiplied_out(tmp_path):
+    torch.manual_seed(0)
+    layer = torch.nn.utils.weight_norm(torch.nn.Linear(6, 8), dim=None)
+    with torch.no_grad():
+        layer.weight_g.mul_(3)
+    states = [{f"fc.{name}": value for name, value in layer.state_dict().items()}, gru(8)]
+    options = {"cross_attn": "t2i", "agg_func": "Mean"}
+    model = convert_checkpoint(write(tmp_path / "a.pth", states, **options), "scan").model
+    x = torch.randn(2, 6)
+    torch.testing.assert_close(model.image_encoder.fc(x), layer(x))
+
+
+def test_a_model_with_its_words_takes_strings_after_a_round_trip_through_the_command(tmp_path, capsys):
+    words = Vocabulary(["<pad>", "<start>", "<end>", "<unk>", "a", "dog"])
+    words.to_json(tmp_path / "vocab.json")
+    states = [linear(8), gru(8, words=6, bidirectional=False)]
+    path = write(tmp_path / "a.pth.tar", states, cross_attn="t2i", agg_func="Mean")
+    arguments = ["convert", str(path), "--format", "scan", "--out", str(tmp_path / "model")]
+    assert main([*arguments, "--vocabulary", str(tmp_path / "vocab.json")]) == 0
+    assert "a word <mask> is added" in capsys.readouterr().out
+    model = MatchingModel.from_pretrained(tmp_path / "model")
+    assert model.text_encoder.rnn.bidirectional is False
+    images = torch.randn(2, 3, 6)
+    direct = convert_checkpoint(path, "scan").model
+    ids = torch.tensor([[1, 4, 5, 2]])
+    expected = direct.score(images, Captions(ids, torch.ones_like(ids, dtype=torch.bool)))
+    torch.testing.assert_close(model.score(images, ["a dog"]), expected, rtol=0, atol=0)
+    assert main(arguments) == 1
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_bert_is_built_from_its_weights(tmp_path):
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=30, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=16
+    )
+    bert = BertModel(config).eval()
+    text = {f"bert.{name}": value for name, value in bert.state_dict().items()}
+    text |= {"linear.weight": torch.randn(8, 128), "linear.bias": torch.randn(8)}
+    options = {"coding_type": "VHACoding", "pooling_type": "MeanPooling"}
+    found = convert_checkpoint(write(tmp_path / "a.pth", [linear(8), text, {}, {}], **options), "chan")
+    ids = torch.tensor([[3, 4, 5]])
+    expected = bert(ids).last_hidden_state @ text["linear.weight"].T + text["linear.bias"]
+    words = found.model.encode_texts(Captions(ids, torch.ones_like(ids, dtype=torch.bool)))
+    torch.testing.assert_close(words.features, torch.nn.functional.normalize(expected, dim=2).detach())
+    assert found.unused == ["model[1].bert.pooler.dense.weight", "model[1].bert.pooler.dense.bias"]
+
+
+class Malicious:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return Path.touch, (self.target,)
+
+
+class System:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("touch hacked",)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("payload", [lambda target: Malicious(target), lambda _: System()])
+def test_a_malicious_file_is_refused_and_runs_nothing(payload, zipped, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    content = {"model": [{}, {}], "opt": argparse.Namespace(a=payload(tmp_path / "hacked"))}
+    torch.save(content, "bad.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=r"bad\.pth: names \S+; only tensors"):
+        read_public_checkpoint("bad.pth")
+    assert main(["convert", "bad.pth", "--format", "chan", "--out", "model"]) == 1
+    assert "nothing was run" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.pth"]
+    pickle.dumps(content)  # and it is one: loading it as a plain pickle would run it
+
+
+def test_what_is_no_checkpoint_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.pth: no such file"):
+        read_public_checkpoint(tmp_path / "none.pth")
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(ValueError, match=r"text\.pth: no checkpoint"):
+        read_public_checkpoint(tmp_path / "text.pth")
+    torch.save({"state_dict": {}}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="keys state_dict; expected a dict with `model`"):
+        read_public_checkpoint(tmp_path / "other.pth")
+    torch.save({"model": [{}, {}]}, tmp_path / "bare.pth")
+    with pytest.raises(ValueError, match=r"`opt` is a NoneType, expected an argparse\.Namespace"):
+        read_public_checkpoint(tmp_path / "bare.pth")
+    path = write(tmp_path / "tensor.pth", [{}, {}], weight=torch.ones(1))
+    with pytest.raises(ValueError, match=r"opt\.weight is a Tensor, expected a plain value"):
+        read_public_checkpoint(path)
+    path = write(tmp_path / "list.pth", [{"fc.weight": [1.0]}, {}])
+    with pytest.raises(ValueError, match=r"model\[0\]\['fc.weight'\] is a list, expected a tensor"):
+        read_public_checkpoint(path)
+
+
+SCAN = {"cross_attn": "t2i", "agg_func": "Mean"}
+
+
+@pytest.mark.parametrize(
+    ("states", "options", "message"),
+    [
+        ([linear(8), gru(8)], SCAN | {"cross_attn": "x"}, "opt.cross_attn is 'x', expected one of t2i, i2t"),
+        ([linear(8), {"embed.weight": torch.ones(3, 4)}], SCAN, "no 'rnn.weight_hh_l0' in it"),
+        ([linear(8) | {"fc.bias": torch.ones(3)}, gru(8)], SCAN, r"fc.bias has shape \(3,\), expected \(8,\)"),
+        ([{"fc.weight": torch.ones(8, 6)}, gru(8)], SCAN, r"model\[0\] has nothing for fc.bias"),
+        ([{"backbone.conv": torch.ones(1)}, gru(8)], SCAN | {"precomp_enc_type": "backbone"}, "is 'backbone'; only"),
+        ([linear(8)], SCAN, "1 state dicts, expected"),
+    ],
+)
+def test_what_does_not_fit_is_named(states, options, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        convert_checkpoint(write(tmp_path / "a.pth", states, **options), "scan")
+
+
+def test_formats_and_words_that_do_not_fit(tmp_path):
+    path = write(tmp_path / "a.pth", [linear(8), gru(8)], **SCAN)
+    with pytest.raises(ValueError, match="format: 'clip', expected one of chan"):
+        convert_checkpoint(path, "clip")
+    with pytest.raises(ValueError, match=r"a\.pth: no 'sim_tranloc_w.weight' in it; is this a checkpoint of sgraf"):
+        convert_checkpoint(path, "sgraf")
+    Vocabulary(["<pad>", "<start>", "<end>", "<unk>", "a", "dog"]).to_json(tmp_path / "vocab.json")
+    with pytest.raises(ValueError, match="11 words in its embedding, the vocabulary has 7"):
+        convert_checkpoint(path, "scan", vocabulary=tmp_path / "vocab.json")
+    with pytest.raises(ValueError, match="its text encoder is a GRU"):
+        convert_checkpoint(path, "scan", text_model="bert")
+
+
+def test_the_perceptron_of_regions_reads_no_padding():
+    torch.manual_seed(0)
+    encoder = RegionEncoder(6, 8, mlp=True)
+    features, mask = torch.randn(3, 4, 6), torch.rand(3, 4) > 0.3
+    mask[:, 0] = True
+    expected = encoder(Regions(features, mask)).features
+    found = encoder(Regions(features.masked_fill(~mask[..., None], 100.0), mask)).features
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
