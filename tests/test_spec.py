@@ -20,6 +20,7 @@ from itmatch.data import (
     AdjacentWords,
     ConlluParses,
     HuggingFaceTokenizer,
+    ImageFolder,
     KarpathyDataset,
     PrecompFolder,
     RelationScenes,
@@ -50,12 +51,14 @@ from itmatch.losses import (
 from itmatch.nn import (
     Block,
     ClassEmbedding,
+    ClipImageEncoder,
+    ClipTextEncoder,
     ContextualOrder,
     CosineSimilarity,
     CrossAttentionSimilarity,
     GeneralizedPooling,
-    GraphMatchingSimilarity,
     GlobalAttentionPooling,
+    GraphMatchingSimilarity,
     GRUTextEncoder,
     HardAligningSimilarity,
     ImplicitRelationAttention,
@@ -88,6 +91,14 @@ BERT = {
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
     "intermediate_size": 8,
+}
+
+_TOWER = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+CLIP = {
+    "model_type": "clip",
+    "projection_dim": 6,
+    "text_config": {**_TOWER, "vocab_size": 20, "bos_token_id": 1, "eos_token_id": 3, "pad_token_id": 0},
+    "vision_config": {**_TOWER, "image_size": 16, "patch_size": 8},
 }
 
 
@@ -129,6 +140,9 @@ EXAMPLES = {
     TextualRelationGraph: lambda _: TextualRelationGraph(8, unparsed="none", num_heads=4),
     ImplicitRelationAttention: lambda _: ImplicitRelationAttention(8, 4, geometry=True, num_layers=2),
     SpatialSemanticGCN: lambda _: SpatialSemanticGCN(8, merge="union", num_predicates=3, implementation="dense"),
+    ClipImageEncoder: lambda _: ClipImageEncoder(config=CLIP, trainable=False),
+    ClipTextEncoder: lambda _: ClipTextEncoder(config=CLIP, normalize=False),
+    ImageFolder: lambda folder: ImageFolder(folder, image_size=16, patch_size=8, fit="stretch", mean=[0.5] * 3),
     GRUTextEncoder: lambda _: GRUTextEncoder(WORDS, 4, word_dim=3, num_layers=2, dropout=0.1, pooling=MeanPooling()),
     TransformerTextEncoder: lambda _: TransformerTextEncoder(embed_dim=4, config=BERT, trainable=False),
     HardNegativeTripletLoss: lambda _: HardNegativeTripletLoss(0.1, "all", reduction="mean", warmup_epochs=2),

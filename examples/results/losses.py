@@ -53,7 +53,7 @@ VARIANTS = {
         parts, loss="PositiveNegativeMarginLoss", arguments={"positive_margin": 0.5, "negative_margin": 0.3}
     ),
     "center": partial(parts, loss="CenterHingeLoss", beside=True),
-    "queue": partial(parts, loss="OffBatchHardestLoss", beside=True),
+    "queue": partial(parts, loss="OffBatchHardestLoss", arguments={"embed_dim": EMBED_DIM}, beside=True),
 }
 LABELS = {
     "triplet": "triplet, hardest negative",

@@ -8,6 +8,7 @@ from itmatch.data.collate import Collator
 from itmatch.data.dataset import CaptionItem, ImageItem, ImageTextDataset
 from itmatch.data.features import ArrayFeatures, FeatureStore, FolderFeatures
 from itmatch.data.huggingface import HuggingFaceTokenizer
+from itmatch.data.images import ImageFolder, PatchFeatures
 from itmatch.data.karpathy import KarpathyDataset
 from itmatch.data.precomp import PrecompFolder
 from itmatch.data.relation_scenes import RelationScenes
@@ -38,10 +39,12 @@ __all__ = [
     "FolderFeatures",
     "HuggingFaceTokenizer",
     "ImageDataset",
+    "ImageFolder",
     "ImageItem",
     "ImageTextDataset",
     "KarpathyDataset",
     "PairDataset",
+    "PatchFeatures",
     "PrecompFolder",
     "RelationScenes",
     "SceneGraphs",

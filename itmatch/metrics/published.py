@@ -40,8 +40,8 @@ def published_results(protocol: str | None = None) -> list[PublishedResult]:
         >>> [result.figures["rsum"] for result in found if result.model == "CHAN"]
         [507.7, 518.5]
     """
-    with files("itmatch.metrics").joinpath("published.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    text = files("itmatch.metrics").joinpath("published.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(text.splitlines()))
     found = []
     for row in rows:
         names = [name for name in row if name.startswith(("i2t_", "t2i_"))]

@@ -162,7 +162,7 @@ class _Side:
         self._best: dict[int, tuple[Tensor, Tensor]] = {}
 
     def has_queries(self, rows: slice) -> bool:
-        return rows.start < self.with_positives
+        return int(rows.start) < self.with_positives
 
     def add(self, block: Tensor, rows: slice, columns: slice, candidates: Tensor) -> None:
         """Take the scores of the queries ``rows`` with the candidates ``columns`` of the order ``candidates``."""
@@ -186,7 +186,7 @@ class _Side:
 
     def result(self, *, across_processes: bool) -> RetrievedHits:
         parts = [self._best[start] for start in sorted(self._best)]
-        none = self.counts.new_empty(self.with_positives, 0)
+        none = self.counts.new_empty(self.with_positives, min(self.places, self.num_candidates))  # without blocks
         keys = torch.cat([key for key, _ in parts]) if parts else none.double()
         hits = torch.cat([hit for _, hit in parts]) if parts else none.bool()
         if across_processes:  # each has the best of its own images

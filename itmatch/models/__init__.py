@@ -1,6 +1,7 @@
 """Layer 2: systems, as compositions of blocks."""
 
 from itmatch.models.chan import chan_bert, chan_gru
+from itmatch.models.clip import clip_dual_encoder
 from itmatch.models.cmsei import cmsei_bert, cmsei_gru
 from itmatch.models.conversion import Conversion, convert_checkpoint
 from itmatch.models.evaluation import FragmentScores, pair_scores, rank_fragments
@@ -19,6 +20,7 @@ __all__ = [
     "PublicCheckpoint",
     "chan_bert",
     "chan_gru",
+    "clip_dual_encoder",
     "cmsei_bert",
     "cmsei_gru",
     "convert_checkpoint",

@@ -3,7 +3,15 @@
 from itmatch.nn.attention_pooling import GlobalAttentionPooling
 from itmatch.nn.block import Block
 from itmatch.nn.class_embedding import ClassEmbedding
-from itmatch.nn.encoders import GRUTextEncoder, RegionEncoder, TransformerTextEncoder
+from itmatch.nn.encoders import (
+    ClipImageEncoder,
+    ClipTextEncoder,
+    GRUTextEncoder,
+    RegionEncoder,
+    TransformerTextEncoder,
+    patches_of,
+    pixels_of,
+)
 from itmatch.nn.pooling import (
     GeneralizedPooling,
     LastPooling,
@@ -43,6 +51,8 @@ __all__ = [
     "AligningSimilarity",
     "Block",
     "ClassEmbedding",
+    "ClipImageEncoder",
+    "ClipTextEncoder",
     "ContextualOrder",
     "CosineSimilarity",
     "CrossAttentionSimilarity",
@@ -74,4 +84,6 @@ __all__ = [
     "TransformerTextEncoder",
     "VectorSimilarity",
     "VisualRelationGraph",
+    "patches_of",
+    "pixels_of",
 ]

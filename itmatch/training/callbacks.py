@@ -19,6 +19,7 @@ from itmatch.batch import Fragments
 from itmatch.files import write_text, written_beside
 from itmatch.metrics import RetrievalRanks, recall_table, results_table
 from itmatch.metrics.table import FORMS
+from itmatch.training.evaluator import Evaluator
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -103,20 +104,21 @@ class RecallReport(Callback):
             path = Path(self._folder) / f"{prefix}_metrics.json"
             write_text(path, json.dumps(metrics, indent=1) + "\n")
             print(f"written to {path}")
-            ranks = getattr(getattr(task, "evaluator", None), "ranks", None)
-            if ranks is not None:
-                write_ranks(path.with_name(f"{prefix}_ranks.npz"), ranks, task.evaluator.caption_image)
+            evaluator = getattr(task, "evaluator", None)
+            if isinstance(evaluator, Evaluator) and evaluator.ranks is not None:
+                assert evaluator.caption_image is not None  # it comes with the ranks
+                write_ranks(path.with_name(f"{prefix}_ranks.npz"), evaluator.ranks, evaluator.caption_image)
 
 
 def write_ranks(path: Path, ranks: RetrievalRanks, caption_image: torch.Tensor) -> None:
     """Write the rank of every query, from which two runs can be compared query by query."""
-    arrays = {
-        "image_to_text": ranks.image_to_text,
-        "text_to_image": ranks.text_to_image,
-        "caption_image": caption_image,
-    }
     with written_beside(path) as beside, beside.open("wb") as file:
-        np.savez_compressed(file, **{name: value.cpu().numpy() for name, value in arrays.items()})
+        np.savez_compressed(
+            file,
+            image_to_text=ranks.image_to_text.cpu().numpy(),
+            text_to_image=ranks.text_to_image.cpu().numpy(),
+            caption_image=caption_image.cpu().numpy(),
+        )
 
 
 class FragmentWriter(BasePredictionWriter):

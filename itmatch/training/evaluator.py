@@ -119,7 +119,8 @@ class _Collected(ScoredSplit):
         self.caption_index, self.described = places.unbind(1)
         self.everywhere = everywhere
         self.row_of = _rows(self.image_index)
-        self.scores = FragmentScores(list(zip(evaluator.similarities, images, texts, strict=True)))
+        self.members = list(zip(evaluator.similarities, images, texts, strict=True))
+        self.scores = FragmentScores(self.members)
         place = _rows(everywhere)  # places among the images that were added; in most cases that of the dataset
         ids = [str(i) for i in everywhere.tolist()]
         if dataset is not None:
@@ -134,7 +135,7 @@ class _Collected(ScoredSplit):
         captions = torch.isin(self.described, chosen).nonzero()[:, 0]
         scores = self.scores
         if len(chosen) != self.num_images:
-            scores = FragmentScores([(s, i.select(rows), t.select(captions)) for s, i, t in scores.members])
+            scores = FragmentScores([(s, i.select(rows), t.select(captions)) for s, i, t in self.members])
         caption_row = _rows(self.image_index[rows])(self.described[captions])
         ranks = streamed_ranks(scores, caption_row, len(rows), across_processes=is_distributed())
         order = all_gather_ragged(self.image_index[rows]).argsort()

@@ -108,7 +108,8 @@ class MatchingTask(LightningModule):
         self.encode_chunk = encode_chunk
         self.fragment_dtype = fragment_dtype
         self.protocol: EvaluationProtocol | None = None
-        self.evaluate_alone()
+        self._others: tuple[MatchingModel, ...] = ()
+        self.evaluator = Evaluator(self.model.similarity, FRAGMENT_DTYPES[fragment_dtype])
         self.run_seed: int | None = None
         self._steps_at_collapse = 0
         self._specification()  # a part that cannot be recorded is told of now, not at the first checkpoint
@@ -121,7 +122,7 @@ class MatchingTask(LightningModule):
     def evaluate_with(self, *models: MatchingModel) -> None:
         """Evaluate as an ensemble with other models: the score of a pair is the mean of all their scores.
 
-        The others are not trained and not written into checkpoints.
+        The others are not trained and not written into checkpoints. Without any: this model alone again.
 
         Raises:
             ValueError: a model has another tokenizer than this one: one batch of captions is for all.
@@ -137,11 +138,6 @@ class MatchingTask(LightningModule):
         self._others = tuple(model.eval() for model in models)  # a tuple registers no modules
         similarities = [model.similarity for model in (self.model, *self._others)]
         self.evaluator = Evaluator(similarities, FRAGMENT_DTYPES[self.fragment_dtype])
-
-    def evaluate_alone(self) -> None:
-        """Evaluate this model and no other."""
-        self._others: tuple[MatchingModel, ...] = ()
-        self.evaluator = Evaluator(self.model.similarity, FRAGMENT_DTYPES[self.fragment_dtype])
 
     def _specification(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,147 @@
+"""Photos as files, read when they are asked for: their patches of pixels in the place of region features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from itmatch.data.arrays import Array
+from itmatch.data.dataset import ImageTextDataset
+from itmatch.data.features import FeatureStore
+from itmatch.data.source import DataSource, Stage
+from itmatch.data.textfiles import read_lines
+
+_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
+_SPLITS = {"train": "train", "val": "dev", "test": "test"}
+
+
+class PatchFeatures(FeatureStore):
+    """The patches of image files: (P, 3 p p) pixel values of P patches, row after row of the grid.
+
+    Args:
+        paths: the files, in image order.
+        image_size: pixels of a side, a multiple of ``patch_size``.
+        patch_size: pixels of a side of a patch, p.
+        fit: ``"crop"``: the shorter side is made ``image_size`` long and the middle is cut out, as CLIP has it;
+            ``"stretch"``: both sides are, as SigLIP has it.
+        mean: of red, green and blue, in [0, 1]; taken off.
+        std: what is then divided by.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        image_size: int = 224,
+        patch_size: int = 32,
+        *,
+        fit: Literal["crop", "stretch"] = "crop",
+        mean: Sequence[float] = _MEAN,
+        std: Sequence[float] = _STD,
+    ) -> None:
+        if patch_size < 1 or image_size % patch_size:
+            raise ValueError(f"image_size: {image_size}, expected a multiple of patch_size {patch_size}")
+        if fit not in ("crop", "stretch"):
+            raise ValueError(f"fit: {fit!r}, expected 'crop' or 'stretch'")
+        self._image_module()  # a missing package is told of now
+        self.paths, self.image_size, self.patch_size, self.fit = list(paths), image_size, patch_size, fit
+        self.mean, self.std = (np.asarray(value, np.float32) for value in (mean, std))
+        self.feature_dim, self.num_regions = 3 * patch_size**2, (image_size // patch_size) ** 2
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Array:
+        pixels = (self._pixels(self.paths[index]) - self.mean) / self.std  # (H, H, 3)
+        side, size = self.image_size // self.patch_size, self.patch_size
+        grid = pixels.reshape(side, size, side, size, 3)
+        patches: Array = grid.transpose(0, 2, 4, 1, 3).reshape(side * side, -1)
+        return np.ascontiguousarray(patches, dtype=np.float32)
+
+    def _pixels(self, path: Path) -> Array:
+        """(H, H, 3) float32 in [0, 1]."""
+        module = self._image_module()
+        try:
+            with module.open(path) as file:
+                image = file.convert("RGB")
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path}: no such file") from None
+        except OSError as error:
+            raise ValueError(f"{path}: no image that can be read ({error})") from error
+        size = self.image_size
+        if self.fit == "stretch":
+            image = image.resize((size, size), module.Resampling.BICUBIC)
+        else:
+            scale = size / min(image.size)
+            width, height = (max(size, round(side * scale)) for side in image.size)
+            left, top = (width - size) // 2, (height - size) // 2
+            image = image.resize((width, height), module.Resampling.BICUBIC)
+            image = image.crop((left, top, left + size, top + size))
+        return np.asarray(image, np.float32) / 255
+
+    @staticmethod
+    def _image_module() -> Any:
+        try:
+            from PIL import Image
+        except ImportError as error:
+            raise ImportError('reading photos needs Pillow: pip install "itmatch[images]"') from error
+        return Image
+
+
+class ImageFolder(DataSource):
+    """Photos and captions: ``{split}_ids.txt`` (a file name a line), ``{split}_caps.txt`` (captions in that order).
+
+    The splits are called train, dev and test, and every image has as many captions as the others of its split: the
+    layout of precomputed features with the photos themselves in the place of the features.
+
+    Args:
+        root: folder of the lists.
+        images: folder of the photos; None = ``root``.
+        image_size: pixels of a side, a multiple of ``patch_size``; that of the model.
+        patch_size: pixels of a side of a patch; that of the model.
+        fit: see :class:`PatchFeatures`.
+        mean: of red, green and blue; by default CLIP's. SigLIP has 0.5 thrice.
+        std: likewise.
+
+    Raises:
+        FileNotFoundError: a list is missing.
+        ValueError: the number of captions is no multiple of that of the images.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        images: str | Path | None = None,
+        *,
+        image_size: int = 224,
+        patch_size: int = 32,
+        fit: Literal["crop", "stretch"] = "crop",
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+    ) -> None:
+        self.root, self.images = Path(root), Path(root if images is None else images)
+        self.image_size, self.patch_size, self.fit = image_size, patch_size, fit
+        self.mean, self.std = mean or _MEAN, std or _STD
+
+    def split(self, stage: Stage) -> ImageTextDataset:
+        """The photos and captions of one stage."""
+        self._check_stage(stage)
+        name = _SPLITS[stage]
+        ids, captions = (read_lines(self.root / f"{name}_{what}.txt") for what in ("ids", "caps"))
+        if not ids or not captions or len(captions) % len(ids):
+            raise ValueError(
+                f"{self.root}: {len(captions)} captions in {name}_caps.txt for {len(ids)} images in {name}_ids.txt, "
+                "expected as many for each"
+            )
+        features = PatchFeatures(
+            [self.images / image for image in ids],
+            self.image_size,
+            self.patch_size,
+            fit=self.fit,
+            mean=self.mean,
+            std=self.std,
+        )
+        image = np.arange(len(captions)) // (len(captions) // len(ids))
+        return ImageTextDataset(features, captions, image, image_ids=ids, name=f"{self.root} ({name})")

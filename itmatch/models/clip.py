@@ -1,0 +1,35 @@
+"""CLIP and SigLIP, as compositions of blocks.
+
+Source: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021; Zhai et al.,
+"Sigmoid Loss for Language Image Pre-Training", ICCV 2023.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from itmatch.data import HuggingFaceTokenizer
+from itmatch.models.matching import MatchingModel
+from itmatch.nn import ClipImageEncoder, ClipTextEncoder, CosineSimilarity, Similarity
+
+
+def clip_dual_encoder(
+    model_name: str | Path = "openai/clip-vit-base-patch32",
+    similarity: Similarity | None = None,
+    *,
+    trainable: bool = True,
+) -> MatchingModel:
+    """Both towers of a pretrained CLIP or SigLIP.
+
+    Args:
+        model_name: name on the Hugging Face hub, or a local folder with the model and its tokenizer.
+        similarity: by default the cosine of the two embeddings, as published. ``HardAligningSimilarity(pooling=
+            MeanPooling())`` matches tokens with patches instead.
+        trainable: False freezes both towers.
+    """
+    return MatchingModel(
+        image_encoder=ClipImageEncoder(model_name, trainable=trainable),
+        text_encoder=ClipTextEncoder(model_name, trainable=trainable),
+        similarity=CosineSimilarity() if similarity is None else similarity,
+        tokenizer=HuggingFaceTokenizer(str(model_name)),
+    )

@@ -1,0 +1,220 @@
+"""The two towers of CLIP and SigLIP, from ``transformers``: one vector an image and a caption, and their fragments."""
+
+from __future__ import annotations
+
+import json
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from itmatch.batch import Captions, Fragments, Regions
+from itmatch.nn.block import Block
+from itmatch.ops.masking import l2_normalize
+
+_NOT_RECORDED = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+
+
+class _Tower(Block):
+    """What the two towers share.
+
+    Args:
+        model_name: name on the Hugging Face hub (``"openai/clip-vit-base-patch32"``,
+            ``"google/siglip-base-patch16-224"``), or a local folder that ``save_pretrained`` has written.
+        config: the settings of the whole model, ``{"model_type": "clip", "text_config": {...}, ...}``; it is then built
+            from them, with random weights. A checkpoint rebuilds through it.
+        trainable: False freezes the tower and keeps its dropout off.
+        normalize: L2-normalise fragments and vectors at the end.
+    """
+
+    def __init__(
+        self,
+        model_name: str | Path | None = None,
+        *,
+        config: dict[str, Any] | None = None,
+        trainable: bool = True,
+        normalize: bool = True,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if config is None and model_name is None:
+            raise ValueError(f"{name}: neither model_name nor config, expected one of them")
+        model = _from_config(config, name) if config is not None else _from_pretrained(str(model_name))
+        if model.config.model_type not in ("clip", "siglip"):
+            raise ValueError(f"{name}: a model of type {model.config.model_type!r}, expected clip or siglip")
+        self.config = model.config
+        self.is_clip = model.config.model_type == "clip"
+        self.trainable, self.normalize = trainable, normalize
+        self._take(model)
+        self.requires_grad_(trainable)
+        self.train(self.training)  # `from_pretrained` hands the model over in evaluation mode
+
+    def _take(self, model: Any) -> None:
+        raise NotImplementedError
+
+    def spec_arguments(self) -> dict[str, Any]:
+        """With the settings of the model, so that neither hub nor folder is needed to build it again."""
+        config = json.loads(self.config.to_json_string(use_diff=False))
+        return super().spec_arguments() | {"config": _without(config, _NOT_RECORDED)}
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 (the signature of nn.Module)
+        """Set the mode; a frozen tower stays in evaluation mode."""
+        return super().train(mode and self.trainable)
+
+    def _fragments(self, features: Tensor, mask: Tensor, pooled: Tensor) -> Fragments:
+        if self.normalize:
+            features, pooled = l2_normalize(features), l2_normalize(pooled)
+        return Fragments(features.masked_fill(~mask[..., None], 0.0), mask, pooled)
+
+
+class ClipImageEncoder(_Tower):
+    """The image tower of CLIP or SigLIP: a vector of the image, and its patches as fragments.
+
+    The regions of an image are its patches as raw pixels, row after row of the grid, all of them
+    (:class:`itmatch.data.ImageFolder` reads them, :func:`patches_of` makes them of pixels).
+
+    Args:
+        model_name: name on the Hugging Face hub, or a local folder that ``save_pretrained`` has written.
+        config: settings of the whole model, which is then built with random weights.
+        trainable: False freezes the tower and keeps its dropout off.
+        normalize: L2-normalise fragments and vectors at the end.
+
+    Shape:
+        ``Regions`` with features (I, P, 3 p p), P patches of p x p pixels -> ``Fragments`` with features (I, P, D) and
+        pooled (I, D), the image embedding of the model. The fragments are its last hidden states through the same
+        normalisation and projection as the embedding.
+
+    Source:
+        Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021; Zhai et al.,
+        "Sigmoid Loss for Language Image Pre-Training", ICCV 2023.
+
+    Example:
+        >>> small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        >>> vision = {**small, "image_size": 16, "patch_size": 8}
+        >>> encoder = ClipImageEncoder(config={"model_type": "siglip", "text_config": small, "vision_config": vision})
+        >>> patches = patches_of(torch.randn(2, 3, 16, 16), 8)
+        >>> encoder(Regions(patches, torch.ones(2, 4, dtype=torch.bool))).features.shape
+        torch.Size([2, 4, 16])
+    """
+
+    def _take(self, model: Any) -> None:
+        self.vision_model = model.vision_model
+        self.projection = model.visual_projection if self.is_clip else torch.nn.Identity()
+
+    def forward(self, regions: Regions) -> Fragments:
+        """Encode a batch of images."""
+        patch = self.config.vision_config.patch_size
+        expected = (self.config.vision_config.image_size // patch) ** 2
+        if regions.features.shape[1:] != (expected, 3 * patch * patch) or not bool(regions.mask.all()):
+            counts = regions.mask.sum(1)
+            raise ValueError(
+                f"ClipImageEncoder: {int(counts.min())} to {int(counts.max())} regions of size "
+                f"{regions.features.shape[2]}, expected the {expected} patches of {3 * patch * patch} pixel values of "
+                "every image (no size augmentation of regions)"
+            )
+        weight = next(self.vision_model.parameters())
+        output = self.vision_model(pixel_values=pixels_of(regions.features.to(weight.dtype), patch))
+        hidden = output.last_hidden_state
+        if self.is_clip:
+            hidden = self.vision_model.post_layernorm(hidden[:, 1:])  # without the class token
+        return self._fragments(self.projection(hidden), regions.mask, self.projection(output.pooler_output))
+
+
+class ClipTextEncoder(_Tower):
+    """The text tower of CLIP or SigLIP: a vector of the caption, and its tokens as fragments.
+
+    Args:
+        model_name: name on the Hugging Face hub, or a local folder that ``save_pretrained`` has written.
+        config: settings of the whole model, which is then built with random weights.
+        trainable: False freezes the tower and keeps its dropout off.
+        normalize: L2-normalise fragments and vectors at the end.
+
+    Shape:
+        ``Captions`` with input_ids (T, W) of the model's own tokenizer -> ``Fragments`` with features (T, W, D) and
+        pooled (T, D), the text embedding of the model. SigLIP reads captions filled up to its full length, as it was
+        trained; its padding is no fragment.
+
+    Source:
+        As :class:`ClipImageEncoder`.
+
+    Example:
+        >>> small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        >>> text = {**small, "vocab_size": 30, "max_position_embeddings": 8}
+        >>> encoder = ClipTextEncoder(config={"model_type": "siglip", "text_config": text, "vision_config": small})
+        >>> encoder(Captions(torch.tensor([[5, 7, 1]]), torch.ones(1, 3, dtype=torch.bool))).pooled.shape
+        torch.Size([1, 16])
+    """
+
+    def _take(self, model: Any) -> None:
+        self.text_model = model.text_model
+        self.projection = model.text_projection if self.is_clip else torch.nn.Identity()
+
+    def forward(self, captions: Captions) -> Fragments:
+        """Encode a batch of captions."""
+        settings = self.config.text_config
+        length, mask = captions.mask.shape[1], captions.mask
+        if length > settings.max_position_embeddings:
+            raise ValueError(
+                f"ClipTextEncoder: captions of {length} tokens, expected at most {settings.max_position_embeddings}"
+            )
+        ids = captions.input_ids.masked_fill(~mask, settings.pad_token_id or 0)
+        if self.is_clip:
+            output = self.text_model(input_ids=ids, attention_mask=mask.long())
+            return self._fragments(
+                self.projection(output.last_hidden_state), mask, self.projection(output.pooler_output)
+            )
+        full = ids.new_full((len(ids), settings.max_position_embeddings), settings.pad_token_id or 0)
+        full[:, :length] = ids
+        output = self.text_model(input_ids=full)
+        return self._fragments(self.text_model.head(output.last_hidden_state[:, :length]), mask, output.pooler_output)
+
+
+def patches_of(pixels: Tensor, size: int) -> Tensor:
+    """(I, 3, H, W) pixels to (I, P, 3 size size) patches, row after row of the grid.
+
+    Raises:
+        ValueError: height or width is no multiple of ``size``.
+    """
+    images, channels, height, width = pixels.shape
+    if height % size or width % size:
+        raise ValueError(f"pixels: {height} x {width}, expected multiples of {size}")
+    grid = pixels.view(images, channels, height // size, size, width // size, size)
+    return grid.permute(0, 2, 4, 1, 3, 5).reshape(images, -1, channels * size * size)
+
+
+def pixels_of(patches: Tensor, size: int) -> Tensor:
+    """(I, P, 3 size size) patches of square images to (I, 3, H, H) pixels; undoes :func:`patches_of`."""
+    side = isqrt(patches.shape[1])
+    grid = patches.view(len(patches), side, side, -1, size, size)
+    return grid.permute(0, 3, 1, 4, 2, 5).reshape(len(patches), -1, side * size, side * size)
+
+
+def _from_config(config: dict[str, Any], where: str) -> Any:
+    from transformers import AutoConfig, AutoModel
+
+    settings = dict(config)
+    model_type = settings.pop("model_type", None)
+    if model_type not in ("clip", "siglip"):
+        raise ValueError(f"{where}.config: model_type {model_type!r}, expected clip or siglip")
+    return AutoModel.from_config(AutoConfig.for_model(model_type, **settings))  # type: ignore[no-untyped-call]
+
+
+def _from_pretrained(name: str) -> Any:
+    from transformers import AutoModel
+
+    try:
+        return AutoModel.from_pretrained(name, local_files_only=Path(name).is_dir()).float()
+    except (OSError, ValueError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise FileNotFoundError(
+            f"model {name!r}: no such folder with a model, and not on the hub or in its cache ({reason})"
+        ) from error
+
+
+def _without(settings: Any, names: tuple[str, ...]) -> Any:
+    if isinstance(settings, dict):
+        return {key: _without(value, names) for key, value in settings.items() if key not in names}
+    return settings
