@@ -123,6 +123,8 @@ class MatchingCLI(LightningCLI):
         except ArgumentError as error:
             raise ValueError(f"{path}: its model cannot be built ({_readable(error)})") from error
         if Path(path).is_dir():
+            if tokenizer is None:
+                _warn(f"--ckpt_path {path}: no tokenizer in it; that of the configuration has to have the same ids")
             self._model_folder, self.config[command]["ckpt_path"] = Path(path), None
         changed = _differences(before, _flat(self.config[command]["model"]))
         if changed:
@@ -140,7 +142,11 @@ class MatchingCLI(LightningCLI):
         """Also load the weights of a model folder, and set up how the model is tested."""
         super().instantiate_classes()
         if self._model_folder is not None:
-            self.model.model.load_state_dict(MatchingModel.from_pretrained(self._model_folder).state_dict())
+            try:
+                self.model.model.load_state_dict(MatchingModel.from_pretrained(self._model_folder).state_dict())
+            except RuntimeError as error:
+                reason = " ".join(str(error).split())
+                raise ValueError(f"--ckpt_path {self._model_folder}: its weights do not fit ({reason})") from error
         self.model.protocol = self._get(self.config_init, "protocol")
         others = self._get(self.config, "ensemble")
         if others:
@@ -255,7 +261,10 @@ def _read_settings(path: str | Path) -> dict[str, Any]:
     """How the model of a checkpoint, or of a folder of ``save_pretrained``, was built."""
     if Path(path).is_dir():
         settings: dict[str, Any] = read_json(Path(path) / "config.json")
-        return {name: settings[name] for name in ("image_encoder", "text_encoder", "similarity", "tokenizer")}
+        names = ("image_encoder", "text_encoder", "similarity", "tokenizer")
+        if not set(names) <= set(settings):
+            raise ValueError(f"--ckpt_path {path}: no model of itmatch, its config.json has no {names[0]}")
+        return {name: settings[name] for name in names}
     if not Path(path).is_file():
         raise FileNotFoundError(f"--ckpt_path {path}: no such file")
     try:

@@ -45,6 +45,23 @@ def test_the_table_has_every_row(result):
     assert re.search(r"1 threads, PyTorch \S+, load", text)
 
 
+def test_shares_of_operations():
+    text = run("--only", "hard", "t2i-training", script="operations.py", tiny=["--dim", "16", "--regions", "5"])
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ") and "%" in line]
+    assert [row[0].strip() for row in rows] == ["hard alignment, inference", "SCAN t2i, training"]
+    for row in rows:
+        shares = [int(cell.strip(" %")) for cell in row[1:]]
+        assert shares[0] > 0
+        assert 95 <= sum(shares) <= 105
+
+
+def test_memory_of_an_evaluation():
+    sizes = ["--images", "250", "--dim", "16", "--features", "8", "--words", "4", "--regions", "5", "--blocks", "1"]
+    text = run("--only", "CHAN", script="coco_memory.py", tiny=sizes)
+    assert "| CHAN   | float32" in text
+    assert "| CHAN   | float16" in text
+
+
 def test_the_textbook_says_the_same(result):
     rows = result[1]["rows"]
     assert max(row["difference"] for row in rows) < 1e-5

@@ -15,6 +15,7 @@ from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
 
 from itmatch import __version__
 from itmatch.data import RelationScenes, WordTokenizer
+from itmatch.nn import GRUTextEncoder
 from itmatch.training import MatchingTask, read_fragments
 from itmatch.training.callbacks import BestCheckpoint
 
@@ -550,20 +551,46 @@ def test_an_ensemble_of_a_model_with_itself_is_the_model(trained, capsys):
     assert "nothing.ckpt: no such file" in error_of(capsys, *evaluation(trained, "test", "--ensemble=[nothing.ckpt]"))
 
 
-def test_an_ensemble_needs_one_tokenizer(trained):
+def test_an_ensemble_needs_one_tokenizer(trained, capsys):
     task = MatchingTask.load_from_checkpoint(trained / "checkpoints/best.ckpt")
     other = MatchingTask.load_from_checkpoint(trained / "checkpoints/best.ckpt").model
     other.tokenizer = WordTokenizer(["<pad>", "<start>", "<end>", "<unk>", "a"])
     with pytest.raises(ValueError, match="model 0 of the ensemble: its tokenizer"):
         task.evaluate_with(other)
+    other.save_pretrained("other")  # the command line knows the first one's tokenizer later
+    assert "model 0 of the ensemble" in error_of(capsys, *evaluation(trained, "test", "--ensemble=[other]"))
 
 
 def test_a_model_folder_is_as_good_as_a_checkpoint(trained, capsys):
     MatchingTask.load_from_checkpoint(trained / "checkpoints/best.ckpt").model.save_pretrained("folder")
     config = ["--config", trained / "config.yaml", "--ckpt_path=folder", "--trainer.logger.save_dir=."]
     assert run("test", *config) == 0
-    assert "the weights are random" not in capsys.readouterr().err
+    assert capsys.readouterr().err == ""
     assert figures("lightning_logs/version_0/test_metrics.json") == figures(trained / "test_metrics.json")
+
+
+def test_model_folders_that_do_not_fit(trained, capsys):
+    config = ["test", "--config", trained / "config.yaml", "--trainer.logger.save_dir=."]
+    Path("bare").mkdir()
+    Path("bare/config.json").write_text("{}")
+    assert "bare: no model of itmatch" in error_of(capsys, *config, "--ckpt_path=bare")
+    model = MatchingTask.load_from_checkpoint(trained / "checkpoints/best.ckpt").model
+    model.tokenizer = None
+    model.text_encoder = GRUTextEncoder(7, 16, word_dim=model.text_encoder.word_dim)
+    model.save_pretrained("folder")
+    capsys.readouterr()
+    assert run(*config, "--ckpt_path=folder") == 1
+    warning, error = capsys.readouterr().err.splitlines()
+    assert "no tokenizer in it" in warning
+    assert "its weights do not fit" in error
+
+
+def test_ranks_of_another_test_do_not_stay(trained):
+    assert evaluated(trained, "test", "--report.dirpath=out") == 0
+    assert Path("out/test_ranks.npz").exists()
+    folds = ["--protocol=Coco1K", "--protocol.num_images=4", "--protocol.folds=2"]
+    assert evaluated(trained, "test", "--report.dirpath=out", *folds) == 0
+    assert not Path("out/test_ranks.npz").exists()
 
 
 def test_compare(trained, capsys):

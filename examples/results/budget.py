@@ -314,8 +314,13 @@ def run_all(
     return results
 
 
-def print_table(results: Mapping[str, list[dict[str, Any]]], labels: Mapping[str, str]) -> None:
-    """A Markdown table: means over the seeds, with the standard deviation of rSum; costs of the least disturbed run."""
+def print_table(
+    results: Mapping[str, list[dict[str, Any]]], labels: Mapping[str, str], costs: Mapping[str, str] | None = None
+) -> None:
+    """A Markdown table: means over the seeds, with the standard deviation of rSum; costs of the least disturbed run.
+
+    ``costs`` are further ones, with the heads of their columns.
+    """
     recalls = ["i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10"]
     head = [
         "",
@@ -325,6 +330,7 @@ def print_table(results: Mapping[str, list[dict[str, Any]]], labels: Mapping[str
         "ms a step",
         "s an epoch",
         "peak MB",
+        *(costs or {}).values(),
         "seeds",
     ]
     print("| " + " | ".join(head) + " |")
@@ -337,5 +343,6 @@ def print_table(results: Mapping[str, list[dict[str, Any]]], labels: Mapping[str
         cells += [f"{statistics.mean(rsum):.1f}{spread}", f"{runs[0]['parameters']:,}"]
         for cost in ("step_ms", "seconds_per_epoch", "peak_memory_mb"):
             cells.append(f"{min(run[cost] for run in runs):.0f}")
+        cells += [f"{min(run[cost] for run in runs):.2f}" for cost in costs or {}]
         cells.append(str(len(runs)))
         print("| " + " | ".join(cells) + " |")

@@ -75,7 +75,7 @@ class PatchFeatures(FeatureStore):
             image = image.resize((size, size), module.Resampling.BICUBIC)
         else:
             scale = size / min(image.size)
-            width, height = (max(size, round(side * scale)) for side in image.size)
+            width, height = (max(size, int(side * scale)) for side in image.size)
             left, top = (width - size) // 2, (height - size) // 2
             image = image.resize((width, height), module.Resampling.BICUBIC)
             image = image.crop((left, top, left + size, top + size))

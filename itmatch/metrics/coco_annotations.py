@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 
 from itmatch.metrics.protocols import EvaluationProtocol, ScoredSplit, relevance_figures
 from itmatch.metrics.relevance import Relevance
+
+_OUTSIDE = 1 << 40  # places of annotated images and captions that are not in the test set
 
 
 class _Annotated(EvaluationProtocol):
@@ -45,7 +48,8 @@ class _Annotated(EvaluationProtocol):
             for query, positives in _read(path).items():
                 if int(query) not in queries:
                     raise ValueError(f"{path}: {query} is not in the test set of {folder / 'coco_test_ids.npy'}")
-                found[queries[int(query)]] = [answers[int(item)] for item in positives if int(item) in answers]
+                # what is annotated and not in the test set is never found, and counts, as in the published package
+                found[queries[int(query)]] = [answers.get(int(item), _OUTSIDE + int(item)) for item in positives]
             lists.append(found)
         return Relevance.from_lists(*lists)
 
@@ -159,7 +163,22 @@ def _places(folder: Path, split: ScoredSplit) -> tuple[dict[int, int], dict[int,
                 f"{path}: caption {place} is one of image {images[image]}, the split says {own}: "
                 "its captions are in another order"
             )
+    _check_ids(path, split, images)
     return captions, images
+
+
+def _check_ids(path: Path, split: ScoredSplit, images: dict[int, int]) -> None:
+    """Where the split names its images by COCO's ids, in numbers or file names, they have to be in their places."""
+    found = [re.search(r"(\d+)(?:\.\w+)?$", name) for name in split.image_ids]
+    ids = [-1 if match is None else int(match[1]) for match in found]
+    if not set(ids) >= set(images):
+        return  # these are other names
+    for place, image in enumerate(ids):
+        if images.get(image, place) != place:
+            raise ValueError(
+                f"{path}: COCO's image {image} is number {images[image]} there and number {place} of the split: "
+                "its images are in another order"
+            )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -36,8 +36,8 @@ def compare_command(arguments: Sequence[str]) -> int:
     if options.published:
         rows = {result.label: result.figures for result in published_results(options.published)}
     print(results_table(rows | figures, options.form))
-    files = [path.with_name(path.name.replace("metrics.json", "ranks.npz")) for path in paths]
-    if len(files) == 2 and all(file.is_file() for file in files):
+    files = [_ranks_file(path) for path in paths if path.name.endswith("metrics.json")]
+    if len(files) == len(paths) == 2 and all(file.is_file() for file in files):
         print(_difference(files, [str(run) for run in options.run], options.samples, options.seed))
     return 0
 
@@ -47,6 +47,10 @@ def _metrics_file(path: Path) -> Path:
     if not found.is_file():
         raise FileNotFoundError(f"{found}: no such file; a run that was tested has one")
     return found
+
+
+def _ranks_file(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix("metrics.json") + "ranks.npz")
 
 
 def _figures(path: Path) -> dict[str, float]:
@@ -63,17 +67,18 @@ def _difference(files: Sequence[Path], names: Sequence[str], samples: int, seed:
 
     from itmatch.metrics import RetrievalRanks, paired_bootstrap
 
-    ranks, images = [], []
+    ranks, images, names_of = [], [], []
     for file in files:
         with np.load(file, allow_pickle=False) as arrays:
-            wanted = ("image_to_text", "text_to_image", "caption_image")
+            wanted = ("image_to_text", "text_to_image", "caption_image", "image_ids")
             missing = [name for name in wanted if name not in arrays.files]
             if missing:
                 raise ValueError(f"{file}: no {missing[0]}, expected the ranks that a test writes")
-            first, second, image = (torch.from_numpy(arrays[name]) for name in wanted)
+            first, second, image = (torch.from_numpy(arrays[name]) for name in wanted[:3])
+            names_of.append(arrays["image_ids"].tolist())
         ranks.append(RetrievalRanks(first, second))
         images.append(image)
-    if not torch.equal(images[0], images[1]):
+    if not torch.equal(images[0], images[1]) or names_of[0] != names_of[1]:
         raise ValueError(f"{files[0]} and {files[1]} are not of the same images and captions")
     found = paired_bootstrap(ranks[0], ranks[1], images[0], samples=samples, seed=seed)
     return (

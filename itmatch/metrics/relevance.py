@@ -143,7 +143,7 @@ class _Side:
 
     def __init__(self, queries: Tensor, candidates: Tensor, pairs: Tensor, places: int) -> None:
         pairs = pairs.to(queries.device)
-        most = int(torch.bincount(pairs[:, 0]).max()) if len(pairs) else 0
+        most = int(torch.unique(pairs[:, 0], return_counts=True)[1].max()) if len(pairs) else 0
         self.queries = queries
         self.num_candidates = len(candidates)
         row, here = _places(pairs[:, 0], queries)

@@ -27,9 +27,10 @@ def clip_dual_encoder(
             MeanPooling())`` matches tokens with patches instead.
         trainable: False freezes both towers.
     """
+    text = ClipTextEncoder(model_name, trainable=trainable)
     return MatchingModel(
         image_encoder=ClipImageEncoder(model_name, trainable=trainable),
-        text_encoder=ClipTextEncoder(model_name, trainable=trainable),
+        text_encoder=text,
         similarity=CosineSimilarity() if similarity is None else similarity,
-        tokenizer=HuggingFaceTokenizer(str(model_name)),
+        tokenizer=HuggingFaceTokenizer(str(model_name), text.config.text_config.max_position_embeddings),
     )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 _PLAIN = (type(None), bool, int, float, str)
+_DEPTH = 20
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def read_public_checkpoint(path: str | Path) -> PublicCheckpoint:
         raise ValueError(f"{path}: `opt` is a {type(options).__name__}, expected an argparse.Namespace of settings")
     settings = vars(options)
     for name, value in settings.items():
-        _check_plain(path, f"opt.{name}", value)
+        _check_plain(path, f"opt.{name}", value, 0)
     notes: list[str] = []
     states = [_state(path, number, state, notes) for number, state in enumerate(content["model"])]
     return PublicCheckpoint(path, states, settings, notes)
@@ -73,7 +74,7 @@ def _load(path: Path) -> Any:
             f"{path}: names {refused[1]}; only tensors, containers and a Namespace of plain values are admitted, "
             "and nothing was run"
         ) from error
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
+    except Exception as error:  # a damaged file fails in the unpickler in many ways
         raise ValueError(f"{path}: no checkpoint ({_first_line(error)})") from error
 
 
@@ -89,13 +90,15 @@ def _state(path: Path, number: int, state: Any, notes: list[str]) -> dict[str, T
     return dict(state)
 
 
-def _check_plain(path: Path, where: str, value: Any) -> None:
+def _check_plain(path: Path, where: str, value: Any, depth: int) -> None:
+    if depth > _DEPTH:
+        raise ValueError(f"{path}: {where[:40]}... is nested more than {_DEPTH} deep")
     if isinstance(value, dict):
         for key, item in value.items():
-            _check_plain(path, f"{where}[{key!r}]", item)
+            _check_plain(path, f"{where}[{key!r}]", item, depth + 1)
     elif isinstance(value, (list, tuple, set)):
         for item in value:
-            _check_plain(path, f"{where}[...]", item)
+            _check_plain(path, f"{where}[...]", item, depth + 1)
     elif not isinstance(value, _PLAIN):
         raise ValueError(f"{path}: {where} is a {type(value).__name__}, expected a plain value")
 

@@ -59,9 +59,10 @@ class GlobalAttentionPooling(Pooling):
                 f"expected (N, L, {self.embed_dim}) and dim=1"
             )
         values, real = at_least_float32(values), mask.expand(*values.shape[:2], 1)[..., 0]  # (N, L)
-        local = self._normalized(self.local(values), real)
-        whole = self.whole(masked_mean(values, real[..., None], 1))  # (N, D)
-        whole = whole if self.whole_norm is None else self.whole_norm(whole)
+        dtype = self.local.weight.dtype  # half, where the whole model is
+        local = self._normalized(self.local(values.to(dtype)), real)
+        whole = self.whole(masked_mean(values, real[..., None], 1).to(dtype))  # (N, D)
+        whole = whole if self.whole_norm is None else _batch_norm(self.whole_norm, whole)
         met = self.dropout(local.tanh()) * self.dropout(whole.tanh())[:, None]
         weights = masked_softmax(at_least_float32(self.common(met)), real[..., None], 1)  # (N, L, 1)
         return masked_sum(weights * values.masked_fill(~real[..., None], 0), real[..., None], 1)
@@ -70,7 +71,7 @@ class GlobalAttentionPooling(Pooling):
         if self.local_norm is None:
             return local
         if self.places is None:
-            return torch.zeros_like(local).index_put((real,), self.local_norm(local[real]))
+            return torch.zeros_like(local).index_put((real,), _batch_norm(self.local_norm, local[real]))
         if real.shape[1] != self.places or not bool(real.all()):
             raise ValueError(
                 f"GlobalAttentionPooling: {int(real.sum(1).min())} to {int(real.sum(1).max())} fragments, expected "
@@ -78,3 +79,12 @@ class GlobalAttentionPooling(Pooling):
             )
         normalized: Tensor = self.local_norm(local)
         return normalized
+
+
+def _batch_norm(norm: nn.BatchNorm1d, values: Tensor) -> Tensor:
+    """Batch normalisation; of a single row, as the last batch of an epoch may be, by the running statistics."""
+    if norm.training and len(values) == 1:
+        constants = norm.running_mean, norm.running_var, norm.weight, norm.bias
+        return nn.functional.batch_norm(values, *constants, training=False, eps=norm.eps)
+    normalized: Tensor = norm(values)
+    return normalized

@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.batch import Fragments
 from itmatch.files import write_text, written_beside
-from itmatch.metrics import RetrievalRanks, recall_table, results_table
+from itmatch.metrics import recall_table, results_table
 from itmatch.metrics.table import FORMS
 from itmatch.training.evaluator import Evaluator
 
@@ -105,19 +105,24 @@ class RecallReport(Callback):
             write_text(path, json.dumps(metrics, indent=1) + "\n")
             print(f"written to {path}")
             evaluator = getattr(task, "evaluator", None)
+            ranks = path.with_name(f"{prefix}_ranks.npz")
+            ranks.unlink(missing_ok=True)  # of a test that is overwritten
             if isinstance(evaluator, Evaluator) and evaluator.ranks is not None:
-                assert evaluator.caption_image is not None  # it comes with the ranks
-                write_ranks(path.with_name(f"{prefix}_ranks.npz"), evaluator.ranks, evaluator.caption_image)
+                write_ranks(ranks, evaluator)
 
 
-def write_ranks(path: Path, ranks: RetrievalRanks, caption_image: torch.Tensor) -> None:
+def write_ranks(path: Path, evaluator: Evaluator) -> None:
     """Write the rank of every query, from which two runs can be compared query by query."""
+    ranks, caption_image = evaluator.ranks, evaluator.caption_image
+    assert ranks is not None
+    assert caption_image is not None  # it comes with the ranks
     with written_beside(path) as beside, beside.open("wb") as file:
         np.savez_compressed(
             file,
             image_to_text=ranks.image_to_text.cpu().numpy(),
             text_to_image=ranks.text_to_image.cpu().numpy(),
             caption_image=caption_image.cpu().numpy(),
+            image_ids=np.array(evaluator.image_ids, dtype=np.str_),
         )
 
 

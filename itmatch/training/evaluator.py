@@ -42,11 +42,13 @@ class Evaluator:
     Attributes:
         ranks: of all images and captions, if the last :meth:`compute` needed them.
         caption_image: (T,), the image of each caption, by places among the images that were added.
+        image_ids: of these images.
     """
 
     def __init__(self, similarity: nn.Module | Sequence[nn.Module], fragment_dtype: torch.dtype | None = None) -> None:
         self.ranks: RetrievalRanks | None = None
         self.caption_image: Tensor | None = None
+        self.image_ids: list[str] = []
         self.similarities = [similarity] if isinstance(similarity, nn.Module) else list(similarity)
         self.fragment_dtype = fragment_dtype
         self.reset()
@@ -98,7 +100,7 @@ class Evaluator:
         found = {} if protocol is None else protocol.measure(split)
         if "rsum" not in found:
             found = retrieval_metrics(split.ranks()) | found
-        self.ranks, self.caption_image = split.whole, split.caption_image
+        self.ranks, self.caption_image, self.image_ids = split.whole, split.caption_image, list(split.image_ids)
         return found | split.twin_accuracies(dataset)
 
 

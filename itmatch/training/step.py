@@ -88,7 +88,7 @@ def encode(encoder: nn.Module, data: Regions | Captions, chunk: int | None) -> F
     What an encoder computes on the way is forgotten, and computed again in the backward pass, one chunk after the
     other, with the same random numbers. So the activations of one chunk are in memory at a time, while the scores and
     the loss are those of the whole batch. It costs a second forward pass of the encoders. They have to treat rows apart
-    from each other, as all of ours do; dropout draws other numbers for chunks than for the whole.
+    from each other, which batch normalisation does not; dropout draws other numbers for chunks than for the whole.
 
     Args:
         encoder: Regions or Captions -> Fragments.

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from itmatch.batch import Batch, Fragments
@@ -99,6 +99,9 @@ class MatchingTask(LightningModule):
         if fragment_dtype not in FRAGMENT_DTYPES:
             raise ValueError(f"fragment_dtype: {fragment_dtype!r}, expected 'float16' or None")
         self.model = MatchingModel(image_encoder, text_encoder, similarity, tokenizer)
+        if encode_chunk is not None:
+            _check_rows_apart(self.model.image_encoder, "image_encoder")
+            _check_rows_apart(self.model.text_encoder, "text_encoder")
         self.objective = known_kind(build(objective or HardNegativeTripletLoss(), Loss, "objective"))
         self.optimizer = optimizer
         self.scheduler = scheduler
@@ -127,17 +130,20 @@ class MatchingTask(LightningModule):
         Raises:
             ValueError: a model has another tokenizer than this one: one batch of captions is for all.
         """
+        self._others = tuple(model.eval() for model in models)  # a tuple registers no modules
+        self._check_others()
+        similarities = [model.similarity for model in (self.model, *self._others)]
+        self.evaluator = Evaluator(similarities, FRAGMENT_DTYPES[self.fragment_dtype])
+
+    def _check_others(self) -> None:
         own = self.model.tokenizer
-        for number, model in enumerate(models):
+        for number, model in enumerate(self._others):
             other = model.tokenizer
             if own is not None and other is not None and own.fingerprint != other.fingerprint:
                 raise ValueError(
                     f"model {number} of the ensemble: its tokenizer ({_describe(other)}) is not that of the first "
                     f"({_describe(own)})"
                 )
-        self._others = tuple(model.eval() for model in models)  # a tuple registers no modules
-        similarities = [model.similarity for model in (self.model, *self._others)]
-        self.evaluator = Evaluator(similarities, FRAGMENT_DTYPES[self.fragment_dtype])
 
     def _specification(self) -> dict[str, Any]:
         return {
@@ -163,6 +169,7 @@ class MatchingTask(LightningModule):
                 f"the data's tokenizer ({_describe(tokenizer)}) does not fit the model's "
                 f"({_describe(self.model.tokenizer)}); build the data with tokenizer=model.tokenizer"
             )
+        self._check_others()  # now that this model has a tokenizer
         if self.run_seed is None:
             self.run_seed = self.trainer.strategy.broadcast(torch.initial_seed() % 2**31)
 
@@ -324,6 +331,16 @@ def check_weights_fit(task: LightningModule, checkpoint: Mapping[str, Any]) -> N
     missing = sorted(set(own) ^ set(checkpoint.get("state_dict", own)))
     if missing:
         rank_zero_info(f"weights on one side only: {missing[:5]}{' ...' if len(missing) > 5 else ''}")
+
+
+def _check_rows_apart(encoder: nn.Module, name: str) -> None:
+    """Raise if an encoder makes what it makes of an image from the others in the batch too."""
+    for path, module in encoder.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise ValueError(
+                f"encode_chunk: {name}.{path} normalises over the batch, and would do so over each chunk; leave "
+                "encode_chunk out"
+            )
 
 
 def _describe(tokenizer: Tokenizer) -> str:

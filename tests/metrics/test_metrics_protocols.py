@@ -63,7 +63,7 @@ def test_folds_are_ranked_by_themselves_in_the_order_of_the_data():
     assert found["i2t_r10"] == 100.0
     assert found["rsum"] == pytest.approx(50 + 50 + 100 + 50 + 100 + 100)
     assert found["rsum_std"] == pytest.approx(150.0)  # 300 and 600
-    assert Flickr30K(num_images=4).measure(data)["t2i_r1"] < 50.0
+    assert Flickr30K(num_images=4).measure(data)["i2t_r1"] == 0.0
 
 
 def test_the_wrong_set_is_named():
@@ -82,6 +82,7 @@ def write_annotations(folder, images=10):
     np.save(folder / "coco_test_ids.npy", captions)
     original = {int(c): [int(pictures[k // 5])] for k, c in enumerate(captions)}
     i2t = {int(pictures[i]): rng.choice(captions, 3, replace=False).tolist() for i in (1, 4, 8)}
+    i2t[int(pictures[4])].append(99_999)  # annotated, and not in the test set: it is never found, and counts
     t2i = {int(captions[t]): rng.choice(pictures, 1 + t % 4, replace=False).tolist() for t in (0, 7, 30, 31)}
     for name, content in (
         ("original_caption_to_image", original),
@@ -129,6 +130,13 @@ def test_annotations_that_do_not_fit_are_named(tmp_path):
     data.caption_image = torch.arange(50) % 10
     with pytest.raises(ValueError, match="its captions are in another order"):
         EccvCaption(tmp_path).measure(data)
+    named = split()
+    _, pictures, *_ = write_annotations(tmp_path)
+    named.image_ids = [f"COCO_val2014_{number:012d}.jpg" for number in pictures]
+    assert EccvCaption(tmp_path).measure(named)
+    named.image_ids[2:4] = named.image_ids[3:1:-1]
+    with pytest.raises(ValueError, match=f"COCO's image {pictures[3]} is number 3 there and number 2 of the split"):
+        EccvCaption(tmp_path).measure(named)
     with pytest.raises(FileNotFoundError, match=r"nowhere.*coco_test_ids\.npy: no such file"):
         Cxc(tmp_path / "nowhere").measure(split())
 

@@ -227,6 +227,23 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
         read_public_checkpoint(path)
 
 
+def test_a_damaged_file_is_told_of_whatever_breaks(tmp_path):
+    for zipped in (True, False):
+        path = write(tmp_path / "good.pth", [linear(8), gru(8)], cross_attn="t2i")
+        content = torch.load(path, weights_only=False)
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+        whole = path.read_bytes()
+        for length in (1, 20, len(whole) // 3, len(whole) // 2, len(whole) - 30):
+            (tmp_path / "cut.pth").write_bytes(whole[:length])
+            with pytest.raises(ValueError, match=r"cut\.pth"):
+                read_public_checkpoint(tmp_path / "cut.pth")
+    loop = argparse.Namespace(model=[])
+    loop.model.append(loop.model)
+    torch.save({"model": [{}, {}], "opt": loop}, tmp_path / "loop.pth")
+    with pytest.raises(ValueError, match="nested more than 20 deep"):
+        read_public_checkpoint(tmp_path / "loop.pth")
+
+
 SCAN = {"cross_attn": "t2i", "agg_func": "Mean"}
 
 

@@ -158,8 +158,30 @@ def test_layers_take_half_precision_inner_products(similarity, monkeypatch):
     assert image.features.grad.isfinite().all()
 
 
+def test_a_model_in_half_precision():
+    image, text = ragged(dtype=torch.bfloat16)
+    similarity = build().to(torch.bfloat16)
+    scores = similarity(image, text)
+    assert scores.dtype == torch.float32
+    assert scores.isfinite().all()
+    wide = [Fragments(side.features.double(), side.mask) for side in (image, text)]
+    torch.testing.assert_close(scores.double(), similarity.double()(*wide), atol=0.1, rtol=0.1)
+
+
+def test_a_last_batch_of_one_image_trains():
+    image, text = ragged(dtype=torch.float32)
+    similarity = VectorSimilarity(8, SimilarityReasoning(5)).train()
+    scores = similarity(image[:1], text)
+    assert scores.isfinite().all()
+    assert similarity.region_pooling.whole_norm.num_batches_tracked == 0
+    assert similarity.region_pooling.local_norm.num_batches_tracked == 1
+
+
 def test_what_does_not_fit():
     image, text = ragged()
+    empty = Fragments.unchecked(image.features, image.mask & (torch.arange(4) != 2)[:, None])
+    with pytest.raises(ValueError, match="image: row 2 has no valid fragment"):
+        build()(empty, text)
     with pytest.raises(ValueError, match="fragments of size 8, expected embed_dim 4"):
         VectorSimilarity(4, SimilarityReasoning(5))(image, text)
     with pytest.raises(ValueError, match="steps: 0"):

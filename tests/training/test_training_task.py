@@ -11,7 +11,7 @@ from itmatch.batch import Fragments
 from itmatch.data import WordTokenizer
 from itmatch.losses import HardNegativeTripletLoss, ScoreLoss
 from itmatch.metrics import retrieval_metrics, retrieval_ranks
-from itmatch.models import MatchingModel, chan_gru
+from itmatch.models import MatchingModel, chan_gru, vse_infty_gru
 from itmatch.nn import CosineSimilarity, GRUTextEncoder, RegionEncoder, Similarity
 from itmatch.training import MatchingTask
 from itmatch.training.optimizers import parameter_groups
@@ -155,6 +155,13 @@ def test_a_part_that_does_not_exist_is_an_error():
         parameter_groups(parameters, {"text_encoder.transformer": 0.1})
     with pytest.raises(ValueError, match="no parameter begins"):  # the beginning of a name, not of a word
         parameter_groups(parameters, {"text_enc": 0.1})
+
+
+def test_gradient_caching_refuses_encoders_that_normalise_over_the_batch():
+    model = vse_infty_gru(9, region_dim=6, embed_dim=8, word_dim=4)
+    MatchingTask.from_model(model)
+    with pytest.raises(ValueError, match=r"encode_chunk: image_encoder\.mlp\.1 normalises over the batch"):
+        MatchingTask.from_model(model, encode_chunk=4)
 
 
 def test_frozen_parameters_are_left_out():

@@ -13,8 +13,9 @@ from itmatch.nn.similarity.base import check_chunk_size, check_normalization
 from itmatch.nn.similarity.heads import SimilarityHead, SimilarityReasoning
 from itmatch.nn.similarity.tiled import TiledSimilarity
 from itmatch.ops.attention import Normalization, attention_weights
-from itmatch.ops.masking import l2_normalize
+from itmatch.ops.masking import at_least_float32, l2_normalize
 from itmatch.ops.pairs import PairTile
+from itmatch.ops.ragged import check_sides
 
 
 class VectorSimilarity(TiledSimilarity):
@@ -78,6 +79,7 @@ class VectorSimilarity(TiledSimilarity):
         self.check(image, text)
         if image.features.shape[2] != self.embed_dim:
             raise ValueError(f"fragments of size {image.features.shape[2]}, expected embed_dim {self.embed_dim}")
+        check_sides(image.features, image.mask, text.features, text.mask, self.chunk_size)  # before the whole is added
         return super().forward(_with_whole(image, self.region_pooling), _with_whole(text, self.word_pooling))
 
     def numbers_per_pair(self, image: Fragments, text: Fragments) -> int:
@@ -98,14 +100,14 @@ class VectorSimilarity(TiledSimilarity):
         attended = torch.bmm(weights.reshape(len(regions), -1, weights.shape[3]), regions)
         attended = l2_normalize(attended.view(*weights.shape[:3], -1))  # (i, t, W, D)
         image, text = tile.per_image(tile.images.vectors[:, 0]), tile.captions.vectors[None, :, 0]
-        vectors = torch.cat(
-            (self.whole((image - text).square())[:, :, None], self.local((attended - words).square())), 2
-        )  # (i, t, 1 + W, S)
+        dtype = self.local.weight.dtype  # half, where the whole model is
+        whole = self.whole((image - text).square().to(dtype))[:, :, None]
+        vectors = torch.cat((whole, self.local((attended - words).square().to(dtype))), 2)  # (i, t, 1 + W, S)
         mask = vectors.new_ones(vectors.shape[:3], dtype=torch.bool)
         if tile.word_mask is not None:
             mask = mask & tile.word_mask
         reduced = self.head(l2_normalize(vectors).flatten(0, 1), mask.flatten(0, 1))  # (i t, S)
-        scores: Tensor = self.score(reduced).sigmoid().view(*vectors.shape[:2], 1)
+        scores: Tensor = at_least_float32(self.score(reduced)).sigmoid().view(*vectors.shape[:2], 1)
         return scores
 
     def align(self, image: Fragments, text: Fragments) -> Tensor:
