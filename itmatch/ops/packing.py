@@ -92,7 +92,7 @@ class PackedFragments:
 
     @staticmethod
     def cat(parts: list[PackedFragments]) -> PackedFragments:
-        """The rows of several parts; empties the list, so that a CPU hardly holds parts and whole together."""
+        """The rows of several parts; empties the list, so that large parts and the whole are not held together."""
         if not parts:
             raise ValueError("PackedFragments.cat: no parts")
         kinds = {(part.pooled is None, part.is_relation is None) for part in parts}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ from itmatch.metrics import (
 from itmatch.models import FragmentScores
 from itmatch.ops.collectives import all_gather_ragged, all_reduce_sum, is_distributed, rank
 from itmatch.ops.packing import PackedFragments, first_places
+
+_LARGE = 64 << 20  # bytes; what is larger than 32 MB the C library gives back to the system once it is freed
 
 
 class Evaluator:
@@ -74,6 +77,10 @@ class Evaluator:
         encoded = [fragments] if isinstance(fragments, Fragments) else fragments
         for parts, part in zip(kept, encoded, strict=True):
             parts.append(PackedFragments.pack(part.detach(), self.fragment_dtype))
+            small = list(takewhile(lambda packed: packed.values.nbytes < _LARGE, reversed(parts)))[::-1]
+            if sum(packed.values.nbytes for packed in small) >= _LARGE:
+                del parts[len(parts) - len(small) :]
+                parts.append(PackedFragments.cat(small))
 
     @torch.no_grad()
     def compute(

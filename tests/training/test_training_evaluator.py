@@ -9,6 +9,7 @@ from itmatch.data import ImageTextDataset
 from itmatch.metrics import EvaluationProtocol, Relevance, retrieval_metrics, retrieval_ranks, twin_accuracy
 from itmatch.metrics.protocols import relevance_figures
 from itmatch.nn import CosineSimilarity, HardAligningSimilarity, InteractiveSimilarity, MeanPooling
+from itmatch.training import evaluator as evaluator_module
 from itmatch.training.evaluator import Evaluator
 
 IMAGES, CAPTIONS = 7, 16
@@ -55,6 +56,15 @@ def test_order_and_repetition_do_not_matter(similarity):
     images = torch.cat([torch.randperm(IMAGES, generator=generator), torch.tensor([3, 3, 0])])
     captions = torch.cat([torch.randperm(CAPTIONS, generator=generator), torch.tensor([5, 15])])
     add(evaluator, image, text, images, captions)
+    assert evaluator.compute() == pytest.approx(expected(similarity))
+
+
+@pytest.mark.parametrize("large", [1, 200, 800])
+def test_batches_are_joined_on_the_way(similarity, large, monkeypatch):
+    monkeypatch.setattr(evaluator_module, "_LARGE", large)
+    evaluator = Evaluator(similarity)
+    add(evaluator, fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1), torch.randperm(IMAGES), torch.randperm(CAPTIONS))
+    assert (len(evaluator._captions[0]) < 6) or large < 800
     assert evaluator.compute() == pytest.approx(expected(similarity))
 
 
