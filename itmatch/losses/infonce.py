@@ -82,7 +82,7 @@ class InfoNCELoss(ScoreLoss):
             )
         self.temperature = temperature
         self.max_scale = max_scale
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / temperature))) if learnable else None
+        self.log_scale = nn.Parameter(torch.tensor([math.log(1 / temperature)])) if learnable else None
 
     @property
     def scale(self) -> float | Tensor:

@@ -163,8 +163,8 @@ class ProbabilisticMatchingLoss(EmbeddingLoss):
         _check_options(pseudo_positives, prior)
         check_above_zero("scale", scale)
         check_finite("bias", bias)
-        self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
-        self.bias = nn.Parameter(torch.tensor(float(bias)))
+        self.log_scale = nn.Parameter(torch.tensor([math.log(scale)]))
+        self.bias = nn.Parameter(torch.tensor([float(bias)]))
         self.pseudo_positives = pseudo_positives
         self.prior = prior
         self.normalize = normalize

@@ -72,8 +72,8 @@ class SigmoidLoss(ScoreLoss):
         check_finite("bias", bias)
         self.initial_scale = scale
         self.initial_bias = bias
-        self.log_scale = nn.Parameter(torch.tensor(math.log(scale))) if learnable else None
-        self.shift = nn.Parameter(torch.tensor(float(bias))) if learnable else None
+        self.log_scale = nn.Parameter(torch.tensor([math.log(scale)])) if learnable else None
+        self.shift = nn.Parameter(torch.tensor([float(bias)])) if learnable else None
 
     @property
     def scale(self) -> float | Tensor:

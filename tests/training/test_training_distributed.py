@@ -7,6 +7,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from helpers_training import doubled
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from itmatch import losses
@@ -19,6 +21,7 @@ from itmatch.nn import (
     MeanPooling,
     RegionEncoder,
     SpatialSemanticGCN,
+    TransformerTextEncoder,
 )
 from itmatch.ops import packing
 from itmatch.training.step import compute_loss
@@ -170,6 +173,30 @@ def check_own_negatives(rank, world):
     torch.testing.assert_close(loss, objective(scores, own.positives()))
 
 
+def check_sharded(rank, world):
+    """FSDP: the layers of the text encoder and all the rest are shared out over the processes."""
+    collate, vocabulary, dim = make_collate()
+    whole, own = collate([place for share in SHARES[world] for place in share]), collate(SHARES[world][rank])
+    torch.manual_seed(0)
+    bert = {"model_type": "bert", "vocab_size": len(vocabulary), "hidden_size": 8, "num_hidden_layers": 2}
+    bert |= {"num_attention_heads": 2, "intermediate_size": 8}
+    text = TransformerTextEncoder(embed_dim=8, config=bert)
+    model = MatchingModel(RegionEncoder(dim, 8), text, HardAligningSimilarity(pooling=MeanPooling()))
+    objective = losses.InfoNCELoss(temperature=0.1, learnable=True)
+    single = Step(model, objective, gather_negatives=False).eval()  # without dropout
+    expected_loss, expected = gradients(single, whole)
+    step = Step(model, objective).eval()
+    for layer in text.transformer.encoder.layer:
+        fully_shard(layer)
+    fully_shard(step)
+    loss, found = gradients(step, own)
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-9, atol=0)
+    sharded = [name for name, value in found.items() if isinstance(value, DTensor)]
+    assert sharded == list(found)
+    wrong = differences({name: value.full_tensor() for name, value in found.items()}, expected)
+    assert max(wrong.values()) < 1e-9, wrong
+
+
 def _process(rank, world, folder):
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
@@ -177,6 +204,7 @@ def _process(rank, world, folder):
     if world == 2:
         check_that_the_test_can_fail(rank, world)
         check_own_negatives(rank, world)
+        check_sharded(rank, world)
     dist.destroy_process_group()
 
 

@@ -109,8 +109,8 @@ class InteractiveSimilarity(TiledSimilarity):
         if refinement == "gated" and embed_dim is not None:
             self.gates = nn.ModuleDict({side: _Gate(embed_dim) for side, refine in wanted.items() if refine})
         residual = refinement == "residual"
-        self.gamma_regions = nn.Parameter(torch.tensor(gamma)) if residual and refine_regions else None
-        self.gamma_words = nn.Parameter(torch.tensor(gamma)) if residual and refine_words else None
+        self.gamma_regions = nn.Parameter(torch.tensor([gamma])) if residual and refine_regions else None
+        self.gamma_words = nn.Parameter(torch.tensor([gamma])) if residual and refine_words else None
 
     def forward(self, image: Fragments, text: Fragments) -> Tensor:
         """All scores."""
