@@ -20,8 +20,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.data import Tokenizer
-from itmatch.data.textfiles import read_json
-from itmatch.files import write_text
+from itmatch.files import read_json, write_text
 from itmatch.metrics import EvaluationProtocol
 from itmatch.models import MatchingModel
 from itmatch.spec import build, import_class
@@ -143,7 +142,8 @@ class MatchingCLI(LightningCLI):
         super().instantiate_classes()
         if self._model_folder is not None:
             try:
-                self.model.model.load_state_dict(MatchingModel.from_pretrained(self._model_folder).state_dict())
+                weights = MatchingModel.from_pretrained(self._model_folder).state_dict()
+                self.model.model.load_state_dict(weights)
             except RuntimeError as error:
                 reason = " ".join(str(error).split())
                 raise ValueError(f"--ckpt_path {self._model_folder}: its weights do not fit ({reason})") from error

@@ -1,11 +1,13 @@
-"""Files that are whole or not there: written beside their place, then renamed."""
+"""Files that are whole or not there: written beside their place, then renamed. And reading json, with clear errors."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -34,6 +36,27 @@ def write_text(path: str | Path, content: str) -> None:
     """Write a text file, whole or not at all."""
     with written_beside(path) as beside:
         beside.write_text(content, encoding="utf-8")
+
+
+def read_json(path: str | Path, expected: type = dict) -> Any:
+    """The content of a json file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not json, or its outermost value is not of the ``expected`` type.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}:{error.lineno}: not json ({error.msg})") from None
+    if not isinstance(content, expected):
+        raise ValueError(f"{path}: holds a {type(content).__name__}, expected a {expected.__name__}")
+    return content
 
 
 def _write_error(error: BaseException | None) -> str | None:

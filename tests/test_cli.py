@@ -8,6 +8,7 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -605,3 +606,26 @@ def test_compare(trained, capsys):
     assert "expected one of flickr30k" in error_of(capsys, "compare", trained, "--published=mnist")
     Path("test_metrics.json").write_text("[]")
     assert "no figures of a test" in error_of(capsys, "compare", "test_metrics.json")
+
+
+def test_annotations_of_a_folder(trained, capsys):
+    """Of the four test images of the demo; each is annotated with its own captions alone."""
+    config = yaml.safe_load((trained / "config.yaml").read_text())["data"]["source"]["init_args"]
+    image = RelationScenes(**config).split("test").caption_image.tolist()
+    Path("notes").mkdir()
+    np.save("notes/coco_test_ids.npy", np.arange(len(image)) + 500)
+    t2i = {500 + caption: [900 + own] for caption, own in enumerate(image)}
+    i2t = {900 + own: [500 + caption for caption, other in enumerate(image) if other == own] for own in set(image)}
+    for kind in ("original", "cxc", "eccv"):
+        Path(f"notes/{kind}_caption_to_image.json").write_text(json.dumps(t2i))
+        Path(f"notes/{kind}_image_to_caption.json").write_text(json.dumps(i2t))
+    assert evaluated(trained, "test", "--protocol=Cxc", "--protocol.folder=notes") == 0
+    found = figures("lightning_logs/version_0/test_metrics.json")
+    for direction in ("i2t", "t2i"):
+        for k in (1, 5, 10):
+            assert found[f"cxc_{direction}_r{k}"] == pytest.approx(found[f"{direction}_r{k}"])
+    assert f"cxc_t2i_r1: {found['t2i_r1']:.1f}" in capsys.readouterr().out
+    assert evaluated(trained, "test", "--protocol=EccvCaption", "--protocol.folder=notes") == 0
+    found = figures("lightning_logs/version_1/test_metrics.json")
+    assert found["eccv_i2t_r1"] == pytest.approx(found["i2t_r1"])
+    assert found["eccv_i2t_map_at_r"] <= found["eccv_i2t_rprecision"]

@@ -13,9 +13,9 @@ from itmatch.data.arrays import Array, open_array
 from itmatch.data.check_precomp import check_split, compare_splits
 from itmatch.data.karpathy import KEYS
 from itmatch.data.precomp import found_splits
-from itmatch.data.textfiles import read_json
 from itmatch.data.validation import feature_problems
 from itmatch.data.vocabulary import Vocabulary
+from itmatch.files import read_json
 
 _SHOWN = 50  # problems that are printed; the report holds all
 _VECTOR_LINES = 10_000  # lines of a word-vector file that are looked at

@@ -11,7 +11,7 @@ from itmatch.data.arrays import Array, open_array
 from itmatch.data.dataset import ImageTextDataset
 from itmatch.data.features import ArrayFeatures, FeatureStore, FolderFeatures
 from itmatch.data.source import DataSource, Stage
-from itmatch.data.textfiles import read_json
+from itmatch.files import read_json
 
 KEYS = ("cocoid", "imgid", "filename")
 Key = Literal["auto", "cocoid", "imgid", "filename"]

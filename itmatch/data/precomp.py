@@ -14,7 +14,8 @@ from itmatch.data.dataset import ImageTextDataset
 from itmatch.data.features import ArrayFeatures
 from itmatch.data.layout import Layout, find_layout
 from itmatch.data.source import DataSource, Stage
-from itmatch.data.textfiles import read_json, read_lines
+from itmatch.data.textfiles import read_lines
+from itmatch.files import read_json
 
 BOX_FILES = ("boxes", "ims_bbx")
 SIZE_FILES = ("sizes", "ims_size")

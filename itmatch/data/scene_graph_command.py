@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from itmatch.commands import CommandParser
 from itmatch.data import validation
 from itmatch.data.arrays import Array
 from itmatch.data.dataset import ImageTextDataset
@@ -14,16 +14,11 @@ from itmatch.data.precomp import PrecompFolder
 from itmatch.data.scene_graph_files import read_scene_graph_benchmark
 from itmatch.data.scene_graph_genome import read_visual_genome
 from itmatch.data.scene_graphs import SceneGraphs
-from itmatch.data.textfiles import read_json
+from itmatch.files import read_json
 
 _DESCRIPTION = """Write SPLIT_relations.npy, SPLIT_relation_scores.npy and predicates.json into FOLDER, a folder of
 precomputed features with SPLIT_ids.txt. Scene graphs come from Scene-Graph-Benchmark or from Visual Genome. Their
 regions are matched to SPLIT_boxes.npy by overlap, unless --same-regions says that the features are of these regions."""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message} (see itmatch data scene-graphs --help)")
 
 
 def scene_graphs_command(arguments: Sequence[str]) -> int:
@@ -49,8 +44,8 @@ def scene_graphs_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="itmatch data scene-graphs", description=_DESCRIPTION, allow_abbrev=False)
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="itmatch data scene-graphs", description=_DESCRIPTION)
     parser.add_argument("folder", metavar="FOLDER", type=Path)
     parser.add_argument("split", metavar="SPLIT", nargs="+")
     source = parser.add_mutually_exclusive_group(required=True)

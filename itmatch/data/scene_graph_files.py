@@ -12,8 +12,8 @@ import numpy as np
 from itmatch.data.arrays import Array
 from itmatch.data.scene_graph_packing import ImageGraph, Limits, Unknown, limited, pack_columns
 from itmatch.data.scene_graphs import SceneGraphs
-from itmatch.data.textfiles import read_json
 from itmatch.data.validation import BOX_TOLERANCE, id_problems
+from itmatch.files import read_json
 
 FileId = Literal["name", "stem", "number"]
 Sizes = Mapping[str, Sequence[float]]

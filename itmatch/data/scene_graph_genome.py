@@ -12,7 +12,7 @@ import numpy as np
 from itmatch.data.arrays import Array
 from itmatch.data.scene_graph_packing import ImageGraph, Limits, Unknown, limited, normal_name, pack_columns
 from itmatch.data.scene_graphs import SceneGraphs
-from itmatch.data.textfiles import read_json
+from itmatch.files import read_json
 
 GenomeId = Literal["image_id", "coco_id", "flickr_id"]
 

@@ -15,8 +15,7 @@ import torch
 from itmatch.data import validation
 from itmatch.data.arrays import Array, save_array
 from itmatch.data.scene_graph_packing import ImageGraph, pack_columns, strongest
-from itmatch.data.textfiles import read_json
-from itmatch.files import write_text
+from itmatch.files import read_json, write_text
 from itmatch.ops.geometry import box_iou
 
 Missing = Literal["error", "empty"]

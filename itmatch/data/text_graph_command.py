@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from itmatch.commands import CommandParser
 from itmatch.data import validation
 from itmatch.data.caption_relations import CaptionRelations
 from itmatch.data.text_conllu import ConlluParses
@@ -18,11 +18,6 @@ from itmatch.data.textfiles import read_lines
 _DESCRIPTION = """Write SPLIT_caption_relations.npz into FOLDER: which words of the captions in SPLIT_caps.txt are
 subject, predicate and object of a relation. In the name of a FILE, {split} stands for the split."""
 _TRIPLE_FILES = ("caption_triples", "caption_graphs")
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message} (see itmatch data parse --help)")
 
 
 def parse_command(arguments: Sequence[str]) -> int:
@@ -44,8 +39,8 @@ def parse_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="itmatch data parse", description=_DESCRIPTION, allow_abbrev=False)
+def _parser() -> CommandParser:
+    parser = CommandParser(prog="itmatch data parse", description=_DESCRIPTION)
     parser.add_argument("folder", metavar="FOLDER", type=Path)
     parser.add_argument("split", metavar="SPLIT", nargs="+")
     source = parser.add_mutually_exclusive_group(required=True)

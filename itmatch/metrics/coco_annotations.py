@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from itmatch.files import read_json
 from itmatch.metrics.protocols import EvaluationProtocol, ScoredSplit, relevance_figures
 from itmatch.metrics.relevance import Relevance
 
@@ -45,7 +44,7 @@ class _Annotated(EvaluationProtocol):
         for name, queries, answers in (("image_to_caption", images, captions), ("caption_to_image", captions, images)):
             path = folder / f"{kind}_{name}.json"
             found = {}
-            for query, positives in _read(path).items():
+            for query, positives in read_json(path).items():
                 if int(query) not in queries:
                     raise ValueError(f"{path}: {query} is not in the test set of {folder / 'coco_test_ids.npy'}")
                 # what is annotated and not in the test set is never found, and counts, as in the published package
@@ -124,7 +123,7 @@ class PlausibleMatch(_Annotated):
 
     def _classes(self, split: ScoredSplit) -> torch.Tensor:
         """(I, C) bool, which object classes each image shows."""
-        content = _read(Path(self.instances))
+        content = read_json(self.instances)
         for key in ("categories", "annotations"):
             if not isinstance(content.get(key), list):
                 raise ValueError(f"{self.instances}: no list {key!r}; is this a file of COCO instances?")
@@ -155,7 +154,7 @@ def _places(folder: Path, split: ScoredSplit) -> tuple[dict[int, int], dict[int,
         raise ValueError(f"{path}: ids of {len(ids)} captions, the split has {len(split.caption_image)}")
     captions = {int(caption): place for place, caption in enumerate(ids)}
     images: dict[int, int] = {}
-    of_caption = _read(folder / "original_caption_to_image.json")
+    of_caption = read_json(folder / "original_caption_to_image.json")
     for place, caption in enumerate(ids):
         image, own = int(of_caption[str(caption)][0]), int(split.caption_image[place])
         if images.setdefault(image, own) != own:
@@ -179,15 +178,3 @@ def _check_ids(path: Path, split: ScoredSplit, images: dict[int, int]) -> None:
                 f"{path}: COCO's image {image} is number {images[image]} there and number {place} of the split: "
                 "its images are in another order"
             )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: not json ({error})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: holds a {type(content).__name__}, expected a dict")
-    return content

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+
+from itmatch.commands import CommandParser
 
 _DESCRIPTION = """A table of the recalls of runs: folders with test_metrics.json, or such files. Of two runs with
 test_ranks.npz beside it, on the same images, the difference in rSum follows, with its 95 % interval by a paired
 bootstrap over the test images."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message} (see itmatch compare --help)")
-
-
 def compare_command(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
-    parser = _Parser(prog="itmatch compare", description=_DESCRIPTION, allow_abbrev=False)
+    parser = CommandParser(prog="itmatch compare", description=_DESCRIPTION)
     parser.add_argument("run", metavar="RUN", nargs="+", type=Path, help="folder of a run, or its test_metrics.json")
     parser.add_argument("--published", metavar="PROTOCOL", help="published results too: flickr30k, coco_1k or coco_5k")
     parser.add_argument("--form", default="text", help="text (the default), markdown or latex")

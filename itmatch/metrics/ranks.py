@@ -58,9 +58,9 @@ def retrieval_ranks(scores: Tensor, caption_image_index: Tensor) -> RetrievalRan
     if len(image_of) != num_captions:
         raise ValueError(f"caption_image_index: {len(image_of)} captions, the scores have {num_captions} columns")
     everything = slice(0, num_captions)
-    blocks = list(_slices(num_images, max(1, _BLOCK_SCORES // num_captions)))
+    blocks = list(slices(num_images, max(1, _BLOCK_SCORES // num_captions)))
     for rows in blocks:
-        _check_finite(scores[rows], rows.start)
+        _check_finite(scores[rows], torch.arange(rows.start, rows.stop), torch.arange(num_captions))
     counter = _Counter(scores[image_of, torch.arange(num_captions, device=scores.device)], image_of, num_images)
     for rows in blocks:
         counter.add(scores[rows], rows, everything)
@@ -123,13 +123,13 @@ def streamed_ranks(
     # captions in the order of their images; those whose image is elsewhere come last
     order = torch.argsort(torch.where(here, index, num_images), stable=True)  # (T,)
     images = torch.arange(num_images, device=index.device)
-    rows = list(_slices(num_images, image_block))
-    columns = list(_slices(len(index), caption_block))
+    rows = list(slices(num_images, image_block))
+    columns = list(slices(len(index), caption_block))
     captions = {column.start: order[column] for column in columns}
 
     def score(row: slice, column: slice) -> Tensor:
         block = score_block(images[row], captions[column.start])
-        _check_block(block, row, captions[column.start])
+        check_block(block, images[row], captions[column.start])
         return block
 
     own, kept = _score_band(score, index[order], rows, columns)
@@ -222,7 +222,8 @@ def _own_places(image_of: Tensor, rows: slice) -> Tensor:
     return places
 
 
-def _slices(length: int, block: int) -> Iterator[slice]:
+def slices(length: int, block: int) -> Iterator[slice]:
+    """Consecutive slices of at most ``block`` that cover ``length``."""
     return (slice(start, min(start + block, length)) for start in range(0, length, block))
 
 
@@ -240,22 +241,22 @@ def _check_index(index: Tensor, num_images: int, *, elsewhere: bool = False) -> 
     return index.long()
 
 
-def _check_block(block: Tensor, rows: slice, captions: Tensor) -> None:
-    expected = (rows.stop - rows.start, len(captions))
+def check_block(block: Tensor, images: Tensor, captions: Tensor) -> None:
+    """Raise unless this is a block of finite scores of these images (B,) with these captions (C,)."""
+    expected = (len(images), len(captions))
     if tuple(block.shape) != expected or not block.is_floating_point():
         raise ValueError(
             f"score_block returned {tuple(block.shape)} {block.dtype}, expected {expected} of a floating dtype"
         )
-    _check_finite(block, rows.start, captions)
+    _check_finite(block, images, captions)
 
 
-def _check_finite(block: Tensor, first_image: int, captions: Tensor | None = None) -> None:
+def _check_finite(block: Tensor, images: Tensor, captions: Tensor) -> None:
     dtype = torch.float64 if block.dtype == torch.float64 else torch.float32
     if bool(torch.isfinite(block.sum(dtype=dtype))):
         return  # a finite sum has finite terms, and is much cheaper than isfinite of every term
     bad = (~torch.isfinite(block)).nonzero()
     if len(bad):
         row, column = bad[0].tolist()
-        caption = column if captions is None else int(captions[column])
-        value = block[row, column].item()
-        raise ValueError(f"score of image {first_image + row} and caption {caption} is {value}; it must be finite")
+        value, image, caption = block[row, column].item(), int(images[row]), int(captions[column])
+        raise ValueError(f"score of image {image} and caption {caption} is {value}; it must be finite")

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from itmatch.metrics.ranks import ScoreBlock
+from itmatch.metrics.ranks import ScoreBlock, check_block, slices
 from itmatch.ops.collectives import all_gather_ragged
 
 
@@ -118,13 +118,13 @@ def streamed_hits(
         _Side(images, captions, relevance.image_to_text, places),
         _Side(captions, images, relevance.text_to_image, places),
     )
-    for columns in _slices(len(captions), caption_block):
+    for columns in slices(len(captions), caption_block):
         chosen = sides[1].order[columns]
-        for rows in _slices(len(images), image_block):
+        for rows in slices(len(images), image_block):
             if not (sides[0].has_queries(rows) or sides[1].has_queries(columns)):
                 continue
             block = score_block(sides[0].order[rows], chosen)
-            _check(block, images[sides[0].order[rows]], captions[chosen])
+            check_block(block, images[sides[0].order[rows]], captions[chosen])
             block = block.double()
             sides[0].add(block, rows, columns, sides[1].order)
             sides[1].add(block.T, columns, rows, sides[0].order)
@@ -210,21 +210,3 @@ def _places(values: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
     if len(ranked) == 0:
         return place, torch.zeros_like(place, dtype=torch.bool)
     return order[place], ranked[place] == values
-
-
-def _slices(length: int, block: int) -> Iterator[slice]:
-    return (slice(start, min(start + block, length)) for start in range(0, length, block))
-
-
-def _check(block: Tensor, images: Tensor, captions: Tensor) -> None:
-    if tuple(block.shape) != (len(images), len(captions)) or not block.is_floating_point():
-        raise ValueError(
-            f"score_block returned {tuple(block.shape)} {block.dtype}, expected {(len(images), len(captions))} of a "
-            "floating dtype"
-        )
-    if not bool(torch.isfinite(block.sum(dtype=torch.float64))):
-        row, column = (~torch.isfinite(block)).nonzero()[0].tolist()
-        raise ValueError(
-            f"score of image {int(images[row])} and caption {int(captions[column])} is {block[row, column].item()}; "
-            "it must be finite"
-        )

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+
+from itmatch.commands import CommandParser
 
 _DESCRIPTION = """Write a model folder (config.json, model.safetensors) from a checkpoint file of the public code of
 CHAN, VSE-infinity, SCAN or SGRAF. Nothing that the file contains is run: it may hold tensors, containers and a
 Namespace of plain values, and is refused otherwise."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message} (see itmatch convert --help)")
-
-
 def convert_command(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
-    parser = _Parser(prog="itmatch convert", description=_DESCRIPTION, allow_abbrev=False)
+    parser = CommandParser(prog="itmatch convert", description=_DESCRIPTION)
     parser.add_argument("source", metavar="SOURCE", type=Path, help="the .pth or .pth.tar file")
     parser.add_argument("--format", required=True, help="chan, vse_infty, scan or sgraf")
     parser.add_argument("--out", required=True, metavar="DIR", type=Path, help="folder to write")

@@ -245,15 +245,7 @@ def _backward_operator(
 
 
 @_backward_operator.register_fake
-def _(
-    grad: Tensor,
-    image: Tensor,
-    image_mask: Tensor,
-    text: Tensor,
-    text_mask: Tensor,
-    query: Query,
-    chunk_size: int | None,
-) -> tuple[Tensor, Tensor]:
+def _(grad: Tensor, image: Tensor, image_mask: Tensor, text: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return image.new_empty(image.shape), text.new_empty(text.shape)
 
 

@@ -1,6 +1,7 @@
 import pytest
 
-from itmatch.data.textfiles import read_json, read_lines
+from itmatch.data.textfiles import read_lines
+from itmatch.files import read_json
 
 
 def test_lines(tmp_path):

@@ -4,6 +4,7 @@ import torch
 
 from itmatch.batch import Regions, SceneGraph
 from itmatch.data import CaptionItem, Collator
+from itmatch.losses import HardNegativeTripletLoss
 from itmatch.ops import lengths_to_mask
 
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "black", "white", "dog", "cat"]
@@ -42,3 +43,17 @@ def change_start(model):
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model
+
+
+def learns(model, images, text, *, steps, margin):
+    """Whether some steps on one batch make the loss clearly smaller; every gradient on the way is finite."""
+    loss, losses = HardNegativeTripletLoss(margin=margin, negatives="all"), []
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    model.train()
+    for _ in range(steps):
+        losses.append(loss(model(images, text)))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+        optimizer.step()
+    return losses[-1] < 0.7 * losses[0]

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from helpers_systems import learns
 
 from itmatch.batch import Captions, Fragments, Regions
 from itmatch.data import CaptionItem, Collator
-from itmatch.losses import HardNegativeTripletLoss
 from itmatch.models import MatchingModel, scan_gru, sgraf_gru, vse_infty_bert, vse_infty_gru, vse_pp_gru
 from itmatch.nn import (
     CrossAttentionSimilarity,
@@ -41,16 +41,7 @@ def model(request, tiny_bert):
 def test_learns(model):
     regions = Regions(torch.randn(4, 3, 6), lengths_to_mask(torch.tensor([3, 2, 3, 2])))
     captions = Collator(model.tokenizer)([CaptionItem(i, i, text) for i, text in enumerate(TEXTS)]).captions
-    loss, losses = HardNegativeTripletLoss(margin=0.1, negatives="all"), []
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    model.train()
-    for _ in range(60):  # SGR takes its time
-        losses.append(loss(model(regions, captions)))
-        optimizer.zero_grad()
-        losses[-1].backward()
-        assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
-        optimizer.step()
-    assert losses[-1] < 0.7 * losses[0]
+    assert learns(model, regions, captions, steps=60, margin=0.1)  # SGR takes its time
 
 
 def test_saved_and_loaded(model, tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers_systems import learns
 
 from itmatch.batch import Captions, Regions
 from itmatch.data import CaptionItem, Collator, HuggingFaceTokenizer, Vocabulary, WordTokenizer
@@ -163,16 +164,7 @@ def model(request, tiny_bert):
 def test_learns(model):
     regions = Regions(torch.randn(4, 3, 6), lengths_to_mask(torch.tensor([3, 2, 3, 1])))
     captions = Collator(model.tokenizer)([CaptionItem(i, i, text) for i, text in enumerate(TEXTS)]).captions
-    loss, losses = HardNegativeTripletLoss(margin=0.1, negatives="all"), []
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    model.train()
-    for _ in range(12):
-        losses.append(loss(model(regions, captions)))
-        optimizer.zero_grad()
-        losses[-1].backward()
-        assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
-        optimizer.step()
-    assert losses[-1] < 0.7 * losses[0]
+    assert learns(model, regions, captions, steps=12, margin=0.1)
 
 
 def test_saved_and_loaded(model, tmp_path):

@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from helpers_systems import TEXTS, WORDS, captions, change_start, regions
+from helpers_systems import TEXTS, WORDS, captions, change_start, learns, regions
 
 from itmatch.data import HuggingFaceTokenizer, WordTokenizer
-from itmatch.losses import HardNegativeTripletLoss
 from itmatch.models import MatchingModel, cmsei_bert, cmsei_gru
 from itmatch.nn import GRUTextEncoder, InteractiveSimilarity, SpatialSemanticGCN, TransformerTextEncoder
 
@@ -76,17 +75,7 @@ def test_relations_of_little_confidence_are_passed_over():
 
 
 def test_learns(model):
-    loss, losses = HardNegativeTripletLoss(margin=0.2, negatives="all"), []
-    images, text = regions(), captions(model)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    model.train()
-    for _ in range(20):
-        losses.append(loss(model(images, text)))
-        optimizer.zero_grad()
-        losses[-1].backward()
-        assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
-        optimizer.step()
-    assert losses[-1] < 0.7 * losses[0]
+    assert learns(model, regions(), captions(model), steps=20, margin=0.2)
     assert all(
         parameter.grad is not None and bool((parameter.grad != 0).any())
         for parameter in model.image_encoder.relations.parameters()

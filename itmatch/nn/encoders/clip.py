@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from abc import abstractmethod
 from math import isqrt
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,8 @@ from typing_extensions import Self
 
 from itmatch.batch import Captions, Fragments, Regions
 from itmatch.nn.block import Block
+from itmatch.nn.encoders._pretrained import model_from_config, model_from_pretrained, recorded
 from itmatch.ops.masking import l2_normalize
-
-_NOT_RECORDED = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 
 
 class _Tower(Block):
@@ -42,7 +41,11 @@ class _Tower(Block):
         name = type(self).__name__
         if config is None and model_name is None:
             raise ValueError(f"{name}: neither model_name nor config, expected one of them")
-        model = _from_config(config, name) if config is not None else _from_pretrained(str(model_name))
+        if config is not None:
+            model = model_from_config(config, name)
+        else:
+            model = model_from_pretrained(str(model_name), "model")
+        model = model.float()  # models are stored in half precision too; autocast is the place for that
         if model.config.model_type not in ("clip", "siglip"):
             raise ValueError(f"{name}: a model of type {model.config.model_type!r}, expected clip or siglip")
         self.config = model.config
@@ -52,13 +55,13 @@ class _Tower(Block):
         self.requires_grad_(trainable)
         self.train(self.training)  # `from_pretrained` hands the model over in evaluation mode
 
+    @abstractmethod
     def _take(self, model: Any) -> None:
-        raise NotImplementedError
+        """Keep the parts of the whole model that this tower consists of."""
 
     def spec_arguments(self) -> dict[str, Any]:
         """With the settings of the model, so that neither hub nor folder is needed to build it again."""
-        config = json.loads(self.config.to_json_string(use_diff=False))
-        return super().spec_arguments() | {"config": _without(config, _NOT_RECORDED)}
+        return super().spec_arguments() | {"config": recorded(self.config)}
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 (the signature of nn.Module)
         """Set the mode; a frozen tower stays in evaluation mode."""
@@ -190,31 +193,3 @@ def pixels_of(patches: Tensor, size: int) -> Tensor:
     side = isqrt(patches.shape[1])
     grid = patches.view(len(patches), side, side, -1, size, size)
     return grid.permute(0, 3, 1, 4, 2, 5).reshape(len(patches), -1, side * size, side * size)
-
-
-def _from_config(config: dict[str, Any], where: str) -> Any:
-    from transformers import AutoConfig, AutoModel
-
-    settings = dict(config)
-    model_type = settings.pop("model_type", None)
-    if model_type not in ("clip", "siglip"):
-        raise ValueError(f"{where}.config: model_type {model_type!r}, expected clip or siglip")
-    return AutoModel.from_config(AutoConfig.for_model(model_type, **settings))  # type: ignore[no-untyped-call]
-
-
-def _from_pretrained(name: str) -> Any:
-    from transformers import AutoModel
-
-    try:
-        return AutoModel.from_pretrained(name, local_files_only=Path(name).is_dir()).float()
-    except (OSError, ValueError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise FileNotFoundError(
-            f"model {name!r}: no such folder with a model, and not on the hub or in its cache ({reason})"
-        ) from error
-
-
-def _without(settings: Any, names: tuple[str, ...]) -> Any:
-    if isinstance(settings, dict):
-        return {key: _without(value, names) for key, value in settings.items() if key not in names}
-    return settings

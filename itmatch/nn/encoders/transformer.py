@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing_extensions import Self
 from itmatch.batch import Captions, Fragments
 from itmatch.nn.block import Block
 from itmatch.nn.encoders._output import RelationList, to_fragments
+from itmatch.nn.encoders._pretrained import model_from_config, model_from_pretrained, recorded
 from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Relation
@@ -74,7 +74,11 @@ class TransformerTextEncoder(Block):
         if config is None and model_name is None:
             raise ValueError("TransformerTextEncoder: neither model_name nor config, expected one of them")
         self.embed_dim, self.trainable, self.normalize, self.bf16 = embed_dim, trainable, normalize, bf16
-        self.transformer = _from_config(config) if config is not None else _from_pretrained(str(model_name))
+        if config is not None:
+            model = model_from_config(config, "TransformerTextEncoder")
+        else:
+            model = model_from_pretrained(str(model_name), "text model")
+        self.transformer = _encoder_part(model)
         hidden_size = getattr(self.transformer.config, "hidden_size", None)
         if not isinstance(hidden_size, int):
             raise ValueError(f"{model_name or config}: no text encoder, its configuration has no hidden_size")
@@ -91,8 +95,7 @@ class TransformerTextEncoder(Block):
         """With the transformer's settings, so that neither hub nor folder is needed to build the model again."""
         arguments = super().spec_arguments()
         if "config" in arguments:
-            config = json.loads(self.transformer.config.to_json_string(use_diff=False))
-            arguments["config"] = {key: value for key, value in config.items() if key not in _NOT_RECORDED}
+            arguments["config"] = recorded(self.transformer.config)
         return arguments
 
     def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 (the signature of nn.Module)
@@ -132,43 +135,6 @@ class TransformerTextEncoder(Block):
             )
 
 
-_NOT_RECORDED = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
-
-
-def _from_config(config: dict[str, Any]) -> Any:
-    from transformers import AutoConfig, AutoModel
-
-    settings = dict(config)
-    model_type = settings.pop("model_type", None)
-    try:
-        built = AutoConfig.for_model(model_type, **settings)
-    except (KeyError, ValueError, TypeError) as error:
-        cause = _first_line(error)
-        raise ValueError(
-            f"TransformerTextEncoder.config: no settings of a model_type {model_type!r} ({cause})"
-        ) from error
-    return _encoder_part(AutoModel.from_config(built))  # type: ignore[no-untyped-call]
-
-
-def _from_pretrained(name: str) -> Any:
-    from transformers import AutoModel
-
-    local = Path(name).is_dir()
-    try:
-        model = AutoModel.from_pretrained(name, local_files_only=local)
-    except (OSError, ValueError) as error:
-        tried = (
-            "the folder exists but holds no model"
-            if local
-            else "no such folder, not in the local cache, not on the hub"
-        )
-        raise FileNotFoundError(
-            f"text model {name!r}: {tried} ({_first_line(error)}); give the path of a folder written by "
-            "save_pretrained, with config.json and the weights"
-        ) from error
-    return _encoder_part(model)
-
-
 def _encoder_part(model: Any) -> Any:
     """The part that makes hidden states: no decoder, and no pooler, whose weights would never have a gradient."""
     if getattr(model.config, "is_encoder_decoder", False):
@@ -177,10 +143,6 @@ def _encoder_part(model: Any) -> Any:
     if optional and getattr(model, "pooler", None) is not None:
         model.pooler = None
     return model.float()  # models are stored in half precision too; autocast is the place for that
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _checkpoint_activations(model: Any) -> None:

@@ -76,10 +76,9 @@ class VectorSimilarity(TiledSimilarity):
 
     def forward(self, image: Fragments, text: Fragments) -> Tensor:
         """All scores."""
-        self.check(image, text)
+        check_sides(image.features, image.mask, text.features, text.mask, self.chunk_size)  # before the whole is added
         if image.features.shape[2] != self.embed_dim:
             raise ValueError(f"fragments of size {image.features.shape[2]}, expected embed_dim {self.embed_dim}")
-        check_sides(image.features, image.mask, text.features, text.mask, self.chunk_size)  # before the whole is added
         return super().forward(_with_whole(image, self.region_pooling), _with_whole(text, self.word_pooling))
 
     def numbers_per_pair(self, image: Fragments, text: Fragments) -> int:

@@ -1,0 +1,66 @@
+"""Models of ``transformers``: from a name or folder, from settings, and their settings as plain data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+_NOT_RECORDED = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+
+
+def model_from_config(config: dict[str, Any], where: str) -> Any:
+    """A model with random weights.
+
+    Raises:
+        ValueError: no such type of model, or settings that it does not have; names ``where``.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    settings = dict(config)
+    model_type = settings.pop("model_type", None)
+    try:
+        built = AutoConfig.for_model(model_type, **settings)
+    except (KeyError, ValueError, TypeError) as error:
+        cause = _first_line(error)
+        raise ValueError(f"{where}.config: no settings of a model_type {model_type!r} ({cause})") from error
+    return AutoModel.from_config(built)  # type: ignore[no-untyped-call]
+
+
+def model_from_pretrained(name: str, kind: str) -> Any:
+    """A model of the Hugging Face hub or of a folder.
+
+    Raises:
+        FileNotFoundError: there is none; ``kind`` says what was wanted.
+    """
+    from transformers import AutoModel
+
+    local = Path(name).is_dir()
+    try:
+        return AutoModel.from_pretrained(name, local_files_only=local)
+    except (OSError, ValueError) as error:
+        tried = (
+            "the folder exists but holds no model"
+            if local
+            else "no such folder, not in the local cache, not on the hub"
+        )
+        raise FileNotFoundError(
+            f"{kind} {name!r}: {tried} ({_first_line(error)}); give the path of a folder written by "
+            "save_pretrained, with config.json and the weights"
+        ) from error
+
+
+def recorded(config: Any) -> dict[str, Any]:
+    """The settings from which :func:`model_from_config` builds the same model."""
+    found: dict[str, Any] = _without(json.loads(config.to_json_string(use_diff=False)))
+    return found
+
+
+def _without(settings: Any) -> Any:
+    if isinstance(settings, dict):
+        return {key: _without(value) for key, value in settings.items() if key not in _NOT_RECORDED}
+    return settings
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
