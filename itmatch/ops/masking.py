@@ -110,8 +110,8 @@ def l2_normalize(x: Tensor, dim: int = -1, eps: float = 1e-8) -> Tensor:
     """
     wide = x.to(_statistics_dtype(x))
     square = wide.square().sum(dim, keepdim=True)
-    length = square.clamp(min=eps * eps).sqrt()  # clamped before the root, whose gradient at 0 is infinite
-    return (wide / length).masked_fill(square == 0, 0).to(x.dtype)
+    scale = square.clamp(min=eps * eps).rsqrt()  # clamped before the root, whose gradient at 0 is infinite
+    return (wide * scale.masked_fill(square == 0, 0)).to(x.dtype)
 
 
 def _expand(mask: Tensor, values: Tensor) -> Tensor:

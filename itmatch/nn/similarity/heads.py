@@ -63,10 +63,11 @@ class SimilarityReasoning(SimilarityHead):
 
     def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
         """Reduce to one vector a pair."""
+        real = vectors.new_zeros(mask.shape).masked_fill(~mask, -torch.inf)[:, None]  # (N, 1, L)
         for layer in self.layers:
             assert isinstance(layer, nn.ModuleDict)
-            edges = torch.bmm(layer["query"](vectors), layer["key"](vectors).transpose(1, 2))  # (N, L, L)
-            edges = edges.masked_fill(~mask[:, None], -torch.inf).softmax(2)
+            read = vectors[:, :1] if layer is self.layers[-1] else vectors  # of the last step, that of the whole alone
+            edges = torch.baddbmm(real, layer["query"](read), layer["key"](vectors).transpose(1, 2)).softmax(2)
             vectors = layer["out"](torch.bmm(edges, vectors)).relu()
         return vectors[:, 0]
 
