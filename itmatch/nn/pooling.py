@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.nn.block import Block
+from itmatch.nn.recurrent import recurrent_states
 from itmatch.ops.masking import (
     at_least_float32,
     mask_to_lengths,
@@ -207,10 +208,7 @@ class GeneralizedPooling(Pooling):
         lengths, place = present.nonzero().squeeze(1), (present.cumsum(0) - 1)[counts]  # a row a distinct length
         real = torch.arange(mask.shape[-1], device=mask.device) < lengths[:, None]  # (U, L)
         positions = self._positions(mask.shape[-1]).to(self.linear.weight)
-        packed = nn.utils.rnn.pack_padded_sequence(
-            positions.expand(len(lengths), -1, -1), lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
-        )
-        states, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=mask.shape[-1])
+        states = recurrent_states(self.gru, positions.expand(len(lengths), -1, -1), lengths.clamp(min=1).cpu())
         scores = self.linear(sum(states.chunk(2, -1)) / 2).squeeze(-1)  # (U, L)
         return masked_softmax(at_least_float32(scores) / self.temperature, real, -1)[place]
 

@@ -8,12 +8,12 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from itmatch.batch import Captions, Fragments
 from itmatch.nn.block import Block
 from itmatch.nn.encoders._output import RelationList, to_fragments
 from itmatch.nn.pooling import Pooling
+from itmatch.nn.recurrent import recurrent_states
 from itmatch.nn.relations.base import Relation
 from itmatch.nn.vectors import load_word_vectors
 
@@ -118,9 +118,7 @@ class GRUTextEncoder(Block):
         input_ids = captions.input_ids.masked_fill(~mask, 0)  # (T, W)
         lengths = self._check(input_ids, mask)
         embedded = self.dropout(self.embed(input_ids))  # (T, W, word_dim)
-        packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-        self.rnn.flatten_parameters()
-        output, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=mask.shape[1])
+        output = recurrent_states(self.rnn, embedded, lengths)
         features = output.view(*mask.shape, -1, self.embed_dim).mean(2)  # (T, W, directions, D) -> (T, W, D)
         related = self.relations(features, mask, None, captions.graph)
         return to_fragments(related, mask, normalize=self.normalize, pooling=self.pooling)

@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from itmatch.batch import SceneGraph
+from itmatch.nn.recurrent import recurrent_states
 from itmatch.nn.relations.base import Relation
 
 Order = Literal["given", "raster"]
@@ -59,9 +59,7 @@ class ContextualOrder(Relation):
         rank = self._rank(mask, boxes)  # (N, L) the place in the order; real ones first
         index = rank.argsort(1)[..., None].expand_as(features)
         lengths = mask.sum(1).cpu()
-        packed = pack_padded_sequence(features.gather(1, index), lengths, batch_first=True, enforce_sorted=False)
-        self.rnn.flatten_parameters()
-        hidden, _ = pad_packed_sequence(self.rnn(packed)[0], batch_first=True, total_length=mask.shape[1])
+        hidden = recurrent_states(self.rnn, features.gather(1, index), lengths)
         ordered = hidden.view(*mask.shape, 2, self.embed_dim).mean(2)  # (N, L, D) in the order
         context = ordered.gather(1, rank[..., None].expand_as(features))
         return self.zero_padding(features + self.output(context), mask)
