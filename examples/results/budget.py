@@ -49,15 +49,15 @@ Variant = Callable[..., dict[str, Any]]
 Run = tuple["Budget", str, Variant, int, argparse.Namespace]
 
 
-def photos(options: argparse.Namespace, batch_size: int, test_photos: int | None = None) -> Any:
-    """A folder of photos; ``test_photos`` tests on that many, the first of the split."""
+def photos(options: argparse.Namespace, batch_size: int, **numbers: int) -> Any:
+    """A folder of photos; ``numbers`` says of which splits only so many are taken, the first."""
     from itmatch.data import PrecompFolder, SizeAugmentation
     from itmatch.training import MatchingData
 
     augmentation = SizeAugmentation(region_drop=REGION_DROP, token_rate=TOKEN_RATE)
     data = MatchingData(PrecompFolder(options.root), batch_size=batch_size, augmentation=augmentation)
-    if test_photos is not None:
-        data.datasets["test"] = first_images(data.source.split("test"), test_photos)
+    for split, number in numbers.items():
+        data.datasets[split] = first_images(data.source.split(split), number)
     return data
 
 

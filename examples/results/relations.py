@@ -20,7 +20,7 @@ TEST_PHOTOS = 400
 TRIPLET = {"negatives": "all"}  # with the hardest CHAN collapses: photos of the same labels look alike here
 RESG_GRAPH = {"predicates": PREDICATES, "min_confidence": MIN_CONFIDENCE}
 RESG_MARGINS = {"triplet": MARGIN, "center": 0.2, "positive": 0.8, "negative": 0.4}
-BUDGET = Budget(epochs=5, make_data=partial(photos, test_photos=TEST_PHOTOS), validate_every=0)
+BUDGET = Budget(epochs=5, make_data=partial(photos, test=TEST_PHOTOS), validate_every=0)
 
 
 def parts(
