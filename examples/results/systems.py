@@ -1,11 +1,13 @@
-"""All systems beside each other on photos, within one budget.
+"""All systems beside each other on photos, within one small budget.
 
     python examples/results/systems.py DATA/flickr8k --vectors DATA/word_vectors/glove.8k.100d.txt
 
-Encoders share their width and their input; a system adds what it is known for. The margin is 0.2 for systems that
-compare whole images with whole captions, as published, and for those with a learned score; 0.05 for those that average
-alignments, whose scores lie closer (both were tried for CHAN and for cosines, see the results). Nothing else was tuned.
-ReSG wants relations of the captions: ``itmatch data parse DATA/flickr8k train dev test --triples`` writes them.
+The budget is smaller than that of the other tables of photos: BUDGET below; its first epoch has all negatives. The
+photos that are trained on are copied into memory, which the peak of a run includes. Encoders share their width and
+their input; a system adds what it is known for. The margin is 0.2 for systems that compare whole images with whole
+captions, as published, and for those with a learned score; 0.05 for those that average alignments, whose scores lie
+closer (both were tried for CHAN and for cosines, see the results). Nothing else was tuned. ReSG wants relations of the
+captions: ``itmatch data parse DATA/flickr8k train dev test --triples`` writes them.
 """
 
 from __future__ import annotations

@@ -17,7 +17,6 @@ def recurrent_states(rnn: nn.GRU, values: Tensor, lengths: Tensor) -> Tensor:
     Returns:
         (N, L, hidden size times directions); 0 behind the real steps.
     """
-    rnn.flatten_parameters()
     if bool((lengths == values.shape[1]).all()):
         # packed, the backward pass on a CPU writes a gradient of full size for each step
         states: Tensor = rnn(values)[0]

@@ -16,6 +16,8 @@ from itmatch.nn.block import Block
 from itmatch.nn.encoders._pretrained import model_from_config, model_from_pretrained, recorded
 from itmatch.ops.masking import l2_normalize
 
+_TYPES = ("clip", "siglip")
+
 
 class _Tower(Block):
     """What the two towers share.
@@ -42,12 +44,14 @@ class _Tower(Block):
         if config is None and model_name is None:
             raise ValueError(f"{name}: neither model_name nor config, expected one of them")
         if config is not None:
+            if config.get("model_type") not in _TYPES:
+                raise ValueError(f"{name}.config: model_type {config.get('model_type')!r}, expected clip or siglip")
             model = model_from_config(config, name)
         else:
             model = model_from_pretrained(str(model_name), "model")
-        model = model.float()  # models are stored in half precision too; autocast is the place for that
-        if model.config.model_type not in ("clip", "siglip"):
+        if model.config.model_type not in _TYPES:
             raise ValueError(f"{name}: a model of type {model.config.model_type!r}, expected clip or siglip")
+        model = model.float()  # models are stored in half precision too; autocast is the place for that
         self.config = model.config
         self.is_clip = model.config.model_type == "clip"
         self.trainable, self.normalize = trainable, normalize

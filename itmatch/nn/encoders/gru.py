@@ -118,6 +118,7 @@ class GRUTextEncoder(Block):
         input_ids = captions.input_ids.masked_fill(~mask, 0)  # (T, W)
         lengths = self._check(input_ids, mask)
         embedded = self.dropout(self.embed(input_ids))  # (T, W, word_dim)
+        self.rnn.flatten_parameters()
         output = recurrent_states(self.rnn, embedded, lengths)
         features = output.view(*mask.shape, -1, self.embed_dim).mean(2)  # (T, W, directions, D) -> (T, W, D)
         related = self.relations(features, mask, None, captions.graph)

@@ -59,6 +59,7 @@ class ContextualOrder(Relation):
         rank = self._rank(mask, boxes)  # (N, L) the place in the order; real ones first
         index = rank.argsort(1)[..., None].expand_as(features)
         lengths = mask.sum(1).cpu()
+        self.rnn.flatten_parameters()
         hidden = recurrent_states(self.rnn, features.gather(1, index), lengths)
         ordered = hidden.view(*mask.shape, 2, self.embed_dim).mean(2)  # (N, L, D) in the order
         context = ordered.gather(1, rank[..., None].expand_as(features))

@@ -70,7 +70,7 @@ class _OnTiles(nn.Module):
 
 
 def _score_tile(module: _OnTiles, names: tuple[str, ...], tile: PairTile, *parameters: Tensor) -> Tensor:
-    if not torch.is_grad_enabled():  # the parameters are the module's own
+    if not torch.is_grad_enabled():  # every forward pass; the parameters given are the module's own
         return module.similarity.score_tile(tile)
     scores: Tensor = functional_call(module, dict(zip(names, parameters, strict=True)), (tile,))
     return scores

@@ -76,6 +76,7 @@ class VectorSimilarity(TiledSimilarity):
 
     def forward(self, image: Fragments, text: Fragments) -> Tensor:
         """All scores."""
+        self.check(image, text)
         check_sides(image.features, image.mask, text.features, text.mask, self.chunk_size)  # before the whole is added
         if image.features.shape[2] != self.embed_dim:
             raise ValueError(f"fragments of size {image.features.shape[2]}, expected embed_dim {self.embed_dim}")
