@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from itmatch.files import read_json
 from itmatch.nn.block import Block
 from itmatch.nn.vectors import load_word_vectors
 
@@ -82,19 +83,7 @@ class ClassEmbedding(Block):
 
 
 def _names(classes: Sequence[str] | str | Path) -> list[str]:
-    if isinstance(classes, (str, Path)):
-        import json
-
-        path = Path(classes)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file of class names")
-        try:
-            classes = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: no JSON ({error})") from error
-        if not isinstance(classes, list):
-            raise ValueError(f"{path}: a {type(classes).__name__}, expected a list of names")
-    names = list(classes)
+    names: list[str] = read_json(classes, list) if isinstance(classes, (str, Path)) else list(classes)
     for place, name in enumerate(names):
         if not isinstance(name, str):
             raise TypeError(f"ClassEmbedding.classes[{place}]: a {type(name).__name__}, expected a name")

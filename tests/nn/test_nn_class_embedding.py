@@ -73,8 +73,8 @@ def test_bad_settings(tmp_path, vectors):
         ClassEmbedding(tmp_path / "names.json")
     bad = tmp_path / "bad.json"
     bad.write_text("{", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"bad.json: no JSON"):
+    with pytest.raises(ValueError, match=r"bad.json:1: not json"):
         ClassEmbedding(bad)
     bad.write_text('{"a": 1}', encoding="utf-8")
-    with pytest.raises(ValueError, match="a dict, expected a list of names"):
+    with pytest.raises(ValueError, match="holds a dict, expected a list"):
         ClassEmbedding(bad)
