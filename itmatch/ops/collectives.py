@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ _reduce_scatter: Any = next(  # its name since torch 2.13, and before
     (getattr(dist, name) for name in ("reduce_scatter_single", "reduce_scatter_tensor") if hasattr(dist, name)), None
 )
 _PIECE_BYTES = 1 << 26  # that are received at a time, of all processes together
-_own_group: tuple[Any, Any] = (None, None)  # the default group, and one of the same processes beside it
+_own_groups: Any = weakref.WeakKeyDictionary()  # of the default group: one of the same processes beside it
 
 
 def is_distributed() -> bool:
@@ -114,11 +115,10 @@ class _Gather(torch.autograd.Function):
 
 def _group() -> Any:
     """Of our own, since the order of our calls and those of DistributedDataParallel may differ between processes."""
-    global _own_group
     world = dist.group.WORLD
-    if _own_group[0] is not world:
-        _own_group = (world, dist.new_group())
-    return _own_group[1]
+    if world not in _own_groups:  # held weakly, so that destroy_process_group ends its threads before Python ends
+        _own_groups[world] = weakref.ref(dist.new_group())
+    return _own_groups[world]()
 
 
 @torch.no_grad()

@@ -3,8 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from helpers_processes import run_processes
 
 from itmatch.metrics import RetrievalRanks, retrieval_ranks, streamed_ranks
 from itmatch.metrics import ranks as ranks_module
@@ -187,9 +186,7 @@ def test_bad_blocks():
         streamed_ranks(slicer(torch.eye(3)), torch.arange(3), 3, image_block=0)
 
 
-def _share_of_images(process, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=process, world_size=2)
+def _share_of_images(process, _):
     for seed, dtype in ((0, torch.float32), (1, torch.float64), (2, torch.float16)):
         scores, index = random_case(seed, levels=10**6 if seed else 4)
         scores = (scores / scores.max()).to(dtype)
@@ -205,11 +202,10 @@ def _share_of_images(process, folder):
     place = torch.tensor([[0, 1, 2, 3, 4, -1], [-1, -1, -1, -1, 4, 5]])[process]
     with pytest.raises(ValueError, match="caption 4: 2 processes have its image, expected one"):
         streamed_ranks(slicer(torch.eye(6)), place, 6, across_processes=True)
-    dist.destroy_process_group()
 
 
 def test_images_of_two_processes(tmp_path):
-    mp.spawn(_share_of_images, args=(tmp_path,), nprocs=2)
+    run_processes(_share_of_images, 2, tmp_path)
 
 
 def test_an_image_that_no_process_has():

@@ -4,8 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from helpers_processes import run_processes
 
 from itmatch.metrics import RetrievalMetrics, RetrievalRanks, retrieval_metrics, retrieval_ranks
 
@@ -120,9 +119,7 @@ def test_metric_bad_input():
         metric.update(RetrievalRanks(torch.zeros(2), torch.tensor([0])))
 
 
-def _share(process, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=process, world_size=2)
+def _share(process, _):
     ranks, metric = example_ranks(), RetrievalMetrics()
     # As a distributed sampler deals 7 images and 21 captions to two processes: the first ones come twice.
     images = torch.tensor([*range(7), 0])[process::2]
@@ -137,9 +134,8 @@ def _share(process, folder):
     if process == 0:  # the other one saw nothing
         metric.update(ranks)
     close(metric.compute(), retrieval_metrics(ranks))
-    dist.destroy_process_group()
 
 
 @pytest.mark.filterwarnings("ignore:The ``compute`` method")
 def test_metric_on_two_processes(tmp_path):
-    mp.spawn(_share, args=(tmp_path,), nprocs=2)
+    run_processes(_share, 2, tmp_path)

@@ -1,7 +1,9 @@
+import weakref
+
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from helpers_processes import run_processes
 
 from itmatch.ops import collectives
 from itmatch.ops.collectives import all_gather_ragged, all_reduce_sum
@@ -28,15 +30,18 @@ def _values(length, dtype, start):
     ).to(dtype)
 
 
-def _process(process, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=process, world_size=2)
+def _process(process, _, folder):
     assert collectives.is_distributed()
     assert (collectives.world_size(), collectives.rank()) == (2, process)
     _check_gathers(process)
     collectives._PIECE_BYTES = 50  # two rows of 24 bytes
     _check_gathers(process)
+    group = weakref.ref(collectives._group())
+    assert group() is not None
     dist.destroy_process_group()
+    assert group() is None  # and with it its threads; one of them living on while Python ends can abort the process
+    dist.init_process_group("gloo", init_method=f"file://{folder}/again", rank=process, world_size=2)
+    _check_gathers(process)
 
 
 def _check_gathers(process):
@@ -78,4 +83,4 @@ def _check_gradients(process):
 
 
 def test_two_processes(tmp_path):
-    mp.spawn(_process, args=(tmp_path,), nprocs=2)
+    run_processes(_process, 2, tmp_path, tmp_path)

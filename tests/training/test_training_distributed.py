@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from helpers_processes import run_processes
 from helpers_training import doubled
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -197,17 +196,14 @@ def check_sharded(rank, world):
     assert max(wrong.values()) < 1e-9, wrong
 
 
-def _process(rank, world, folder):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+def _process(rank, world):
     check_systems(rank, world, find_unused=world == 3)  # both ways of Lightning's "ddp"
     if world == 2:
         check_that_the_test_can_fail(rank, world)
         check_own_negatives(rank, world)
         check_sharded(rank, world)
-    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_gradients_are_those_of_one_process(tmp_path, world):
-    mp.spawn(_process, args=(world, tmp_path), nprocs=world)
+    run_processes(_process, world, tmp_path)

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from helpers_processes import run_processes
 
 from itmatch.batch import Fragments
 from itmatch.data import ImageTextDataset
@@ -125,11 +124,8 @@ def test_twins():
         assert found[name] == pytest.approx(value)
 
 
-def _process(rank, world, path, queue):
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=world)
-    queue.put(figures(rank, world))
-    dist.destroy_process_group()
+def _process(rank, world, expected):
+    assert figures(rank, world) == expected
 
 
 def figures(rank=0, world=1):
@@ -167,18 +163,9 @@ class Related(EvaluationProtocol):
 
 def test_the_number_of_processes_does_not_matter(tmp_path):
     """7 images and 16 captions divide by neither 2 nor 3."""
-    context = mp.get_context("spawn")
     alone = figures()
     for world in (2, 3):
-        queue = context.SimpleQueue()
-        arguments = [(rank, world, tmp_path / f"store{world}", queue) for rank in range(world)]
-        processes = [context.Process(target=_process, args=given) for given in arguments]
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join(120)
-            assert process.exitcode == 0
-        assert [queue.get() for _ in processes] == [alone] * world
+        run_processes(_process, world, tmp_path, alone)
     one = expected(HardAligningSimilarity(pooling=MeanPooling()))
     assert {name: alone[0][name] for name in one} == pytest.approx(one)
     assert "twin_accuracy" in alone[0]
