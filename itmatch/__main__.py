@@ -60,8 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if os.getcwd() not in sys.path:
                 sys.path.insert(0, os.getcwd())  # classes in the user's own files are named as `file.Class`
             from itmatch.cli import run
+            from itmatch.ops.collectives import leave_processes
 
             run([command, *_with_preset_paths(rest)])
+            leave_processes()
             return 0
     except KeyboardInterrupt:
         return 130

@@ -32,6 +32,7 @@ CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # what Lightning takes a
 NOISE = (
     ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
     ".*does not have many workers.*",
+    ".*Using `DistributedSampler` with the dataloaders.*",  # the images it repeats are ranked once
 )
 
 

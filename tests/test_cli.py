@@ -7,6 +7,7 @@ import sys
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -486,12 +487,19 @@ def test_the_arguments_of_the_process_are_left_alone(monkeypatch):
     assert os.getcwd() in sys.path
 
 
+def test_processes_are_left_in_the_end():
+    with mock.patch.dict(os.environ):  # Lightning leaves the address and rank of this process there
+        assert run("fit", *DEMO, "--trainer.strategy=ddp", "--trainer.devices=1") == 0
+    assert not torch.distributed.is_initialized()
+
+
 @pytest.mark.slow
 def test_two_processes_train_and_report_once(tmp_path):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "itmatch", "fit", *DEMO, "--trainer.devices=2", "--trainer.strategy=ddp"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
+    assert "recommended" not in done.stderr  # Lightning's advice to who ranks each process's share for itself
     assert done.stdout.count("rSum") == done.stdout.count("best checkpoint") == 1
     folder = tmp_path / "runs" / "lightning_logs" / "version_0"
     assert {"config.yaml", "test_metrics.json", "checkpoints"} <= {path.name for path in folder.iterdir()}

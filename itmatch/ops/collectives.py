@@ -38,6 +38,15 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
+def leave_processes() -> None:
+    """Leave the other processes, where there are some, as the last thing of a program that went well.
+
+    The threads that talk to them end here; one of them living on while Python ends can abort the process.
+    """
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def all_gather_ragged(tensor: Tensor, dim: int = 0) -> Tensor:
     """Tensors of all processes one after the other, in the order of the processes; the gradient passes.
 

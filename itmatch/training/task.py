@@ -285,8 +285,8 @@ class MatchingTask(LightningModule):
         dataset = getattr(getattr(self.trainer, "datamodule", None), "datasets", {}).get(prefix)
         asked = prefix == "test" or self.trainer.state.fn == "validate"  # not between epochs
         metrics = self.evaluator.compute(dataset, self.protocol if asked else None)
-        for name, value in metrics.items():
-            self.log(f"{prefix}/{name}", value, prog_bar=name == "rsum")
+        for name, value in metrics.items():  # all processes have the same; Lightning wants to be told how they agree
+            self.log(f"{prefix}/{name}", value, prog_bar=name == "rsum", sync_dist=True, reduce_fx="max")
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> tuple[Fragments, Tensor]:
         """Fragments of a batch of images or of captions, and their places in the dataset."""
