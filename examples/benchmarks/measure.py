@@ -24,10 +24,10 @@ SAMPLE_EVERY = 0.001  # seconds
 
 def seconds(work: Callable[[], Any], device: torch.device) -> float:
     """Wall-clock time of one call."""
-    _wait(device)
+    wait(device)
     start = time.perf_counter()
     work()
-    _wait(device)
+    wait(device)
     return time.perf_counter() - start
 
 
@@ -39,11 +39,11 @@ def peak_extra_bytes(work: Callable[[], Any], device: torch.device) -> tuple[Any
     """
     gc.collect()
     if device.type == "cuda":
-        _wait(device)
+        wait(device)
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         result = work()
-        _wait(device)
+        wait(device)
         return result, torch.cuda.max_memory_allocated(device) - before
     if not STATM.exists():
         return work(), None
@@ -146,7 +146,8 @@ def print_table(columns: dict[str, Callable[[dict[str, Any]], str]], rows: list[
             print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until a GPU has done what it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

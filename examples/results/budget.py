@@ -27,6 +27,7 @@ EMBED_DIM = 128
 REGION_DROP, TOKEN_RATE = 0.2, 0.1  # size augmentation of photos
 INPUT_NORM = "layer"  # the features are not normalised
 SEEDS = (0, 1, 2)
+WEIGHTS = "model.safetensors"  # in the folder of a model
 LABELS = {
     "cosine": "mean-pooled cosine",
     "chan": "CHAN (hard, mean)",
@@ -45,8 +46,16 @@ LABELS = {
     "resg_all": "ReSG, all three losses",
 }  # of the tables that compare systems
 
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
 Variant = Callable[..., dict[str, Any]]
-Run = tuple["Budget", str, Variant, int, argparse.Namespace]
+Members = tuple[str, ...]  # of an ensemble
+Run = tuple["Budget", str, Any, int, argparse.Namespace]
 
 
 def photos(options: argparse.Namespace, batch_size: int, **numbers: int) -> Any:
@@ -91,6 +100,7 @@ class Budget:
         validate_every: epochs; the best dev rSum is tested. 0 = never; then the last epoch is.
         needs_root: the data lies in a folder that the user names.
         also: ``also(task, data, seed)`` gives further results of the tested model, by name.
+        keep_models: the tested model of a run stays in a folder beside its result.
     """
 
     epochs: int
@@ -100,6 +110,7 @@ class Budget:
     validate_every: int = 2
     needs_root: bool = True
     also: Callable[[Any, Any, int], dict[str, Any]] | None = None
+    keep_models: bool = False
 
 
 PHOTOS = Budget(epochs=8)
@@ -189,7 +200,7 @@ def scoring(similarity: tuple[str, dict[str, Any]], margin: float, **triplet: An
 
 def train_and_test(run: Run) -> dict[str, Any]:
     """One run: train, keep the best epoch by dev rSum, or the last one, and test it."""
-    budget, _, make_parts, seed, options = run
+    budget, name, make_parts, seed, options = run
     import torch
     from lightning.pytorch import Trainer, seed_everything
     from lightning.pytorch.callbacks import ModelCheckpoint
@@ -216,22 +227,20 @@ def train_and_test(run: Run) -> dict[str, Any]:
             check_val_every_n_epoch=budget.validate_every or 1,
             limit_val_batches=1.0 if budget.validate_every else 0,
             gradient_clip_val=CLIP,
-            accelerator="cpu",
             callbacks=[clock, *chosen],
-            logger=False,
             enable_checkpointing=bool(chosen),
-            enable_progress_bar=False,
-            enable_model_summary=False,
             num_sanity_val_steps=0,
+            **QUIET,
         )
         start = time.perf_counter()
         trainer.fit(task, data)
         seconds = time.perf_counter() - start
         trainer.test(task, data, ckpt_path="best" if chosen else None, verbose=False)
     also = {} if budget.also is None else budget.also(task, data, seed)
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if budget.keep_models:
+        task.model.save_pretrained(model_path(options, name, seed))
     return {
-        "test": {k.removeprefix("test/"): v for k, v in metrics.items() if k.startswith("test/")},
+        "test": _tested(trainer),
         "dev_rsum": clock.dev,
         "parameters": sum(p.numel() for p in task.model.parameters()),
         "seconds": seconds,
@@ -240,6 +249,33 @@ def train_and_test(run: Run) -> dict[str, Any]:
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         **also,
     }
+
+
+def test_together(run: Run) -> dict[str, Any]:
+    """The mean score of models that were trained on their own; their costs are added up."""
+    budget, _, members, seed, options = run
+    import torch
+    from lightning.pytorch import Trainer
+
+    from itmatch.models import MatchingModel
+    from itmatch.training import MatchingTask
+
+    torch.set_num_threads(options.threads)
+    first, *others = (MatchingModel.from_pretrained(model_path(options, name, seed)) for name in members)
+    task = MatchingTask.from_model(first)
+    task.evaluate_with(*others)
+    trainer = Trainer(enable_checkpointing=False, **QUIET)
+    trainer.test(task, budget.make_data(options, budget.batch_size), verbose=False)
+    results = [json.loads(result_path(options, name, seed).read_text()) for name in members]
+    costs = [name for name, value in results[0].items() if isinstance(value, int | float)]
+    added = {name: sum(result[name] for result in results) for name in costs}
+    peak = max(result["peak_memory_mb"] for result in results)  # one after the other
+    return {**added, "test": _tested(trainer), "peak_memory_mb": peak}
+
+
+def _tested(trainer: Any) -> dict[str, float]:
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    return {name.removeprefix("test/"): value for name, value in metrics.items() if name.startswith("test/")}
 
 
 def _clock() -> Any:
@@ -271,9 +307,9 @@ def _clock() -> Any:
 
 
 def _run_and_write(run: Run) -> str:
-    _, name, _, seed, options = run
+    _, name, variant, seed, options = run
     path = result_path(options, name, seed)
-    result = train_and_test(run)
+    result = train_and_test(run) if callable(variant) else test_together(run)
     beside = path.with_suffix(".part")
     beside.write_text(json.dumps(result, indent=1))
     os.replace(beside, path)
@@ -285,10 +321,23 @@ def result_path(options: argparse.Namespace, name: str, seed: int) -> Path:
     return Path(options.out) / f"{name}.seed{seed}.json"
 
 
+def model_path(options: argparse.Namespace, name: str, seed: int) -> Path:
+    """The folder of the model of a run."""
+    return result_path(options, name, seed).with_suffix("")
+
+
+def _is_done(budget: Budget, name: str, variant: Variant | Members, seed: int, options: argparse.Namespace) -> bool:
+    kept = not budget.keep_models or not callable(variant) or (model_path(options, name, seed) / WEIGHTS).exists()
+    return kept and result_path(options, name, seed).exists()
+
+
 def run_all(
-    variants: Mapping[str, Variant], description: str, budget: Budget = PHOTOS
+    variants: Mapping[str, Variant | Members], description: str, budget: Budget = PHOTOS
 ) -> dict[str, list[dict[str, Any]]]:
-    """Run every variant with every seed, unless its result is there; returns the results by variant."""
+    """Run every variant with every seed, unless its result is there; returns the results by variant.
+
+    A variant that is a tuple of the names of others is their ensemble; it is tested after they were trained.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.set_defaults(vectors=None)
     if budget.needs_root:
@@ -304,10 +353,12 @@ def run_all(
     budget = replace(budget, epochs=options.epochs)
     Path(options.out).mkdir(parents=True, exist_ok=True)
     wanted = [(name, seed) for seed in options.seeds for name in options.only]
-    runs = [(budget, n, variants[n], s, options) for n, s in wanted if not result_path(options, n, s).exists()]
+    runs = [(budget, n, variants[n], s, options) for n, s in wanted]
+    runs = [run for run in runs if not _is_done(*run)]
     with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=1) as pool:
-        for line in pool.imap_unordered(_run_and_write, runs, chunksize=1):
-            print(line, flush=True)
+        for ready in ([run for run in runs if callable(run[2])], [run for run in runs if not callable(run[2])]):
+            for line in pool.imap_unordered(_run_and_write, ready, chunksize=1):
+                print(line, flush=True)
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in options.only}
     for name, seed in wanted:
         results[name].append(json.loads(result_path(options, name, seed).read_text()))

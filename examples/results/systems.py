@@ -119,14 +119,18 @@ VARIANTS = {
         margins={"triplet": 0.05, "center": 0.2, "positive": 0.8, "negative": 0.4},
         terms=("triplet", "center", "positive_negative"),
     ),
+    "scan": ("scan_t2i", "scan_i2t"),
+    "sgraf": ("sgr", "saf"),
 }
 LABELS = {
     "vse_pp": "VSE++",
     "vse_infty": "VSE-infinity",
     "scan_t2i": "SCAN t2i",
     "scan_i2t": "SCAN i2t",
+    "scan": "SCAN, both",
     "sgr": "SGR",
     "saf": "SAF",
+    "sgraf": "SGRAF, both",
     "chan": "CHAN",
     "cmsei": "CMSEI",
     "hire": "Hire",
@@ -156,6 +160,7 @@ BUDGET = Budget(
     batch_size=32,
     validate_every=0,
     also=pair_time,
+    keep_models=True,
 )
 
 if __name__ == "__main__":
