@@ -612,7 +612,7 @@ def test_compare(trained, capsys):
     assert "95 %" not in capsys.readouterr().out
     assert "nowhere: no such file; a run that was tested" in error_of(capsys, "compare", "nowhere")
     assert "expected one of flickr30k" in error_of(capsys, "compare", trained, "--published=mnist")
-    Path("test_metrics.json").write_text("[]")
+    Path("test_metrics.json").write_text('{"rsum": null}')
     assert "no figures of a test" in error_of(capsys, "compare", "test_metrics.json")
 
 

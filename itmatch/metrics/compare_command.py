@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from itmatch.commands import CommandParser
+from itmatch.files import read_json
 
 _DESCRIPTION = """A table of the recalls of runs: folders with test_metrics.json, or such files. Of two runs with
 test_ranks.npz beside it, on the same images, the difference in rSum follows, with its 95 % interval by a paired
@@ -49,10 +49,10 @@ def _ranks_file(path: Path) -> Path:
 
 
 def _figures(path: Path) -> dict[str, float]:
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): float(value) for name, value in content.items()}
-    except (ValueError, AttributeError, TypeError) as error:
+        return {name: float(value) for name, value in content.items()}
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: no figures of a test ({error})") from error
 
 

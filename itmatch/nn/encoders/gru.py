@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.batch import Captions, Fragments
+from itmatch.files import read_json
 from itmatch.nn.block import Block
 from itmatch.nn.encoders._output import RelationList, to_fragments
 from itmatch.nn.pooling import Pooling
@@ -166,15 +166,11 @@ def _read_vocabulary(vocabulary: object) -> tuple[int, list[str] | None]:
 
 
 def _read_vocabulary_file(path: Path) -> list[str]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such vocabulary file")
-    try:
-        ids = json.loads(path.read_text(encoding="utf-8"))["word2idx"]
-        words = sorted(ids, key=ids.__getitem__)
-        contiguous = [ids[word] for word in words] == list(range(len(words)))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: no vocabulary of SCAN, expected JSON with `word2idx`, word to id") from error
-    if not contiguous:
+    ids = read_json(path).get("word2idx")
+    if not isinstance(ids, dict) or not all(isinstance(number, int) for number in ids.values()):
+        raise ValueError(f"{path}: no vocabulary of SCAN, expected `word2idx`, word to id")
+    words = sorted(ids, key=ids.__getitem__)
+    if [ids[word] for word in words] != list(range(len(words))):
         raise ValueError(f"{path}: word2idx has {len(words)} words, expected their ids to be 0..{len(words) - 1}")
     return words
 
