@@ -136,6 +136,32 @@ def over_pairs(
     Returns:
         (I, T, W), (I, T, R) or (I, T), in at least float32; 0 in padded places.
     """
+    work = _left_out_of_graphs() if torch.compiler.is_compiling() else _over_pairs
+    return work(
+        kernel,
+        image,
+        image_mask,
+        text,
+        text_mask,
+        output=output,
+        parameters=parameters,
+        chunk_size=chunk_size,
+        numbers_per_pair=numbers_per_pair,
+    )
+
+
+def _over_pairs(
+    kernel: Kernel,
+    image: Tensor,
+    image_mask: Tensor,
+    text: Tensor,
+    text_mask: Tensor,
+    *,
+    output: Output,
+    parameters: tuple[Tensor, ...],
+    chunk_size: int | None,
+    numbers_per_pair: int,
+) -> Tensor:
     check_sides(image, image_mask, text, text_mask, chunk_size)
     dtype = compute_dtype(image, text)
     image, text = _packed(image.to(dtype), image_mask), _packed(text.to(dtype), text_mask)
@@ -144,6 +170,16 @@ def over_pairs(
     if output == "words":
         return _unpacked(values, text_mask[None])
     return _unpacked(values, image_mask[:, None]) if output == "regions" else values[..., 0]
+
+
+_disabled: list[Callable[..., Tensor]] = []
+
+
+def _left_out_of_graphs() -> Callable[..., Tensor]:
+    """Tiles are chosen by values, so torch.compile is told to leave them as they are, not to try tile by tile."""
+    if not _disabled:
+        _disabled.append(torch.compiler.disable(_over_pairs))  # not earlier: this imports the compiler
+    return _disabled[0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -171,3 +171,24 @@ def test_the_gradient_keeps_the_type_of_the_input():
     assert image.grad.dtype == torch.bfloat16
     assert torch.isfinite(image.grad[image_mask]).all()
     assert (image.grad[~image_mask] == 0).all()
+
+
+@pytest.mark.parametrize("output", KERNELS)
+def test_a_compiled_program_leaves_the_tiles_as_they_are(output):
+    """Sizes that change make no new graphs of what is done with a tile; there is one break."""
+
+    def scores(image, image_mask, text, text_mask, scale):
+        return over_pairs(
+            KERNELS[output], 2 * image, image_mask, text, text_mask, output=output, parameters=(scale,)
+        ).sin()
+
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    compiled = torch.compile(scores, backend="aot_eager")
+    for captions in (2, 3, 5, 7):
+        given = *sides(captions=captions, words=captions), torch.tensor(0.3, dtype=torch.double, requires_grad=True)
+        expected, found = scores(*given), compiled(*given)
+        torch.testing.assert_close(found, expected)
+        for a, b in zip(*(gradients(x, 1, (given[0], given[2], given[4])) for x in (found, expected)), strict=True):
+            torch.testing.assert_close(a, b)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 4  # before and after, sizes fixed and not
