@@ -178,7 +178,8 @@ _disabled: list[Callable[..., Tensor]] = []
 def _left_out_of_graphs() -> Callable[..., Tensor]:
     """Tiles are chosen by values, so torch.compile is told to leave them as they are, not to try tile by tile."""
     if not _disabled:
-        _disabled.append(torch.compiler.disable(_over_pairs))  # not earlier: this imports the compiler
+        # not earlier, since this imports the compiler
+        _disabled.append(torch.compiler.disable(_over_pairs))  # type: ignore[no-untyped-call]
     return _disabled[0]
 
 
