@@ -196,7 +196,8 @@ def test_missing_models(tmp_path, monkeypatch):
 def test_errors():
     with pytest.raises(ValueError, match="neither model_name nor config"):
         TransformerTextEncoder()
-    for config in ({"model_type": "no-such"}, {"hidden_size": 16}):
+    refused = {"model_type": "bert", "hidden_size": 10, "num_attention_heads": 3}
+    for config in ({"model_type": "no-such"}, {"hidden_size": 16}, refused):
         with pytest.raises(ValueError, match="no settings of a model_type"):
             encoder(config=config)
     ours = encoder()

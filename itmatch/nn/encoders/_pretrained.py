@@ -20,11 +20,12 @@ def model_from_config(config: dict[str, Any], where: str) -> Any:
     settings = dict(config)
     model_type = settings.pop("model_type", None)
     try:
-        built = AutoConfig.for_model(model_type, **settings)
-    except (KeyError, ValueError, TypeError) as error:
-        cause = _first_line(error)
+        return AutoModel.from_config(AutoConfig.for_model(model_type, **settings))  # type: ignore[no-untyped-call]
+    except ImportError:
+        raise
+    except Exception as error:  # each model has its own ways to refuse
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{where}.config: no settings of a model_type {model_type!r} ({cause})") from error
-    return AutoModel.from_config(built)  # type: ignore[no-untyped-call]
 
 
 def model_from_pretrained(name: str, kind: str) -> Any:
