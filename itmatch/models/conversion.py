@@ -78,13 +78,21 @@ def convert_checkpoint(
     source = read_public_checkpoint(path)
     if len(source.states) < 2:
         raise ValueError(f"{path}: {len(source.states)} state dicts, expected those of an image and a text encoder")
-    reader = PublicReader(source)
     try:
-        similarity, word_options = FORMATS[format](reader)
-        image = reader.image_encoder()
-        text, tokenizer = reader.text_encoder(vocabulary, text_model, **word_options)
+        return _converted(PublicReader(source, format), vocabulary, text_model)
     except KeyError as error:
         raise ValueError(f"{path}: no {error} in it; is this a checkpoint of {format}?") from error
+    except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, ValueError) and any(str(known) in str(error) for known in (path, vocabulary or path)):
+            raise
+        raise ValueError(f"{path}: no model of {format} can be made of it ({error})") from error
+
+
+def _converted(reader: PublicReader, vocabulary: str | Path | None, text_model: str | None) -> Conversion:
+    source = reader.source
+    similarity, word_options = FORMATS[reader.format](reader)
+    image = reader.image_encoder()
+    text, tokenizer = reader.text_encoder(vocabulary, text_model, **word_options)
     model = MatchingModel(image, text, similarity, tokenizer)
     unused = [
         *_fill(reader, 0, image, _IMAGE),

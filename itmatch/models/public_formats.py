@@ -41,36 +41,63 @@ State = dict[str, Tensor]
 class PublicReader:
     """The settings and weights of a file; remembers which settings were asked for."""
 
-    def __init__(self, source: PublicCheckpoint) -> None:
+    def __init__(self, source: PublicCheckpoint, format: str) -> None:
         self.source = source
+        self.format = format
         self.states = source.states
         self.settings: dict[str, Any] = {}
 
-    def option(self, name: str, default: Any = None) -> Any:
-        """A setting."""
-        value = self.source.options.get(name, default)
-        self.settings[name] = value
-        return value
+    def option(self, name: str) -> Any:
+        """A setting; raises if the file does not have it."""
+        if name not in self.source.options:
+            raise ValueError(f"{self.source.path}: no opt.{name}; is this a checkpoint of {self.format}?")
+        self.settings[name] = self.source.options[name]
+        return self.settings[name]
 
-    def choose(self, name: str, choices: Mapping[str, Any], default: str | None = None) -> Any:
+    def positive(self, name: str) -> float:
+        """A setting that is a number above 0."""
+        value = self.option(name)
+        if not isinstance(value, int | float) or not value > 0:
+            raise ValueError(f"{self.source.path}: opt.{name} is {value!r}, expected a number above 0")
+        return float(value)
+
+    def switch(self, name: str) -> bool:
+        """A setting that older versions of the public code do not have, where it is off."""
+        if name not in self.source.options:
+            self.source.notes.append(f"opt.{name} is missing; taken as False")
+            return False
+        return bool(self.option(name))
+
+    def choose(self, name: str, choices: Mapping[str, Any]) -> Any:
         """What a setting stands for; raises for one that has no counterpart here."""
-        value = self.option(name, default)
-        if value not in choices:
+        value = self.option(name)
+        if not isinstance(value, str) or value not in choices:
             raise ValueError(f"{self.source.path}: opt.{name} is {value!r}, expected one of {', '.join(choices)}")
         return choices[value]
+
+    def refuse(self, *prefixes: str) -> None:
+        """Raise if there are weights of these names, or further state dicts: then it is a file of another system."""
+        for number, state in enumerate(self.states):
+            for name in state:
+                if number > 1 or name.startswith(prefixes):
+                    raise ValueError(
+                        f"{self.source.path}: has model[{number}].{name}, which a checkpoint of {self.format} has not"
+                    )
 
     def image_encoder(self) -> RegionEncoder:
         """An encoder of the form that the first state dict has, with fresh weights."""
         state = self.states[0]
         if any(name.startswith(("backbone.", "feedforward.mlp.")) for name in state):
-            kind = self.option("precomp_enc_type")
+            kind = self.source.options.get("precomp_enc_type")
             raise ValueError(
                 f"{self.source.path}: precomp_enc_type is {kind!r}; only region features through basic and "
                 "selfattention have a counterpart here"
             )
-        if "fc.weight_v" in state:  # weight_norm(fc, dim=None)
+        if "fc.weight_v" in state:  # weight_norm(fc, dim=None), or a length for each row
             direction = state.pop("fc.weight_v")
-            state["fc.weight"] = state.pop("fc.weight_g") * direction / direction.norm()
+            scale = state.pop("fc.weight_g")
+            length = direction.norm() if scale.numel() == 1 else direction.norm(dim=1, keepdim=True)
+            state["fc.weight"] = scale * direction / length
             self.source.notes.append("model[0].fc: weight normalisation is multiplied out")
         embed_dim, region_dim = state["fc.weight"].shape
         attention = "feedforward.ln.weight" in state
@@ -79,7 +106,7 @@ class PublicReader:
             embed_dim,
             self_attention=attention,
             mask_attention=not attention,  # the public code does not mask
-            normalize=not self.option("no_imgnorm"),
+            normalize=not self.switch("no_imgnorm"),
             mlp="mlp.layers.0.weight" in state,
             pooling=_generalized(state),
         )
@@ -89,7 +116,7 @@ class PublicReader:
     ) -> tuple[Block, Tokenizer | None]:
         """An encoder of the form that the second state dict has, with fresh weights, and its tokenizer if known."""
         state = self.states[1]
-        options |= {"normalize": not self.option("no_txtnorm"), "pooling": _generalized(state)}
+        options |= {"normalize": not self.switch("no_txtnorm"), "pooling": _generalized(state)}
         if any(name.startswith("bert.") for name in state):
             if vocabulary is not None:
                 raise ValueError(f"{self.source.path}: its text encoder is BERT, which has no vocabulary file")
@@ -150,42 +177,45 @@ _Parts = tuple[Similarity, dict[str, Any]]  # and options of the text encoder
 
 
 def _chan(reader: PublicReader) -> _Parts:
-    temperature = reader.option("belta", 0.1)
     pooling = reader.choose(
         "pooling_type",
         {
             "MaxPooling": MaxPooling,
             "MeanPooling": MeanPooling,
             "SumPooling": SumPooling,
-            "SoftmaxPooling": lambda: SoftmaxPooling(temperature),
-            "LSEPooling": lambda: LogSumExpPooling(temperature, scaled=False),
+            "SoftmaxPooling": lambda: SoftmaxPooling(reader.positive("belta")),
+            "LSEPooling": lambda: LogSumExpPooling(reader.positive("belta"), scaled=False),
         },
     )()
     codings: dict[str, Callable[[], Similarity]] = {
         "VHACoding": lambda: HardAligningSimilarity("words", pooling),
         "THACoding": lambda: HardAligningSimilarity("regions", pooling),
-        "VSACoding": lambda: SoftAligningSimilarity(reader.option("alpha"), "regions", pooling, normalize=True),
+        "VSACoding": lambda: SoftAligningSimilarity(reader.positive("alpha"), "regions", pooling, normalize=True),
     }
     return reader.choose("coding_type", codings)(), {}
 
 
 def _vse_infty(reader: PublicReader) -> _Parts:
+    reader.refuse()
+    for number, state in enumerate(reader.states):
+        if "gpool.linear.weight" not in state:
+            raise ValueError(f"{reader.source.path}: no model[{number}].gpool; is this a checkpoint of vse_infty?")
     return CosineSimilarity(), {}
 
 
 def _scan(reader: PublicReader) -> _Parts:
-    lse = reader.option("lambda_lse", 6.0)
+    reader.refuse("feedforward.", "gpool.", "mlp.", "cap_rnn.")
     poolings = {
-        "LogSumExp": lambda: LogSumExpPooling(1 / lse),
+        "LogSumExp": lambda: LogSumExpPooling(1 / reader.positive("lambda_lse")),
         "Mean": MeanPooling,
         "Max": MaxPooling,
         "Sum": SumPooling,
     }
     similarity = CrossAttentionSimilarity(
-        reader.choose("cross_attn", {"t2i": "t2i", "i2t": "i2t"}, "t2i"),
-        reader.option("lambda_softmax", 9.0),
-        reader.option("raw_feature_norm", "clipped_l2norm"),
-        reader.choose("agg_func", poolings, "LogSumExp")(),
+        reader.choose("cross_attn", {"t2i": "t2i", "i2t": "i2t"}),
+        reader.positive("lambda_softmax"),
+        reader.option("raw_feature_norm"),
+        reader.choose("agg_func", poolings)(),
     )
     return similarity, {}
 

@@ -53,6 +53,10 @@ def gru(size, words=11, bidirectional=True, name="rnn"):
     return weights | {f"{name}.{key}": value for key, value in recurrent.state_dict().items()}
 
 
+SCAN = {"cross_attn": "t2i", "agg_func": "Mean", "lambda_softmax": 9.0, "raw_feature_norm": "clipped_l2norm"}
+CHAN = {"coding_type": "VHACoding", "pooling_type": "MeanPooling"}
+
+
 def linear(size, features=6):
     torch.manual_seed(6)
     return {"fc.weight": torch.randn(size, features), "fc.bias": torch.randn(size)}
@@ -127,14 +131,14 @@ def test_vse_infty_gives_the_public_image_vectors(tmp_path):
     assert found.unused == ["model[0].mlp.bns.1." + n for n in ("weight", "bias", "running_mean", "running_var")]
 
 
-def test_weight_normalisation_is_multiplied_out(tmp_path):
+@pytest.mark.parametrize("dim", [None, 0])
+def test_weight_normalisation_is_multiplied_out(dim, tmp_path):
     torch.manual_seed(0)
-    layer = torch.nn.utils.weight_norm(torch.nn.Linear(6, 8), dim=None)
+    layer = torch.nn.utils.weight_norm(torch.nn.Linear(6, 8), dim=dim)
     with torch.no_grad():
         layer.weight_g.mul_(3)
     states = [{f"fc.{name}": value for name, value in layer.state_dict().items()}, gru(8)]
-    options = {"cross_attn": "t2i", "agg_func": "Mean"}
-    model = convert_checkpoint(write(tmp_path / "a.pth", states, **options), "scan").model
+    model = convert_checkpoint(write(tmp_path / "a.pth", states, **SCAN), "scan").model
     x = torch.randn(2, 6)
     torch.testing.assert_close(model.image_encoder.fc(x), layer(x))
 
@@ -143,7 +147,7 @@ def test_a_model_with_its_words_takes_strings_after_a_round_trip_through_the_com
     words = Vocabulary(["<pad>", "<start>", "<end>", "<unk>", "a", "dog"])
     words.to_json(tmp_path / "vocab.json")
     states = [linear(8), gru(8, words=6, bidirectional=False)]
-    path = write(tmp_path / "a.pth.tar", states, cross_attn="t2i", agg_func="Mean")
+    path = write(tmp_path / "a.pth.tar", states, **SCAN)
     arguments = ["convert", str(path), "--format", "scan", "--out", str(tmp_path / "model")]
     assert main([*arguments, "--vocabulary", str(tmp_path / "vocab.json")]) == 0
     assert "a word <mask> is added" in capsys.readouterr().out
@@ -168,8 +172,7 @@ def test_bert_is_built_from_its_weights(tmp_path):
     bert = BertModel(config).eval()
     text = {f"bert.{name}": value for name, value in bert.state_dict().items()}
     text |= {"linear.weight": torch.randn(8, 128), "linear.bias": torch.randn(8)}
-    options = {"coding_type": "VHACoding", "pooling_type": "MeanPooling"}
-    found = convert_checkpoint(write(tmp_path / "a.pth", [linear(8), text, {}, {}], **options), "chan")
+    found = convert_checkpoint(write(tmp_path / "a.pth", [linear(8), text, {}, {}], **CHAN), "chan")
     ids = torch.tensor([[3, 4, 5]])
     expected = bert(ids).last_hidden_state @ text["linear.weight"].T + text["linear.bias"]
     words = found.model.encode_texts(Captions(ids, torch.ones_like(ids, dtype=torch.bool)))
@@ -242,7 +245,41 @@ def test_a_damaged_file_is_told_of_whatever_breaks(tmp_path):
         read_public_checkpoint(tmp_path / "loop.pth")
 
 
-SCAN = {"cross_attn": "t2i", "agg_func": "Mean"}
+@pytest.mark.parametrize(
+    ("states", "options", "format", "message"),
+    [
+        ([linear(8), gru(8), {}, {"temperature": torch.ones(1)}], SCAN, "scan", r"has model\[3\]\.temperature, which"),
+        ([linear(8), gru(8, name="cap_rnn")], SCAN, "scan", r"has model\[1\]\.cap_rnn"),
+        ([linear(8) | {"feedforward.ln.weight": torch.ones(8)}, gru(8)], SCAN, "scan", r"has model\[0\]\.feedforward"),
+        ([linear(8), gru(8)], {}, "scan", "no opt.cross_attn; is this a checkpoint of scan"),
+        ([linear(8), gru(8)], {"cross_attn": "t2i"}, "scan", "no opt.lambda_softmax"),
+        ([linear(8), gru(8)], SCAN, "vse_infty", r"no model\[0\]\.gpool"),
+        ([linear(8), gru(8)], SCAN, "chan", "no opt.pooling_type"),
+        (
+            [linear(8), gru(8)],
+            CHAN | {"coding_type": "VSACoding", "alpha": None},
+            "chan",
+            "opt.alpha is None",
+        ),
+        ([linear(8), gru(8)], CHAN | {"pooling_type": "LSEPooling"}, "chan", "no opt.belta"),
+        ([linear(8), gru(8)], SCAN | {"cross_attn": ["t2i"]}, "scan", r"opt.cross_attn is \['t2i'\]"),
+        ([linear(8), gru(8)], SCAN | {"agg_func": "LogSumExp", "lambda_lse": 0}, "scan", "opt.lambda_lse is 0"),
+        ([{"fc.weight": torch.ones(8), "fc.bias": torch.ones(8)}, gru(8)], SCAN, "scan", "no model of scan can be"),
+        ([linear(8), gru(8) | {"rnn.weight_hh_l0": torch.ones(3)}], SCAN, "scan", "no model of scan can be"),
+    ],
+)
+def test_a_file_of_another_system_is_refused(states, options, format, message, tmp_path):
+    path = write(tmp_path / "a.pth", states, **options)
+    with pytest.raises(ValueError, match=message) as caught:
+        convert_checkpoint(path, format)
+    assert str(path) in str(caught.value)
+
+
+def test_what_older_files_do_not_say_is_reported(tmp_path):
+    torch.save({"model": [linear(8), gru(8)], "opt": argparse.Namespace(**SCAN)}, tmp_path / "a.pth")
+    found = convert_checkpoint(tmp_path / "a.pth", "scan")
+    assert found.notes == [f"opt.{name} is missing; taken as False" for name in NORMS]
+    assert set(found.settings) == set(SCAN)
 
 
 @pytest.mark.parametrize(
