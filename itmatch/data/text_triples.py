@@ -155,9 +155,9 @@ def _parts(word: str) -> list[Span]:
     return parts
 
 
-def _distance(choice: Relation) -> tuple[int, int, bool]:
-    """How far the words are apart; then how far the predicate is from the object, which prepositions stand before."""
+def _distance(choice: Relation) -> tuple[int, bool, int]:
+    """How far the words are apart; then whether the object comes first; then how far the predicate is from it."""
     subject, predicate, other = choice
     real = [span for span in choice if span != NOWHERE]
     reach = max(end for _, end in real) - min(start for start, _ in real)
-    return reach, abs(other[0] - predicate[0]), subject > other
+    return reach, subject > other, abs(other[0] - predicate[0])

@@ -35,12 +35,21 @@ def check_choice(name: str, value: str, first: str, second: str) -> None:
         raise ValueError(f"{name}: {value!r}, expected {first!r} or {second!r}")
 
 
-def check_grades(name: str, grades: Tensor, scores: Tensor) -> Tensor:
-    """A floating number for each pair, (I, T) as the scores, in their type and without a gradient."""
+def check_grades(name: str, grades: Tensor, scores: Tensor, low: float = -math.inf, high: float = math.inf) -> Tensor:
+    """A finite number for each pair, (I, T) as the scores, in their type and without a gradient.
+
+    Values are looked at on the CPU alone, since a GPU would have to wait.
+    """
     if not grades.is_floating_point():
         raise TypeError(f"{name}: {grades.dtype}, expected a floating dtype")
     if grades.shape != scores.shape:
         raise ValueError(f"{name}: shape {tuple(grades.shape)}, expected that of scores, {tuple(scores.shape)}")
+    if grades.device.type == "cpu" and not torch.compiler.is_compiling():
+        within = grades.isfinite() & (grades >= low) & (grades <= high)
+        if not bool(within.all()):
+            row, column = (~within).nonzero()[0].tolist()
+            bounds = "a finite number" if low == -math.inf else f"a number from {low:g} to {high:g}"
+            raise ValueError(f"{name}: {grades[row, column].item():g} at ({row}, {column}), expected {bounds}")
     return grades.detach().to(scores.dtype)
 
 

@@ -58,7 +58,9 @@ def adaptive_margin_triplet_loss(
     _check_options(margin, negatives, reduction)
     given = positives
     scores, positives = check_scores(scores, positives)
-    grades = positives.to(scores.dtype) if similarity is None else check_grades("similarity", similarity, scores)
+    grades = (
+        positives.to(scores.dtype) if similarity is None else check_grades("similarity", similarity, scores, 0.0, 1.0)
+    )
     # m (phi_p - phi_n) + s_n - s_p is the hinge without a margin of what is left of each score
     left = scores - margin * grades
     return hard_negative_triplet_loss(left, given, margin=0.0, negatives=negatives, reduction=reduction)

@@ -136,15 +136,22 @@ class Objective(Loss):
 
     def collapse_value(self, num_images: int, num_captions: int, *, positives: Tensor | None = None) -> float | None:
         """The weighted sum of the terms' values, or None where one of those that count has none."""
-        total = 0.0
-        for name, weight in self.current_weights.items():
+        values = self.collapse_values(num_images, num_captions, positives=positives)
+        weights = self.current_weights
+        return sum(weights[name] * values[name] for name in weights) if len(values) == len(weights) else None
+
+    def collapse_values(
+        self, num_images: int, num_captions: int, *, positives: Tensor | None = None
+    ) -> dict[str, float]:
+        """The values of the terms that count in this epoch and have one, before weighting."""
+        found = {}
+        for name in self.current_weights:
             term = self.terms[name]
             assert isinstance(term, Loss)
             value = term.collapse_value(num_images, num_captions, positives=positives)
-            if value is None:
-                return None
-            total += weight * value
-        return total
+            if value is not None:
+                found[name] = value
+        return found
 
     def extra_repr(self) -> str:
         """The settings."""
@@ -155,13 +162,15 @@ def _check_terms(terms: Mapping[str, Loss]) -> None:
     if not isinstance(terms, Mapping) or not terms:
         raise ValueError(f"terms: {terms!r}, expected losses by name, at least one")
     for name, term in terms.items():
-        if not isinstance(name, str) or not name.isidentifier() or hasattr(nn.ModuleDict, name):
+        if not isinstance(name, str) or not name.isidentifier() or hasattr(nn.ModuleDict(), name):
             raise ValueError(f"terms: name {name!r}, expected a Python name that torch.nn.ModuleDict leaves free")
         if not isinstance(term, (ScoreLoss, EmbeddingLoss)):
             raise ValueError(f"terms: {name!r} is a {type(term).__name__}, expected a ScoreLoss or an EmbeddingLoss")
 
 
 def _settings(setting: str, given: Mapping[str, float] | None, terms: Mapping[str, Loss]) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise ValueError(f"{setting}: {given!r}, expected numbers by the names of the terms")
     for name, value in (given or {}).items():
         if name not in terms:
             raise ValueError(f"{setting}: no term is named {name!r}; there are {sorted(terms)}")

@@ -88,8 +88,8 @@ def _check_options(margin: float, positive: Sequence[float], negative: Sequence[
 class PolynomialLoss(ScoreLoss):
     """Polynomial weighting of a positive and its hardest negative; see :func:`polynomial_loss`.
 
-    The coefficients are made for cosines from 0 to 1: the polynomial of the negatives rises from 0.22 on, and below
-    that an informative negative is pushed up.
+    The coefficients are made for cosines from 0 to 1: an informative negative is pushed down from 0.35 on, where the
+    polynomial of the negatives is above 0 and rises, left alone from 0.10 on, and pushed up below that.
 
     Args:
         margin: a positive counts while its hardest negative comes nearer than this, in units of the score.

@@ -54,7 +54,7 @@ def smooth_ndcg_loss(
     check_above_zero("temperature", temperature)
     diagonal = positives is None and relevance is None
     scores, positives = check_scores(scores, positives)
-    grades = torch.zeros_like(scores) if relevance is None else check_grades("relevance", relevance, scores)
+    grades = torch.zeros_like(scores) if relevance is None else check_grades("relevance", relevance, scores, 0.0, 1.0)
     gains = grades.masked_fill(positives, 1).exp2() - 1  # (I, T)
     image, caption = pairs_of(gains > 0, diagonal=diagonal)
     rows = _from_rows(scores, gains, image, caption, temperature)

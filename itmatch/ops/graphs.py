@@ -156,7 +156,7 @@ def semantic_graph(
 
 
 def nearest_boxes(boxes: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Each real box with the others of its image whose centres are nearest.
+    """Each real box with the others of its image whose centres are nearest; of equally near ones, the first.
 
     Args:
         boxes: (N, L, 4) x1 y1 x2 y2, fractions of width and height of the image.
@@ -175,8 +175,10 @@ def nearest_boxes(boxes: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tens
     wide = boxes.to(torch.promote_types(boxes.dtype, torch.float32)).masked_fill(~mask[..., None], 0)
     centres = (wide[..., :2] + wide[..., 2:]) / 2
     itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-    distance = torch.cdist(centres, centres).masked_fill(~mask[:, None] | itself, torch.inf)
-    nearest, other = distance.topk(min(count, mask.shape[1]), largest=False)  # (N, L, k)
+    distance = (centres[:, :, None] - centres[:, None]).square().sum(3)  # cdist rounds otherwise for more boxes
+    # stable, so that of others at the same distance, as windows of a grid are, the first are taken whatever the padding
+    nearest, other = distance.masked_fill(~mask[:, None] | itself, torch.inf).sort(stable=True)
+    nearest, other = nearest[..., :count], other[..., :count]  # (N, L, k)
     row, box, place = (nearest.isfinite() & mask[..., None]).nonzero(as_tuple=True)
     return row, torch.stack((box, other[row, box, place]))
 

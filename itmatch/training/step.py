@@ -76,7 +76,10 @@ def compute_loss(
         first, second = paired(image_vectors, text_vectors, positives)[:2]
     if isinstance(objective, Objective):
         terms = objective.values(scores, positives, first, second, caption_image)
-        return StepResult(objective.total(terms), positives, scores, terms)
+        loss = objective.total(terms)
+        if first is not None and second is not None:  # before a term of them starts, what makes them is in the graph
+            loss = loss + 0 * (first.sum() + second.sum()).to(loss.dtype)
+        return StepResult(loss, positives, scores, terms)
     if isinstance(objective, EmbeddingLoss):
         return StepResult(objective(first, second, caption_image), positives)
     return StepResult(objective(scores, positives), positives, scores)

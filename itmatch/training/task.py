@@ -14,7 +14,7 @@ from torch.optim import AdamW, Optimizer
 
 from itmatch.batch import Batch, Fragments
 from itmatch.data import Tokenizer
-from itmatch.losses import HardNegativeTripletLoss, Loss
+from itmatch.losses import AdaptiveMarginTripletLoss, HardNegativeTripletLoss, LadderLoss, Loss, Objective
 from itmatch.metrics import EvaluationProtocol
 from itmatch.models import MatchingModel
 from itmatch.nn import Block, Similarity
@@ -23,7 +23,7 @@ from itmatch.training.checkpoint_io import use_atomic_checkpoints
 from itmatch.training.evaluator import Evaluator
 from itmatch.training.optimizers import parameter_groups, replaced_settings
 from itmatch.training.seeding import seed_step
-from itmatch.training.step import compute_loss, known_kind, score_statistics
+from itmatch.training.step import StepResult, compute_loss, known_kind, score_statistics
 
 FRAGMENT_DTYPES = {None: None, "float16": torch.float16}
 
@@ -103,6 +103,7 @@ class MatchingTask(LightningModule):
             _check_rows_apart(self.model.image_encoder, "image_encoder")
             _check_rows_apart(self.model.text_encoder, "text_encoder")
         self.objective = known_kind(build(objective or HardNegativeTripletLoss(), Loss, "objective"))
+        _warn_of_triplets(self.objective)
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
@@ -214,7 +215,7 @@ class MatchingTask(LightningModule):
         statistics = {f"train/loss_{name}": value.detach() for name, value in result.terms.items()}
         if result.scores is not None:
             if batch_idx % COLLAPSE_EVERY == 0:
-                self._watch_collapse(loss, positives)
+                self._watch_collapse(result)
             statistics |= score_statistics(result.scores.detach(), positives)
         self.log_dict(statistics, batch_size=len(positives))
         return loss
@@ -225,9 +226,16 @@ class MatchingTask(LightningModule):
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
         self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
-    def _watch_collapse(self, loss: Tensor, positives: Tensor) -> None:
-        value = self.objective.collapse_value(*positives.shape, positives=positives)
-        near = value is not None and abs(float(loss.detach()) - value) <= 1e-3 * value
+    def _watch_collapse(self, result: StepResult) -> None:
+        """Of an objective of several terms, those are watched that have a value at equal scores."""
+        shape, positives = result.positives.shape, result.positives
+        found, values = result.terms, {}
+        if isinstance(self.objective, Objective):
+            values = self.objective.collapse_values(*shape, positives=positives)
+        elif (alone := self.objective.collapse_value(*shape, positives=positives)) is not None:
+            found, values = {"": result.loss}, {"": alone}
+        value = sum(values.values())
+        near = bool(values) and all(abs(float(found[k].detach()) - v) <= 1e-3 * v for k, v in values.items())
         self._steps_at_collapse = self._steps_at_collapse + COLLAPSE_EVERY if near else 0
         if self._steps_at_collapse == COLLAPSE_STEPS:
             rank_zero_warn(
@@ -340,6 +348,15 @@ def _check_rows_apart(encoder: nn.Module, name: str) -> None:
             raise ValueError(
                 f"encode_chunk: {name}.{path} normalises over the batch, and would do so over each chunk; leave "
                 "encode_chunk out"
+            )
+
+
+def _warn_of_triplets(objective: Loss) -> None:
+    for loss in objective.modules():
+        if isinstance(loss, AdaptiveMarginTripletLoss | LadderLoss):
+            rank_zero_warn(
+                f"{type(loss).__name__} is trained with scores and positives alone, and is the hard-negative triplet "
+                "loss then; to use it, call it with its relevance in a training_step of your own"
             )
 
 

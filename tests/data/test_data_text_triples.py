@@ -47,6 +47,15 @@ def test_forms_of_words(placed, caption, triple, expected):
     assert counts == [1, 0, int(not expected[1])]
 
 
+def test_who_does_it_comes_first(placed):
+    for caption, triple, places in (
+        ("A dog chases a dog", ["dog", "chase", "dog"], [2, 6, 15]),
+        ("A man helps another man", ["man", "help", "man"], [2, 6, 20]),
+    ):
+        ((found,), _) = placed(caption, [triple])
+        assert [start for start, _ in found] == places
+
+
 def test_the_nearest_places(placed):
     caption = "a dog in a box sees a dog in a hat near a box in a house"
     table, _ = placed(

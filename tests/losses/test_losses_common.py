@@ -160,7 +160,7 @@ def test_another_positive_is_no_negative(loss, seed):
     assert gradient[positives].min() < 0
 
 
-# Below a score of 0.22 the polynomial loss pushes a hard negative up, as published.
+# Below a score of 0.10 the polynomial loss pushes a hard negative up, as published.
 @each([loss for loss in LOSSES if not isinstance(loss, PolynomialLoss)])
 def test_negatives_are_pushed_down(loss):
     scores, positives = random_case(0)

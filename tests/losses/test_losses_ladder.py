@@ -2,7 +2,13 @@ import pytest
 import torch
 from helpers_score_losses import both_directions, grades_of, random_case
 
-from itmatch.losses import LadderLoss, hard_negative_triplet_loss, ladder_loss
+from itmatch.losses import (
+    AdaptiveMarginTripletLoss,
+    LadderLoss,
+    SmoothNDCGLoss,
+    hard_negative_triplet_loss,
+    ladder_loss,
+)
 
 SETTINGS = {"margins": [0.3, 0.1, 0.2], "thresholds": [0.6, 0.2], "weights": [0.5, 0.25]}
 
@@ -34,6 +40,22 @@ def test_equals_the_formula(seed):
     assert loss(scores, positives, relevance=relevance).item() == pytest.approx(expected, rel=1e-12)
     mean = ladder_loss(scores, positives, relevance=relevance, reduction="mean", **SETTINGS)
     assert mean.item() == pytest.approx(expected / positives.sum().item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("loss", "name", "worst"),
+    [
+        (LadderLoss(), "relevance", None),
+        (SmoothNDCGLoss(), "relevance", -0.1),
+        (AdaptiveMarginTripletLoss(), "similarity", 1.1),
+    ],
+)
+def test_grades_that_are_none_are_named(loss, name, worst):
+    scores, grades = torch.eye(3), torch.eye(3)
+    for value in (torch.nan, torch.inf, *([] if worst is None else [worst])):
+        grades[1, 2] = value
+        with pytest.raises(ValueError, match=rf"{name}: .* at \(1, 2\), expected a"):
+            loss(scores, **{name: grades})
 
 
 def test_without_relevance_it_is_the_triplet():

@@ -133,6 +133,7 @@ def test_collapse_value():
     positives[0, 1] = True
     assert loss.collapse_value(4, 4, positives=positives) == pytest.approx(loss(equal, positives).item())
     assert mixed().collapse_value(4, 4) is None
+    assert mixed().collapse_values(4, 4) == {"triplet": pytest.approx(1.6)}
     assert mixed(start={"center": 1}).collapse_value(4, 4) == pytest.approx(1.6)  # the other does not count yet
 
 
@@ -159,6 +160,8 @@ TRIPLET = HardNegativeTripletLoss()
         ({"a.b": TRIPLET}, {}, "name 'a.b', expected a Python name"),
         ({"": TRIPLET}, {}, "name ''"),
         ({"keys": TRIPLET}, {}, "name 'keys'"),
+        ({"training": TRIPLET}, {}, "name 'training'"),
+        ({"a": TRIPLET}, {"weights": [1.0]}, r"weights: \[1.0\], expected numbers by the names"),
         ({"a": torch.nn.MSELoss()}, {}, "'a' is a MSELoss, expected a ScoreLoss or an EmbeddingLoss"),
         ({"a": Objective({"b": TRIPLET})}, {}, "'a' is a Objective"),
         ({"a": TRIPLET}, {"weights": {"b": 1.0}}, r"weights: no term is named 'b'; there are \['a'\]"),

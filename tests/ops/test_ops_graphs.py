@@ -228,6 +228,18 @@ def test_nearest_boxes_equal_loop(count):
     assert set(zip(row.tolist(), *ends.tolist(), strict=True)) == expected
 
 
+def test_equally_near_boxes_are_the_first_ones_whatever_the_padding():
+    grid = torch.stack(torch.meshgrid(torch.arange(6.0), torch.arange(6.0), indexing="ij"), -1).view(1, 36, 2) / 7
+    boxes, mask = torch.cat((grid, grid + 0.1), -1), torch.ones(1, 36, dtype=torch.bool)
+    row, ends = nearest_boxes(boxes, mask, 3)
+    assert ends[:, :3].tolist() == [[0, 0, 0], [1, 6, 7]]
+    for padding in (1, 9, 30):
+        wide = torch.cat((boxes, torch.zeros(1, padding, 4)), 1)
+        found = nearest_boxes(wide, torch.cat((mask, mask[:, :1].expand(1, padding) & False), 1), 3)
+        assert torch.equal(found[0], row)
+        assert torch.equal(found[1], ends)
+
+
 def test_strongest_edges():
     row = torch.tensor([1, 0, 1, 1, 0, 1])
     confidence = torch.tensor([0.5, 0.9, 0.9, 0.2, 0.9, 0.5])

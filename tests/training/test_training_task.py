@@ -7,15 +7,24 @@ from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
+from itmatch import losses
 from itmatch.batch import Fragments
 from itmatch.data import WordTokenizer
 from itmatch.losses import HardNegativeTripletLoss, ScoreLoss
 from itmatch.metrics import retrieval_metrics, retrieval_ranks
 from itmatch.models import MatchingModel, chan_gru, vse_infty_gru
-from itmatch.nn import CosineSimilarity, GRUTextEncoder, RegionEncoder, Similarity
+from itmatch.nn import (
+    CosineSimilarity,
+    GeneralizedPooling,
+    GRUTextEncoder,
+    HardAligningSimilarity,
+    MeanPooling,
+    RegionEncoder,
+    Similarity,
+)
 from itmatch.training import MatchingTask
 from itmatch.training.optimizers import parameter_groups
-from itmatch.training.step import score_statistics
+from itmatch.training.step import compute_loss, score_statistics
 from itmatch.training.task import COLLAPSE_STEPS
 
 
@@ -94,6 +103,44 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     data = small_data()
     with pytest.raises(FloatingPointError, match="loss is nan at step 0"):
         small_trainer(tmp_path).fit(small_task(data, objective=Broken()), data)
+
+
+@pytest.mark.parametrize("loss", [losses.LadderLoss(), losses.AdaptiveMarginTripletLoss()])
+def test_a_loss_that_would_be_the_triplet_is_warned_of(loss):
+    with pytest.warns(UserWarning, match=f"{type(loss).__name__} is trained with scores and positives alone"):
+        MatchingTask.from_model(chan_gru(20, region_dim=4, embed_dim=8), objective=losses.Objective({"a": loss}))
+
+
+def test_a_term_of_vectors_that_starts_late_keeps_what_makes_them_in_the_graph():
+    """Or DistributedDataParallel takes the poolings' weights for unused."""
+    data = small_data()
+    data.setup("fit")
+    model = MatchingModel(
+        RegionEncoder(data.feature_dim, 6, pooling=GeneralizedPooling()),
+        GRUTextEncoder(data.vocabulary, 6, word_dim=4, pooling=GeneralizedPooling()),
+        HardAligningSimilarity(pooling=MeanPooling()),
+    )
+    terms = {"triplet": HardNegativeTripletLoss(), "center": losses.CenterHingeLoss()}
+    batch = next(iter(data.train_dataloader()))
+    late, never = losses.Objective(terms, start={"center": 1}), losses.Objective({"triplet": terms["triplet"]})
+    result = compute_loss(model, late, batch)
+    assert torch.equal(result.loss, compute_loss(model, never, batch).loss)
+    result.loss.backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_terms_that_have_a_value_at_equal_scores_are_watched(tmp_path):
+    """The others do not keep the triplet from being watched."""
+
+    class Constant(Similarity):
+        def forward(self, image, text):
+            return 0 * CosineSimilarity()(image, text)
+
+    data, terms = small_data(), {"triplet": HardNegativeTripletLoss(), "apart": losses.PositiveNegativeMarginLoss()}
+    assert losses.Objective(terms).collapse_value(8, 8) is None
+    trainer = small_trainer(tmp_path, max_epochs=-1, max_steps=COLLAPSE_STEPS + 20)
+    with pytest.warns(UserWarning, match="the model has collapsed"):
+        trainer.fit(small_task(data, similarity=Constant(), objective=losses.Objective(terms)), data)
 
 
 def test_a_collapsed_model_is_warned_of(tmp_path):
