@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
+from itmatch.losses._common import check_above_zero
 from itmatch.losses.base import ScoreLoss, check_scores, even_positives
 from itmatch.ops.masking import masked_logsumexp
 
@@ -76,6 +77,7 @@ class InfoNCELoss(ScoreLoss):
         super().__init__()
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature: {temperature}, expected a finite number above 0")
+        check_above_zero("max_scale", max_scale)
         if learnable and 1 / temperature > max_scale * (1 + 1e-6):
             raise ValueError(
                 f"temperature: {temperature} is a scale of {1 / temperature:g}, above max_scale={max_scale}"

@@ -120,8 +120,8 @@ class HardNegativeTripletLoss(ScoreLoss):
     ) -> None:
         super().__init__()
         _check_options(margin, negatives, reduction)
-        if warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs: {warmup_epochs}, expected 0 or more")
+        if warmup_epochs < 0 or warmup_epochs != int(warmup_epochs):
+            raise ValueError(f"warmup_epochs: {warmup_epochs}, expected a whole number, 0 or more")
         self.margin = margin
         self.negatives: Negatives = negatives
         self.reduction: Reduction = reduction

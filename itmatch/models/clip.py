@@ -27,7 +27,8 @@ def clip_dual_encoder(
             MeanPooling())`` matches tokens with patches instead.
         trainable: False freezes both towers.
     """
-    text = ClipTextEncoder(model_name, trainable=trainable)
+    padding = HuggingFaceTokenizer(str(model_name)).pad_id
+    text = ClipTextEncoder(model_name, trainable=trainable, pad_id=padding)
     return MatchingModel(
         image_encoder=ClipImageEncoder(model_name, trainable=trainable),
         text_encoder=text,

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from itmatch.batch import Batch
@@ -109,7 +110,17 @@ class MatchingData(LightningDataModule):
         """The split of a stage ("train", "val" or "test"), read once."""
         if stage not in self.datasets:
             self.datasets[stage] = self.source.split(stage)
+            self._compare_with_train(stage)
         return self.datasets[stage]
+
+    def _compare_with_train(self, stage: Stage) -> None:
+        """A model is not measured on what it was trained with, where only some splits have relations."""
+        for name in ("boxes", "labels", "relations", "caption_relations"):
+            if "train" in self.datasets and stage != "train":
+                trained, found = (getattr(self.datasets[s], name) is not None for s in ("train", stage))
+                if trained != found:
+                    having, lacking = ("train", stage) if trained else (stage, "train")
+                    rank_zero_warn(f"the split {having!r} has {name} and {lacking!r} has none; both should")
 
     def splits_of(self, stage: str) -> tuple[Stage, ...]:
         """The splits that "fit", "validate", "test" or "predict" needs."""

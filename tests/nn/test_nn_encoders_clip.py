@@ -58,6 +58,26 @@ def regions(images):
     return Regions(patches, torch.ones(patches.shape[:2], dtype=torch.bool))
 
 
+def test_padding_is_the_tokenizers(folder, original):
+    """As the tokenizers of SigLIP 2 have another padding than the settings of its models."""
+    model = clip_dual_encoder(folder)
+    model.text_encoder.pad_id = 5
+    ids = torch.tensor([[2, 6, 3]])
+    found = model.encode_texts(Captions(ids, torch.ones_like(ids, dtype=torch.bool))).pooled
+    full = torch.cat((ids, torch.full((1, 9), 5)), 1)
+    siglip = original.config.model_type == "siglip"
+    with torch.no_grad():
+        output = original.text_model(input_ids=full if siglip else ids).pooler_output
+    expected = output if siglip else original.text_projection(output)
+    torch.testing.assert_close(found, unit(expected))
+    assert ClipTextEncoder(folder, pad_id=5).spec["init_args"]["pad_id"] == 5
+    again = clip_dual_encoder(folder)
+    assert again.text_encoder.pad_id == again.tokenizer.pad_id
+    assert again.tokenizer.max_length == 12
+    with pytest.raises(ValueError, match="pad_id: 99, expected an id below"):
+        ClipTextEncoder(folder, pad_id=99)
+
+
 def test_patches_and_back():
     images = pixels()
     patches = patches_of(images, 8)

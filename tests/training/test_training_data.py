@@ -1,3 +1,5 @@
+import warnings
+
 import pytest
 import torch
 
@@ -51,6 +53,19 @@ def test_setup_reads_only_what_a_stage_needs():
     assert set(data.datasets) == {"test"}
     data.test_dataloader()
     assert set(data.datasets) == {"test"}
+
+
+def test_splits_that_differ_in_what_they_have_are_told_of():
+    class Half:
+        def split(self, stage):
+            return RelationScenes(num_train=4, num_val=2, num_test=2, text_graphs=stage != "val").split(stage)
+
+    data = MatchingData(Half())
+    with pytest.warns(UserWarning, match="'train' has caption_relations and 'val' has none"):
+        data.setup("fit")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data.setup("test")
 
 
 def test_the_seed_of_the_run_is_kept_in_the_state():

@@ -138,6 +138,8 @@ class ClipTextEncoder(_Tower):
         config: settings of the whole model, which is then built with random weights.
         trainable: False freezes the tower and keeps its dropout off.
         normalize: L2-normalise fragments and vectors at the end.
+        pad_id: what captions of SigLIP are filled up with, the id of its tokenizer's padding; None = that of the
+            model's settings, which may be another one.
 
     Shape:
         ``Captions`` with input_ids (T, W) of the model's own tokenizer -> ``Fragments`` with features (T, W, D) and
@@ -155,6 +157,21 @@ class ClipTextEncoder(_Tower):
         torch.Size([1, 16])
     """
 
+    def __init__(
+        self,
+        model_name: str | Path | None = None,
+        *,
+        config: dict[str, Any] | None = None,
+        trainable: bool = True,
+        normalize: bool = True,
+        pad_id: int | None = None,
+    ) -> None:
+        super().__init__(model_name, config=config, trainable=trainable, normalize=normalize)
+        settings = self.config.text_config
+        self.pad_id = (settings.pad_token_id or 0) if pad_id is None else pad_id
+        if not 0 <= self.pad_id < settings.vocab_size:
+            raise ValueError(f"ClipTextEncoder.pad_id: {pad_id}, expected an id below {settings.vocab_size}")
+
     def _take(self, model: Any) -> None:
         self.text_model = model.text_model
         self.projection = model.text_projection if self.is_clip else torch.nn.Identity()
@@ -167,13 +184,13 @@ class ClipTextEncoder(_Tower):
             raise ValueError(
                 f"ClipTextEncoder: captions of {length} tokens, expected at most {settings.max_position_embeddings}"
             )
-        ids = captions.input_ids.masked_fill(~mask, settings.pad_token_id or 0)
+        ids = captions.input_ids.masked_fill(~mask, self.pad_id)
         if self.is_clip:
             output = self.text_model(input_ids=ids, attention_mask=mask.long())
             return self._fragments(
                 self.projection(output.last_hidden_state), mask, self.projection(output.pooler_output)
             )
-        full = ids.new_full((len(ids), settings.max_position_embeddings), settings.pad_token_id or 0)
+        full = ids.new_full((len(ids), settings.max_position_embeddings), self.pad_id)
         full[:, :length] = ids
         output = self.text_model(input_ids=full)
         return self._fragments(self.text_model.head(output.last_hidden_state[:, :length]), mask, output.pooler_output)
