@@ -91,6 +91,8 @@ class Cxc(_Annotated):
 class PlausibleMatch(_Annotated):
     """Plausible-match R-Precision: a caption fits every image whose objects differ in few classes from its own image's.
 
+    Images without any object are left out, and so are their captions.
+
     Args:
         instances: ``instances_val2014.json`` of COCO.
         folder: with ``coco_test_ids.npy`` and ``original_caption_to_image.json``; None = those of the package
@@ -114,10 +116,11 @@ class PlausibleMatch(_Annotated):
     def measure(self, split: ScoredSplit) -> dict[str, float]:
         """``pmrp_i2t``, ``pmrp_t2i``."""
         classes = self._classes(split)
+        known = classes.any(1)  # the others are neither queries nor candidates, as in the authors' code
         figures: dict[str, list[float]] = {"pmrp_i2t": [], "pmrp_t2i": []}
         for distance in self.distances:
-            relevance = _plausible(classes, split, distance)
-            for name, found in zip(figures, split.hits(relevance, places=1), strict=True):
+            relevance = _plausible(classes, known, split, distance)
+            for name, found in zip(figures, split.hits(relevance, places=1, images=known), strict=True):
                 figures[name].append(found.r_precision())
         return {name: sum(values) / len(values) for name, values in figures.items()}
 
@@ -136,10 +139,10 @@ class PlausibleMatch(_Annotated):
         return classes
 
 
-def _plausible(classes: torch.Tensor, split: ScoredSplit, distance: int) -> Relevance:
+def _plausible(classes: torch.Tensor, known: torch.Tensor, split: ScoredSplit, distance: int) -> Relevance:
     counts = classes.sum(1)
     common = classes.float() @ classes.float().T
-    near = counts[:, None] + counts - 2 * common <= distance  # (I, I)
+    near = (counts[:, None] + counts - 2 * common <= distance) & known[:, None] & known  # (I, I)
     of_captions = near[:, split.caption_image.cpu()]  # (I, T)
     return Relevance(of_captions.nonzero(), of_captions.T.contiguous().nonzero())
 

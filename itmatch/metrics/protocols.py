@@ -32,8 +32,13 @@ class ScoredSplit(ABC):
         """Ranks among some consecutive images and their captions alone."""
 
     @abstractmethod
-    def hits(self, relevance: Relevance, places: int = 10) -> tuple[RetrievedHits, RetrievedHits]:
-        """The first places of the rankings of all queries of a relevance, images and captions."""
+    def hits(
+        self, relevance: Relevance, places: int = 10, images: Tensor | None = None
+    ) -> tuple[RetrievedHits, RetrievedHits]:
+        """The first places of the rankings of all queries of a relevance, images and captions.
+
+        With ``images`` (I,) bool only these images and their captions are queries and candidates.
+        """
 
 
 class EvaluationProtocol(Configurable, ABC):

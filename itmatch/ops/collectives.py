@@ -90,7 +90,8 @@ class _Gather(torch.autograd.Function):
         if joined.numel() == 0:
             return joined
         # As bytes, because the backends do not gather every dtype (gloo refuses some), and bytes are all that moves.
-        own = rows.contiguous().view(len(rows), size).view(torch.uint8)
+        # A single row or column counts as contiguous whatever its strides, and only a stride of 1 can be seen as bytes.
+        own = rows.contiguous().as_strided((len(rows), size), (size, 1)).view(torch.uint8)
         target = joined.view(len(joined), size).view(torch.uint8)
         step = max(1, _PIECE_BYTES // (width * len(lengths)))  # in pieces, so that little is held beside the result
         starts = [sum(lengths[:process]) for process in range(len(lengths))]

@@ -140,11 +140,7 @@ class _Collected(ScoredSplit):
     def ranks(self, images: slice = slice(None)) -> RetrievalRanks:
         """Ranks among some consecutive images and their captions alone, on every process."""
         chosen = self.everywhere[images]
-        rows = torch.isin(self.image_index, chosen).nonzero()[:, 0]
-        captions = torch.isin(self.described, chosen).nonzero()[:, 0]
-        scores = self.scores
-        if len(chosen) != self.num_images:
-            scores = FragmentScores([(s, i.select(rows), t.select(captions)) for s, i, t in self.members])
+        scores, rows, captions = self._among(chosen)
         caption_row = _rows(self.image_index[rows])(self.described[captions])
         ranks = streamed_ranks(scores, caption_row, len(rows), across_processes=is_distributed())
         order = all_gather_ragged(self.image_index[rows]).argsort()
@@ -152,12 +148,24 @@ class _Collected(ScoredSplit):
         self.whole = ranks if len(chosen) == self.num_images else self.whole
         return ranks
 
-    def hits(self, relevance: Relevance, places: int = 10) -> tuple[RetrievedHits, RetrievedHits]:
+    def _among(self, chosen: Tensor) -> tuple[FragmentScores, Tensor, Tensor]:
+        """Some images and their captions alone: their scores, and the rows of both that are here."""
+        rows = torch.isin(self.image_index, chosen).nonzero()[:, 0]
+        captions = torch.isin(self.described, chosen).nonzero()[:, 0]
+        if len(chosen) == self.num_images:
+            return self.scores, rows, captions
+        return FragmentScores([(s, i.select(rows), t.select(captions)) for s, i, t in self.members]), rows, captions
+
+    def hits(
+        self, relevance: Relevance, places: int = 10, images: Tensor | None = None
+    ) -> tuple[RetrievedHits, RetrievedHits]:
         """The first places of the rankings of all queries, on every process; by places among the images added."""
+        chosen = self.everywhere if images is None else self.everywhere[images.to(self.everywhere.device)]
+        scores, rows, captions = self._among(chosen)
         of_images, of_captions = streamed_hits(
-            self.scores,
-            _rows(self.everywhere)(self.image_index),
-            torch.arange(len(self.caption_index), device=self.caption_index.device),
+            scores,
+            _rows(self.everywhere)(self.image_index[rows]),
+            captions,
             relevance,
             places=places,
             across_processes=is_distributed(),

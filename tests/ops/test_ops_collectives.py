@@ -54,6 +54,9 @@ def _check_gathers(process):
                 assert torch.equal(gathered, torch.cat(parts).movedim(0, dim))
     one_dimension = all_gather_ragged(torch.full((process + 1,), float(process)))
     assert one_dimension.tolist() == [0.0, 1.0, 1.0]
+    column = torch.arange(6.0).view(3, 2)[:, :1]  # strides 2, 1; and one of a single number
+    for part in (column, column[:1], column[:1].T):
+        assert all_gather_ragged(part).tolist() == [*part.tolist(), *part.tolist()]
     _check_gradients(process)
     for dtype in (torch.float64, torch.int64):
         total = all_reduce_sum(torch.tensor([[1, process]], dtype=dtype))
