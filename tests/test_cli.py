@@ -2,6 +2,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -612,6 +613,18 @@ def test_compare(trained, capsys):
     assert "95 %" not in capsys.readouterr().out
     assert "nowhere: no such file; a run that was tested" in error_of(capsys, "compare", "nowhere")
     assert "expected one of flickr30k" in error_of(capsys, "compare", trained, "--published=mnist")
+    assert "--samples: 0, expected 1 or more" in error_of(capsys, "compare", trained, "--samples=0")
+    assert run("compare", trained, trained, "--form=latex") == 0
+    assert capsys.readouterr().out.splitlines()[-1].startswith("% rSum of")
+    Path("folds.json").write_text('{"i2t_r1": 1.0, "rsum_std": 2.0}')
+    assert run("compare", trained, "folds.json") == 0
+    told = capsys.readouterr().err
+    assert "no interval: folds.json without test_ranks.npz" in told
+    assert "not of one protocol: folds.json alone has rsum_std" in told
+    shutil.copytree(trained, "other")
+    with np.load("other/test_ranks.npz") as arrays:
+        np.savez("other/test_ranks.npz", **{**arrays, "captions_digest": np.array("another")})
+    assert "are not of the same images and captions" in error_of(capsys, "compare", trained, "other")
     Path("test_metrics.json").write_text('{"rsum": null}')
     assert "no figures of a test" in error_of(capsys, "compare", "test_metrics.json")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from itmatch.commands import CommandParser
@@ -22,6 +23,8 @@ def compare_command(arguments: Sequence[str]) -> int:
     parser.add_argument("--samples", type=int, default=10_000, help="of the bootstrap (10000)")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (0)")
     options = parser.parse_args(arguments)
+    if options.samples < 1:
+        raise ValueError(f"--samples: {options.samples}, expected 1 or more")
     paths = [_metrics_file(path) for path in options.run]
     figures = {str(given): _figures(path) for given, path in zip(options.run, paths, strict=True)}
 
@@ -31,10 +34,25 @@ def compare_command(arguments: Sequence[str]) -> int:
     if options.published:
         rows = {result.label: result.figures for result in published_results(options.published)}
     print(results_table(rows | figures, options.form))
-    files = [_ranks_file(path) for path in paths if path.name.endswith("metrics.json")]
-    if len(files) == len(paths) == 2 and all(file.is_file() for file in files):
-        print(_difference(files, [str(run) for run in options.run], options.samples, options.seed))
+    files = [_ranks_file(path) if path.name.endswith("metrics.json") else None for path in paths]
+    if len(paths) == 2:
+        missing = [str(run) for run, file in zip(options.run, files, strict=True) if file is None or not file.is_file()]
+        if missing:
+            print(f"no interval: {' and '.join(missing)} without test_ranks.npz, as of a whole split", file=sys.stderr)
+        else:
+            comment = "% " if options.form == "latex" else ""
+            print(comment + _difference(files, [str(run) for run in options.run], options.samples, options.seed))
+    _tell_of_protocols(figures)
     return 0
+
+
+def _tell_of_protocols(figures: Mapping[str, Mapping[str, float]]) -> None:
+    """Figures of folds, say, are no figures of a whole set."""
+    everywhere = set.intersection(*(set(row) for row in figures.values()))
+    for run, row in figures.items():
+        own = sorted(set(row) - everywhere)
+        if own:
+            print(f"not of one protocol: {run} alone has {', '.join(own[:3])}", file=sys.stderr)
 
 
 def _metrics_file(path: Path) -> Path:
@@ -56,7 +74,7 @@ def _figures(path: Path) -> dict[str, float]:
         raise ValueError(f"{path}: no figures of a test ({error})") from error
 
 
-def _difference(files: Sequence[Path], names: Sequence[str], samples: int, seed: int) -> str:
+def _difference(files: Sequence[Path | None], names: Sequence[str], samples: int, seed: int) -> str:
     import numpy as np
     import torch
 
@@ -64,13 +82,14 @@ def _difference(files: Sequence[Path], names: Sequence[str], samples: int, seed:
 
     ranks, images, names_of = [], [], []
     for file in files:
+        assert file is not None
         with np.load(file, allow_pickle=False) as arrays:
-            wanted = ("image_to_text", "text_to_image", "caption_image", "image_ids")
+            wanted = ("image_to_text", "text_to_image", "caption_image", "image_ids", "captions_digest")
             missing = [name for name in wanted if name not in arrays.files]
             if missing:
                 raise ValueError(f"{file}: no {missing[0]}, expected the ranks that a test writes")
             first, second, image = (torch.from_numpy(arrays[name]) for name in wanted[:3])
-            names_of.append(arrays["image_ids"].tolist())
+            names_of.append((arrays["image_ids"].tolist(), str(arrays["captions_digest"])))
         ranks.append(RetrievalRanks(first, second))
         images.append(image)
     if not torch.equal(images[0], images[1]) or names_of[0] != names_of[1]:

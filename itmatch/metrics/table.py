@@ -68,6 +68,7 @@ def results_table(rows: Mapping[str, Mapping[str, float]], form: str = "text") -
     heads = ["", *("rSum" if name == "rsum" else name.replace("_r", " R@") for name in names)]
     cells = [[label, *(_cell(row.get(name)) for name in names)] for label, row in rows.items()]
     if form == "markdown":
+        cells = [[label.replace("|", r"\|"), *figures] for label, *figures in cells]
         lines = [heads, ["---"] * len(heads), *cells]
         rule = "|" + "|".join(lines[1]) + "|"
         return "\n".join(rule if line is lines[1] else "| " + " | ".join(line) + " |" for line in lines)
@@ -93,7 +94,8 @@ def results_table(rows: Mapping[str, Mapping[str, float]], form: str = "text") -
 
 
 def _escaped(text: str) -> str:
-    return "".join("\\" + c if c in "&%$#_{}" else c for c in text)
+    named = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(named.get(c, "\\" + c if c in "&%$#_{}" else c) for c in text)
 
 
 def _cell(value: float | None) -> str:

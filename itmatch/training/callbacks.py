@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.batch import Fragments
+from itmatch.data.tokenizers import digest
 from itmatch.files import write_text, written_beside
 from itmatch.metrics import recall_table, results_table
 from itmatch.metrics.table import FORMS
@@ -123,6 +124,7 @@ def write_ranks(path: Path, evaluator: Evaluator) -> None:
             text_to_image=ranks.text_to_image.cpu().numpy(),
             caption_image=caption_image.cpu().numpy(),
             image_ids=np.array(evaluator.image_ids, dtype=np.str_),
+            captions_digest=np.array(digest(evaluator.captions)),
         )
 
 

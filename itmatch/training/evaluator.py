@@ -46,12 +46,14 @@ class Evaluator:
         ranks: of all images and captions, if the last :meth:`compute` needed them.
         caption_image: (T,), the image of each caption, by places among the images that were added.
         image_ids: of these images.
+        captions: the texts, where a dataset was given.
     """
 
     def __init__(self, similarity: nn.Module | Sequence[nn.Module], fragment_dtype: torch.dtype | None = None) -> None:
         self.ranks: RetrievalRanks | None = None
         self.caption_image: Tensor | None = None
         self.image_ids: list[str] = []
+        self.captions: list[str] = []
         self.similarities = [similarity] if isinstance(similarity, nn.Module) else list(similarity)
         self.fragment_dtype = fragment_dtype
         self.reset()
@@ -108,6 +110,7 @@ class Evaluator:
         if "rsum" not in found:
             found = retrieval_metrics(split.ranks()) | found
         self.ranks, self.caption_image, self.image_ids = split.whole, split.caption_image, list(split.image_ids)
+        self.captions = [] if dataset is None else [dataset.captions[i] for i in split.caption_index.tolist()]
         return found | split.twin_accuracies(dataset)
 
 
