@@ -1,4 +1,4 @@
-"""The shared words of the library: small frozen dataclasses of tensors.
+"""The shared words of the library: small dataclasses of tensors.
 
 Sizes: ``I`` images, ``T`` captions, ``R`` regions an image, ``W`` words a caption, ``F`` input features, ``D``
 embedding size, ``E`` edges. Masks are boolean, True where something real stands; whatever lies in padded places is
@@ -28,7 +28,7 @@ class _TensorData:
             value = getattr(self, field.name)
             if isinstance(value, (Tensor, _TensorData)):
                 value = function(value)
-            object.__setattr__(moved, field.name, value)
+            setattr(moved, field.name, value)
         return moved
 
     def to(self, device: torch.device | str | int, *, non_blocking: bool = False) -> Self:
@@ -62,7 +62,7 @@ class _Rows(_TensorData):
         return self._map(lambda value: value[rows])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class SceneGraph(_TensorData):
     """The directed edges of a batch of graphs, whose nodes are the fragments of a row.
 
@@ -114,7 +114,7 @@ class SceneGraph(_TensorData):
         part = object.__new__(SceneGraph)  # not through __init__: the values have been checked once
         values = (self.edge_index[:, chosen], self.row[chosen] - start, max(0, stop - start), predicate, confidence)
         for field, value in zip(fields(SceneGraph), values, strict=True):
-            object.__setattr__(part, field.name, value)
+            setattr(part, field.name, value)
         return part
 
     def check_nodes(self, mask: Tensor) -> None:
@@ -133,7 +133,7 @@ class SceneGraph(_TensorData):
             )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Regions(_Rows):
     """Region features of a batch of images.
 
@@ -163,7 +163,7 @@ class Regions(_Rows):
             self.graph.check_nodes(self.mask)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Captions(_Rows):
     """Token ids of a batch of captions.
 
@@ -206,7 +206,7 @@ class Captions(_Rows):
             )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Fragments(_Rows):
     """Encoded regions of images, or encoded words of captions; and their relations, where an encoder makes some.
 
@@ -246,12 +246,13 @@ class Fragments(_Rows):
         fragments = object.__new__(cls)
         values = (features, mask, pooled, is_relation)
         for name, value in zip(("features", "mask", "pooled", "is_relation"), values, strict=True):
-            object.__setattr__(fragments, name, value)
+            setattr(fragments, name, value)
         return fragments
 
     def trimmed(self) -> Fragments:
         """Without the columns that are padding in every row; a similarity then does no work for them."""
-        used = int(self.mask.any(0).nonzero().max()) + 1
+        places = self.mask.any(0).nonzero()
+        used = int(places.max()) + 1 if len(places) else 0
         is_relation = None if self.is_relation is None else self.is_relation[:, :used]
         return Fragments.unchecked(self.features[:, :used], self.mask[:, :used], self.pooled, is_relation)
 
@@ -266,7 +267,7 @@ class Fragments(_Rows):
     def _chosen(self, chosen: Tensor) -> Fragments:
         """Some of the fragments, moved to the left, without ``is_relation``."""
         mask = self.mask & chosen
-        order = (~mask).int().argsort(dim=1, stable=True)[:, : int(mask.sum(1).max())]  # (N, l)
+        order = (~mask).int().argsort(dim=1, stable=True)[:, : int(mask.sum(1).max()) if len(mask) else 0]  # (N, l)
         features = self.features.gather(1, order[..., None].expand(-1, -1, self.features.shape[2]))
         return Fragments.unchecked(features, mask.gather(1, order), self.pooled)
 
@@ -288,7 +289,7 @@ class Fragments(_Rows):
         return Fragments.unchecked(**joined)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Batch(_TensorData):
     """What a loader yields: images, captions, or both, with their places in the dataset.
 

@@ -253,10 +253,25 @@ def test_detach_cuts_the_graph():
 
 
 @pytest.mark.parametrize("make", [graph, regions, captions, batch, EXAMPLES["fragments"]])
-def test_frozen(make):
+def test_lightning_may_convert_what_is_inside(make):
+    """As its plugins for bf16-true and FSDP do with whole batches; frozen dataclasses they refuse."""
+    from lightning.fabric.utilities.apply_func import apply_to_collection
+
     data = make()
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        setattr(data, dataclasses.fields(data)[0].name, None)
+    halved = apply_to_collection(data, torch.Tensor, lambda x: x.half() if x.is_floating_point() else x)
+    assert type(halved) is type(data)
+    assert halved is not data
+
+    def values(of):
+        for field in dataclasses.fields(of):
+            value = getattr(of, field.name)
+            if dataclasses.is_dataclass(value):
+                yield from values(value)
+            elif isinstance(value, torch.Tensor):
+                yield value
+
+    for before, after in zip(values(data), values(halved), strict=True):
+        assert after.dtype == (torch.float16 if before.is_floating_point() else before.dtype)
 
 
 def test_rows():

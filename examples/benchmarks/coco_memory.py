@@ -106,6 +106,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", help="only these systems")
     add_common_options(parser)
     options = parser.parse_args()
+    if options.device != "cpu":
+        parser.error("the memory of the process is measured, on the CPU")
+    unknown = sorted(set(options.only or ()) - set(systems(options)))
+    if unknown:
+        parser.error(f"--only {unknown[0]}: expected some of {', '.join(systems(options))}")
     _, facts = begin(options)
     rows = []
     for name in options.only or systems(options):

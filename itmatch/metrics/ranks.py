@@ -93,6 +93,8 @@ def streamed_ranks(
 
     Rounding: a matrix product may give another last bit in another shape. A score and its rivals come from blocks
     of one shape, except at the edges of the grid, and a query's own answers are never counted, whatever their bits.
+    Similarities that gather images, or captions, of like length into tiles of their own (cross-attention, interactive
+    ones) may round an exact copy of an image otherwise than the image; such a tie then goes either way.
 
     Args:
         score_block: takes int64 indices of images (B,) and of captions (C,), on the device of

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
+from itmatch.ops.derivatives import first_derivative_only
 from itmatch.ops.ragged import Query, Ragged, block_shape, compute_dtype, keys_and_queries, packed_blocks
 
 _ENTRIES = 1 << 22  # winners that the backward pass looks at in one go
@@ -92,7 +92,7 @@ class _HardAlignment(torch.autograd.Function):
         return best
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         keys, queries, winner, offsets = ctx.saved_tensors
         needed = ctx.needs_input_grad

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+
+from itmatch.ops.derivatives import first_derivative_only
 
 _reduce_scatter: Any = next(  # its name since torch 2.13, and before
     (getattr(dist, name) for name in ("reduce_scatter_single", "reduce_scatter_tensor") if hasattr(dist, name)), None
@@ -108,7 +109,7 @@ class _Gather(torch.autograd.Function):
         return joined
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         lengths, own = ctx.lengths, ctx.lengths[rank()]
         if grad.numel() == 0:

@@ -17,8 +17,8 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from itmatch.ops.derivatives import first_derivative_only
 from itmatch.ops.masking import at_least_float32
 from itmatch.ops.ragged import check_sides, compute_dtype
 
@@ -234,7 +234,7 @@ class _OverPairs(torch.autograd.Function):
         return values
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> Any:
         inputs = ctx.saved_tensors
         needed = ctx.needs_input_grad[1:]

@@ -7,8 +7,11 @@ from torch import nn
 from itmatch.batch import Fragments
 from itmatch.nn import (
     CosineSimilarity,
+    CrossAttentionSimilarity,
     GeneralizedPooling,
+    GraphMatchingSimilarity,
     HardAligningSimilarity,
+    InteractiveSimilarity,
     LogSumExpPooling,
     MaxPooling,
     Pooling,
@@ -130,3 +133,30 @@ def test_no_captions_without_gradient():
     image, text = make(BF16, BF16)
     with torch.no_grad():
         assert HardAligningSimilarity()(image, text[:0]).dtype == FP32
+
+
+@pytest.mark.parametrize("dtype", [BF16, FP16, FP64])
+@pytest.mark.parametrize("refinement", ["residual", "gated"])
+def test_interactive_similarities_in_one_precision(dtype, refinement):
+    image, text = make(dtype, dtype)
+    similarity = InteractiveSimilarity(refinement, 8 if refinement == "gated" else None).to(dtype)
+    scores = similarity(image, text)
+    assert scores.dtype == torch.promote_types(dtype, FP32)
+    scores.sum().backward()
+    assert all(parameter.grad.dtype == dtype for parameter in similarity.parameters())
+
+
+@pytest.mark.parametrize("grad", [True, False])
+@pytest.mark.parametrize("name", ["cosine", "hard", "soft", "t2i", "interactive", "graph"])
+def test_no_images_or_no_captions(name, grad):
+    others = {"t2i": CrossAttentionSimilarity, "interactive": InteractiveSimilarity, "graph": GraphMatchingSimilarity}
+    similarity = (SIMILARITIES | others)[name]()
+    for counts in ((0, 3), (3, 0)):
+        image, text = (
+            Fragments(torch.randn(n, 4, 8, requires_grad=grad), torch.ones(n, 4, dtype=torch.bool)) for n in counts
+        )
+        if name == "graph":
+            image, text = (
+                Fragments(side.features, side.mask, is_relation=torch.zeros_like(side.mask)) for side in (image, text)
+            )
+        assert similarity(image, text).shape == counts

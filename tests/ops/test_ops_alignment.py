@@ -332,3 +332,12 @@ def test_a_compiled_graph_holds_hard_alignment_whole(query):
 @pytest.mark.parametrize("query", QUERIES)
 def test_the_operator_of_hard_alignment_is_sound(query):
     torch.library.opcheck(torch.ops.itmatch.hard_alignment.default, (*make(dtype=torch.float32), query, None))
+
+
+def test_second_derivatives_are_refused():
+    """torch.autograd.grad would go past them and give the rest."""
+    v, vm, t, tm = make(dtype=torch.float32)
+    weight = torch.eye(v.shape[2], requires_grad=True)
+    for scores in (hard_alignment(v @ weight, vm, t, tm), soft_alignment(v @ weight, vm, t, tm, temperature=0.1)):
+        with pytest.raises(RuntimeError, match="second derivatives"):
+            torch.autograd.grad(scores.square().sum(), weight, create_graph=True)

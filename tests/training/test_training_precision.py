@@ -1,7 +1,8 @@
 import pytest
 import torch
-from helpers_training import small_data, small_trainer
+from helpers_training import small_data, small_task, small_trainer
 from lightning.pytorch import seed_everything
+from lightning.pytorch.plugins.precision import FSDPPrecision
 
 from itmatch.losses import HardNegativeTripletLoss
 from itmatch.nn import (
@@ -50,3 +51,18 @@ def test_mixed_precision_trains_and_ranks_by_float32_scores(name, tmp_path, monk
     assert {training for training, *_ in seen} == {True, False}
     assert any(torch.bfloat16 in inputs for _, _, *inputs in seen)  # else nothing was mixed
     assert {scores for _, scores, *_ in seen} == {torch.float32}
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_batches_are_converted_where_the_whole_model_is(precision, tmp_path):
+    data = small_data()
+    trainer = small_trainer(tmp_path, precision=precision, limit_train_batches=2)
+    trainer.fit(small_task(data), data)
+    assert 0 < float(trainer.callback_metrics["val/rsum"]) <= 600
+
+
+def test_fsdp_converts_batches():
+    data = small_data()
+    data.setup("fit")
+    batch = FSDPPrecision("bf16-true").convert_input(next(iter(data.train_dataloader())))
+    assert batch.regions.features.dtype == torch.bfloat16

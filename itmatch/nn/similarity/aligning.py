@@ -66,15 +66,12 @@ class AligningSimilarity(Similarity):
         self.check(image, text)
         if torch.is_grad_enabled() and (image.features.requires_grad or text.features.requires_grad):
             return self._scores(image, text)
+        scores = image.features.new_empty(len(image), len(text), dtype=_score_dtype(image, text))
+        if scores.numel() == 0:
+            return scores
         image = image.trimmed()
-        scores: Tensor | None = None
         for rows in _caption_tiles(image, text):
-            part = self._scores(image, text[rows].trimmed())
-            if scores is None:
-                scores = part.new_empty(len(image), len(text))
-            scores[:, rows] = part
-        if scores is None:
-            scores = image.features.new_empty(len(image), 0, dtype=_score_dtype(image, text))
+            scores[:, rows] = self._scores(image, text[rows].trimmed())
         return scores
 
     def align(self, image: Fragments, text: Fragments) -> Tensor:

@@ -175,6 +175,7 @@ class _Gate(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, own: Tensor, attended: Tensor) -> Tensor:
-        modulated = own * self.scale(attended).tanh() + self.shift(attended)
-        refined: Tensor = own + self.out(self.inner(modulated).relu())
-        return refined
+        dtype = self.scale.weight.dtype  # half, where the whole model is
+        given, met = own.to(dtype), attended.to(dtype)
+        modulated = given * self.scale(met).tanh() + self.shift(met)
+        return own + at_least_float32(self.out(self.inner(modulated).relu()))
