@@ -151,7 +151,11 @@ class MatchingCLI(LightningCLI):
         self.model.protocol = self._get(self.config_init, "protocol")
         others = self._get(self.config, "ensemble")
         if others:
-            self.model.evaluate_with(*(_read_model(path) for path in others))
+            models = [_read_model(path) for path in others]
+            for path, model in zip(others, models, strict=True):
+                if model.tokenizer is None:
+                    _warn(f"--ensemble {path}: no tokenizer in it; that of the configuration has to have the same ids")
+            self.model.evaluate_with(*models)
 
     def before_fit(self) -> None:
         """Open the test split now: after the training would be a bad time to learn that it is missing."""

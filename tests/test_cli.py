@@ -559,6 +559,10 @@ def test_an_ensemble_of_a_model_with_itself_is_the_model(trained, capsys):
     assert evaluated(trained, "test", both) == 0
     assert figures("lightning_logs/version_0/test_metrics.json") == figures(trained / "test_metrics.json")
     assert "nothing.ckpt: no such file" in error_of(capsys, *evaluation(trained, "test", "--ensemble=[nothing.ckpt]"))
+    model.tokenizer = None
+    model.save_pretrained("silent")
+    assert evaluated(trained, "test", "--ensemble=[silent]") == 0
+    assert "--ensemble silent: no tokenizer in it" in capsys.readouterr().err
 
 
 def test_an_ensemble_needs_one_tokenizer(trained, capsys):

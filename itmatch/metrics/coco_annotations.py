@@ -13,6 +13,7 @@ from itmatch.files import read_json
 from itmatch.metrics.protocols import EvaluationProtocol, ScoredSplit, relevance_figures
 from itmatch.metrics.relevance import Relevance
 
+_IDS = "coco_test_ids.npy"
 _OUTSIDE = 1 << 40  # places of annotated images and captions that are not in the test set
 
 
@@ -25,6 +26,10 @@ class _Annotated(EvaluationProtocol):
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = folder
+
+    def check(self, caption_image: torch.Tensor, num_images: int) -> None:
+        """Raise if the annotation files are missing, or speak of another number of captions."""
+        _caption_ids(self._files(), len(caption_image))
 
     def _files(self) -> Path:
         if self.folder is not None:
@@ -113,6 +118,12 @@ class PlausibleMatch(_Annotated):
         self.instances = instances
         self.distances = [0, 1, 2] if distances is None else distances
 
+    def check(self, caption_image: torch.Tensor, num_images: int) -> None:
+        """Raise if a file is missing, or speaks of another number of captions."""
+        super().check(caption_image, num_images)
+        if not Path(self.instances).is_file():
+            raise FileNotFoundError(f"{self.instances}: no such file")
+
     def measure(self, split: ScoredSplit) -> dict[str, float]:
         """``pmrp_i2t``, ``pmrp_t2i``."""
         classes = self._classes(split)
@@ -147,14 +158,19 @@ def _plausible(classes: torch.Tensor, known: torch.Tensor, split: ScoredSplit, d
     return Relevance(of_captions.nonzero(), of_captions.T.contiguous().nonzero())
 
 
-def _places(folder: Path, split: ScoredSplit) -> tuple[dict[int, int], dict[int, int]]:
-    """From COCO's ids of captions, and of images, to places in the split, whose order has to be that of the file."""
-    path = folder / "coco_test_ids.npy"
+def _caption_ids(folder: Path, expected: int) -> list[int]:
+    path = folder / _IDS
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    ids = np.load(path, allow_pickle=False).tolist()
-    if len(ids) != len(split.caption_image):
-        raise ValueError(f"{path}: ids of {len(ids)} captions, the split has {len(split.caption_image)}")
+    ids: list[int] = np.load(path, allow_pickle=False).tolist()
+    if len(ids) != expected:
+        raise ValueError(f"{path}: ids of {len(ids)} captions, the split has {expected}")
+    return ids
+
+
+def _places(folder: Path, split: ScoredSplit) -> tuple[dict[int, int], dict[int, int]]:
+    """From COCO's ids of captions, and of images, to places in the split, whose order has to be that of the file."""
+    path, ids = folder / _IDS, _caption_ids(folder, len(split.caption_image))
     captions = {int(caption): place for place, caption in enumerate(ids)}
     images: dict[int, int] = {}
     of_caption = read_json(folder / "original_caption_to_image.json")

@@ -44,6 +44,14 @@ class ScoredSplit(ABC):
 class EvaluationProtocol(Configurable, ABC):
     """What is measured on a test set. To write your own, subclass this and implement :meth:`measure`."""
 
+    def check(self, caption_image: Tensor, num_images: int) -> None:
+        """Raise if a split cannot be measured; called before it is encoded.
+
+        Args:
+            caption_image: (T,) int64, place of the image that each caption describes.
+            num_images: I.
+        """
+
     @abstractmethod
     def measure(self, split: ScoredSplit) -> dict[str, float]:
         """Figures by name; ``i2t_r1`` ... ``rsum`` are shown as a table of recalls."""
@@ -59,9 +67,13 @@ class Flickr30K(EvaluationProtocol):
     def __init__(self, num_images: int = 1000) -> None:
         self.num_images = num_images
 
+    def check(self, caption_image: Tensor, num_images: int) -> None:
+        """Raise unless there are as many images as expected, with five captions each."""
+        _expect(caption_image, num_images, type(self).__name__, self.num_images)
+
     def measure(self, split: ScoredSplit) -> dict[str, float]:
         """Recalls."""
-        _expect(split, type(self).__name__, self.num_images)
+        self.check(split.caption_image, split.num_images)
         return retrieval_metrics(split.ranks())
 
 
@@ -89,9 +101,13 @@ class Coco1K(EvaluationProtocol):
             raise ValueError(f"Coco1K: {num_images} images in {folds} folds, expected folds of equal size")
         self.num_images, self.folds = num_images, folds
 
+    def check(self, caption_image: Tensor, num_images: int) -> None:
+        """Raise unless there are as many images as expected, with five captions each."""
+        _expect(caption_image, num_images, "Coco1K", self.num_images)
+
     def measure(self, split: ScoredSplit) -> dict[str, float]:
         """Mean recalls; ``rsum_std`` is their standard deviation over the folds."""
-        _expect(split, "Coco1K", self.num_images)
+        self.check(split.caption_image, split.num_images)
         size = self.num_images // self.folds
         parts = [retrieval_metrics(split.ranks(slice(k * size, (k + 1) * size))) for k in range(self.folds)]
         figures = {name: statistics.mean(part[name] for part in parts) for name in parts[0]}
@@ -117,10 +133,10 @@ def relevance_figures(
     return figures
 
 
-def _expect(split: ScoredSplit, name: str, num_images: int) -> None:
-    captions = torch.bincount(split.caption_image, minlength=split.num_images)
-    if split.num_images != num_images or bool((captions != 5).any()):
+def _expect(caption_image: Tensor, found: int, name: str, num_images: int) -> None:
+    captions = torch.bincount(caption_image, minlength=found)
+    if found != num_images or bool((captions != 5).any()):
         raise ValueError(
-            f"{name}: {split.num_images} images with {int(captions.min())} to {int(captions.max())} captions, "
+            f"{name}: {found} images with {int(captions.min())} to {int(captions.max())} captions, "
             f"expected {num_images} with 5; another size can be given (num_images)"
         )

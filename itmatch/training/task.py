@@ -260,8 +260,12 @@ class MatchingTask(LightningModule):
     # ----------------------------------------------------------------------------------------------- evaluation
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the fragments of the last evaluation."""
+        """Forget the fragments of the last evaluation, and see that what is asked for can be measured."""
         self.evaluator.reset()
+        state = self.trainer.state.fn
+        dataset = self._dataset("test" if state == "test" else "val")
+        if self.protocol is not None and dataset is not None and state in ("test", "validate"):
+            self.protocol.check(torch.as_tensor(dataset.caption_image), dataset.num_images)
         for model in self._others:
             model.to(self.device)
 
@@ -287,10 +291,13 @@ class MatchingTask(LightningModule):
         """Rank all images and captions, and log the recalls."""
         self._log_metrics("test")
 
+    def _dataset(self, prefix: str) -> Any:
+        return getattr(getattr(self.trainer, "datamodule", None), "datasets", {}).get(prefix)
+
     def _log_metrics(self, prefix: str) -> None:
         if self.trainer.sanity_checking:
             return  # a few batches of each loader hold no complete set to rank
-        dataset = getattr(getattr(self.trainer, "datamodule", None), "datasets", {}).get(prefix)
+        dataset = self._dataset(prefix)
         asked = prefix == "test" or self.trainer.state.fn == "validate"  # not between epochs
         metrics = self.evaluator.compute(dataset, self.protocol if asked else None)
         for name, value in metrics.items():  # all processes have the same; Lightning wants to be told how they agree

@@ -11,7 +11,7 @@ from itmatch import losses
 from itmatch.batch import Fragments
 from itmatch.data import WordTokenizer
 from itmatch.losses import HardNegativeTripletLoss, ScoreLoss
-from itmatch.metrics import retrieval_metrics, retrieval_ranks
+from itmatch.metrics import EccvCaption, Flickr30K, retrieval_metrics, retrieval_ranks
 from itmatch.models import MatchingModel, chan_gru, vse_infty_gru
 from itmatch.nn import (
     CosineSimilarity,
@@ -141,6 +141,15 @@ def test_terms_that_have_a_value_at_equal_scores_are_watched(tmp_path):
     trainer = small_trainer(tmp_path, max_epochs=-1, max_steps=COLLAPSE_STEPS + 20)
     with pytest.warns(UserWarning, match="the model has collapsed"):
         trainer.fit(small_task(data, similarity=Constant(), objective=losses.Objective(terms)), data)
+
+
+def test_a_protocol_is_checked_before_anything_is_encoded(tmp_path):
+    task, data, trainer = fitted(tmp_path)
+    task.model.image_encoder.register_forward_pre_hook(lambda *_: pytest.fail("encoded"))
+    for protocol, error in ((Flickr30K(), "8 images .* expected 1000"), (EccvCaption(tmp_path), "no such file")):
+        task.protocol = protocol
+        with pytest.raises((ValueError, FileNotFoundError), match=error):
+            trainer.test(task, data, verbose=False)
 
 
 def test_a_collapsed_model_is_warned_of(tmp_path):
