@@ -197,7 +197,7 @@ def _chan(reader: PublicReader) -> _Parts:
 
 def _vse_infty(reader: PublicReader) -> _Parts:
     reader.refuse()
-    for number, state in enumerate(reader.states):
+    for number, state in enumerate(reader.states[:2]):
         if "gpool.linear.weight" not in state:
             raise ValueError(f"{reader.source.path}: no model[{number}].gpool; is this a checkpoint of vse_infty?")
     return CosineSimilarity(), {}

@@ -78,7 +78,7 @@ def compute_loss(
         terms = objective.values(scores, positives, first, second, caption_image)
         loss = objective.total(terms)
         if first is not None and second is not None:  # before a term of them starts, what makes them is in the graph
-            loss = loss + 0 * (first.sum() + second.sum()).to(loss.dtype)
+            loss = loss + (first[:0].sum() + second[:0].sum()).to(loss.dtype)  # of no rows: 0 whatever they hold
         return StepResult(loss, positives, scores, terms)
     if isinstance(objective, EmbeddingLoss):
         return StepResult(objective(first, second, caption_image), positives)

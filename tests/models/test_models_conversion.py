@@ -121,7 +121,7 @@ def test_scan_gives_the_public_scores(direction, norm, pooling, tmp_path):
 def test_vse_infty_gives_the_public_image_vectors(tmp_path):
     data = reference("vse_infty")
     words = gru(32) | {f"gpool.{name}": value for name, value in state(data, "text_gpo").items()}
-    found = convert_checkpoint(write(tmp_path / "a.pth", [state(data, "image_encoder"), words]), "vse_infty")
+    found = convert_checkpoint(write(tmp_path / "a.pth", [state(data, "image_encoder"), words, {}]), "vse_infty")
     regions = Regions(data["regions"], lengths_to_mask(data["region_lengths"], data["regions"].shape[1]))
     image = found.model.encode_images(regions)
     torch.testing.assert_close(image.pooled, data["image_embedding"], atol=1e-5, rtol=1e-5)
