@@ -654,3 +654,7 @@ def test_annotations_of_a_folder(trained, capsys):
     found = figures("lightning_logs/version_1/test_metrics.json")
     assert found["eccv_i2t_r1"] == pytest.approx(found["i2t_r1"])
     assert found["eccv_i2t_map_at_r"] <= found["eccv_i2t_rprecision"]
+    capsys.readouterr()
+    table = ["--protocol=EccvCaption", "--protocol.folder=notes", "--report.form=markdown"]
+    assert evaluated(trained, "test", *table) == 0
+    assert "|  | ECCV i2t R@1 | ECCV i2t R-Precision | ECCV i2t mAP@R |" in capsys.readouterr().out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 FORMS = ("text", "markdown", "latex")
 _DIRECTIONS = (("i2t", "image to text"), ("t2i", "text to image"))
@@ -43,12 +43,15 @@ def recall_table(metrics: Mapping[str, float], title: str | None = None) -> str:
     return "\n".join([title, *lines] if title else lines)
 
 
-def results_table(rows: Mapping[str, Mapping[str, float]], form: str = "text") -> str:
+def results_table(
+    rows: Mapping[str, Mapping[str, float]], form: str = "text", figures: Sequence[str] | None = None
+) -> str:
     """Results of several models, a line each: R@K of both directions and rSum.
 
     Args:
         rows: figures of each model, by its name; a missing one is shown as ``-``. Columns that nobody has are left out.
         form: ``"text"``, ``"markdown"`` or ``"latex"`` (a ``tabular`` with the rules of booktabs).
+        figures: names of others to show instead, such as ``"eccv_i2t_map_at_r"``.
 
     Raises:
         ValueError: no rows, or another form.
@@ -63,9 +66,9 @@ def results_table(rows: Mapping[str, Mapping[str, float]], form: str = "text") -
         raise ValueError(f"form: {form!r}, expected one of {', '.join(FORMS)}")
     if not rows:
         raise ValueError("results_table: no rows")
-    names = [f"{direction}_r{k}" for direction, _ in _DIRECTIONS for k in (1, 5, 10)] + ["rsum"]
-    names = [name for name in names if any(name in row for row in rows.values())]
-    heads = ["", *("rSum" if name == "rsum" else name.replace("_r", " R@") for name in names)]
+    recalls = [f"{direction}_r{k}" for direction, _ in _DIRECTIONS for k in (1, 5, 10)] + ["rsum"]
+    names = [name for name in (figures or recalls) if any(name in row for row in rows.values())]
+    heads = ["", *(_head(name) for name in names)]
     cells = [[label, *(_cell(row.get(name)) for name in names)] for label, row in rows.items()]
     if form == "markdown":
         cells = [[label.replace("|", r"\|"), *figures] for label, *figures in cells]
@@ -91,6 +94,15 @@ def results_table(rows: Mapping[str, Mapping[str, float]], form: str = "text") -
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
         for line in (heads, *cells)
     )
+
+
+def _head(name: str) -> str:
+    *before, last = name.split("_", 2) if name.startswith(("eccv_", "cxc_")) else name.split("_", 1)
+    if last[:1] == "r" and last[1:].isdecimal():
+        last = f"R@{last[1:]}"
+    benchmark = {"eccv": "ECCV", "cxc": "CxC", "pmrp": "PMRP", "rsum": "rSum"}
+    last = {"map_at_r": "mAP@R", "rprecision": "R-Precision", "rsum": "rSum"}.get(last, last)
+    return " ".join([*(benchmark.get(part, part) for part in before), last])
 
 
 def _escaped(text: str) -> str:

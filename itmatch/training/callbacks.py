@@ -92,13 +92,15 @@ class RecallReport(Callback):
         }
         if not metrics:
             return
-        shown = {name: value for name, value in metrics.items() if name.startswith(("eccv_", "cxc_", "pmrp_"))}
+        more = [name for name in metrics if name.startswith(("eccv_", "cxc_", "pmrp_")) or name == "rsum_std"]
         if self.form == "text":
             print(recall_table(metrics, title=prefix))
+            for name in more:
+                print(f"{name}: {metrics[name]:.1f}")
         else:
             print(results_table({prefix: metrics}, self.form))
-        for name, value in shown.items():
-            print(f"{name}: {value:.1f}")
+            if more:
+                print(results_table({prefix: metrics}, self.form, more))
         for name in sorted(name for name in metrics if name.startswith("twin_accuracy")):
             print(f"{name.replace('_', ' ')}: {metrics[name]:.1f} (chance 50)")
         if self._folder is not None:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from itmatch.metrics import RetrievalRanks, recall_table, retrieval_metrics
+from itmatch.metrics import RetrievalRanks, recall_table, results_table, retrieval_metrics
 
 
 def figures(ks=(1, 5, 10)):
@@ -35,6 +35,20 @@ def test_large_figures_keep_the_columns():
     metrics = figures() | {"t2i_meanr": 1234567.8}
     lines = recall_table(metrics).splitlines()
     assert len({len(line) for line in lines[:3]}) == 1
+
+
+def test_other_figures_and_signs_that_latex_and_markdown_know():
+    names = ["eccv_i2t_map_at_r", "eccv_t2i_rprecision", "cxc_i2t_r5", "pmrp_t2i", "rsum_std", "not_there"]
+    rows = {"a_b&c~^\\x|y": dict.fromkeys(names[:-1], 1.0)}
+    heads = ["ECCV i2t mAP@R", "ECCV t2i R-Precision", "CxC i2t R@5", "PMRP t2i", "rSum std"]
+    assert results_table(rows, "markdown", names).splitlines() == [
+        f"|  | {' | '.join(heads)} |",
+        "|" + "---|" * 6,
+        r"| a_b&c~^\x\|y |" + " 1.0 |" * 5,
+    ]
+    lines = results_table(rows, "latex", names).splitlines()
+    assert lines[2] == rf" & {' & '.join(heads)} \\"
+    assert lines[4].startswith(r"a\_b\&c\textasciitilde{}\textasciicircum{}\textbackslash{}x|y & 1.0")
 
 
 def test_no_recall():
