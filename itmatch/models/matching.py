@@ -127,7 +127,8 @@ class MatchingModel(
         Args:
             images: Fragments of :meth:`encode_images`, or what that method takes.
             texts: Fragments of :meth:`encode_texts`, or what that method takes.
-            image_block: images that are scored at a time; bounds memory, does not change the result.
+            image_block: images that are scored at a time; the result does not depend on it. Beside their scores
+                with all captions it takes about as much memory as the captions, once more.
         """
         image = images if isinstance(images, Fragments) else self.encode_images(images)
         text = texts if isinstance(texts, Fragments) else self.encode_texts(texts)

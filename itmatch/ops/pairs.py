@@ -225,12 +225,9 @@ class _OverPairs(torch.autograd.Function):
         width = {"words": text.shape[1], "regions": image.shape[1], "pair": 1}[plan.output]
         values = image.new_zeros(len(image), len(text), width, dtype=torch.promote_types(image.dtype, torch.float32))
         with torch.autocast(image.device.type, enabled=False):  # the types have been chosen
-            captions = [FragmentGroup(rows.of(text), rows.mask) for rows in plan.text_groups]
-            for rows in plan.image_groups:
-                images = FragmentGroup(rows.of(image), rows.mask)
-                for columns, group in zip(plan.text_groups, captions, strict=True):
-                    part = plan.kernel(PairTile(images, group, single=False), *parameters)  # (i, t, n)
-                    values[rows.index[:, None], columns.index, : part.shape[2]] = part.to(values.dtype)
+            for rows, columns, tile in _tiles(plan, image, text):
+                part = plan.kernel(tile, *parameters)  # (i, t, n)
+                values[rows.index[:, None], columns.index, : part.shape[2]] = part.to(values.dtype)
         return values
 
     @staticmethod
@@ -246,6 +243,20 @@ class _OverPairs(torch.autograd.Function):
             for part in parts:
                 _add_gradient(ctx.plan.kernel, part, inputs, sums)
         return (None, *sums)
+
+
+def _tiles(plan: _Plan, image: Tensor, text: Tensor) -> Iterator[tuple[_Rows, _Rows, PairTile]]:
+    """All tiles. The groups of the smaller side are all held, with their Gram matrices; of the other, one at a time."""
+    sides = ((image, plan.image_groups), (text, plan.text_groups))
+    held = 0 if image.numel() < text.numel() else 1
+    groups = [FragmentGroup(rows.of(sides[held][0]), rows.mask) for rows in sides[held][1]]
+    for rows in sides[1 - held][1]:
+        group = FragmentGroup(rows.of(sides[1 - held][0]), rows.mask)
+        for others, other in zip(sides[held][1], groups, strict=True):
+            if held:
+                yield rows, others, PairTile(group, other, single=False)
+            else:
+                yield others, rows, PairTile(other, group, single=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -309,7 +320,7 @@ def _packed(features: Tensor, mask: Tensor) -> Tensor:
     order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]  # (N, longest)
     real = torch.arange(longest, device=mask.device) < lengths[:, None]
     moved = features.gather(1, order[..., None].expand(-1, -1, features.shape[2]))
-    return moved.masked_fill(~real[..., None], 0)
+    return moved.masked_fill_(~real[..., None], 0)
 
 
 def _unpacked(values: Tensor, mask: Tensor) -> Tensor:

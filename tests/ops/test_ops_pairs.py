@@ -192,3 +192,11 @@ def test_a_compiled_program_leaves_the_tiles_as_they_are(output):
         for a, b in zip(*(gradients(x, 1, (given[0], given[2], given[4])) for x in (found, expected)), strict=True):
             torch.testing.assert_close(a, b)
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 4  # before and after, sizes fixed and not
+
+
+@pytest.mark.parametrize("output", KERNELS)
+@pytest.mark.parametrize("images", [2, 40])
+def test_either_side_may_be_the_larger_one(output, images):
+    given = *sides(images=images), torch.tensor(0.3, dtype=torch.double)
+    found = over_pairs(KERNELS[output], *given[:4], output=output, parameters=given[4:])
+    torch.testing.assert_close(found, naive(output, *given))

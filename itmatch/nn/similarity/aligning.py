@@ -16,6 +16,7 @@ from itmatch.ops.masking import at_least_float32
 from itmatch.ops.ragged import Query
 
 _TILE = 1 << 24  # aligned values held at a time when no gradient is wanted
+_COPIED = 1 << 25  # numbers of captions that a tile may copy
 
 
 class AligningSimilarity(Similarity):
@@ -110,7 +111,11 @@ def _caption_tiles(image: Fragments, text: Fragments) -> Iterator[Tensor]:
     start = 0
     for stop in range(1, len(order) + 1):
         # the tile with the next caption would be as wide as that caption
-        full = stop == len(order) or (stop + 1 - start) * max(widths[stop], image.mask.shape[1]) * len(image) > _TILE
-        if full:
+        rows = stop + 1 - start
+        if (
+            stop == len(order)
+            or rows * max(widths[stop], image.mask.shape[1]) * len(image) > _TILE
+            or rows * widths[stop] * text.features.shape[2] > _COPIED
+        ):
             yield order[start:stop]
             start = stop
