@@ -123,8 +123,7 @@ class MatchingCLI(LightningCLI):
         except ArgumentError as error:
             raise ValueError(f"{path}: its model cannot be built ({_readable(error)})") from error
         if Path(path).is_dir():
-            if tokenizer is None:
-                _warn(f"--ckpt_path {path}: no tokenizer in it; that of the configuration has to have the same ids")
+            _tell_of_tokenizer(f"--ckpt_path {path}", tokenizer)
             self._model_folder, self.config[command]["ckpt_path"] = Path(path), None
         changed = _differences(before, _flat(self.config[command]["model"]))
         if changed:
@@ -153,8 +152,7 @@ class MatchingCLI(LightningCLI):
         if others:
             models = [_read_model(path) for path in others]
             for path, model in zip(others, models, strict=True):
-                if model.tokenizer is None:
-                    _warn(f"--ensemble {path}: no tokenizer in it; that of the configuration has to have the same ids")
+                _tell_of_tokenizer(f"--ensemble {path}", model.tokenizer)
             self.model.evaluate_with(*models)
 
     def before_fit(self) -> None:
@@ -252,6 +250,11 @@ def _readable(error: Exception) -> str:
 @rank_zero_only
 def _warn(message: str) -> None:
     print(f"itmatch: warning: {message}", file=sys.stderr)
+
+
+def _tell_of_tokenizer(option: str, tokenizer: Any) -> None:
+    if tokenizer is None:
+        _warn(f"{option}: no tokenizer in it; that of the configuration has to have the same ids")
 
 
 def _read_model(path: str) -> MatchingModel:

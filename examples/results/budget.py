@@ -27,7 +27,6 @@ EMBED_DIM = 128
 REGION_DROP, TOKEN_RATE = 0.2, 0.1  # size augmentation of photos
 INPUT_NORM = "layer"  # the features are not normalised
 SEEDS = (0, 1, 2)
-WEIGHTS = "model.safetensors"  # in the folder of a model
 LABELS = {
     "cosine": "mean-pooled cosine",
     "chan": "CHAN (hard, mean)",
@@ -327,8 +326,8 @@ def model_path(options: argparse.Namespace, name: str, seed: int) -> Path:
 
 
 def _is_done(budget: Budget, name: str, variant: Variant | Members, seed: int, options: argparse.Namespace) -> bool:
-    kept = not budget.keep_models or not callable(variant) or (model_path(options, name, seed) / WEIGHTS).exists()
-    return kept and result_path(options, name, seed).exists()
+    kept = not budget.keep_models or not callable(variant) or model_path(options, name, seed).exists()
+    return kept and result_path(options, name, seed).exists()  # the result is written after the model
 
 
 def run_all(

@@ -75,8 +75,7 @@ class InfoNCELoss(ScoreLoss):
 
     def __init__(self, temperature: float = 0.07, *, learnable: bool = False, max_scale: float = 100.0) -> None:
         super().__init__()
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature: {temperature}, expected a finite number above 0")
+        check_above_zero("temperature", temperature)
         check_above_zero("max_scale", max_scale)
         if learnable and 1 / temperature > max_scale * (1 + 1e-6):
             raise ValueError(

@@ -34,9 +34,9 @@ def compare_command(arguments: Sequence[str]) -> int:
     if options.published:
         rows = {result.label: result.figures for result in published_results(options.published)}
     print(results_table(rows | figures, options.form))
-    files = [_ranks_file(path) if path.name.endswith("metrics.json") else None for path in paths]
+    files = [_ranks_file(path) for path in paths]
     if len(paths) == 2:
-        missing = [str(run) for run, file in zip(options.run, files, strict=True) if file is None or not file.is_file()]
+        missing = [str(run) for run, file in zip(options.run, files, strict=True) if not file.is_file()]
         if missing:
             print(f"no interval: {' and '.join(missing)} without test_ranks.npz, as of a whole split", file=sys.stderr)
         else:
@@ -74,7 +74,7 @@ def _figures(path: Path) -> dict[str, float]:
         raise ValueError(f"{path}: no figures of a test ({error})") from error
 
 
-def _difference(files: Sequence[Path | None], names: Sequence[str], samples: int, seed: int) -> str:
+def _difference(files: Sequence[Path], names: Sequence[str], samples: int, seed: int) -> str:
     import numpy as np
     import torch
 
@@ -82,7 +82,6 @@ def _difference(files: Sequence[Path | None], names: Sequence[str], samples: int
 
     ranks, images, names_of = [], [], []
     for file in files:
-        assert file is not None
         with np.load(file, allow_pickle=False) as arrays:
             wanted = ("image_to_text", "text_to_image", "caption_image", "image_ids", "captions_digest")
             missing = [name for name in wanted if name not in arrays.files]

@@ -21,7 +21,7 @@ def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(backward)
     def checked(ctx: Any, *grads: Any) -> Any:
         if torch.is_grad_enabled():
-            raise RuntimeError("second derivatives (create_graph=True) of scores are not implemented")
+            raise RuntimeError("second derivatives (create_graph=True) are not implemented")
         return once(ctx, *grads)
 
     return checked

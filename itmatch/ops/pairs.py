@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from math import isqrt
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, ParamSpec, TypeAlias
 
 import torch
 from torch import Tensor
@@ -103,8 +103,25 @@ class PairTile:
 
 
 Kernel: TypeAlias = Callable[..., Tensor]
+_P = ParamSpec("_P")
 
 
+def _left_out_of_graphs(function: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
+    """Tiles are chosen by values, so torch.compile is told to leave them as they are, not to try tile by tile."""
+    disabled: list[Callable[_P, Tensor]] = []
+
+    @wraps(function)
+    def chosen(*args: _P.args, **kwargs: _P.kwargs) -> Tensor:
+        if not torch.compiler.is_compiling():
+            return function(*args, **kwargs)
+        if not disabled:  # not earlier, since this imports the compiler
+            disabled.append(torch.compiler.disable(function))  # type: ignore[no-untyped-call]
+        return disabled[0](*args, **kwargs)
+
+    return chosen
+
+
+@_left_out_of_graphs
 def over_pairs(
     kernel: Kernel,
     image: Tensor,
@@ -136,32 +153,6 @@ def over_pairs(
     Returns:
         (I, T, W), (I, T, R) or (I, T), in at least float32; 0 in padded places.
     """
-    work = _left_out_of_graphs() if torch.compiler.is_compiling() else _over_pairs
-    return work(
-        kernel,
-        image,
-        image_mask,
-        text,
-        text_mask,
-        output=output,
-        parameters=parameters,
-        chunk_size=chunk_size,
-        numbers_per_pair=numbers_per_pair,
-    )
-
-
-def _over_pairs(
-    kernel: Kernel,
-    image: Tensor,
-    image_mask: Tensor,
-    text: Tensor,
-    text_mask: Tensor,
-    *,
-    output: Output,
-    parameters: tuple[Tensor, ...],
-    chunk_size: int | None,
-    numbers_per_pair: int,
-) -> Tensor:
     check_sides(image, image_mask, text, text_mask, chunk_size)
     dtype = compute_dtype(image, text)
     image, text = _packed(image.to(dtype), image_mask), _packed(text.to(dtype), text_mask)
@@ -170,17 +161,6 @@ def _over_pairs(
     if output == "words":
         return _unpacked(values, text_mask[None])
     return _unpacked(values, image_mask[:, None]) if output == "regions" else values[..., 0]
-
-
-_disabled: list[Callable[..., Tensor]] = []
-
-
-def _left_out_of_graphs() -> Callable[..., Tensor]:
-    """Tiles are chosen by values, so torch.compile is told to leave them as they are, not to try tile by tile."""
-    if not _disabled:
-        # not earlier, since this imports the compiler
-        _disabled.append(torch.compiler.disable(_over_pairs))  # type: ignore[no-untyped-call]
-    return _disabled[0]
 
 
 @dataclass(frozen=True, eq=False)

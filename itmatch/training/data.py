@@ -115,12 +115,13 @@ class MatchingData(LightningDataModule):
 
     def _compare_with_train(self, stage: Stage) -> None:
         """A model is not measured on what it was trained with, where only some splits have relations."""
+        if "train" not in self.datasets:
+            return
         for name in ("boxes", "labels", "relations", "caption_relations"):
-            if "train" in self.datasets and stage != "train":
-                trained, found = (getattr(self.datasets[s], name) is not None for s in ("train", stage))
-                if trained != found:
-                    having, lacking = ("train", stage) if trained else (stage, "train")
-                    rank_zero_warn(f"the split {having!r} has {name} and {lacking!r} has none; both should")
+            trained, found = (getattr(self.datasets[split], name) is not None for split in ("train", stage))
+            if trained != found:
+                having, lacking = ("train", stage) if trained else (stage, "train")
+                rank_zero_warn(f"the split {having!r} has {name} and {lacking!r} has none; both should")
 
     def splits_of(self, stage: str) -> tuple[Stage, ...]:
         """The splits that "fit", "validate", "test" or "predict" needs."""

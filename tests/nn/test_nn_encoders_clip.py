@@ -59,7 +59,6 @@ def regions(images):
 
 
 def test_padding_is_the_tokenizers(folder, original):
-    """As the tokenizers of SigLIP 2 have another padding than the settings of its models."""
     model = clip_dual_encoder(folder)
     model.text_encoder.pad_id = 5
     ids = torch.tensor([[2, 6, 3]])

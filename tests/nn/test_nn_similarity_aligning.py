@@ -135,12 +135,13 @@ def test_one_image_and_one_caption(name):
     torch.testing.assert_close(single, scores[2:3, 4:5])
 
 
-def test_inference_never_holds_the_aligned_values_of_all_captions(monkeypatch):
-    sizes = []
+def test_inference_never_holds_the_aligned_values_or_a_copy_of_all_captions(monkeypatch):
+    sizes, copied = [], []
 
-    def spy(*args, **kwargs):
-        result = hard_alignment(*args, **kwargs)
+    def spy(image, image_mask, text, *args, **kwargs):
+        result = hard_alignment(image, image_mask, text, *args, **kwargs)
         sizes.append(result.numel())
+        copied.append(text.numel())
         return result
 
     monkeypatch.setattr("itmatch.nn.similarity.hard_aligning.hard_alignment", spy)
@@ -149,6 +150,12 @@ def test_inference_never_holds_the_aligned_values_of_all_captions(monkeypatch):
     HardAligningSimilarity()(image, text)
     assert max(sizes) <= 1000
     assert sum(sizes) < 10 * 60 * 8 * 0.9  # captions of like length go together, so little of it is padding
+    monkeypatch.setattr(aligning, "_TILE", 1 << 24)
+    monkeypatch.setattr(aligning, "_COPIED", 5 * text.features[0].numel())
+    copied.clear()
+    HardAligningSimilarity()(image, text)
+    assert len(copied) == 12
+    assert max(copied) <= 5 * text.features[0].numel()
 
 
 def test_learned_pooling_gets_a_gradient_from_frozen_features():

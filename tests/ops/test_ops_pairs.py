@@ -200,3 +200,26 @@ def test_either_side_may_be_the_larger_one(output, images):
     given = *sides(images=images), torch.tensor(0.3, dtype=torch.double)
     found = over_pairs(KERNELS[output], *given[:4], output=output, parameters=given[4:])
     torch.testing.assert_close(found, naive(output, *given))
+
+
+@pytest.mark.parametrize("images", [2, 200])
+def test_of_the_larger_side_one_group_is_held_at_a_time(images, monkeypatch):
+    made = []
+
+    class Counted(pairs.FragmentGroup):
+        def __init__(self, *args):
+            made.append(len(args[0]))
+            super().__init__(*args)
+
+    monkeypatch.setattr(pairs, "FragmentGroup", Counted)
+    monkeypatch.setattr(pairs, "_FRAGMENTS", {"cpu": 8})
+    held = []
+
+    def kernel(tile):
+        held.append(sum(made))
+        return tile.scores.sum((2, 3))[..., None]
+
+    image, image_mask, text, text_mask = sides(images=images, captions=30)
+    over_pairs(kernel, image, image_mask, text, text_mask, output="pair")
+    assert held[0] <= min(images, 30) + 8  # rows of the smaller side, and the first group of the other
+    assert held[-1] == images + 30  # each was gathered once

@@ -115,7 +115,7 @@ def _caption_tiles(image: Fragments, text: Fragments) -> Iterator[Tensor]:
         if (
             stop == len(order)
             or rows * max(widths[stop], image.mask.shape[1]) * len(image) > _TILE
-            or rows * widths[stop] * text.features.shape[2] > _COPIED
+            or rows * text.features[0].numel() > _COPIED  # gathered before it is trimmed
         ):
             yield order[start:stop]
             start = stop
