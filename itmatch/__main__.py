@@ -57,8 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
             return compare_command(rest)
         if command in RUN_COMMANDS:
-            if os.getcwd() not in sys.path:
-                sys.path.insert(0, os.getcwd())  # classes in the user's own files are named as `file.Class`
+            _find_users_files()
             from itmatch.cli import run
             from itmatch.ops.collectives import leave_processes
 
@@ -74,6 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(f"itmatch: no command {command!r}\n\n{USAGE}", end="", file=sys.stderr)
     return 2
+
+
+def _find_users_files() -> None:
+    """Classes in the user's own files are named as ``file.Class``; a file there never takes the place of a library's.
+
+    ``python -m itmatch`` has put the working folder first, before the standard library.
+    """
+    here = os.getcwd()
+    sys.path[:] = [*(path for path in sys.path if path not in ("", here)), here]
 
 
 def _is_for_the_user(error: Exception) -> bool:

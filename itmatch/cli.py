@@ -6,26 +6,29 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
-from jsonargparse import ArgumentError, Namespace
+from jsonargparse import ArgumentError, Namespace, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.data import Tokenizer
-from itmatch.files import read_json, write_text
+from itmatch.files import write_text
 from itmatch.metrics import EvaluationProtocol
 from itmatch.models import MatchingModel
-from itmatch.spec import build, import_class
+from itmatch.models.bounds import bounded_by
+from itmatch.models.matching import WEIGHTS_NAME, load_weights, read_model_folder
+from itmatch.spec import Configurable, is_spec
 from itmatch.training import MatchingData, MatchingTask
 from itmatch.training.callbacks import BestCheckpoint, FragmentWriter, RecallReport, run_folder
+from itmatch.training.checkpoints import built_settings, read_checkpoint
+from itmatch.trust import import_class
 
 VOCABULARY, IN_FEATURES = "text_encoder.init_args.vocabulary", "image_encoder.init_args.in_features"
 CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # what Lightning takes after --ckpt_path instead of a file
@@ -49,7 +52,9 @@ class SaveConfig(SaveConfigCallback):
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write the configuration."""
         if self._folder is not None:
-            write_text(Path(self._folder) / self.config_filename, self.parser.dump(self.config, skip_none=False))
+            config = self.config.clone()
+            config["model"] = _settings_as_parsed(vars(config["model"]))
+            write_text(Path(self._folder) / self.config_filename, self.parser.dump(config, skip_none=False))
 
 
 class MatchingCLI(LightningCLI):
@@ -59,7 +64,10 @@ class MatchingCLI(LightningCLI):
     own vocabulary. ``fit`` ends with a test of the best checkpoint.
     """
 
+    _settings: dict[str, Any] = {}  # noqa: RUF012 - of the checkpoint, as plain data
+    _sizes: list[int] = []  # noqa: RUF012 - of its weights
     _tokenizer: Tokenizer | None = None  # of the checkpoint
+    _feature_dim_there: int | None = None  # of the checkpoint
     _model_folder: Path | None = None  # of save_pretrained, given as the checkpoint
 
     def __init__(self, command: str, **kwargs: Any) -> None:
@@ -85,7 +93,16 @@ class MatchingCLI(LightningCLI):
             help="What a test measures: Coco1K, EccvCaption.",
         )
         parser.add_argument(
-            "--ensemble", type=list[str], default=[], help="Checkpoints or model folders whose scores are averaged in."
+            "--trust",
+            type=list[str] | str,
+            default=[],
+            help="Modules that may be imported because a checkpoint or a model folder names them.",
+        )
+        parser.add_argument(
+            "--ensemble",
+            type=list[str] | str,
+            default=[],
+            help="Checkpoints or model folders whose scores are averaged in.",
         )
         parser.set_defaults(
             {
@@ -107,6 +124,7 @@ class MatchingCLI(LightningCLI):
         self.config = parser.parse_args(args)  # super's warns when the process has some too
 
     def _parse_ckpt_path(self) -> None:
+        """Take over how the model of a checkpoint was built; nothing of it goes through jsonargparse."""
         command = self.config["subcommand"]
         given = self.config[command]
         path = given.get("ckpt_path")
@@ -114,20 +132,30 @@ class MatchingCLI(LightningCLI):
             if path is None and command != "fit":
                 _warn(f"{command} without --ckpt_path: the weights are random")
             return
-        settings = _read_settings(path)
-        tokenizer = settings.pop("tokenizer", None)
-        self._tokenizer = None if tokenizer is None else build(tokenizer, Tokenizer, f"{path}: tokenizer")
-        before = _flat(given["model"])
-        try:
-            self.config = self.parser.parse_object({command: {"model": settings}}, self.config)
-        except ArgumentError as error:
-            raise ValueError(f"{path}: its model cannot be built ({_readable(error)})") from error
-        if Path(path).is_dir():
-            _tell_of_tokenizer(f"--ckpt_path {path}", tokenizer)
-            self._model_folder, self.config[command]["ckpt_path"] = Path(path), None
-        changed = _differences(before, _flat(self.config[command]["model"]))
+        if given.get("weights_only") is False:
+            raise ValueError("--weights_only false: a checkpoint would run what it says; it is read as weights alone")
+        is_folder = Path(path).expanduser().is_dir()
+        read = read_model_folder if is_folder else _settings_of_checkpoint
+        self._settings, self._sizes = read(str(path))
+        if is_folder:
+            _tell_of_tokenizer(f"--ckpt_path {path}", self._settings.get("tokenizer"))
+            self._model_folder, given["ckpt_path"] = Path(path).expanduser(), None
+
+    def _build_checkpoint(self) -> None:
+        """Build the parts of the checkpoint, and put them into the configuration in the place of those given."""
+        given = self.config[self.command]
+        where = f"--ckpt_path {self._model_folder or given['ckpt_path']}"
+        with bounded_by(self._sizes, where):
+            built = built_settings(
+                self._settings, MatchingTask.recorded_arguments(), where, trusted_modules=_listed(given["trust"])
+            )
+        self._tokenizer = built.pop("tokenizer", None)  # not of the configuration: the data may bring its own
+        self._feature_dim_there = built["image_encoder"].spec["init_args"].get("in_features")
+        changed = _differences(_flat(given["model"]), _flat(_settings_as_parsed(built)))
         if changed:
             _warn(f"the checkpoint's settings win over those given: {'; '.join(changed)}")
+        for name, value in built.items():
+            given["model"][name] = value
 
     def _vocabulary(self, data: MatchingData) -> Any:
         if self._tokenizer is not None:
@@ -135,22 +163,26 @@ class MatchingCLI(LightningCLI):
         return data.vocabulary
 
     def _feature_dim(self, data: MatchingData) -> int:
-        return data.dataset(data.splits_of(str(self.subcommand))[0]).feature_dim  # not of a split that may not exist
+        size = data.dataset(data.splits_of(str(self.subcommand))[0]).feature_dim  # not of a split that may not exist
+        if self._feature_dim_there not in (None, size):
+            raise ValueError(
+                f"the checkpoint's model takes features of size {self._feature_dim_there}, the data has {size}"
+            )
+        return size
 
     def instantiate_classes(self) -> None:
         """Also load the weights of a model folder, and set up how the model is tested."""
+        if self._settings:
+            self._build_checkpoint()
         super().instantiate_classes()
+        if self._tokenizer is not None:
+            self.model.model.tokenizer = self._tokenizer
         if self._model_folder is not None:
-            try:
-                weights = MatchingModel.from_pretrained(self._model_folder).state_dict()
-                self.model.model.load_state_dict(weights)
-            except RuntimeError as error:
-                reason = " ".join(str(error).split())
-                raise ValueError(f"--ckpt_path {self._model_folder}: its weights do not fit ({reason})") from error
+            load_weights(self.model.model, self._model_folder / WEIGHTS_NAME)
         self.model.protocol = self._get(self.config_init, "protocol")
-        others = self._get(self.config, "ensemble")
+        others = _listed(self._get(self.config, "ensemble"))
         if others:
-            models = [_read_model(path) for path in others]
+            models = [_read_model(path, _listed(self._get(self.config, "trust"))) for path in others]
             for path, model in zip(others, models, strict=True):
                 _tell_of_tokenizer(f"--ensemble {path}", model.tokenizer)
             self.model.evaluate_with(*models)
@@ -179,6 +211,7 @@ def run(args: Sequence[str]) -> MatchingCLI:
     Raises:
         ValueError: the arguments are no good.
     """
+    set_parsing_settings(instantiate_subclass_spec_in_any=False)  # what is annotated as plain data stays plain data
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings(), _plain_errors(args):
@@ -247,6 +280,11 @@ def _readable(error: Exception) -> str:
     return re.sub(r"([:;]); ", r"\1 ", "; ".join(kept))
 
 
+def _listed(value: str | list[str]) -> list[str]:
+    """An option that takes several values, and one as it is."""
+    return [value] if isinstance(value, str) else value
+
+
 @rank_zero_only
 def _warn(message: str) -> None:
     print(f"itmatch: warning: {message}", file=sys.stderr)
@@ -257,30 +295,35 @@ def _tell_of_tokenizer(option: str, tokenizer: Any) -> None:
         _warn(f"{option}: no tokenizer in it; that of the configuration has to have the same ids")
 
 
-def _read_model(path: str) -> MatchingModel:
+def _read_model(path: str, trusted_modules: Sequence[str]) -> MatchingModel:
     """The model of a checkpoint, or of a folder of ``save_pretrained``."""
-    if Path(path).is_dir():
-        return MatchingModel.from_pretrained(Path(path))
-    _read_settings(path)  # says clearly what is no checkpoint
-    return MatchingTask.load_from_checkpoint(path, map_location="cpu", weights_only=True).model
+    if Path(path).expanduser().is_dir():
+        return MatchingModel.from_pretrained(Path(path), trusted_modules=trusted_modules)
+    return MatchingTask.load_from_checkpoint(path, trusted_modules=trusted_modules).model
 
 
-def _read_settings(path: str | Path) -> dict[str, Any]:
-    """How the model of a checkpoint, or of a folder of ``save_pretrained``, was built."""
-    if Path(path).is_dir():
-        settings: dict[str, Any] = read_json(Path(path) / "config.json")
-        names = ("image_encoder", "text_encoder", "similarity", "tokenizer")
-        if not set(names) <= set(settings):
-            raise ValueError(f"--ckpt_path {path}: no model of itmatch, its config.json has no {names[0]}")
-        return {name: settings[name] for name in names}
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"--ckpt_path {path}: no such file")
-    try:
-        checkpoint = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
-        return dict(checkpoint["hyper_parameters"])
-    except Exception as error:  # torch has an error of its own for every way in which a file can be broken
-        reason = (str(error).splitlines() or [""])[0]
-        raise ValueError(f"--ckpt_path {path}: no checkpoint of itmatch ({type(error).__name__}: {reason})") from error
+def _settings_of_checkpoint(path: str) -> tuple[dict[str, Any], list[int]]:
+    """How the model of a checkpoint was built, and the sizes of its weights."""
+    checkpoint = read_checkpoint(path, mmap=True)
+    return dict(checkpoint["hyper_parameters"]), [weight.numel() for weight in checkpoint["state_dict"].values()]
+
+
+def _settings_as_parsed(settings: Mapping[str, Any]) -> Namespace:
+    """Settings, objects as they are recorded, in the form that jsonargparse gives to those of a YAML file."""
+    recorded = {name: value.spec if isinstance(value, Configurable) else value for name, value in settings.items()}
+    return Namespace(**_namespace(recorded))  # type: ignore[no-untyped-call]
+
+
+def _namespace(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_namespace(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    inside = {name: _namespace(item) for name, item in value.items()}
+    if is_spec(value):
+        arguments = Namespace(**(inside.get("init_args") or {}))  # type: ignore[no-untyped-call]
+        return Namespace(class_path=value["class_path"], init_args=arguments)  # type: ignore[no-untyped-call]
+    return inside
 
 
 def _flat(settings: Namespace) -> dict[str, Any]:

@@ -1,36 +1,53 @@
-"""Recording how an object was built, as plain data, so that it can be built again.
+"""Recording how an object was built, as plain data, and building it again.
 
 A checkpoint or a ``config.json`` must rebuild a model without the YAML or the Python that made it. Every block of
-this library therefore remembers its own ``{class_path, init_args}``, the same form that jsonargparse reads.
+this library therefore knows its own ``{class_path, init_args}``, the same form that jsonargparse reads. Such a file may
+come from a stranger, so :func:`build` is the one gate: it builds nothing that :mod:`itmatch.trust` does not admit.
 """
 
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import os
-from collections.abc import Mapping
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from itmatch.trust import import_class
 
 Spec = dict[str, Any]
 
+_MISSING = object()
+_PLAIN_TYPES = (type(None), bool, int, float, complex, str, bytes, Path)
+_MAX_DEPTH = 40  # of specs and containers in each other; a real model has about ten
+
 
 class Configurable:
-    """Mixin: an instance remembers the arguments it was constructed with.
+    """Mixin: an instance knows the arguments from which an equal one can be constructed.
 
     Subclass it (blocks do so through :class:`itmatch.nn.Block`) and nothing else is needed. Arguments have to be
     plain values (None, bool, number, string, path, list, dict of those) or Configurable themselves; a class whose
     constructor takes something else overrides :meth:`spec_arguments`.
 
+    An attribute that has the name of a constructor argument is that setting: when it is changed later, :attr:`spec`
+    follows. Keep settings under the names of their arguments, so that what is saved is what is used.
+
     Example:
         >>> class Margin(Configurable):
-        ...     def __init__(self, value: float = 0.2) -> None: ...
-        >>> Margin(0.1).spec["init_args"]
+        ...     def __init__(self, value: float = 0.2) -> None:
+        ...         self.value = value
+        >>> margin = Margin(0.1)
+        >>> margin.spec["init_args"]
         {'value': 0.1}
+        >>> margin.value = 0.3
+        >>> margin.spec["init_args"]
+        {'value': 0.3}
     """
 
     _init_arguments: dict[str, Any]
+    _built: dict[str, Any]  # the settings as attributes, right after the constructor
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Wrap the constructor of every subclass that has one of its own."""
@@ -42,92 +59,157 @@ class Configurable:
 
         @functools.wraps(original)
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-            if "_init_arguments" not in self.__dict__:  # only the outermost: what the caller wrote
-                try:
-                    bound = signature.bind(self, *args, **kwargs)
-                except TypeError as error:
-                    raise TypeError(f"{type(self).__qualname__}: {error}") from None
-                bound.apply_defaults()
-                self.__dict__["_init_arguments"] = _flatten(bound, signature)
+            if "_init_arguments" in self.__dict__:  # only the outermost counts: what the caller wrote
+                original(self, *args, **kwargs)
+                return
+            try:
+                bound = signature.bind(self, *args, **kwargs)
+            except TypeError as error:
+                raise TypeError(f"{type(self).__qualname__}: {error}") from None
+            bound.apply_defaults()
+            arguments = self.__dict__["_init_arguments"] = _flatten(bound, signature)
             original(self, *args, **kwargs)
+            names = dict.fromkeys([*arguments, *_argument_names(type(self))])
+            self.__dict__["_built"] = {name: _setting(self, name) for name in names}
 
         cls.__init__ = __init__  # type: ignore[method-assign]
 
     @property
     def spec(self) -> Spec:
-        """``{"class_path": ..., "init_args": {...}}`` of plain values; :func:`build` makes an equal object of it."""
+        """``{"class_path": ..., "init_args": {...}}`` of plain values; :func:`build` makes an equal object of it.
+
+        It describes the object as it is now.
+
+        Raises:
+            TypeError: a setting is, or was replaced by, something that cannot be written as plain data.
+        """
         cls = type(self)
         path = f"{cls.__module__}.{cls.__qualname__}"
-        arguments = self.spec_arguments()
-        return {"class_path": path, "init_args": {k: _plain(v, f"{path}({k}=...)") for k, v in arguments.items()}}
+        kinds = _argument_kinds(cls)
+        arguments = {}
+        for name, value in self.spec_arguments().items():
+            arguments[name] = _plain(value, f"{path}({name}=...)")
+            if kinds.get(name, ()) is None and _holds_configurable(value):
+                raise TypeError(
+                    f"{path}({name}=...) is annotated as plain data and holds an object; annotate its class"
+                )
+        return {"class_path": path, "init_args": arguments}
 
     def spec_arguments(self) -> dict[str, Any]:
         """The constructor arguments to record; override to replace one that only mattered at construction."""
-        if "_init_arguments" in self.__dict__:
-            return dict(self.__dict__["_init_arguments"])
-        return {}  # neither this class nor a base has a constructor
+        built = self.__dict__.get("_built", {})
+        arguments = dict(self.__dict__.get("_init_arguments", {}))  # none: no class here has a constructor
+        for name in built:
+            now = _setting(self, name)
+            if now is _MISSING or _same(now, built[name]):
+                continue
+            if name not in arguments:  # of a base class, whose constructor this class calls with values of its own
+                raise TypeError(
+                    f"{type(self).__qualname__}.{name} was changed, and its constructor takes no {name}: it cannot be "
+                    "saved as it is now"
+                )
+            arguments[name] = now
+        return arguments
 
 
-def build(spec: Any, expected: type = object, where: str = "spec") -> Any:
+def build(spec: Any, expected: type = object, where: str = "spec", *, trusted_modules: Sequence[str] = ()) -> Any:
     """Build the object that a spec describes; anything that is no spec is returned as it is.
+
+    What a spec names is checked before it is imported, and again before it is called: :func:`import_class` says which
+    modules are admitted, the class must be a :class:`Configurable` and of the kind that the place asks for. An argument
+    that is annotated as plain data (``dict[str, Any]``) stays plain data, whatever it looks like.
 
     Args:
         spec: ``{"class_path": str, "init_args": dict}``, nested as deep as wanted, or a finished object.
-        expected: base class that the result must have. It is checked before anything is constructed, so a
-            file from elsewhere cannot name an arbitrary callable.
+        expected: base class that the result must have.
         where: name of the place, for error messages.
+        trusted_modules: modules that may be imported beside those of this library.
 
     Raises:
-        ValueError: the class cannot be found, or is not a subclass of ``expected``.
+        ValueError: the class cannot be found, is not admitted, is not a subclass of ``expected``, or refuses its
+            arguments.
     """
-    if not is_spec(spec):
-        return spec
-    path, arguments = spec["class_path"], spec.get("init_args") or {}
-    cls = import_class(path, where)
-    if not issubclass(cls, expected):
-        raise ValueError(f"{where}: {path} is no {expected.__module__}.{expected.__qualname__}")
-    if not issubclass(cls, Configurable):
-        raise ValueError(f"{where}: {path} is no itmatch.spec.Configurable; only such classes are rebuilt from a file")
-    return cls(**{key: build_nested(value, f"{where}.{key}") for key, value in arguments.items()})
+    return _build(spec, (expected,), where, tuple(trusted_modules), 0)
 
 
-def build_nested(value: Any, where: str) -> Any:
+def build_nested(value: Any, where: str, *, trusted_modules: Sequence[str] = ()) -> Any:
     """:func:`build`, for a value that may be a spec, or a list or dict of specs."""
-    if isinstance(value, list):
-        return [build_nested(item, f"{where}[{i}]") for i, item in enumerate(value)]
-    if isinstance(value, Mapping) and not is_spec(value):
-        return {key: build_nested(item, f"{where}.{key}") for key, item in value.items()}
-    return build(value, Configurable, where)
+    return _build_nested(value, (Configurable,), where, tuple(trusted_modules), 0)
 
 
 def is_spec(value: Any) -> bool:
-    """Whether a value is a mapping of the form ``{class_path[, init_args]}``."""
+    """Whether a value is ``{class_path[, init_args]}``."""
     return isinstance(value, Mapping) and "class_path" in value and set(value) <= {"class_path", "init_args"}
 
 
-def import_class(path: str, where: str = "spec") -> type:
-    """Import a class from its dotted path.
+def _build(value: Any, expected: tuple[type, ...], where: str, trusted: tuple[str, ...], depth: int) -> Any:
+    if not is_spec(value):
+        return value
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"{where[:80]}...: nested more than {_MAX_DEPTH} deep")
+    path, arguments = value["class_path"], value.get("init_args")
+    arguments = {} if arguments is None else arguments
+    cls = import_class(path, where, trusted)
+    if not issubclass(cls, expected):
+        wanted = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in expected)
+        raise ValueError(f"{where}: {path} is no {wanted}")
+    if not issubclass(cls, Configurable):
+        raise ValueError(f"{where}: {path} is no itmatch.spec.Configurable; only such classes are rebuilt from a file")
+    if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
+        raise ValueError(f"{where}.init_args: a {type(arguments).__name__}, expected the arguments of {path} by name")
+    kinds = _argument_kinds(cls)
+    built = {
+        name: _build_nested(argument, kinds.get(name, (Configurable,)), f"{where}.{name}", trusted, depth + 1)
+        for name, argument in arguments.items()
+    }
+    try:
+        return cls(**built)
+    except (ImportError, MemoryError):
+        raise  # of what is not installed, or of the machine
+    except Exception as error:  # a constructor may fail in any way on arguments that nobody has checked
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise ValueError(f"{where}: {path} cannot be built with these arguments ({reason})") from error
 
-    Raises:
-        ValueError: no such module or attribute, or the attribute is no class.
-    """
-    parts = path.split(".") if isinstance(path, str) else []
-    if not all(parts):  # "", ".a" or "a..b": import_module would take them for relative
-        parts = []
-    for cut in range(len(parts) - 1, 0, -1):  # the longest importable prefix; the rest are nested classes
-        module = ".".join(parts[:cut])
-        try:
-            found: Any = importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name and not f"{module}.".startswith(f"{error.name}."):
-                raise  # the module exists and lacks a dependency of its own
-            continue
-        for name in parts[cut:]:
-            found = getattr(found, name, None)
-        if inspect.isclass(found):
-            return found
-        break
-    raise ValueError(f"{where}: no class {path!r}; the file that defines it must be importable from where you are")
+
+def _build_nested(value: Any, kinds: tuple[type, ...] | None, where: str, trusted: tuple[str, ...], depth: int) -> Any:
+    if kinds is None:  # plain data, whatever it looks like
+        return value
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"{where[:80]}...: nested more than {_MAX_DEPTH} deep")
+    if isinstance(value, (list, tuple)):
+        return [_build_nested(item, kinds, f"{where}[{i}]", trusted, depth + 1) for i, item in enumerate(value)]
+    if isinstance(value, Mapping) and not is_spec(value):
+        return {key: _build_nested(item, kinds, f"{where}.{key}", trusted, depth + 1) for key, item in value.items()}
+    return _build(value, kinds, where, trusted, depth)
+
+
+def _argument_kinds(cls: type) -> dict[str, tuple[type, ...] | None]:
+    """The classes of which each constructor argument may be built; None where it is plain data."""
+    constructor = cls.__init__  # type: ignore[misc]
+    try:
+        hints = typing.get_type_hints(inspect.unwrap(constructor))
+    except Exception:  # a name that is imported for type checkers alone
+        return {}
+    hints.pop("return", None)
+    return {name: _object_kinds(hint) for name, hint in hints.items()}
+
+
+def _object_kinds(hint: Any) -> tuple[type, ...] | None:
+    if hint is Any or hint is Ellipsis:
+        return None
+    if isinstance(hint, type) and typing.get_origin(hint) is None:
+        if issubclass(hint, Configurable):
+            return (hint,)
+        plain = issubclass(hint, (*_PLAIN_TYPES, list, tuple, dict, set, frozenset))
+        return None if plain else (Configurable,)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return None
+    if origin is None or not arguments:
+        return (Configurable,) if isinstance(hint, (typing.TypeVar, str)) else None
+    parts = arguments[1:] if isinstance(origin, type) and issubclass(origin, Mapping) else arguments
+    found = [kinds for part in parts if (kinds := _object_kinds(part)) is not None]
+    return tuple(dict.fromkeys(kind for kinds in found for kind in kinds)) or None
 
 
 def _flatten(bound: inspect.BoundArguments, signature: inspect.Signature) -> dict[str, Any]:
@@ -148,6 +230,52 @@ def _copied(value: Any) -> Any:
     if type(value) is dict:
         return {key: _copied(item) for key, item in value.items()}
     return [_copied(item) for item in value] if type(value) in (list, tuple) else value
+
+
+def _argument_names(cls: type) -> list[str]:
+    """Names of the constructor arguments of a class and of its bases."""
+    constructors = [base.__dict__["__init__"] for base in cls.__mro__ if "__init__" in base.__dict__]
+    return [name for one in constructors if hasattr(one, "__wrapped__") for name in inspect.signature(one).parameters]
+
+
+def _setting(owner: Any, name: str) -> Any:
+    """The attribute of a constructor argument's name, as it would be given to the constructor."""
+    for place in (owner.__dict__, owner.__dict__.get("_modules") or {}):
+        if name in place:
+            return _as_argument(place[name])
+    return _MISSING  # a property may compute, and a parameter or buffer is a weight
+
+
+def _as_argument(value: Any) -> Any:
+    """Modules that only hold a setting, as that setting."""
+    if isinstance(value, Configurable) or not hasattr(value, "_modules"):
+        return _copied(value)
+    from torch import nn  # what has modules comes from torch, so it is imported by now
+
+    if isinstance(value, nn.Dropout):
+        return value.p
+    if isinstance(value, nn.ModuleList):
+        return list(value)
+    return dict(value.items()) if isinstance(value, nn.ModuleDict) else value
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Whether a setting is what it was; objects are compared by identity, since their own settings are asked for."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(_same(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
+        return len(first) == len(second) and all(map(_same, first, second))
+    if isinstance(first, _PLAIN_TYPES) and isinstance(second, _PLAIN_TYPES):
+        return type(first) is type(second) and first == second
+    return first is second
+
+
+def _holds_configurable(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_configurable, value.values()))
+    return isinstance(value, Configurable) or (
+        isinstance(value, (list, tuple)) and any(map(_holds_configurable, value))
+    )
 
 
 def _plain(value: Any, where: str) -> Any:

@@ -67,7 +67,7 @@ class HuggingFaceTokenizer(Tokenizer):
         from transformers import AutoTokenizer  # here, since importing transformers takes seconds
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.name_or_path)
+            tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, trust_remote_code=False)
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ValueError(f"{self.name_or_path}: no tokenizer could be loaded from it ({reason})") from error

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from typing_extensions import Self
 from itmatch._version import __version__
 from itmatch.batch import Captions, Fragments, Regions
 from itmatch.data import CaptionItem, Collator, Tokenizer
+from itmatch.files import read_json
+from itmatch.models.bounds import bounded_by
 from itmatch.nn import Block, Similarity
 from itmatch.ops import lengths_to_mask
 from itmatch.spec import Spec, build
@@ -68,9 +71,8 @@ class MatchingModel(
 
     @property
     def spec(self) -> dict[str, Spec | None]:
-        """The parts as plain data; ``MatchingModel(**model.spec)`` is the same model with fresh weights."""
-        parts = ("image_encoder", "text_encoder", "similarity", "tokenizer")
-        return {name: None if (part := getattr(self, name)) is None else part.spec for name in parts}
+        """The parts as plain data, as they are now; :meth:`from_spec` makes the same model with fresh weights."""
+        return {name: None if (part := getattr(self, name)) is None else part.spec for name in PARTS}
 
     @property
     def device(self) -> torch.device:
@@ -199,58 +201,130 @@ class MatchingModel(
         (save_directory / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> Self:
+    def from_spec(cls, spec: Mapping[str, Any], where: str = "spec", *, trusted_modules: Sequence[str] = ()) -> Self:
+        """The model that :attr:`spec` describes, with fresh weights.
+
+        Args:
+            spec: the parts by name, as plain data.
+            where: what it was read from, for error messages.
+            trusted_modules: modules whose classes may be used beside those of this library and those imported already.
+
+        Raises:
+            ValueError: a part is missing, has another name, or is not admitted (:func:`itmatch.spec.build`).
+        """
+        missing = [name for name in PARTS if name not in spec and name != "tokenizer"]
+        if missing:
+            raise ValueError(f"{where}: no {', '.join(missing)}; is this an itmatch model?")
+        unknown = sorted(set(map(str, spec)) - set(PARTS))
+        if unknown:
+            raise ValueError(f"{where}: {', '.join(unknown)[:200]} is no part of a model, expected {', '.join(PARTS)}")
+        parts = {
+            name: build(spec.get(name), kind, f"{where}: {name}", trusted_modules=trusted_modules)
+            for name, kind in PARTS.items()
+        }
+        try:
+            return cls(**parts)
+        except TypeError as error:  # something else stands in the place of a part
+            raise ValueError(f"{where}: {error}") from error
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | Path, *, trusted_modules: Sequence[str] = (), **kwargs: Any
+    ) -> Self:
         """The model that :meth:`save_pretrained` wrote, in evaluation mode.
+
+        A model from elsewhere runs no code of its own: only classes of this library are built, those of modules that
+        are imported already, and those of ``trusted_modules``; and no more is allocated than its weights can fill.
 
         Args:
             pretrained_model_name_or_path: a folder, or a name on the Hugging Face Hub.
-            kwargs: ``revision``, ``cache_dir`` and what else ``huggingface_hub.ModelHubMixin`` takes.
+            trusted_modules: modules that may be imported because the model names them, such as one of your own.
+            kwargs: ``revision``, ``cache_dir``, ``force_download``, ``local_files_only``, ``token`` for the Hub.
 
         Raises:
             FileNotFoundError: there is no such folder, or it has no weights.
-            ValueError: its ``config.json`` is none of this library.
+            ValueError: its ``config.json`` is none of this library, or names what is not admitted.
         """
         name = str(pretrained_model_name_or_path)
+        unknown = sorted(set(kwargs) - _DOWNLOAD_ARGUMENTS)
+        if unknown:
+            raise TypeError(
+                f"from_pretrained: no argument {unknown[0]!r}; change the parts of the model that it returns"
+            )
         is_path = isinstance(pretrained_model_name_or_path, Path) or name.startswith((".", "/", "~")) or "\\" in name
         if (is_path or name.count("/") > 1) and not Path(name).is_dir():  # the hub has NAME and OWNER/NAME
             raise FileNotFoundError(f"{name}: no such folder")
-        try:
-            model: Self = super().from_pretrained(name, **kwargs)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{name}/config.json: no JSON ({error})") from error
-        return model
-
-    @classmethod
-    def _from_pretrained(cls, *, model_id: str, **kwargs: Any) -> Self:
-        from safetensors.torch import load_model
-
-        download = {k: kwargs.pop(k) for k in tuple(kwargs) if k in _DOWNLOAD_ARGUMENTS}
-        if Path(model_id).is_dir():
-            weights = Path(model_id) / WEIGHTS_NAME
-            if not weights.is_file():
-                raise FileNotFoundError(f"{model_id}: no {WEIGHTS_NAME}; is this a folder of save_pretrained?")
-        else:
-            from huggingface_hub import hf_hub_download
-
-            weights = Path(hf_hub_download(repo_id=model_id, filename=WEIGHTS_NAME, **download))
-        missing = [name for name in ("image_encoder", "text_encoder", "similarity") if name not in kwargs]
-        if missing:
-            raise ValueError(f"{model_id}/config.json: no {', '.join(missing)}; is this an itmatch model?")
-        model = cls(**kwargs)
-        load_model(model, str(weights))
+        config, weights = (_model_file(name, part, kwargs) for part in ("config.json", WEIGHTS_NAME))
+        settings, sizes = _settings_and_sizes(config, weights)
+        with bounded_by(sizes, str(config)):
+            model = cls.from_spec(settings, str(config), trusted_modules=trusted_modules)
+        load_weights(model, weights)
         return model.eval()
 
 
+PARTS: dict[str, type] = {
+    "image_encoder": Block,
+    "text_encoder": Block,
+    "similarity": Similarity,
+    "tokenizer": Tokenizer,
+}
 _DOWNLOAD_ARGUMENTS = frozenset({"revision", "cache_dir", "force_download", "local_files_only", "token"})
 
 
+def _model_file(model: str, name: str, download: dict[str, Any]) -> Path:
+    """A file of a model folder, or of a model on the Hub."""
+    model = os.path.expanduser(model) if model.startswith("~") else model
+    if Path(model).is_dir():
+        if not (Path(model) / name).is_file():
+            raise FileNotFoundError(f"{model}: no {name}; is this a folder of save_pretrained?")
+        return Path(model) / name
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(repo_id=model, filename=name, **download))
+
+
+def read_model_folder(folder: str | Path) -> tuple[dict[str, Any], list[int]]:
+    """How the model of a folder of :meth:`MatchingModel.save_pretrained` was built, as plain data, and its sizes.
+
+    Returns:
+        The parts by name, and the number of elements of each weight; nothing but the head of that file is read.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: it is none of ours.
+    """
+    return _settings_and_sizes(*(_model_file(str(folder), part, {}) for part in ("config.json", WEIGHTS_NAME)))
+
+
+def _settings_and_sizes(config: Path, weights: Path) -> tuple[dict[str, Any], list[int]]:
+    from safetensors import safe_open
+
+    settings: dict[str, Any] = read_json(config)
+    settings.pop("itmatch_version", None)
+    with safe_open(str(weights), framework="pt") as file:
+        return settings, [math.prod(file.get_slice(name).get_shape()) for name in file.keys()]  # noqa: SIM118
+
+
+def load_weights(model: MatchingModel, weights: Path) -> None:
+    """Put the weights of a file of :meth:`MatchingModel.save_pretrained` into a model.
+
+    Raises:
+        ValueError: they are not those of such a model.
+    """
+    from safetensors.torch import load_model
+
+    try:
+        load_model(model, str(weights))
+    except RuntimeError as error:
+        raise ValueError(f"{weights}: does not fit config.json ({' '.join(str(error).split())[:300]})") from error
+
+
 def _part(value: Any, expected: type, where: str) -> Any:
-    part = build(value, expected, where)
-    if not isinstance(part, expected):
+    if not isinstance(value, expected):
         raise TypeError(
-            f"{where}: a {type(part).__qualname__}, expected an {expected.__module__}.{expected.__qualname__}"
+            f"{where}: a {type(value).__qualname__}, expected an {expected.__module__}.{expected.__qualname__}"
         )
-    return part
+    return value
 
 
 def _all_regions(features: Tensor) -> Regions:

@@ -10,6 +10,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
 
 from itmatch.files import written_beside
+from itmatch.training.checkpoints import read_checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -28,6 +29,21 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())  # else a crash of the machine could leave the new name on an empty file
+
+    def load_checkpoint(
+        self,
+        path: Any,
+        map_location: Any = None,
+        weights_only: bool | None = None,  # noqa: FBT001 - Lightning's signature
+    ) -> dict[str, Any]:
+        """Read tensors and plain values; a checkpoint that holds anything else is refused, wherever it comes from.
+
+        Raises:
+            ValueError: the file is no such checkpoint, or ``weights_only`` is False.
+        """
+        if weights_only is False:
+            raise ValueError(f"{path}: weights_only=False would run what the file says; it is always True")
+        return read_checkpoint(path, map_location or "cpu")
 
 
 def use_atomic_checkpoints(trainer: Trainer) -> None:

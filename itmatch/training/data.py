@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -140,6 +140,15 @@ class MatchingData(LightningDataModule):
         if self.seed is None:
             seed = torch.initial_seed() % 2**31
             self.seed = seed if self.trainer is None else self.trainer.strategy.broadcast(seed)
+
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> NoReturn:
+        """Not to be had: a checkpoint holds the model and no data, and Lightning would build what the file names.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError("a checkpoint holds no data: build MatchingData(source), and hand it to the trainer")
 
     def train_dataloader(self) -> TrainLoader:
         """Batches of pairs, shuffled."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from functools import partial
+from inspect import signature
+from pathlib import Path
+from typing import IO, Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -11,15 +14,18 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, Reduce
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
+from typing_extensions import Self
 
 from itmatch.batch import Batch, Fragments
 from itmatch.data import Tokenizer
 from itmatch.losses import AdaptiveMarginTripletLoss, HardNegativeTripletLoss, LadderLoss, Loss, Objective
 from itmatch.metrics import EvaluationProtocol
 from itmatch.models import MatchingModel
+from itmatch.models.bounds import bounded_by
 from itmatch.nn import Block, Similarity
 from itmatch.spec import build
 from itmatch.training.checkpoint_io import use_atomic_checkpoints
+from itmatch.training.checkpoints import built_settings, keep_own_paths, optimizer_of, read_checkpoint
 from itmatch.training.evaluator import Evaluator
 from itmatch.training.optimizers import parameter_groups, replaced_settings
 from itmatch.training.seeding import seed_step
@@ -102,7 +108,7 @@ class MatchingTask(LightningModule):
         if encode_chunk is not None:
             _check_rows_apart(self.model.image_encoder, "image_encoder")
             _check_rows_apart(self.model.text_encoder, "text_encoder")
-        self.objective = known_kind(build(objective or HardNegativeTripletLoss(), Loss, "objective"))
+        self.objective = known_kind(HardNegativeTripletLoss() if objective is None else objective)
         _warn_of_triplets(self.objective)
         self.optimizer = optimizer
         self.scheduler = scheduler
@@ -122,6 +128,66 @@ class MatchingTask(LightningModule):
     def from_model(cls, model: MatchingModel, **kwargs: Any) -> MatchingTask:
         """A task around a finished model; ``kwargs`` are the other arguments of the class."""
         return cls(model.image_encoder, model.text_encoder, model.similarity, tokenizer=model.tokenizer, **kwargs)
+
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: str | Path | IO[bytes],
+        map_location: Any = None,
+        hparams_file: str | Path | None = None,
+        strict: bool | None = None,  # noqa: FBT001 - the signature of LightningModule
+        weights_only: bool | None = None,  # noqa: FBT001
+        *,
+        trusted_modules: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> Self:
+        """The task of a checkpoint, with its weights.
+
+        A checkpoint from elsewhere runs no code of its own: it is read as tensors and plain values, only classes of
+        this library are built of it, those of modules that are imported already, and those of ``trusted_modules``; and
+        no more is allocated than its weights can fill. Optimizer and schedule are not in it: give them to train on.
+
+        Args:
+            checkpoint_path: a file, a URL of fsspec, or an open binary file.
+            map_location: where the weights go (``torch.load``); None: the CPU.
+            hparams_file: refused; the settings are in the checkpoint.
+            strict: whether the weights have to be exactly those of the model; None: they have to.
+            weights_only: it is always True; False is refused.
+            trusted_modules: modules that may be imported because the checkpoint names them, such as one of your own.
+            kwargs: arguments of the class that are used in place of those of the checkpoint.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: no checkpoint, settings that we never write, classes that are not admitted, weights that do not
+                fit.
+        """
+        if weights_only is False or hparams_file is not None:
+            raise ValueError("load_from_checkpoint: weights_only is always True, and settings come from the checkpoint")
+        checkpoint = read_checkpoint(checkpoint_path, map_location or "cpu")
+        where = checkpoint_path if isinstance(checkpoint_path, (str, Path)) else "checkpoint"
+        accepted = cls.recorded_arguments()
+        unknown = sorted(set(kwargs) - set(accepted))
+        if unknown:
+            raise TypeError(f"load_from_checkpoint: no argument {unknown[0]!r}; expected some of {', '.join(accepted)}")
+        given = {name: value for name, value in checkpoint["hyper_parameters"].items() if name not in kwargs}
+        with bounded_by([weight.numel() for weight in checkpoint["state_dict"].values()], str(where)):
+            settings = built_settings(given, accepted, str(where), trusted_modules) | kwargs
+            settings.setdefault("optimizer", partial(_optimizer_instead, optimizer_of(checkpoint)))
+            try:
+                task = cls(**settings)
+            except TypeError as error:  # a part is missing
+                raise ValueError(f"{where}: {error}") from error
+        task.on_load_checkpoint(checkpoint)
+        try:
+            task.load_state_dict(checkpoint["state_dict"], strict=strict is not False)
+        except RuntimeError as error:
+            raise ValueError(f"{where}: its weights do not fit ({' '.join(str(error).split())[:300]})") from error
+        return task.to(next((weight.device for weight in checkpoint["state_dict"].values()), torch.device("cpu")))
+
+    @classmethod
+    def recorded_arguments(cls) -> list[str]:
+        """What a checkpoint may set: the arguments of the constructor that are written into one."""
+        return [name for name in signature(cls).parameters if name not in ("optimizer", "scheduler")]
 
     def evaluate_with(self, *models: MatchingModel) -> None:
         """Evaluate as an ensemble with other models: the score of a pair is the mean of all their scores.
@@ -317,17 +383,33 @@ class MatchingTask(LightningModule):
         """Record how the parts were built, so that the checkpoint reloads without the YAML."""
         checkpoint["hyper_parameters"] = self._specification()
         checkpoint["run_seed"] = self.run_seed
+        optimizers = getattr(self._trainer, "optimizers", None)
+        if optimizers:  # for those who train on; its state alone does not say what it is
+            checkpoint["optimizer"] = f"{type(optimizers[0]).__module__}.{type(optimizers[0]).__qualname__}"
 
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Take the seed of the run over; check that the weights fit before Lightning tries to load them."""
         self.run_seed = checkpoint.get("run_seed")
+        if self._trainer is not None:  # else no callback reads them
+            path = self._trainer.ckpt_path
+            keep_own_paths(checkpoint, None if path is None or "://" in str(path) else Path(path).absolute().parent)
         check_weights_fit(self, checkpoint)
-        saved = build(checkpoint.get("hyper_parameters", {}).get("tokenizer"), Tokenizer, "tokenizer")
         own = self.model.tokenizer
+        saved = None
+        if own is not None:
+            saved = build(checkpoint.get("hyper_parameters", {}).get("tokenizer"), Tokenizer, "tokenizer")
         if saved is not None and own is not None and saved.fingerprint != own.fingerprint:
             raise ValueError(
                 f"the vocabulary does not fit the checkpoint: {_describe(own)} here, {_describe(saved)} there"
             )
+
+
+def _optimizer_instead(trained_with: str, params: Any) -> Optimizer:
+    rank_zero_warn(
+        f"the checkpoint was trained with {trained_with}, which it cannot rebuild: training goes on with the default, "
+        "AdamW (lr 0.0005), and no schedule; give load_from_checkpoint(..., optimizer=..., scheduler=...)"
+    )
+    return default_optimizer(params)
 
 
 def check_weights_fit(task: LightningModule, checkpoint: Mapping[str, Any]) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 _NOT_RECORDED = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+_NAMES_CODE = ("auto_map", "quantization_config", "use_kernels", "custom_pipelines", "trust_remote_code")
+_NAMES_WEIGHTS = ("backbone", "use_pretrained_backbone", "use_timm_backbone", "timm_kwargs", "architecture")
 
 
 def model_from_config(config: dict[str, Any], where: str) -> Any:
@@ -18,14 +20,33 @@ def model_from_config(config: dict[str, Any], where: str) -> Any:
     from transformers import AutoConfig, AutoModel
 
     settings = dict(config)
+    _check_plain_settings(settings, f"{where}.config")
     model_type = settings.pop("model_type", None)
     try:
-        return AutoModel.from_config(AutoConfig.for_model(model_type, **settings))  # type: ignore[no-untyped-call]
+        made = AutoConfig.for_model(model_type, **settings)
+        return AutoModel.from_config(made, trust_remote_code=False)  # type: ignore[no-untyped-call]
     except ImportError:
         raise
     except Exception as error:  # each model has its own ways to refuse
         cause = " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{where}.config: no settings of a model_type {model_type!r} ({cause})") from error
+
+
+def _check_plain_settings(settings: Any, where: str) -> None:
+    """Settings may come with a model from elsewhere, and some of them name code or weights to be fetched from the hub.
+
+    Raises:
+        ValueError: there is one of those, or an implementation of attention that is the name of a repository.
+    """
+    for key, value in settings.items() if isinstance(settings, dict) else ():
+        here = f"{where}.{key}"
+        if (key in _NAMES_CODE or key in _NAMES_WEIGHTS) and value not in (None, False):
+            raise ValueError(f"{here}: names code or weights that would be fetched; it is not taken from settings")
+        if str(key).endswith("_implementation") or str(key).endswith("_implementation_internal"):
+            named = value.values() if isinstance(value, dict) else [value]
+            if not all(one is None or (isinstance(one, str) and one.isidentifier()) for one in named):
+                raise ValueError(f"{here}: {value!r}, expected the name of a built-in one, such as 'sdpa' or 'eager'")
+        _check_plain_settings(value, here)
 
 
 def model_from_pretrained(name: str, kind: str) -> Any:
@@ -38,7 +59,7 @@ def model_from_pretrained(name: str, kind: str) -> Any:
 
     local = Path(name).is_dir()
     try:
-        return AutoModel.from_pretrained(name, local_files_only=local)
+        return AutoModel.from_pretrained(name, local_files_only=local, trust_remote_code=False)
     except (OSError, ValueError) as error:
         tried = (
             "the folder exists but holds no model"

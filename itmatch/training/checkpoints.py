@@ -1,0 +1,146 @@
+"""Checkpoints as files that may come from elsewhere: what is read of them, and what they may say."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+
+from itmatch.losses import Loss
+from itmatch.models.matching import PARTS
+from itmatch.spec import build
+
+BUILT: dict[str, type] = PARTS | {"objective": Loss}  # the settings that are objects; the others are plain values
+_PATHS = ("best_model_path", "last_model_path", "kth_best_model_path")
+
+
+def read_checkpoint(path: str | Path | IO[bytes], map_location: Any = "cpu", *, mmap: bool = False) -> dict[str, Any]:
+    """The content of a checkpoint: tensors and plain values; nothing in it is run.
+
+    Args:
+        path: a file; ``scheme://...`` is read through fsspec; or an open binary file.
+        map_location: where the tensors go (``torch.load``).
+        mmap: leave the weights on the disk until they are used; for a local file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no checkpoint, one that names something to be called, or one without settings and weights.
+    """
+    where = str(path) if isinstance(path, (str, Path)) else str(getattr(path, "name", "checkpoint"))
+    file: Any = path
+    if isinstance(path, (str, Path)) and "://" in str(path):
+        file = io.BytesIO(_downloaded(str(path)))
+    elif isinstance(path, (str, Path)):
+        file = Path(path).expanduser()
+        if not file.is_file():
+            raise FileNotFoundError(f"{path}: no such file")
+    try:
+        on_disk = mmap and isinstance(file, Path) and zipfile.is_zipfile(file)
+        content: dict[str, Any] = torch.load(file, weights_only=True, map_location=map_location, mmap=on_disk)
+    except Exception as error:  # torch has an error of its own for every way in which a file can be broken
+        reason = (str(error).splitlines() or [""])[0][:300]
+        raise ValueError(f"{where}: no checkpoint of itmatch ({type(error).__name__}: {reason})") from error
+    for name in ("hyper_parameters", "state_dict"):
+        found = content.get(name) if isinstance(content, dict) else None
+        if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+            raise ValueError(f"{where}: no checkpoint of itmatch, it has no {name}")
+    wrong = next((name for name, weight in content["state_dict"].items() if not isinstance(weight, Tensor)), None)
+    if wrong is not None:
+        raise ValueError(f"{where}: state_dict[{wrong!r}] is no tensor")
+    return content
+
+
+def _downloaded(url: str) -> bytes:
+    import fsspec
+
+    try:
+        with fsspec.open(url, "rb") as file:
+            content: bytes = file.read()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{url}: no such file") from None
+    except Exception as error:  # each file system has errors of its own
+        raise OSError(f"{url}: cannot be read ({type(error).__name__}: {error})") from error
+    return content
+
+
+def built_settings(
+    settings: Mapping[str, Any], accepted: Sequence[str], where: str, trusted_modules: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The settings of a checkpoint with its objects built, by :func:`itmatch.spec.build` alone.
+
+    Args:
+        settings: ``hyper_parameters``.
+        accepted: names that are written by us; any other is refused.
+        where: the file, for error messages.
+        trusted_modules: modules that may be imported because the file names them.
+
+    Raises:
+        ValueError: a setting of another name, one that is no plain value, or an object that is not admitted.
+    """
+    unknown = sorted(set(settings) - set(accepted))
+    if unknown:
+        raise ValueError(f"{where}: hyper_parameters has {', '.join(unknown)[:200]}, which we never write")
+    built = {}
+    for name, value in settings.items():
+        if name in BUILT:
+            built[name] = build(value, BUILT[name], f"{where}: {name}", trusted_modules=trusted_modules)
+            if not isinstance(built[name], BUILT[name]) and (name != "tokenizer" or built[name] is not None):
+                raise ValueError(f"{where}: {name} is a {type(value).__name__}, expected a {BUILT[name].__name__}")
+        else:
+            built[name] = value
+    return built
+
+
+def keep_own_paths(checkpoint: Mapping[str, Any], folder: Path | None) -> None:
+    """Forget the paths of other places that callbacks have in a checkpoint: Lightning removes files by such paths.
+
+    A path counts when it is that of a ``.ckpt`` file in the folder of the checkpoint; that is where a run keeps them.
+
+    Args:
+        checkpoint: changed in place.
+        folder: of the checkpoint; None if that is not known, and then no path counts.
+    """
+    callbacks = checkpoint.get("callbacks")
+    for state in callbacks.values() if isinstance(callbacks, dict) else ():
+        if not isinstance(state, dict):
+            continue
+        found = state.get("best_k_models")
+        models = found if isinstance(found, dict) else {}
+        named = [state[name] for name in _PATHS if name in state] + list(models)
+        foreign = {str(path) for path in named if not _is_own(path, folder)}
+        state.update({name: "" for name in _PATHS if str(state.get(name)) in foreign})
+        if models:
+            state["best_k_models"] = {path: score for path, score in models.items() if str(path) not in foreign}
+        there = sorted(path for path in foreign if "://" in path or os.path.exists(path.replace("\0", "")))
+        if there:  # those of a run that was moved are not, and nobody misses them
+            shown = ", ".join(there)[:300]
+            rank_zero_warn(f"the checkpoint names files outside its own folder, which are left alone: {shown}")
+
+
+def _is_own(path: Any, folder: Path | None) -> bool:
+    if path == "":
+        return True
+    if folder is None or not isinstance(path, str) or "://" in path or "\0" in path:
+        return False
+    file = Path(path)
+    return file.suffix == ".ckpt" and file.is_file() and file.resolve().parent == folder.resolve()
+
+
+def optimizer_of(checkpoint: Mapping[str, Any]) -> str:
+    """The optimizer that a checkpoint was trained with, in words."""
+    states = checkpoint.get("optimizer_states")
+    groups = (
+        states[0].get("param_groups") if isinstance(states, list) and states and isinstance(states[0], dict) else None
+    )
+    name = str(checkpoint.get("optimizer", "an optimizer")).rpartition(".")[2]
+    if not isinstance(groups, list) or not groups or not isinstance(groups[0], dict):
+        return name
+    shown = {key: value for key, value in groups[0].items() if key in ("lr", "weight_decay", "momentum", "betas")}
+    return f"{name} ({', '.join(f'{key} {value}' for key, value in shown.items())})"
