@@ -47,9 +47,8 @@ def import_class(path: str, where: str = "spec", trusted_modules: Sequence[str] 
         break
     if trusted_modules is not None and parts and not _is_trusted(".".join(parts), trusted_modules):
         raise ValueError(_not_imported(parts, where))
-    raise ValueError(
-        f"{where}: no class {str(path)[:200]!r}; the file that defines it must be importable from where you are"
-    )
+    named = repr(path)[:200] if isinstance(path, (str, int, float)) else f"a {type(path).__name__}"
+    raise ValueError(f"{where}: no class {named}; the file that defines it must be importable from where you are")
 
 
 def _not_imported(parts: list[str], where: str) -> str:

@@ -8,6 +8,7 @@ import json
 import pickle
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,7 +82,8 @@ from itmatch.nn import (
     VectorSimilarity,
     VisualRelationGraph,
 )
-from itmatch.spec import Configurable, build, build_nested, import_class, is_spec
+from itmatch.spec import Configurable, build, build_nested, is_spec
+from itmatch.trust import import_class
 
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "dog"]
 BERT = {
@@ -267,6 +269,18 @@ class Stars(Configurable):
         self.values = values
 
 
+class Converting(Block):
+    def __init__(self, value="1", weight=2.0):
+        super().__init__()
+        self.value = int(value)
+        self.weight = torch.nn.Parameter(torch.tensor([weight]))
+
+
+class Annotated(Configurable):
+    def __init__(self, data: Any = None, more: dict[str, Any] | None = None, part: Pooling | None = None):
+        self.data, self.more, self.part = data, more, part
+
+
 class Outer:
     class Inner(Plain):
         pass
@@ -382,6 +396,83 @@ def test_changing_a_spec_does_not_change_the_object():
     assert plain.spec["init_args"] == {"value": [1], "other": 1}
 
 
+# ------------------------------------------------------------------------------------------ the object as it is now
+
+
+def test_a_replaced_part_is_recorded():
+    similarity = HardAligningSimilarity(pooling=LogSumExpPooling(0.1))
+    similarity.pooling = MeanPooling()
+    assert type(build(similarity.spec).pooling) is MeanPooling
+    again = copy.deepcopy(similarity)
+    again.pooling = SoftmaxPooling(0.5)
+    assert similarity.spec["init_args"]["pooling"]["class_path"].endswith("MeanPooling")
+    assert build(again.spec).pooling.temperature == 0.5
+
+
+def test_a_changed_setting_is_recorded_at_any_depth():
+    similarity = HardAligningSimilarity(pooling=LogSumExpPooling(0.1))
+    similarity.pooling.temperature = 0.02
+    assert build(similarity.spec).pooling.temperature == 0.02
+    similarity.chunk_size = 7
+    assert build(pickle.loads(pickle.dumps(similarity)).spec).chunk_size == 7
+
+
+def test_modules_that_hold_a_setting_are_read():
+    encoder = RegionEncoder(5, 8, dropout=0.1, relations=[SpatialSemanticGCN(8)])
+    encoder.dropout.p = 0.4
+    assert encoder.spec["init_args"]["dropout"] == 0.4
+    encoder.relations.append(ImplicitRelationAttention(8, 4))
+    again = build(encoder.spec)
+    assert [type(relation) for relation in again.relations] == [SpatialSemanticGCN, ImplicitRelationAttention]
+    objective = Objective({"rank": HardNegativeTripletLoss(0.1)})
+    objective.terms["more"] = CircleLoss()
+    assert set(build(objective.spec).terms) == {"rank", "more"}
+
+
+def test_containers_that_are_changed_in_place():
+    made = Plain([1, {"a": 2}])
+    made.value[1]["a"] = 3
+    assert made.spec["init_args"]["value"] == [1, {"a": 3}]
+    made.value.append(Plain(4))
+    assert build(made.spec).value[2].value == 4
+
+
+def test_what_cannot_be_followed_is_refused():
+    made = Doubled(1.5)
+    made.value = 7.0
+    with pytest.raises(TypeError, match=r"Doubled\.value was changed, and its constructor takes no value"):
+        _ = made.spec
+    similarity = HardAligningSimilarity()
+    similarity.pooling = torch.nn.Identity()
+    with pytest.raises(TypeError, match="Identity, which cannot be written as plain data"):
+        _ = similarity.spec
+
+
+def test_weights_and_what_a_constructor_made_of_an_argument_are_no_change():
+    made = Converting("3")
+    assert made.spec["init_args"] == {"value": "3", "weight": 2.0}
+    with torch.no_grad():
+        made.weight.add_(1.0)
+    made.weight = torch.nn.Parameter(torch.zeros(1))
+    assert made.spec["init_args"] == {"value": "3", "weight": 2.0}
+    made.value = 4
+    assert made.spec["init_args"]["value"] == 4
+
+
+def test_plain_data_stay_plain_data():
+    spec = MeanPooling().spec
+    made = build(
+        {"class_path": f"{__name__}.Annotated", "init_args": {"data": spec, "more": {"x": spec}, "part": spec}}
+    )
+    assert made.data == spec
+    assert made.more == {"x": spec}
+    assert type(made.part) is MeanPooling
+    with pytest.raises(ValueError, match=r"spec\.part: .*CircleLoss is no itmatch\.nn\.pooling\.Pooling"):
+        build({"class_path": f"{__name__}.Annotated", "init_args": {"part": CircleLoss().spec}})
+    with pytest.raises(TypeError, match=r"data=\.\.\.\) is annotated as plain data and holds an object"):
+        _ = Annotated(MeanPooling()).spec
+
+
 def test_wrong_arguments_name_the_class():
     with pytest.raises(TypeError, match="Doubled: missing a required argument: 'half'"):
         Doubled()
@@ -444,7 +535,7 @@ def test_a_class_of_the_user(user_module):
     spec = json.loads(json.dumps(similarity.spec))
     assert spec["init_args"]["pooling"] == {"class_path": "users_own_blocks.Half", "init_args": {"factor": 0.25}}
     del sys.modules["users_own_blocks"]  # as in another process
-    again = build(spec, Similarity)
+    again = build(spec, Similarity, trusted_modules=["users_own_blocks"])
     assert type(again.pooling).__name__ == "Half"
     assert again.pooling.factor == 0.25
 
@@ -488,13 +579,13 @@ def test_a_nested_wrong_class_is_never_built(user_module):
 
 def test_a_missing_dependency_is_named(user_module):
     with pytest.raises(ModuleNotFoundError, match="a_module_that_nobody_has"):
-        build({"class_path": "users_broken_blocks.Half"})
+        build({"class_path": "users_broken_blocks.Half"}, trusted_modules=["users_broken_blocks"])
 
 
 def test_a_missing_dependency_whose_name_begins_alike_is_named(user_module, tmp_path):
     (tmp_path / "usersx_blocks.py").write_text("import usersx\n")
     with pytest.raises(ModuleNotFoundError, match="usersx"):
-        build({"class_path": "usersx_blocks.Half"})
+        build({"class_path": "usersx_blocks.Half"}, trusted_modules=["usersx_blocks"])
 
 
 def test_wrong_base_class():

@@ -115,9 +115,10 @@ def keep_own_paths(checkpoint: Mapping[str, Any], folder: Path | None) -> None:
         models = found if isinstance(found, dict) else {}
         named = [state[name] for name in _PATHS if name in state] + list(models)
         foreign = {str(path) for path in named if not _is_own(path, folder)}
+        # these two go together; without them the search for the best begins anew
+        if foreign & {*map(str, models), str(state.get("kth_best_model_path"))}:
+            state |= {"best_k_models": {}, "kth_best_model_path": ""}
         state.update({name: "" for name in _PATHS if str(state.get(name)) in foreign})
-        if models:
-            state["best_k_models"] = {path: score for path, score in models.items() if str(path) not in foreign}
         there = sorted(path for path in foreign if "://" in path or os.path.exists(path.replace("\0", "")))
         if there:  # those of a run that was moved are not, and nobody misses them
             shown = ", ".join(there)[:300]

@@ -166,9 +166,9 @@ class MatchingTask(LightningModule):
         checkpoint = read_checkpoint(checkpoint_path, map_location or "cpu")
         where = checkpoint_path if isinstance(checkpoint_path, (str, Path)) else "checkpoint"
         accepted = cls.recorded_arguments()
-        unknown = sorted(set(kwargs) - set(accepted))
+        unknown = sorted(set(kwargs) - set(signature(cls).parameters))
         if unknown:
-            raise TypeError(f"load_from_checkpoint: no argument {unknown[0]!r}; expected some of {', '.join(accepted)}")
+            raise TypeError(f"load_from_checkpoint: {cls.__name__} takes no argument {unknown[0]!r}")
         given = {name: value for name, value in checkpoint["hyper_parameters"].items() if name not in kwargs}
         with bounded_by([weight.numel() for weight in checkpoint["state_dict"].values()], str(where)):
             settings = built_settings(given, accepted, str(where), trusted_modules) | kwargs

@@ -259,6 +259,34 @@ def test_a_model_built_in_python_reloads_too(tmp_path):
     assert reloaded.model.tokenizer(["a dog"]) == model.tokenizer(["a dog"])
 
 
+def test_a_part_that_was_replaced_is_the_one_in_the_checkpoint(tmp_path):
+    task = MatchingTask.from_model(chan_gru(9, region_dim=4, embed_dim=8, word_dim=4))
+    task.model.similarity = HardAligningSimilarity(pooling=MeanPooling())
+    task.model.similarity.query = "regions"
+    trainer = small_trainer(tmp_path)
+    trainer.strategy.connect(task)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    similarity = MatchingTask.load_from_checkpoint(tmp_path / "a.ckpt").model.similarity
+    assert (type(similarity.pooling), similarity.query) == (MeanPooling, "regions")
+
+
+def test_an_optimizer_that_a_checkpoint_cannot_rebuild_is_told_of(tmp_path):
+    data = small_data()
+    model = chan_gru(data.vocabulary, region_dim=data.feature_dim, embed_dim=8, word_dim=4)
+    task = MatchingTask.from_model(model, optimizer=lambda groups: torch.optim.SGD(groups, lr=0.25, momentum=0.5))
+    trainer = small_trainer(tmp_path)
+    trainer.fit(task, data)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    with pytest.warns(UserWarning, match=r"trained with SGD \(lr 0.25, momentum 0.5.*goes on with the default, AdamW"):
+        small_trainer(tmp_path).fit(MatchingTask.load_from_checkpoint(tmp_path / "a.ckpt"), data)
+    given = MatchingTask.load_from_checkpoint(tmp_path / "a.ckpt", optimizer=task.optimizer)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*trained with SGD")
+        small_trainer(tmp_path).fit(given, data)
+    with pytest.raises(TypeError, match="takes no argument 'optimiser'"):
+        MatchingTask.load_from_checkpoint(tmp_path / "a.ckpt", optimiser=task.optimizer)
+
+
 def test_a_part_that_cannot_be_recorded_is_told_of_at_once():
     class Head(Similarity):
         def __init__(self, layer):
