@@ -19,7 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.data import Tokenizer
-from itmatch.files import write_text
+from itmatch.files import user_path, write_text
 from itmatch.metrics import EvaluationProtocol
 from itmatch.models import MatchingModel
 from itmatch.models.bounds import bounded_by
@@ -134,12 +134,12 @@ class MatchingCLI(LightningCLI):
             return
         if given.get("weights_only") is False:
             raise ValueError("--weights_only false: a checkpoint would run what it says; it is read as weights alone")
-        is_folder = Path(path).expanduser().is_dir()
+        is_folder = user_path(path).is_dir()
         read = read_model_folder if is_folder else _settings_of_checkpoint
         self._settings, self._sizes = read(str(path))
         if is_folder:
             _tell_of_tokenizer(f"--ckpt_path {path}", self._settings.get("tokenizer"))
-            self._model_folder, given["ckpt_path"] = Path(path).expanduser(), None
+            self._model_folder, given["ckpt_path"] = user_path(path), None
 
     def _build_checkpoint(self) -> None:
         """Build the parts of the checkpoint, and put them into the configuration in the place of those given."""
@@ -169,6 +169,14 @@ class MatchingCLI(LightningCLI):
                 f"the checkpoint's model takes features of size {self._feature_dim_there}, the data has {size}"
             )
         return size
+
+    def before_instantiate_classes(self) -> None:
+        """Say to loggers what ``~`` is, which not all of them know."""
+        given = self._get(self.config, "trainer.logger")
+        for logger in given if isinstance(given, list) else [given]:
+            arguments = logger.get("init_args") if isinstance(logger, Namespace) else None
+            if arguments is not None and arguments.get("save_dir"):
+                arguments["save_dir"] = str(user_path(arguments["save_dir"]))
 
     def instantiate_classes(self) -> None:
         """Also load the weights of a model folder, and set up how the model is tested."""
@@ -297,7 +305,7 @@ def _tell_of_tokenizer(option: str, tokenizer: Any) -> None:
 
 def _read_model(path: str, trusted_modules: Sequence[str]) -> MatchingModel:
     """The model of a checkpoint, or of a folder of ``save_pretrained``."""
-    if Path(path).expanduser().is_dir():
+    if user_path(path).is_dir():
         return MatchingModel.from_pretrained(Path(path), trusted_modules=trusted_modules)
     return MatchingTask.load_from_checkpoint(path, trusted_modules=trusted_modules).model
 

@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 import torch
 from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
+from helpers_files import files_in, small_files, umask
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import CSVLogger
 
-from itmatch.files import written_beside
-from itmatch.training import MatchingTask
+from itmatch.training import MatchingTask, read_fragments
+from itmatch.training.callbacks import run_folder
 from itmatch.training.checkpoint_io import AtomicCheckpointIO
 
 RUN = Path("runs/lightning_logs")
@@ -220,6 +223,92 @@ def test_a_disk_that_takes_no_more(tmp_path):
     assert not list((RUN / "version_0/checkpoints").iterdir())
 
 
+@pytest.fixture(scope="module")
+def best(tmp_path_factory):
+    """The checkpoint of a short run."""
+    folder = tmp_path_factory.mktemp("best")
+    assert run("fit", *DEMO, f"--checkpoint.dirpath={folder}", "--trainer.logger=false") == 0
+    return folder / "best.ckpt"
+
+
+def predict(best, *args):
+    return "predict", *DEMO, f"--ckpt_path={best}", "--trainer.logger=false", *args
+
+
+def test_a_configuration_on_a_full_disk(capsys):
+    with small_files(1000):
+        message = error_of(capsys, "fit", *DEMO)
+    assert message == "runs/lightning_logs/version_0/config.yaml: cannot be written (File too large)"
+    assert "config.yaml" not in files_in(RUN / "version_0")
+
+
+def test_a_prediction_on_a_full_disk_leaves_both_earlier_files(best, capsys):
+    assert run(*predict(best, "--fragments.dirpath=out")) == 0
+    before = files_in(Path("out"))
+    images, captions = (len(before[f"{name}.safetensors"]) for name in ("images", "captions"))
+    assert images < captions  # so the first file can be written
+    with small_files((images + captions) // 2):
+        message = error_of(capsys, *predict(best, "--fragments.dirpath=out", "--data.source.init_args.seed=1"))
+    assert message == "out/captions.safetensors: cannot be written (File too large)"
+    assert files_in(Path("out")) == before
+    assert run(*predict(best, "--fragments.dirpath=out", "--data.source.init_args.seed=1")) == 0
+    assert set(files_in(Path("out"))) == set(before)
+    assert files_in(Path("out")) != before
+
+
+def test_a_report_on_a_full_disk_leaves_both_earlier_files(best, monkeypatch, capsys):
+    test = ["test", *DEMO, f"--ckpt_path={best}", "--trainer.logger=false", "--report.dirpath=out"]
+    assert run(*test) == 0
+    before = files_in(Path("out"))
+    metrics, ranks = (len(before[f"test_{name}"]) for name in ("metrics.json", "ranks.npz"))
+    assert metrics < ranks  # so the first file can be written
+    other = [*test, "--data.source.init_args.seed=1"]
+    with small_files((metrics + ranks) // 2):
+        assert error_of(capsys, *other) == "out/test_ranks.npz: cannot be written (File too large)"
+    assert files_in(Path("out")) == before
+
+    def full(*_):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("itmatch.training.callbacks.write_text", full)
+    folds = ["--protocol=Coco1K", "--protocol.num_images=4", "--protocol.folds=2"]  # have no ranks to write
+    assert error_of(capsys, *other, *folds) == "the disk is full"
+    assert files_in(Path("out")) == before
+
+
+def test_what_a_run_writes_has_the_permissions_of_the_umask(best):
+    with umask(0o027):
+        assert run("fit", *DEMO) == 0
+        assert run(*predict(best, "--fragments.dirpath=out")) == 0
+        MatchingTask.load_from_checkpoint(best).model.save_pretrained("model")
+    written = [path for folder in (RUN, Path("out"), Path("model")) for path in folder.rglob("*") if path.is_file()]
+    assert {path.suffix for path in written} >= {".ckpt", ".yaml", ".json", ".npz", ".safetensors", ".md"}
+    assert {oct(path.stat().st_mode & 0o777) for path in written} == {oct(0o640)}
+
+
+def test_the_home_folder_in_what_is_written_and_compared(best, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert run(*predict(best, "--fragments.dirpath=~/out")) == 0
+    test = ["test", *DEMO, f"--ckpt_path={best}", "--trainer.logger=false"]
+    assert run(*test, "--report.dirpath=~/report") == 0
+    assert run("compare", "~/report", "~/report/test_metrics.json") == 0
+    assert "95 % interval" in capsys.readouterr().out
+    assert read_fragments("~/out/images.safetensors")[2][0] == "test-00000a"
+    assert set(files_in(tmp_path / "home")) == {
+        "out/images.safetensors", "out/captions.safetensors", "report/test_metrics.json", "report/test_ranks.npz",
+    }  # fmt: skip
+    assert run("fit", *DEMO, "--trainer.logger.save_dir=~/runs") == 0
+    run_files = {Path(name).parts[-1] for name in files_in(tmp_path / "home/runs")}
+    assert run_files >= {"config.yaml", "metrics.csv", "best.ckpt", "test_metrics.json"}
+    assert not Path("~").exists()
+
+
+def test_a_report_lies_where_the_logger_writes(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    trainer = Trainer(logger=CSVLogger("~"), enable_checkpointing=False, accelerator="cpu")
+    assert run_folder(trainer) == str(tmp_path / "~/lightning_logs/version_0")
+
+
 def test_a_folder_that_cannot_be_written(capsys):
     Path("file").write_text("")  # root may write anywhere, but not below a file
     assert "file" in error_of(capsys, "fit", *DEMO, "--trainer.logger.save_dir=file")
@@ -235,17 +324,6 @@ def test_a_prediction_that_cannot_be_written(capsys):
     checkpoint = f"--ckpt_path={RUN / 'version_0/checkpoints/best.ckpt'}"
     message = error_of(capsys, "predict", *DEMO, checkpoint, "--fragments.dirpath=file/out")
     assert "file/out/images.safetensors: cannot be written" in message
-
-
-def test_a_file_is_whole_or_not_there(tmp_path):
-    path = tmp_path / "new" / "a.txt"
-    with written_beside(path) as beside:
-        beside.write_text("one")
-        assert not path.exists()
-    assert path.read_text() == "one"
-    with pytest.raises(UnicodeEncodeError), written_beside(path) as beside:
-        beside.write_text("tw\ud800", encoding="utf-8")
-    assert [file.read_text() for file in path.parent.iterdir()] == ["one"]
 
 
 def test_an_error_of_another_kind_is_not_hidden(tmp_path):

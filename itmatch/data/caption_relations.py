@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from itmatch.data.arrays import Array
-from itmatch.files import written_beside
+from itmatch.files import user_path, written_beside
 
 NOWHERE = (-1, -1)  # the span of a predicate for which no words stand
 _FIELDS = ("spans", "offsets", "captions_sha256")
@@ -110,7 +110,7 @@ class CaptionRelations(Sequence[Array]):
             captions: that the relations are of.
             overwrite: replace a file that is there; otherwise it is an error.
         """
-        path = Path(path)
+        path = user_path(path)
         if path.exists() and not overwrite:
             raise FileExistsError(f"{path}: there is one already; overwrite replaces it")
         for problem in self.problems(captions, str(path)):
@@ -127,7 +127,7 @@ class CaptionRelations(Sequence[Array]):
             FileNotFoundError: no such file.
             ValueError: no such ``.npz`` file, or it is of other captions.
         """
-        path = Path(path)
+        path = user_path(path)
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
         spans, offsets, hashed = _read(path)

@@ -14,7 +14,7 @@ from itmatch.data.precomp import PrecompFolder
 from itmatch.data.scene_graph_files import read_scene_graph_benchmark
 from itmatch.data.scene_graph_genome import read_visual_genome
 from itmatch.data.scene_graphs import SceneGraphs
-from itmatch.files import read_json
+from itmatch.files import read_json, user_path, written_together
 
 _DESCRIPTION = """Write SPLIT_relations.npy, SPLIT_relation_scores.npy and predicates.json into FOLDER, a folder of
 precomputed features with SPLIT_ids.txt. Scene graphs come from Scene-Graph-Benchmark or from Visual Genome. Their
@@ -27,26 +27,29 @@ def scene_graphs_command(arguments: Sequence[str]) -> int:
     datasets = {split: _features(options.folder, split) for split in options.split}
     wanted = {name for dataset in datasets.values() for name in dataset.image_ids}
     graphs = _read(options, wanted, max(dataset.features.num_regions or 0 for dataset in datasets.values()))
-    for split, dataset in datasets.items():
-        chosen = graphs.select(dataset.image_ids, missing=options.missing)
-        before, without = chosen.num_relations, int((chosen.lengths == 0).sum())
-        if options.same_regions:
-            _check_regions(chosen, dataset)
-        else:
-            most = options.max_relations
-            boxes = _boxes(dataset)
-            chosen = chosen.matched_to(boxes, dataset.lengths, min_iou=options.min_iou, max_relations=most)
-        chosen.save(options.folder, split, overwrite=options.overwrite)
-        print(
-            f"{split}: {chosen.num_relations} relations of {len(chosen)} images ({before} before matching, "
-            f"{without} images without regions), {len(chosen.predicate_names)} predicates"
-        )
+    report = []
+    with written_together():  # all the splits, since they share the names of the predicates
+        for split, dataset in datasets.items():
+            chosen = graphs.select(dataset.image_ids, missing=options.missing)
+            before, without = chosen.num_relations, int((chosen.lengths == 0).sum())
+            if options.same_regions:
+                _check_regions(chosen, dataset)
+            else:
+                most = options.max_relations
+                boxes = _boxes(dataset)
+                chosen = chosen.matched_to(boxes, dataset.lengths, min_iou=options.min_iou, max_relations=most)
+            chosen.save(options.folder, split, overwrite=options.overwrite)
+            report.append(
+                f"{split}: {chosen.num_relations} relations of {len(chosen)} images ({before} before matching, "
+                f"{without} images without regions), {len(chosen.predicate_names)} predicates"
+            )
+    print(*report, sep="\n")
     return 0
 
 
 def _parser() -> CommandParser:
     parser = CommandParser(prog="itmatch data scene-graphs", description=_DESCRIPTION)
-    parser.add_argument("folder", metavar="FOLDER", type=Path)
+    parser.add_argument("folder", metavar="FOLDER", type=user_path)
     parser.add_argument("split", metavar="SPLIT", nargs="+")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(

@@ -15,7 +15,7 @@ import torch
 from itmatch.data import validation
 from itmatch.data.arrays import Array, save_array
 from itmatch.data.scene_graph_packing import ImageGraph, pack_columns, strongest
-from itmatch.files import read_json, write_text
+from itmatch.files import read_json, user_path, write_text, written_together
 from itmatch.ops.geometry import box_iou
 
 Missing = Literal["error", "empty"]
@@ -152,7 +152,8 @@ class SceneGraphs:
     def save(self, folder: str | Path, split: str, *, regions: bool = False, overwrite: bool = False) -> None:
         """Write ``{split}_relations.npy``, ``{split}_relation_scores.npy`` and ``predicates.json``.
 
-        :class:`PrecompFolder` reads them. Each file is there whole or not at all.
+        :class:`PrecompFolder` reads them. The files take their places together, when all are written; the relations
+        are the last, since without them the others are not read.
 
         Args:
             folder: where the features are.
@@ -166,7 +167,7 @@ class SceneGraphs:
             FileExistsError: a file of the split is there already.
             ValueError: the names there are others, or an image has no region although ``regions`` are wanted.
         """
-        folder = Path(folder)
+        folder = user_path(folder)
         vocabularies = {folder / "predicates.json": self.predicate_names}
         arrays: dict[str, Array] = {}
         if self.relation_scores is not None:
@@ -177,7 +178,7 @@ class SceneGraphs:
                 raise ValueError(f"{self.name}: image {self.image_ids[int(self.lengths.argmin())]!r} has no region")
             arrays |= {"boxes": self.boxes.astype(np.float32), "labels": _small(self.labels)}
             arrays |= {"lengths": _small(self.lengths)}
-        arrays["relations"] = _small(self.relations)  # last: without them the others are not read
+        arrays["relations"] = _small(self.relations)  # last, see above
         for path, names in vocabularies.items():
             if path.exists() and read_json(path, list) != names:
                 raise ValueError(
@@ -188,12 +189,13 @@ class SceneGraphs:
         there = [path for path in files.values() if path.exists()]
         if there and not overwrite:
             raise FileExistsError(f"{there[0]}: is there already")
-        for path in there:  # scores of other relations must not stay
-            path.unlink()
-        for path, names in vocabularies.items():
-            write_text(path, json.dumps(names, ensure_ascii=False) + "\n")
-        for stem, array in arrays.items():
-            save_array(files[stem], array)
+        others = [path for stem, path in files.items() if stem not in arrays]  # scores of other relations must not stay
+        with written_together(removing=others):
+            for path, names in vocabularies.items():
+                if not path.exists():
+                    write_text(path, json.dumps(names, ensure_ascii=False) + "\n")
+            for stem, array in arrays.items():
+                save_array(files[stem], array)
 
     def _graph(self, row: int) -> ImageGraph:
         count = int(self.lengths[row])

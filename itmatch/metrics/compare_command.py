@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from itmatch.commands import CommandParser
-from itmatch.files import read_json
+from itmatch.files import read_json, user_path
 
 _DESCRIPTION = """A table of the recalls of runs: folders with test_metrics.json, or such files. Of two runs with
 test_ranks.npz beside it, on the same images, the difference in rSum follows, with its 95 % interval by a paired
@@ -17,7 +17,7 @@ bootstrap over the test images."""
 def compare_command(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
     parser = CommandParser(prog="itmatch compare", description=_DESCRIPTION)
-    parser.add_argument("run", metavar="RUN", nargs="+", type=Path, help="folder of a run, or its test_metrics.json")
+    parser.add_argument("run", metavar="RUN", nargs="+", type=user_path, help="a run's folder or its test_metrics.json")
     parser.add_argument("--published", metavar="PROTOCOL", help="published results too: flickr30k, coco_1k or coco_5k")
     parser.add_argument("--form", default="text", help="text (the default), markdown or latex")
     parser.add_argument("--samples", type=int, default=10_000, help="of the bootstrap (10000)")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from itmatch.commands import CommandParser
+from itmatch.files import user_path
 
 _DESCRIPTION = """Write a model folder (config.json, model.safetensors) from a checkpoint file of the public code of
 CHAN, VSE-infinity, SCAN or SGRAF. Nothing that the file contains is run: it may hold tensors, containers and a
@@ -15,11 +15,11 @@ Namespace of plain values, and is refused otherwise."""
 def convert_command(arguments: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
     parser = CommandParser(prog="itmatch convert", description=_DESCRIPTION)
-    parser.add_argument("source", metavar="SOURCE", type=Path, help="the .pth or .pth.tar file")
+    parser.add_argument("source", metavar="SOURCE", type=user_path, help="the .pth or .pth.tar file")
     parser.add_argument("--format", required=True, help="chan, vse_infty, scan or sgraf")
-    parser.add_argument("--out", required=True, metavar="DIR", type=Path, help="folder to write")
+    parser.add_argument("--out", required=True, metavar="DIR", type=user_path, help="folder to write")
     parser.add_argument(
-        "--vocabulary", metavar="FILE", type=Path, help="json file of the words; the model then takes strings"
+        "--vocabulary", metavar="FILE", type=user_path, help="json file of the words; the model then takes strings"
     )
     parser.add_argument(
         "--text_model", metavar="NAME", help="name or folder of the BERT it was trained with, for its tokenizer"

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +17,7 @@ from typing_extensions import Self
 from itmatch._version import __version__
 from itmatch.batch import Captions, Fragments, Regions
 from itmatch.data import CaptionItem, Collator, Tokenizer
-from itmatch.files import read_json
+from itmatch.files import read_json, user_path, write_text, written_beside, written_together
 from itmatch.models.bounds import bounded_by
 from itmatch.nn import Block, Similarity
 from itmatch.ops import lengths_to_mask
@@ -171,7 +168,9 @@ class MatchingModel(
                 module.training = training
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> str | None:
-        """Write ``config.json`` and ``model.safetensors``; a folder that was good stays good if writing fails.
+        """Write ``model.safetensors``, ``config.json`` and, where there is none, ``README.md``.
+
+        They take their places together, when all are written: a folder that was good stays good if writing fails.
 
         Args:
             save_directory: folder, made if missing.
@@ -179,26 +178,25 @@ class MatchingModel(
 
         Returns:
             The URL of the commit if the model was pushed to the Hub.
+
+        Raises:
+            OSError: a file could not be written; names it.
         """
-        folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
+        from safetensors.torch import save_model
+
+        folder = user_path(save_directory)
         push = {key: kwargs.pop(key) for key in tuple(kwargs) if key not in ("config", "model_card_kwargs")}
-        with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as beside:
-            if (folder / "README.md").exists():  # a model card that somebody wrote is kept
-                shutil.copy(folder / "README.md", beside)
-            super().save_pretrained(beside, **kwargs)
-            for name in (WEIGHTS_NAME, "config.json", "README.md"):
-                os.replace(Path(beside) / name, folder / name)
+        config = {"itmatch_version": __version__, **self.spec}
+        with written_together():
+            with written_beside(folder / WEIGHTS_NAME) as beside:
+                save_model(self, str(beside), metadata={"format": "pt"})
+            write_text(folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False))
+            if not (folder / "README.md").exists():  # a model card that somebody wrote is kept
+                card = self.generate_model_card(**(kwargs.get("model_card_kwargs") or {}))
+                write_text(folder / "README.md", str(card))
         if push.pop("push_to_hub", False):
             return self.push_to_hub(repo_id=push.pop("repo_id", None) or folder.name, **push)
         return None
-
-    def _save_pretrained(self, save_directory: Path) -> None:
-        from safetensors.torch import save_model
-
-        config = {"itmatch_version": __version__, **self.spec}
-        save_model(self, str(save_directory / WEIGHTS_NAME), metadata={"format": "pt"})
-        (save_directory / "config.json").write_text(json.dumps(config, indent=1, ensure_ascii=False), encoding="utf-8")
 
     @classmethod
     def from_spec(cls, spec: Mapping[str, Any], where: str = "spec", *, trusted_modules: Sequence[str] = ()) -> Self:
@@ -251,6 +249,8 @@ class MatchingModel(
             raise TypeError(
                 f"from_pretrained: no argument {unknown[0]!r}; change the parts of the model that it returns"
             )
+        if name.startswith("~"):
+            name = str(user_path(name))
         is_path = isinstance(pretrained_model_name_or_path, Path) or name.startswith((".", "/", "~")) or "\\" in name
         if (is_path or name.count("/") > 1) and not Path(name).is_dir():  # the hub has NAME and OWNER/NAME
             raise FileNotFoundError(f"{name}: no such folder")
@@ -273,7 +273,6 @@ _DOWNLOAD_ARGUMENTS = frozenset({"revision", "cache_dir", "force_download", "loc
 
 def _model_file(model: str, name: str, download: dict[str, Any]) -> Path:
     """A file of a model folder, or of a model on the Hub."""
-    model = os.path.expanduser(model) if model.startswith("~") else model
     if Path(model).is_dir():
         if not (Path(model) / name).is_file():
             raise FileNotFoundError(f"{model}: no {name}; is this a folder of save_pretrained?")
@@ -293,7 +292,9 @@ def read_model_folder(folder: str | Path) -> tuple[dict[str, Any], list[int]]:
         FileNotFoundError: a file is missing.
         ValueError: it is none of ours.
     """
-    return _settings_and_sizes(*(_model_file(str(folder), part, {}) for part in ("config.json", WEIGHTS_NAME)))
+    return _settings_and_sizes(
+        *(_model_file(str(user_path(folder)), part, {}) for part in ("config.json", WEIGHTS_NAME))
+    )
 
 
 def _settings_and_sizes(config: Path, weights: Path) -> tuple[dict[str, Any], list[int]]:

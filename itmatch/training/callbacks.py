@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.batch import Fragments
 from itmatch.data.tokenizers import digest
-from itmatch.files import write_text, written_beside
+from itmatch.files import user_path, write_text, written_beside, written_together
 from itmatch.metrics import recall_table, results_table
 from itmatch.metrics.table import FORMS
 from itmatch.training.evaluator import Evaluator
@@ -104,21 +104,26 @@ class RecallReport(Callback):
         for name in sorted(name for name in metrics if name.startswith("twin_accuracy")):
             print(f"{name.replace('_', ' ')}: {metrics[name]:.1f} (chance 50)")
         if self._folder is not None:
-            path = Path(self._folder) / f"{prefix}_metrics.json"
-            write_text(path, json.dumps(metrics, indent=1) + "\n")
-            print(f"written to {path}")
+            path = user_path(self._folder) / f"{prefix}_metrics.json"
             evaluator = getattr(task, "evaluator", None)
             ranks = path.with_name(f"{prefix}_ranks.npz")
-            ranks.unlink(missing_ok=True)  # of a test that is overwritten
-            if isinstance(evaluator, Evaluator) and evaluator.ranks is not None:
-                write_ranks(ranks, evaluator)
+            ranked = evaluator if isinstance(evaluator, Evaluator) and evaluator.ranks is not None else None
+            with written_together(removing=[ranks] if ranked is None else []):  # of a test that is overwritten
+                write_text(path, json.dumps(metrics, indent=1) + "\n")
+                if ranked is not None:
+                    write_ranks(ranks, ranked)
+            print(f"written to {path}")
 
 
 def write_ranks(path: Path, evaluator: Evaluator) -> None:
-    """Write the rank of every query, from which two runs can be compared query by query."""
+    """Write the rank of every query, from which two runs can be compared query by query.
+
+    Raises:
+        ValueError: the evaluator has not ranked a whole split.
+    """
     ranks, caption_image = evaluator.ranks, evaluator.caption_image
-    assert ranks is not None
-    assert caption_image is not None  # it comes with the ranks
+    if ranks is None or caption_image is None:  # the two come together
+        raise ValueError(f"{path}: no ranks to write; the evaluator has not ranked a whole split")
     with written_beside(path) as beside, beside.open("wb") as file:
         np.savez_compressed(
             file,
@@ -154,20 +159,23 @@ class FragmentWriter(BasePredictionWriter):
     def write_on_epoch_end(
         self, trainer: Trainer, pl_module: LightningModule, predictions: Any, batch_indices: Any
     ) -> None:
-        """Write both files."""
+        """Write both files; they take their places together."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         dataset = data.dataset(data.predict_stage)
         assert self._folder is not None  # found in setup
         share = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
-        for name, batches in zip(("images", "captions"), predictions, strict=True):
-            index = torch.cat([index for _, index in batches]).cpu()
-            if name == "images":
-                ids: list[Any] = [dataset.image_ids[i] for i in index.tolist()]
-            else:
-                ids = [[dataset.image_ids[dataset.caption_image[i]], i] for i in index.tolist()]
-            path = Path(self._folder) / f"{name}{share}.safetensors"
-            write_fragments(path, Fragments.cat([part.cpu() for part, _ in batches]), index, ids)
-            print(f"{len(index)} {name} written to {path}")
+        report = []
+        with written_together():
+            for name, batches in zip(("images", "captions"), predictions, strict=True):
+                index = torch.cat([index for _, index in batches]).cpu()
+                if name == "images":
+                    ids: list[Any] = [dataset.image_ids[i] for i in index.tolist()]
+                else:
+                    ids = [[dataset.image_ids[dataset.caption_image[i]], i] for i in index.tolist()]
+                path = user_path(self._folder) / f"{name}{share}.safetensors"
+                write_fragments(path, Fragments.cat([part.cpu() for part, _ in batches]), index, ids)
+                report.append(f"{len(index)} {name} written to {path}")
+        print(*report, sep="\n")
 
 
 def write_fragments(path: Path, fragments: Fragments, index: torch.Tensor, ids: list[Any]) -> None:
@@ -184,7 +192,7 @@ def read_fragments(path: str | Path) -> tuple[Fragments, torch.Tensor, list[Any]
     """Fragments, indices and ids from a file of :func:`write_fragments`."""
     from safetensors import safe_open
 
-    with safe_open(str(path), framework="pt") as file:
+    with safe_open(str(user_path(path)), framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
         ids = json.loads(file.metadata()["ids"])
     index = tensors.pop("index")
@@ -200,5 +208,7 @@ def run_folder(trainer: Trainer) -> str | None:
         folder = logger.log_dir
     else:  # as ModelCheckpoint has it; a folder shared by all runs would lose files
         folder = os.path.join(logger.save_dir or trainer.default_root_dir, str(logger.name), str(logger.version))
+    if folder is not None and folder.startswith("~"):  # some loggers take it for a name: keep to what they do
+        folder = os.path.abspath(folder)
     found: str = trainer.strategy.broadcast(folder)
     return found

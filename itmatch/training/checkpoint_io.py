@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import torch
@@ -26,9 +25,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         with written_beside(path) as beside, beside.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())  # else a crash of the machine could leave the new name on an empty file
+            torch.save(checkpoint, file)  # to a file of Python's: torch's own would not tell why it failed
 
     def load_checkpoint(
         self,

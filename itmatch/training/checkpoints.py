@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
+from itmatch.files import user_path
 from itmatch.losses import Loss
 from itmatch.models.matching import PARTS
 from itmatch.spec import build
@@ -38,7 +39,7 @@ def read_checkpoint(path: str | Path | IO[bytes], map_location: Any = "cpu", *, 
     if isinstance(path, (str, Path)) and "://" in str(path):
         file = io.BytesIO(_downloaded(str(path)))
     elif isinstance(path, (str, Path)):
-        file = Path(path).expanduser()
+        file = user_path(path)
         if not file.is_file():
             raise FileNotFoundError(f"{path}: no such file")
     try:

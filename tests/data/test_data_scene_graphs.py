@@ -1,10 +1,13 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 from helpers_cli import error_of, run
+from helpers_files import files_in, small_files
 
-from itmatch.data import PrecompFolder, SceneGraphs, read_scene_graph_benchmark, read_visual_genome
+from itmatch.data import PrecompFolder, SceneGraphs, read_scene_graph_benchmark, read_visual_genome, save_array
 
 # -------------------------------------------------------------------------------------------- Scene-Graph-Benchmark
 
@@ -631,3 +634,49 @@ def test_command_help(capsys):
     assert "--same-regions" in capsys.readouterr().out
     assert run("data", "--help") == 0
     assert "scene-graphs" in capsys.readouterr().out
+
+
+def test_a_full_disk_leaves_the_earlier_relations(tmp_path):
+    graphs = random_graphs()
+    graphs.save(tmp_path, "train", regions=True)
+    before = files_in(tmp_path)
+    sizes = {name: len(content) for name, content in before.items()}
+    assert max(sizes, key=sizes.get) == "train_boxes.npy"
+    others = random_graphs(2)
+    for size, fails in ((sizes["train_boxes.npy"] - 1, "train_boxes"), (100, "train_relation_scores")):
+        with small_files(size), pytest.raises(OSError, match=rf"/{fails}\.npy: cannot be written \(File too large\)"):
+            others.save(tmp_path, "train", regions=True, overwrite=True)
+        assert files_in(tmp_path) == before
+    with small_files(1), pytest.raises(OSError, match=r"/train_relations\.npy: cannot be written"):
+        random_graphs(2, scored=False).save(tmp_path, "train", overwrite=True)
+    assert files_in(tmp_path) == before  # and the scores, which have no place beside relations that are certain
+
+
+def test_relations_come_last(tmp_path, monkeypatch):
+    names, replace = [], os.replace
+    monkeypatch.setattr(os, "replace", lambda old, new: (names.append(Path(new).name), replace(old, new)))
+    random_graphs().save(tmp_path, "train", regions=True)
+    assert set(names[:2]) == {"predicates.json", "labels.json"}
+    assert names[-1] == "train_relations.npy"
+    names.clear()
+    random_graphs(2).save(tmp_path, "train", overwrite=True)
+    assert names == ["train_relation_scores.npy", "train_relations.npy"]  # the names are as they were
+
+
+def test_the_command_writes_all_splits_or_none(place, monkeypatch, capsys):
+    for kind in ("ims.npy", "caps.txt", "ids.txt", "boxes.npy"):
+        (place / f"sgb/big_{kind}").write_bytes((place / f"sgb/dev_{kind}").read_bytes())
+    assert run(*command("sgb", "big", *SGB)) == 0
+    assert [line.partition(":")[0] for line in capsys.readouterr().out.splitlines()] == ["dev", "big"]
+    before = files_in(place / "sgb")
+
+    def full(path, array):
+        if path.name == "big_relations.npy":
+            raise OSError(f"{path}: the disk is full")
+        save_array(path, array)
+
+    monkeypatch.setattr("itmatch.data.scene_graphs.save_array", full)
+    message = error_of(capsys, *command("sgb", "big", *SGB, "--overwrite", "--max-relations", "1"))
+    assert message == "sgb/big_relations.npy: the disk is full"
+    assert files_in(place / "sgb") == before
+    assert capsys.readouterr().out == ""

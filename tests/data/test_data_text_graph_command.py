@@ -1,5 +1,6 @@
 import pytest
 from helpers_cli import error_of, run
+from helpers_files import files_in, small_files
 
 from itmatch.data import CaptionRelations
 
@@ -106,3 +107,18 @@ def test_help(capsys):
     assert "{split} stands for the split" in " ".join(capsys.readouterr().out.split())
     assert run("data") == 2
     assert "itmatch data parse FOLDER SPLIT" in capsys.readouterr().out
+
+
+def test_a_full_disk_leaves_the_earlier_relations(folder, capsys):
+    assert run("data", "parse", folder, "train", "--triples") == 0
+    before = files_in(folder)
+    with small_files(400):
+        message = error_of(capsys, "data", "parse", folder, "train", "--adjacent", "--overwrite")
+    assert message == f"{folder}/train_caption_relations.npz: cannot be written (File too large)"
+    assert files_in(folder) == before
+
+
+def test_the_home_folder(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    assert run("data", "parse", "~", "train", "--conllu", "~/parses.conllu") == 0
+    assert written(folder, "train") == [[["dog", "sees", "cats"]], []]

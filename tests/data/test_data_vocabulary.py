@@ -2,6 +2,7 @@ import json
 import os
 
 import pytest
+from helpers_files import files_in, small_files
 
 from itmatch.data import Vocabulary
 
@@ -82,3 +83,11 @@ def test_wrong_words():
         Vocabulary([*SPECIALS, "a", "b", "a"])
     with pytest.raises(ValueError, match="no <pad>"):
         Vocabulary(["a"])
+
+
+def test_a_full_disk_leaves_the_earlier_file(tmp_path):
+    Vocabulary(SPECIALS).to_json(tmp_path / "a.json")
+    before = files_in(tmp_path)
+    with small_files(300), pytest.raises(OSError, match=r"/a\.json: cannot be written \(File too large\)"):
+        Vocabulary([*SPECIALS, *map(str, range(100))]).to_json(tmp_path / "a.json")
+    assert files_in(tmp_path) == before

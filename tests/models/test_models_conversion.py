@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers_files import files_in, small_files
 
 from itmatch.__main__ import main
 from itmatch.batch import Captions, Fragments, Regions
@@ -160,6 +161,24 @@ def test_a_model_with_its_words_takes_strings_after_a_round_trip_through_the_com
     torch.testing.assert_close(model.score(images, ["a dog"]), expected, rtol=0, atol=0)
     assert main(arguments) == 1
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_the_command_on_a_full_disk_and_with_a_home_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "a.pth.tar", [linear(8), gru(8, words=6, bidirectional=False)], **SCAN)
+    arguments = ["convert", "~/a.pth.tar", "--format", "scan", "--out", "~/model"]
+    assert main(arguments) == 0
+    before = files_in(tmp_path / "model")
+    capsys.readouterr()
+    assert main(arguments) == 1
+    assert f"{tmp_path}/model: there is a model already" in capsys.readouterr().err
+    with small_files(len(before["model.safetensors"]) - 1):
+        assert main([*arguments, "--overwrite"]) == 1
+    assert capsys.readouterr().err == (
+        f"itmatch: error: {tmp_path}/model/model.safetensors: cannot be written (File too large)\n"
+    )
+    assert files_in(tmp_path / "model") == before
+    assert isinstance(MatchingModel.from_pretrained("~/model"), MatchingModel)
 
 
 def test_bert_is_built_from_its_weights(tmp_path):
