@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ def open_array(path: str | Path, *, ndim: int | None = None, dtypes: Sequence[st
     if 0 in shape:
         return np.empty(shape, dtype)  # an empty file cannot be mapped
     array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
+    vars(array)["opened_as"] = _identity(path)  # beside numpy's own filename and offset
     return array
 
 
@@ -70,11 +72,74 @@ def save_array(path: str | Path, array: Array) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def mapped_file(array: Array) -> Path | None:
-    """The file that an array is the memory map of, or None for a plain array and for a part of a file."""
-    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.filename is not None:
-        return Path(os.fspath(array.filename))
-    return None
+def take_rows(array: Array, rows: Array) -> Array:
+    """Some rows of an array; where they are equally spaced a view, so that those of a memory map stay in their file."""
+    step = int(rows[1] - rows[0]) if len(rows) > 1 else 1
+    if len(rows) and step > 0 and bool((np.diff(rows) == step).all()):
+        view: Array = array[rows[0] : rows[-1] + 1 : step]
+        return view
+    copy: Array = array[rows]
+    return copy
+
+
+class PickledByFile:
+    """Base for classes that hold arrays: memory maps among them are pickled as the name of their file.
+
+    So a worker process opens the file instead of receiving a copy. This goes for parts of a map, too. What was written
+    to a copy-on-write map, which is in no file, is not pickled.
+
+    Raises:
+        ValueError: by pickling, when another file has taken the place of the one that was opened: the two processes
+            would see different data.
+    """
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The attributes, with the places in their files for memory maps."""
+        return {name: _in_file(value) for name, value in self.__dict__.items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the files again."""
+        for name, value in state.items():
+            self.__dict__[name] = value.opened() if isinstance(value, _InFile) else value
+
+
+@dataclass(frozen=True)
+class _InFile:
+    """Where the numbers of an array lie in a file."""
+
+    path: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+
+    def opened(self) -> Array:
+        """The array, as a copy-on-write map."""
+        try:
+            whole = np.memmap(self.path, np.uint8, "c")
+            return np.ndarray(self.shape, self.dtype, whole, self.offset, self.strides)
+        except (TypeError, ValueError) as error:  # fewer bytes than it takes, or none
+            raise ValueError(f"{self.path}: was replaced since it was opened; start again") from error
+
+
+def _in_file(value: Any) -> Any:
+    """The place of an array that is a part of a memory map; anything else as it is."""
+    root = value if type(value) in (np.ndarray, np.memmap) else None
+    while isinstance(root, np.ndarray) and not isinstance(root.base, mmap.mmap):
+        root = root.base
+    if not isinstance(root, np.memmap) or root.filename is None or value.size == 0:
+        return value
+    path = os.fspath(root.filename)
+    if vars(root).get("opened_as", _identity(path)) != _identity(path):
+        raise ValueError(f"{path}: was replaced since it was opened; start again")
+    start = root.offset + value.ctypes.data - root.ctypes.data
+    return _InFile(path, value.dtype, value.shape, value.strides, start)
+
+
+def _identity(path: str | Path) -> tuple[int, int]:
+    """What two files never share, whatever their names; the map keeps its file even when that has lost its name."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def _read_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:

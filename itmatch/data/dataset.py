@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from itmatch.data import validation
-from itmatch.data.arrays import Array
+from itmatch.data.arrays import Array, PickledByFile
 from itmatch.data.caption_relations import CaptionRelations
 from itmatch.data.features import ArrayFeatures, FeatureStore
 
@@ -56,7 +56,7 @@ class CaptionItem:
     relations: Tensor | None = field(default=None, compare=False)
 
 
-class ImageTextDataset:
+class ImageTextDataset(PickledByFile):
     """One split: features, captions, and whatever else is known of the regions.
 
     Every image is stored once, whatever the number of its captions. Arrays may be memory maps; they are read image by

@@ -5,9 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from itmatch.data.arrays import Array, mapped_file, open_array
+from itmatch.data.arrays import Array, PickledByFile, open_array
 
 _FLOATS = ("float16", "float32")
 
@@ -32,10 +31,8 @@ class FeatureStore(ABC):
         """(R, F) features of one image, float16 or float32."""
 
 
-class ArrayFeatures(FeatureStore):
+class ArrayFeatures(PickledByFile, FeatureStore):
     """Rows of one (N, R, F) array, usually a memory map.
-
-    A map is pickled as the name of its file, so that a worker process opens the file instead of receiving a copy.
 
     Args:
         array: (N, R, F) float16 or float32.
@@ -67,16 +64,6 @@ class ArrayFeatures(FeatureStore):
     def __getitem__(self, index: int) -> Array:
         row: Array = self._array[index if self._rows is None else self._rows[index]]
         return row
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = dict(self.__dict__)
-        path = mapped_file(self._array)
-        return state if path is None else {**state, "_array": path.absolute()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if isinstance(self._array, Path):
-            self._array = open_array(self._array)
 
 
 class FolderFeatures(FeatureStore):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from itmatch.data.arrays import Array, open_array
+from itmatch.data.arrays import Array, open_array, take_rows
 from itmatch.data.dataset import ImageTextDataset
 from itmatch.data.features import ArrayFeatures, FeatureStore, FolderFeatures
 from itmatch.data.source import DataSource, Stage
@@ -121,8 +121,7 @@ class KarpathyDataset(DataSource):
             return None
         array = open_array(path)
         self._check_rows(Path(path), array, num_images)
-        column: Array = array[rows]
-        return column
+        return take_rows(array, rows)
 
     def _check_rows(self, path: Path, array: Array, num_images: int) -> None:
         if array.ndim == 0 or len(array) != num_images:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from itmatch.data import validation
-from itmatch.data.arrays import Array, open_array
+from itmatch.data.arrays import Array, open_array, take_rows
 from itmatch.data.caption_relations import CaptionRelations
 from itmatch.data.dataset import ImageTextDataset
 from itmatch.data.features import ArrayFeatures
@@ -178,8 +178,7 @@ def per_image(array: Array, layout: Layout, rows: int, path: Path) -> Array:
     if array.ndim and len(array) == layout.num_images:
         return array
     if layout.rows is not None and array.ndim and len(array) == rows:
-        picked: Array = array[layout.rows]
-        return picked
+        return take_rows(array, layout.rows)
     raise ValueError(f"{path}: shape {array.shape}, expected {layout.num_images} rows (images)")
 
 

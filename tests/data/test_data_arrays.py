@@ -1,9 +1,11 @@
 import os
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from itmatch.data.arrays import open_array, save_array
+from itmatch.data.arrays import PickledByFile, open_array, save_array, take_rows
 
 
 def test_open_maps_the_file_and_never_writes_to_it(tmp_path):
@@ -64,3 +66,108 @@ def test_missing_file_and_folder(tmp_path):
         open_array(tmp_path / "x.npy")
     with pytest.raises(FileNotFoundError, match="a folder"):
         open_array(tmp_path)
+
+
+class Holder(PickledByFile):
+    def __init__(self, *arrays):
+        for i, array in enumerate(arrays):
+            setattr(self, f"array_{i}", array)
+
+
+def mapped(tmp_path, name="x.npy", rows=1000):
+    save_array(tmp_path / name, np.arange(rows * 12, dtype=np.int32).reshape(rows, 4, 3))
+    return open_array(tmp_path / name)
+
+
+PARTS = {
+    "all": lambda a: a,
+    "some": lambda a: a[5:800],
+    "every third": lambda a: a[2::3],
+    "backwards": lambda a: a[::-1],
+    "a column": lambda a: a[:, 1:, 2],
+    "turned": lambda a: a.T,
+    "other numbers": lambda a: a.view(np.uint16),
+    "a plain view": np.asarray,
+    "a part of a part": lambda a: np.asarray(a[10:])[3:],
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_parts_of_a_map_are_pickled_by_the_name_of_the_file(tmp_path, part):
+    array = PARTS[part](mapped(tmp_path))
+    once = pickle.dumps(Holder(array))
+    assert len(once) < 1000
+    twice = pickle.dumps(pickle.loads(once))
+    assert len(twice) < 1000
+    for data in (once, twice):
+        again = pickle.loads(data).array_0
+        assert again.dtype == array.dtype
+        assert np.array_equal(again, array)
+    again[...] = 0
+    assert mapped(tmp_path).any()  # the file is as it was
+
+
+def test_the_user_maps_too(tmp_path):
+    for order in "CF":
+        np.save(tmp_path / "x.npy", np.arange(8000.0).reshape((80, 100), order=order))
+        array = np.load(tmp_path / "x.npy", mmap_mode="r")
+        assert np.array_equal(pickle.loads(pickle.dumps(Holder(array))).array_0, array)
+        assert len(pickle.dumps(Holder(array))) < 1000
+    raw = np.memmap(tmp_path / "raw", np.int16, "w+", offset=6, shape=(3000,))
+    raw[:] = np.arange(3000)
+    assert np.array_equal(pickle.loads(pickle.dumps(Holder(raw[7:]))).array_0, np.arange(7, 3000))
+
+
+@pytest.mark.parametrize(
+    "array", [np.arange(3), np.ma.masked_array(np.arange(3), [1, 0, 0]), np.zeros((0, 3)), None, "a"]
+)
+def test_what_is_in_no_file_is_pickled_by_value(tmp_path, array):
+    again = pickle.loads(pickle.dumps(Holder(array, mapped(tmp_path)[3:3])))
+    assert type(again.array_0) is type(array)
+    assert np.array_equal(again.array_0, array)
+    assert again.array_1.shape == (0, 4, 3)
+    taken = mapped(tmp_path)[[3, 1]]
+    assert np.array_equal(pickle.loads(pickle.dumps(Holder(taken))).array_0, taken)
+    masked = np.ma.masked_array(mapped(tmp_path), mapped(tmp_path) == 7)  # has more to it than the map
+    assert pickle.loads(pickle.dumps(Holder(masked))).array_0.mask.sum() == 1
+
+
+def test_a_relative_name_holds_in_another_folder(tmp_path, monkeypatch):
+    mapped(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    data = pickle.dumps(Holder(open_array("x.npy")))
+    monkeypatch.chdir("/")
+    assert pickle.loads(data).array_0.any()
+
+
+def test_a_file_that_was_replaced_is_not_taken_for_the_one_that_was_opened(tmp_path):
+    array = mapped(tmp_path)
+    holder, data = Holder(array), pickle.dumps(Holder(array))
+    os.utime(tmp_path / "x.npy", (0, 0))
+    assert pickle.dumps(holder) == data  # it is the same file
+    save_array(tmp_path / "x.npy", np.zeros_like(array))
+    with pytest.raises(ValueError, match=r"x\.npy: was replaced since it was opened"):
+        pickle.dumps(holder)
+    assert array.any()
+    save_array(tmp_path / "x.npy", np.zeros(3))
+    with pytest.raises(ValueError, match=r"x\.npy: was replaced since it was opened"):
+        pickle.loads(data)
+    os.remove(tmp_path / "x.npy")
+    for function, given in ((pickle.dumps, holder), (pickle.loads, data)):
+        with pytest.raises(FileNotFoundError, match=r"x\.npy"):
+            function(given)
+
+
+@pytest.mark.parametrize("rows", [[0], [3, 4, 5], [1, 4, 7, 10], [5, 4], [2, 2, 2], [0, 1, 3], []])
+def test_rows(tmp_path, rows):
+    array, rows = mapped(tmp_path), np.array(rows, np.int64)
+    taken = take_rows(array, rows)
+    assert np.array_equal(taken, np.asarray(array)[rows])
+    assert np.shares_memory(taken, array) == (rows.tolist() in ([0], [3, 4, 5], [1, 4, 7, 10]))
+
+
+def test_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    save_array("~/x.npy", np.zeros(3))
+    assert open_array(Path("~/x.npy")).shape == (3,)
+    assert os.listdir(tmp_path) == ["x.npy"]

@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 import pytest
 
-from itmatch.data.arrays import mapped_file, open_array, save_array
+from itmatch.data.arrays import open_array, save_array
 from itmatch.data.features import ArrayFeatures, FolderFeatures
 
 
@@ -16,14 +16,6 @@ def test_features_are_pickled_by_name(tmp_path):
     again = pickle.loads(data)
     assert np.array_equal(again[1], store[1])
     assert again[1][0, 0] == 3 * 36 * 8
-
-
-def test_a_part_of_a_map_is_pickled_by_value(tmp_path):
-    path = tmp_path / "x.npy"
-    save_array(path, np.arange(10 * 2 * 2, dtype=np.float32).reshape(10, 2, 2))
-    part = open_array(path)[5:]
-    assert mapped_file(part) is None
-    assert pickle.loads(pickle.dumps(ArrayFeatures(part)))[0][0, 0] == 20
 
 
 def test_array_features_say_what_is_wrong():

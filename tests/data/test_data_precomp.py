@@ -1,5 +1,8 @@
+import pickle
+
 import numpy as np
 import pytest
+import torch
 
 from itmatch.data import CaptionRelations, PrecompFolder
 from itmatch.spec import build
@@ -253,3 +256,31 @@ def test_captions_per_image_must_agree(folder):
         PrecompFolder(folder, captions_per_image=4).split("train")
     with pytest.raises(ValueError, match="12 rows, expected a multiple of captions_per_image=5"):
         PrecompFolder(folder, captions_per_image=5).split("train")
+
+
+COLUMNS = ("ims", "boxes", "labels", "relations", "relation_scores", "lengths")
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_columns_are_pickled_by_the_names_of_their_files(folder, repeats):
+    images = 600
+    for name in COLUMNS:
+        edit(
+            folder,
+            name,
+            lambda array: np.repeat(np.tile(array, (images // IMAGES, *[1] * (array.ndim - 1))), repeats, 0),
+        )
+    edit(folder, "ims", lambda array: array + np.repeat(np.arange(images), repeats)[:, None, None].astype(np.float16))
+    write(folder / "train_caps.txt", ["a dog"] * images * repeats)
+    write(folder / "train_ids.txt", [str(i // repeats) for i in range(images * repeats)])
+    dataset = PrecompFolder(folder).split("train")
+    data = pickle.dumps(dataset)
+    texts = pickle.dumps([dataset.captions, dataset.image_ids, dataset.caption_image])
+    rows = pickle.dumps(np.arange(images)) if repeats > 1 else b""
+    assert len(data) - len(texts) - len(rows) < 3000
+    assert (folder / "train_boxes.npy").stat().st_size > 3000
+    again = pickle.loads(data)
+    for index in (0, 7, images - 1):
+        before, after = vars(dataset.image(index)), vars(again.image(index))
+        assert before.keys() == after.keys()
+        assert all(torch.equal(value, after[name]) for name, value in before.items() if name != "index")
