@@ -9,12 +9,12 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from itmatch.temporaries import make_temporary
+from itmatch.temporaries import locked, make_temporary
 
 
 def user_path(path: str | os.PathLike[str]) -> Path:
@@ -118,13 +118,17 @@ class _Group:
         return self._rooms[folder] / path.name
 
     def take_places(self) -> None:
-        """Remove, then rename."""
-        for path in self.removing:
-            with _told(path):
-                path.unlink(missing_ok=True)
-        for path, beside in self.written.items():
-            with _told(path):
-                os.replace(beside, path)
+        """Remove, then rename; other writers of several files wait for it, so that theirs and these are not mixed."""
+        with ExitStack() as locks:
+            if len(self.written) + len(self.removing) > 1:
+                for folder in sorted(self._rooms):
+                    locks.enter_context(locked(folder))
+            for path in self.removing:
+                with _told(path):
+                    path.unlink(missing_ok=True)
+            for path, beside in self.written.items():
+                with _told(path):
+                    os.replace(beside, path)
 
     def clear(self) -> None:
         """Remove what is left."""

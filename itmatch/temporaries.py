@@ -1,4 +1,4 @@
-"""Folders to write in, each for one writer, and removing those that killed writers left."""
+"""What keeps writers apart: a folder for each to write in, and a lock; and removing what killed writers left."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +31,23 @@ def make_temporary(folder: Path) -> Path:
     new = folder / f".itmatch-{_machine()}-{os.getpid()}-{secrets.token_hex(8)}.part"
     new.mkdir()
     return new
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of the blocks of this function for the same folder, where the system can."""
+    file = None
+    if os.name == "posix":
+        import fcntl
+
+        with suppress(OSError):  # a folder that cannot be read; some network file systems have no locks
+            file = os.open(folder, os.O_RDONLY)
+            fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if file is not None:
+            os.close(file)  # this ends the lock, as the end of the process does
 
 
 def _is_left(place: Path, machine: str, process: int) -> bool:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import select
 import socket
 import stat
 import subprocess
@@ -287,8 +288,9 @@ def test_a_file_whose_writing_failed_takes_no_place(tmp_path):
 # -------------------------------------------------------------------------------------------------- other processes
 
 
-def start(program, *arguments):
-    return subprocess.Popen([sys.executable, "-c", program, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+def start(program, *arguments, **options):
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
 WRITER = """
@@ -312,6 +314,38 @@ def test_two_processes_write_the_same_file(tmp_path):
     assert reads > 1
     assert path.read_text() in whole
     assert names(tmp_path) == ["a.txt"]
+
+
+PAIR = """
+import sys
+from itmatch.files import write_text, written_together
+print("ready", flush=True)
+sys.stdin.readline()
+with written_together():
+    write_text(sys.argv[1] + "/a", "theirs")
+    write_text(sys.argv[1] + "/b", "theirs")
+print("done", flush=True)
+"""
+
+
+def test_the_files_of_two_writers_are_not_mixed(tmp_path, monkeypatch):
+    other = start(PAIR, tmp_path, stdin=subprocess.PIPE)
+    assert other.stdout.readline() == "ready\n"
+    replace = os.replace
+
+    def slow(old, new):
+        replace(old, new)
+        if new.name == "a":
+            other.stdin.write("go\n")
+            other.stdin.flush()
+            assert select.select([other.stdout], [], [], 0.5)[0] == []  # it waits
+
+    monkeypatch.setattr(os, "replace", slow)
+    with written_together():
+        write_text(tmp_path / "a", "ours")
+        write_text(tmp_path / "b", "ours")
+    assert other.communicate(timeout=30)[0] == "done\n"
+    assert contents(tmp_path) == {"a": "theirs", "b": "theirs"}
 
 
 KILLED = """
