@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from itmatch.trust import import_class
+from itmatch.trust import import_class, public_path
 
 Spec = dict[str, Any]
 
@@ -84,7 +84,7 @@ class Configurable:
             TypeError: a setting is, or was replaced by, something that cannot be written as plain data.
         """
         cls = type(self)
-        path = f"{cls.__module__}.{cls.__qualname__}"
+        path = public_path(cls)
         kinds = _argument_kinds(cls)
         arguments = {}
         for name, value in self.spec_arguments().items():

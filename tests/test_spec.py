@@ -326,6 +326,12 @@ def test_keyword_arguments_of_any_name():
     assert Stars().spec["init_args"] == {}
 
 
+def test_our_classes_are_recorded_by_their_public_path():
+    assert RegionEncoder(3, 4).spec["class_path"] == "itmatch.nn.RegionEncoder"
+    assert CircleLoss().spec["class_path"] == "itmatch.losses.CircleLoss"
+    assert type(build({"class_path": "itmatch.nn.a_file_that_was_moved.MeanPooling"})) is MeanPooling
+
+
 def test_nested_class():
     path = f"{__name__}.Outer.Inner"
     assert Outer.Inner(1).spec["class_path"] == path
