@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from itmatch.files import written_beside
+from itmatch.files import user_path, written_beside
 
 Array = NDArray[Any]
 
@@ -38,7 +38,7 @@ def open_array(path: str | Path, *, ndim: int | None = None, dtypes: Sequence[st
         ...     open_array(f"{folder}/x.npy", ndim=2, dtypes=["float16", "float32"]).shape
         (2, 3)
     """
-    path = Path(path)
+    path = user_path(path)
     if not path.is_file():
         raise FileNotFoundError(
             f"{path}: no such file" if not path.exists() else f"{path}: a folder, expected a .npy file"
@@ -66,7 +66,7 @@ def open_array(path: str | Path, *, ndim: int | None = None, dtypes: Sequence[st
 
 def save_array(path: str | Path, array: Array) -> None:
     """Write a ``.npy`` file beside its place and rename it, so that nobody ever sees half a file."""
-    with written_beside(path) as beside, beside.open("wb") as file:
+    with written_beside(user_path(path)) as beside, beside.open("wb") as file:
         np.save(file, array, allow_pickle=False)
 
 

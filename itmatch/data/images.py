@@ -13,6 +13,7 @@ from itmatch.data.dataset import ImageTextDataset
 from itmatch.data.features import FeatureStore
 from itmatch.data.source import DataSource, Stage
 from itmatch.data.textfiles import read_lines
+from itmatch.files import user_path
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
 _SPLITS = {"train": "train", "val": "dev", "test": "test"}
@@ -121,7 +122,7 @@ class ImageFolder(DataSource):
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:
-        self.root, self.images = Path(root), Path(root if images is None else images)
+        self.root, self.images = user_path(root), user_path(root if images is None else images)
         self.image_size, self.patch_size, self.fit = image_size, patch_size, fit
         self.mean, self.std = mean or _MEAN, std or _STD
 

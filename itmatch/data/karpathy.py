@@ -11,7 +11,7 @@ from itmatch.data.arrays import Array, open_array
 from itmatch.data.dataset import ImageTextDataset
 from itmatch.data.features import ArrayFeatures, FeatureStore, FolderFeatures
 from itmatch.data.source import DataSource, Stage
-from itmatch.files import read_json
+from itmatch.files import read_json, user_path
 
 KEYS = ("cocoid", "imgid", "filename")
 Key = Literal["auto", "cocoid", "imgid", "filename"]
@@ -51,7 +51,7 @@ class KarpathyDataset(DataSource):
     ) -> None:
         if key not in ("auto", *KEYS):
             raise ValueError(f"key: {key!r}, expected auto, {', '.join(KEYS)}")
-        self.annotations, self.features, self.key = Path(annotations), Path(features), key
+        self.annotations, self.features, self.key = user_path(annotations), user_path(features), key
         stages = {"train": train, "val": val, "test": test}
         self.splits = {stage: [names] if isinstance(names, str) else list(names) for stage, names in stages.items()}
         self._columns = {"boxes": boxes, "labels": labels, "relations": relations, "relation_scores": relation_scores}
@@ -120,7 +120,7 @@ class KarpathyDataset(DataSource):
         if path is None:
             return None
         array = open_array(path)
-        self._check_rows(Path(path), array, num_images)
+        self._check_rows(user_path(path), array, num_images)
         column: Array = array[rows]
         return column
 

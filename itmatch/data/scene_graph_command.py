@@ -14,7 +14,7 @@ from itmatch.data.precomp import PrecompFolder
 from itmatch.data.scene_graph_files import read_scene_graph_benchmark
 from itmatch.data.scene_graph_genome import read_visual_genome
 from itmatch.data.scene_graphs import SceneGraphs
-from itmatch.files import read_json
+from itmatch.files import read_json, user_path
 
 _DESCRIPTION = """Write SPLIT_relations.npy, SPLIT_relation_scores.npy and predicates.json into FOLDER, a folder of
 precomputed features with SPLIT_ids.txt. Scene graphs come from Scene-Graph-Benchmark or from Visual Genome. Their
@@ -46,7 +46,7 @@ def scene_graphs_command(arguments: Sequence[str]) -> int:
 
 def _parser() -> CommandParser:
     parser = CommandParser(prog="itmatch data scene-graphs", description=_DESCRIPTION)
-    parser.add_argument("folder", metavar="FOLDER", type=Path)
+    parser.add_argument("folder", metavar="FOLDER", type=user_path)
     parser.add_argument("split", metavar="SPLIT", nargs="+")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument(

@@ -14,6 +14,7 @@ from itmatch.data.text_graphs import AdjacentWords, CaptionParser
 from itmatch.data.text_spacy import SpacyParser
 from itmatch.data.text_triples import Triples
 from itmatch.data.textfiles import read_lines
+from itmatch.files import user_path
 
 _DESCRIPTION = """Write SPLIT_caption_relations.npz into FOLDER: which words of the captions in SPLIT_caps.txt are
 subject, predicate and object of a relation. In the name of a FILE, {split} stands for the split."""
@@ -41,7 +42,7 @@ def parse_command(arguments: Sequence[str]) -> int:
 
 def _parser() -> CommandParser:
     parser = CommandParser(prog="itmatch data parse", description=_DESCRIPTION)
-    parser.add_argument("folder", metavar="FOLDER", type=Path)
+    parser.add_argument("folder", metavar="FOLDER", type=user_path)
     parser.add_argument("split", metavar="SPLIT", nargs="+")
     source = parser.add_mutually_exclusive_group(required=True)
     add = source.add_argument
@@ -73,7 +74,7 @@ def _reader(options: argparse.Namespace, split: str) -> CaptionParser:
     given = options.conllu or options.triples
     if given and "{split}" not in given and len(options.split) > 1:
         raise ValueError(f"{given}: one file for {len(options.split)} splits; write {{split}} where their names differ")
-    file = Path(given.replace("{split}", split)) if given else _triple_file(options.folder, split)
+    file = user_path(given.replace("{split}", split)) if given else _triple_file(options.folder, split)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: no such file")
     return ConlluParses(file, options.relations or "triples") if options.conllu else Triples(file)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from itmatch.files import read_json, write_text
+from itmatch.files import read_json, user_path, write_text
 
 PAD, START, END, UNKNOWN, MASK = "<pad>", "<start>", "<end>", "<unk>", "<mask>"
 SPECIALS = (PAD, START, END, UNKNOWN)
@@ -86,7 +86,7 @@ class Vocabulary:
             "idx2word": {str(index): word for index, word in enumerate(self.words)},
             "idx": len(self.words),
         }
-        write_text(path, json.dumps(content, ensure_ascii=False))
+        write_text(user_path(path), json.dumps(content, ensure_ascii=False))
 
     def __len__(self) -> int:
         return len(self.words)
