@@ -154,7 +154,7 @@ class ImageTextDataset:
         count = len(rows) if self.lengths is None else int(self.lengths[index])
         features = torch.from_numpy(np.asarray(rows[:count])).to(torch.float32, copy=True)
         if not bool(torch.isfinite(features.sum())):  # a finite sum has finite terms, and is cheap to see
-            self._check_finite(index, features)
+            self._check_finite(index, features, rows)
         boxes = None if self.boxes is None else _rows(self.boxes[index], count, np.float32).clamp_(0, 1)
         labels = None if self.labels is None else _rows(self.labels[index], count, np.int64)
         for what, found in (("boxes", boxes), ("labels", labels)):
@@ -187,12 +187,12 @@ class ImageTextDataset:
             return torch.from_numpy(table), None
         return torch.from_numpy(table), torch.from_numpy(self.relation_scores[index][present].astype(np.float32))
 
-    def _check_finite(self, index: int, features: Tensor) -> None:
+    def _check_finite(self, index: int, features: Tensor, rows: Array) -> None:
         bad = (~torch.isfinite(features).all(-1)).nonzero().flatten()
         if len(bad):
-            raise ValueError(
-                f"{self.name}: image {self.image_ids[index]!r} region {int(bad[0])}: NaN or inf in the features"
-            )
+            region = int(bad[0])
+            what = f"{rows.dtype} too large for float32" if np.isfinite(rows[region]).all() else "NaN or inf"
+            raise ValueError(f"{self.name}: image {self.image_ids[index]!r} region {region}: {what} in the features")
 
     def _caption_column(self, field: str, values: Array, *, lowest: int) -> Array:
         values = np.asarray(values)

@@ -15,7 +15,7 @@ import torch
 from itmatch.data import validation
 from itmatch.data.arrays import Array, save_array
 from itmatch.data.scene_graph_packing import ImageGraph, pack_columns, strongest
-from itmatch.files import read_json, write_text
+from itmatch.files import read_json, user_path, write_text
 from itmatch.ops.geometry import box_iou
 
 Missing = Literal["error", "empty"]
@@ -72,6 +72,10 @@ class SceneGraphs:
         """Check everything; see :mod:`itmatch.data.validation`."""
         images, regions = self.boxes.shape[:2] if self.boxes.ndim == 3 else (len(self.image_ids), None)
         named = [f"{self.name}: {field}" for field in ("image_ids", "boxes", "labels", "relations", "relation_scores")]
+        for problem in validation.length_problems(
+            self.lengths, len(self.image_ids), regions, f"{self.name}: lengths", least=0
+        ):
+            raise ValueError(problem)
         checks = [
             validation.id_problems(self.image_ids, named[0]),
             validation.box_problems(self.boxes, len(self.image_ids), regions, named[1], self.lengths),
@@ -166,7 +170,7 @@ class SceneGraphs:
             FileExistsError: a file of the split is there already.
             ValueError: the names there are others, or an image has no region although ``regions`` are wanted.
         """
-        folder = Path(folder)
+        folder = user_path(folder)
         vocabularies = {folder / "predicates.json": self.predicate_names}
         arrays: dict[str, Array] = {}
         if self.relation_scores is not None:
