@@ -11,7 +11,7 @@ from itmatch.data.check_report import CheckReport
 from itmatch.data.check_vectors import check_vectors
 from itmatch.data.precomp import found_splits
 from itmatch.data.tokenizers import Tokenizer
-from itmatch.data.validation import feature_problems
+from itmatch.data.validation import look_at_features
 from itmatch.data.vocabulary import Vocabulary
 from itmatch.files import read_json, user_path
 
@@ -57,6 +57,7 @@ def _check_folder(path: Path, tokenizer: Tokenizer | None) -> CheckReport:
         checked = check_split(path / split)
         report.found += [f"{split}: {line}" for line in checked.found]
         report.problems += checked.problems
+        report.warnings += checked.warnings
         if checked.missing:
             report.missing.append(", ".join(checked.missing))
         captions[split] = checked.captions
@@ -78,7 +79,7 @@ def _check_array(path: Path) -> CheckReport:
         return report
     report.found.append(f"shape {array.shape}, {array.dtype}")
     if array.dtype.kind == "f" and array.ndim:
-        report.problems += feature_problems(array, str(path))
+        report.problems, report.warnings = look_at_features(array, str(path), padded=True)
     return report
 
 

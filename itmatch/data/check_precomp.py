@@ -30,6 +30,7 @@ class SplitCheck:
         found: sentences on what is there.
         missing: names of optional files that are not there.
         problems: sentences on what is wrong.
+        warnings: sentences on what may be wrong.
         captions: its captions, when they could be read.
         image_ids: its ids, when there are any.
         feature_dim: size of its features, when they could be opened.
@@ -39,6 +40,7 @@ class SplitCheck:
     found: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     captions: list[str] = field(default_factory=list)
     image_ids: list[str] | None = None
     feature_dim: int | None = None
@@ -68,7 +70,9 @@ def check_split(where: Path) -> SplitCheck:
         return check
     check.feature_dim = features.shape[2]
     check.found.append(f"features of {features.shape[1]} regions x {features.shape[2]}, {features.dtype}")
-    check.problems += validation.feature_problems(features, f"{where}_ims.npy")
+    padded = Path(f"{where}_lengths.npy").exists()
+    problems, check.warnings = validation.look_at_features(features, f"{where}_ims.npy", padded=padded)
+    check.problems += problems
     if captions is None:
         return check
     layout = check.attempt(lambda: find_layout(features, len(captions), ids, None, str(where)))
@@ -131,7 +135,9 @@ def _check_columns(check: SplitCheck, layout: Layout, features: Array) -> None:
     raw = column(boxes_file, "boxes")
     boxes = None if raw is None else check.attempt(partial(_as_fractions, raw, where, layout, rows))
     if boxes is not None:
-        check.problems += validation.box_problems(boxes, *shape, str(boxes_file), lengths)
+        found = list(validation.box_problems(boxes, *shape, str(boxes_file), lengths))
+        check.problems += found
+        check.warnings += [] if found else _flat_boxes(boxes, lengths, str(boxes_file))
     label_files = sorted(where.parent.glob(f"{where.name}_*labels.npy")) or [Path(f"{where}_labels.npy")]
     for path in label_files:
         labels = column(path, "labels")
@@ -146,6 +152,14 @@ def _check_columns(check: SplitCheck, layout: Layout, features: Array) -> None:
         check.problems += validation.score_problems(scores, relations, f"{where}_relation_scores.npy")
     if optional:
         check.found.append("with " + ", ".join(optional))
+
+
+def _flat_boxes(boxes: Array, lengths: Array | None, where: str) -> list[str]:
+    """Whether most boxes have no area, as in a file that was made and never filled."""
+    flat = (boxes[..., 0] == boxes[..., 2]) | (boxes[..., 1] == boxes[..., 3])
+    real = np.arange(flat.shape[1]) < (flat.shape[1:] if lengths is None else lengths[:, None])
+    count, total = int((flat & real).sum()), int(np.broadcast_to(real, flat.shape).sum())
+    return [f"{where}: {count} of {total} boxes have no area"] if 2 * count > total else []
 
 
 def _predicate_problems(relations: Array, names_file: Path, where: Path) -> list[str]:

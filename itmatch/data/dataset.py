@@ -111,8 +111,9 @@ class ImageTextDataset:
         self.captions = list(captions)
         self.caption_image = self._caption_column("caption_image", caption_image, lowest=0)
         self.image_ids = [str(i) for i in range(self.num_images)] if image_ids is None else list(image_ids)
-        self.lengths, self.boxes, self.labels = lengths, boxes, labels
-        self.relations, self.relation_scores = relations, relation_scores
+        columns = (None if given is None else np.asanyarray(given) for given in (lengths, boxes, labels, relations))
+        self.lengths, self.boxes, self.labels, self.relations = columns
+        self.relation_scores = None if relation_scores is None else np.asanyarray(relation_scores)
         self.caption_relations = (
             None
             if caption_relations is None

@@ -159,7 +159,9 @@ class ImageFolder(DataSource):
         """The photos and captions of one stage."""
         self._check_stage(stage)
         name = _SPLITS[stage]
-        ids, captions = (read_lines(self.root / f"{name}_{what}.txt") for what in ("ids", "caps"))
+        ids, captions = (
+            [line.strip() for line in read_lines(self.root / f"{name}_{what}.txt")] for what in ("ids", "caps")
+        )
         if not ids or not captions or len(captions) % len(ids):
             raise ValueError(
                 f"{self.root}: {len(captions)} captions in {name}_caps.txt for {len(ids)} images in {name}_ids.txt, "

@@ -83,7 +83,7 @@ class KarpathyDataset(DataSource):
             self._open_features(rows, images),
             captions,
             np.array(owners, np.int64),
-            image_ids=[str(images[row].get("cocoid", images[row]["filename"])) for row in rows],
+            image_ids=[image_id(images[row], f"{self.annotations}: images[{row}]") for row in rows],
             name=f"{self.annotations} ({'+'.join(wanted)})",
             boxes=self._column("boxes", rows, len(images)),
             labels=self._column("labels", rows, len(images)),
@@ -177,6 +177,14 @@ def sentences_of(image: dict[str, Any], where: str) -> list[str]:
     if not captions:
         raise ValueError(f"{where}: no sentences")
     return captions
+
+
+def image_id(image: dict[str, Any], where: str) -> str:
+    """Name of an image: its ``cocoid``, or the name of its file where it has none."""
+    found = image.get("cocoid", image["filename"])
+    if type(found) not in (int, str):
+        raise ValueError(f"{where}: cocoid is {found!r}, expected a whole number or a string")
+    return str(found)
 
 
 def file_name(image: dict[str, Any], key: str, where: str) -> str:

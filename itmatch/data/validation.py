@@ -172,10 +172,17 @@ def nonfinite_regions(features: Array) -> Array:
     return np.asarray(~np.isfinite(features).all(-1))
 
 
-def feature_problems(features: Array, where: str) -> Iterator[str]:
-    """NaN and infinity in features, read in blocks."""
+def look_at_features(features: Array, where: str, *, padded: bool) -> tuple[list[str], list[str]]:
+    """Problems: NaN and infinity; and warnings: images and regions of zeros alone. Read once, in blocks.
+
+    Args:
+        features: (N, R, F) or any other shape.
+        where: for the sentences.
+        padded: regions of zeros are known to be no regions, so that nothing need be said of them.
+    """
     rows = max(1, _BLOCK_BYTES // max(1, features[:1].nbytes))
-    first, count = "", 0
+    first, count, no_regions = "", 0, 0
+    empty: list[int] = []
     for start in range(0, len(features), rows):
         block = features[start : start + rows]
         bad = nonfinite_regions(block) if block.ndim > 1 else ~np.isfinite(block)
@@ -183,8 +190,18 @@ def feature_problems(features: Array, where: str) -> Iterator[str]:
             image, *region = np.argwhere(bad)[0].tolist()
             first = f"image {start + image}" + (f" region {region[0]}" if region else "")
         count += int(bad.sum())
-    if first:
-        yield f"{where}: {first}: NaN or inf in the features{_more(count)}"
+        if block.ndim == 3:
+            zero = np.asarray(~block.any(-1))  # (N, R)
+            whole = zero.all(1)
+            empty += (start + np.flatnonzero(whole)).tolist()
+            no_regions += int(zero[~whole].sum())
+    problems = [f"{where}: {first}: NaN or inf in the features{_more(count)}"] if first else []
+    warnings = [f"{where}: image {empty[0]}: zeros alone in the features{_more(len(empty))}"] if empty else []
+    if no_regions and not padded:
+        warnings.append(
+            f"{where}: {no_regions} regions of zeros alone, taken for regions; a lengths file says which are none"
+        )
+    return problems, warnings
 
 
 def _shape_problems(

@@ -29,6 +29,11 @@ class Vocabulary:
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = list(words)
+        for index, word in enumerate(self.words):
+            if not isinstance(word, str):
+                raise ValueError(
+                    f"vocabulary: word {index} is {word!r} of type {type(word).__name__}, expected a string"
+                )
         self._ids = {word: index for index, word in enumerate(self.words)}
         if len(self._ids) != len(self.words):
             twice = next(word for index, word in enumerate(self.words) if self._ids[word] != index)

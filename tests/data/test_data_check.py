@@ -128,6 +128,32 @@ def test_sizes_that_make_nothing_of_boxes(folder):
         assert f"dev_sizes.npy: image 1 has size [100.0, {float(wrong)}]" in check_path(folder).problems[0]
 
 
+def test_files_that_were_made_and_never_filled(folder):
+    features = np.load(folder / "dev_ims.npy")
+    features[1] = 0
+    np.save(folder / "dev_ims.npy", features)
+    np.save(folder / "dev_boxes.npy", np.zeros((2, 2, 4), np.float32))
+    report = check_path(folder)
+    assert report.ok
+    assert report.warnings == [
+        f"{folder}/dev_ims.npy: image 1: zeros alone in the features",
+        f"{folder}/dev_boxes.npy: 4 of 4 boxes have no area",
+    ]
+    assert check_path(folder / "dev_ims.npy").warnings == report.warnings[:1]
+
+
+def test_padding_without_lengths(folder):
+    for name in ("ims", "boxes"):
+        padded = np.load(folder / f"dev_{name}.npy")
+        padded[:, 1] = 0
+        np.save(folder / f"dev_{name}.npy", padded)
+    (warning,) = check_path(folder).warnings
+    assert "dev_ims.npy: 2 regions of zeros alone, taken for regions; a lengths file says which are none" in warning
+    np.save(folder / "dev_lengths.npy", np.ones(2, int))
+    np.save(folder / "dev_relations.npy", np.full((2, 1, 3), -1))
+    assert check_path(folder).warnings == []
+
+
 def test_predicates_without_a_name(folder):
     (folder / "predicates.json").write_text('["on"]')
     assert check_path(folder).ok

@@ -197,3 +197,11 @@ def test_features_of_a_store_that_float32_cannot_hold():
     dataset = ImageTextDataset(Store(), ["a"] * 3, np.arange(3), name="toy")
     with pytest.raises(ValueError, match="toy: image '1' region 2: float64 too large for float32 in the features"):
         dataset.image(1)
+
+
+def test_columns_may_be_lists():
+    listed = {name: GIVEN[name].tolist() for name in ("lengths", "labels", "relations")}
+    again = ImageTextDataset(**parts(**listed)).image(1)
+    item = ImageTextDataset(**parts()).image(1)
+    assert again.labels.tolist() == item.labels.tolist()
+    assert again.relations.tolist() == item.relations.tolist()

@@ -136,7 +136,7 @@ def test_a_folder_of_photos(tmp_path):
     (tmp_path / "photos").mkdir()
     for i in range(3):
         write(tmp_path / "photos" / f"{i}.png", 20, 30, i)
-    (tmp_path / "dev_ids.txt").write_text("0.png\n1.png\n2.png\n")
+    (tmp_path / "dev_ids.txt").write_text("0.png \r\n1.png\r\n2.png")
     (tmp_path / "dev_caps.txt").write_text("".join(f"caption {i}\n" for i in range(6)))
     data = ImageFolder(tmp_path, tmp_path / "photos", image_size=16, patch_size=8).split("val")
     assert (data.num_images, data.num_captions, data.image_ids[2]) == (3, 6, "2.png")

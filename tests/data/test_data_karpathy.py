@@ -100,6 +100,8 @@ BROKEN = {
     r"images\[0\]: no sentences": lambda images: images[0].update(sentences=[]),
     r"no list 'images'": lambda images: images.clear(),
     r"features\.npy: shape \(5, 2, 3\), expected 6 rows": lambda images: images.append(images[0]),
+    r"images\[3\]: cocoid is None, expected a whole number or a string": lambda images: images[3].update(cocoid=None),
+    r"images\[3\]: cocoid is 7\.5, expected": lambda images: images[3].update(cocoid=7.5),
     r"image_ids:2: image id '100' is already on line 1": lambda images: images[3].update(cocoid=100),
     r"no image of split train; splits there: other": lambda images: [image.update(split="other") for image in images],
 }

@@ -26,13 +26,20 @@ def test_nonfinite_regions(dtype):
     assert validation.nonfinite_regions(features).tolist() == [[False, True, False], [True, False, True]]
 
 
-def test_feature_problems_go_through_all_blocks(monkeypatch):
+def test_features_are_looked_at_in_all_blocks(monkeypatch):
     monkeypatch.setattr(validation, "_BLOCK_BYTES", 64)
-    features = np.zeros((10, 3, 4), np.float32)
-    assert list(validation.feature_problems(features, "x")) == []
+    features = np.ones((10, 3, 4), np.float32)
+    assert validation.look_at_features(features, "x", padded=False) == ([], [])
     features[7, 2, 1] = features[9, 0, 0] = np.nan
-    (problem,) = validation.feature_problems(features, "x")
-    assert problem == "x: image 7 region 2: NaN or inf in the features (2 such in all)"
+    features[[3, 8]] = 0
+    features[5, :2] = 0
+    problems, warnings = validation.look_at_features(features, "x", padded=False)
+    assert problems == ["x: image 7 region 2: NaN or inf in the features (2 such in all)"]
+    assert warnings == [
+        "x: image 3: zeros alone in the features (2 such in all)",
+        "x: 2 regions of zeros alone, taken for regions; a lengths file says which are none",
+    ]
+    assert validation.look_at_features(features, "x", padded=True) == (problems, warnings[:1])
 
 
 def test_what_lies_beyond_the_length_does_not_matter():

@@ -82,3 +82,8 @@ def test_wrong_words():
         Vocabulary([*SPECIALS, "a", "b", "a"])
     with pytest.raises(ValueError, match="no <pad>"):
         Vocabulary(["a"])
+
+
+def test_words_are_strings():
+    with pytest.raises(ValueError, match="vocabulary: word 4 is 3 of type int, expected a string"):
+        Vocabulary([*SPECIALS, 3])

@@ -52,6 +52,7 @@ def test_first_of_two_lines_counts_and_bad_bytes_elsewhere_do_not_matter(write):
         ("1 3\na 1 2\n", "vectors.txt, line 2: 3 columns, expected 4"),
         ("1 2\na 1 2 3\n", "vectors.txt, line 2: 4 columns, expected 3"),
         ("1 3\na 1 x 3\n", "vectors.txt, line 2: 'x' is no finite number"),
+        ("b 1 2\na 1 1_0\n", "vectors.txt, line 2: '1_0' is no finite number"),
         ("b 1 2\na 1 nan\n", "vectors.txt, line 2: 'nan' is no finite number"),
         ("b 1 2\na 1 1e39\n", "vectors.txt, line 2: '1e39' is no finite number of float32"),
         ("b 1 2\na -3.5e38 1\n", "vectors.txt, line 2: '-3.5e38' is no finite number of float32"),
