@@ -212,6 +212,7 @@ def test_broken_predictions(name, benchmark):
     [
         ({"sizes": {"b.jpg": [1, 1]}}, "sizes: no size of image 'a.jpg'; there are 'b.jpg'"),
         ({"sizes": SIZES | {"a.jpg": [0, 3]}}, r"image 'a.jpg' has size \[0, 3\]"),
+        ({"sizes": SIZES | {"a.jpg": [10**400, 3]}}, "image 'a.jpg' has size"),
         ({"sizes": SIZES | {"a.jpg": 3}}, "image 'a.jpg' has size 3"),
         ({"sizes": SIZES | {"a.jpg": ["5", 3]}}, "image 'a.jpg' has size"),
         ({"ids": "number"}, "'photos/a.jpg', in whose name is no number"),
