@@ -104,10 +104,10 @@ def _presets(args: Sequence[str]) -> int:
 
 def _data(args: Sequence[str]) -> int:
     usage = (
-        "usage: itmatch data check PATH [PATH ...]\n"
+        "usage: itmatch data check PATH [PATH ...] [--tokenizer NAME]\n"
         "       itmatch data scene-graphs FOLDER SPLIT [SPLIT ...] [options]\n"
         "       itmatch data parse FOLDER SPLIT [SPLIT ...] [options]\n\n"
-        "check: say what PATH holds, what is missing, and what is wrong.\n"
+        "check: say what PATH holds, what is missing, and what is wrong (--help tells more).\n"
         "scene-graphs: write the relations of stored scene graphs beside precomputed features (--help tells more).\n"
         "parse: write the relations between the words of the captions beside them (--help tells more)."
     )
@@ -119,14 +119,12 @@ def _data(args: Sequence[str]) -> int:
         from itmatch.data.text_graph_command import parse_command
 
         return parse_command(args[1:])
-    if len(args) < 2 or args[0] != "check" or "--help" in args or "-h" in args:
-        print(usage)
-        return 0 if "--help" in args or "-h" in args else 2
-    from itmatch.data import check_path
+    if args[:1] == ["check"] and len(args) > 1:
+        from itmatch.data.check_command import check_command
 
-    reports = [check_path(path) for path in args[1:]]
-    print("\n\n".join(str(report) for report in reports))
-    return 0 if all(report.ok for report in reports) else 1
+        return check_command(args[1:])
+    print(usage)
+    return 0 if "--help" in args or "-h" in args else 2
 
 
 def _with_preset_paths(args: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import json
 import re
 import shlex
 import shutil
@@ -145,7 +146,8 @@ def test_own_parts_train(place, capsys):
     for stage in ("train", "val", "test"):
         Path("data/lines").mkdir(exist_ok=True)
         np.save(f"data/lines/{stage}.npy", np.ones((2, 3, 8), np.float32))
-        lines = ['{"id": "one", "captions": ["a dog", "a cat"]}', '{"id": "two", "captions": ["a bird"]}']
+        captions = {"one": ["a dog", "a cat"] * 4, "two": ["a bird"] * 4}  # 4 of each: rarer words are unknown
+        lines = [json.dumps({"id": name, "captions": texts}) for name, texts in captions.items()]
         Path(f"data/lines/{stage}.jsonl").write_text("\n".join(lines), "utf-8")
     found = [words for words in commands("docs/extending.md") if words[:2] == ["itmatch", "fit"]]
     assert len(found) >= 4

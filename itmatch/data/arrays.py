@@ -30,7 +30,8 @@ def open_array(path: str | Path, *, ndim: int | None = None, dtypes: Sequence[st
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no ``.npy`` file, a truncated one, pickled objects, wrong dimensions or dtype.
+        ValueError: no ``.npy`` file, one that is cut off or goes on after the array, pickled objects, wrong dimensions
+            or dtype.
 
     Example:
         >>> import tempfile
@@ -55,6 +56,10 @@ def open_array(path: str | Path, *, ndim: int | None = None, dtypes: Sequence[st
     found = path.stat().st_size
     if found < wanted:
         raise ValueError(f"{path}: truncated, {found} bytes where shape {shape} {dtype} needs {wanted}")
+    if found > wanted:  # several arrays saved into one file, of which only the first would be seen
+        raise ValueError(
+            f"{path}: {found} bytes where shape {shape} {dtype} needs {wanted}; is there a second array in it?"
+        )
     if ndim is not None and len(shape) != ndim:
         raise ValueError(f"{path}: shape {shape}, expected {ndim} dimensions")
     if dtypes is not None and not _accepts(dtypes, dtype):

@@ -15,6 +15,7 @@ from itmatch.files import user_path, written_beside
 
 NOWHERE = (-1, -1)  # the span of a predicate for which no words stand
 _FIELDS = ("spans", "offsets", "captions_sha256")
+_INT32 = np.iinfo(np.int32)
 
 
 class CaptionRelations(Sequence[Array]):
@@ -38,6 +39,7 @@ class CaptionRelations(Sequence[Array]):
         problem = _shape_problem(spans, offsets)
         if problem:
             raise ValueError(f"CaptionRelations: {problem}")
+        _check_range(spans, "CaptionRelations: spans")
         self.spans = spans.astype(np.int32, copy=False)
         self.offsets = offsets.astype(np.int64, copy=False)
 
@@ -134,6 +136,7 @@ class CaptionRelations(Sequence[Array]):
         problem = _shape_problem(spans, offsets)
         if problem:
             raise ValueError(f"{path}: {problem}")
+        _check_range(spans, f"{path}: spans")
         relations = cls(spans, offsets)
         if len(relations) != len(captions):
             raise ValueError(f"{path}: relations of {len(relations)} captions, expected {len(captions)}")
@@ -154,7 +157,16 @@ def _table(entry: Any, where: str) -> Array:
         return np.empty((0, 3, 2), np.int32)
     if table.ndim != 3 or table.shape[1:] != (3, 2) or table.dtype.kind not in "iu":
         raise ValueError(f"{where}: {table.dtype} of shape {table.shape}, expected integers of shape (relations, 3, 2)")
+    _check_range(table, where)
     return table.astype(np.int32)
+
+
+def _check_range(spans: Array, where: str) -> None:
+    """Characters have to fit int32, in which they are stored; a larger number would become another one."""
+    bad = np.argwhere((spans < _INT32.min) | (spans > _INT32.max))
+    if len(bad):
+        place = tuple(int(x) for x in bad[0])
+        raise ValueError(f"{where}: relation {place[0]} has character {spans[place]}, expected -1..{_INT32.max}")
 
 
 def _shape_problem(spans: Array, offsets: Array) -> str | None:
@@ -162,7 +174,7 @@ def _shape_problem(spans: Array, offsets: Array) -> str | None:
         return f"spans: {spans.dtype} of shape {spans.shape}, expected integers of shape (relations, 3, 2)"
     if offsets.ndim != 1 or len(offsets) == 0 or offsets.dtype.kind not in "iu":
         return f"offsets: {offsets.dtype} of shape {offsets.shape}, expected integers of shape (captions + 1,)"
-    if offsets[0] != 0 or offsets[-1] != len(spans) or bool((np.diff(offsets.astype(np.int64)) < 0).any()):
+    if offsets[0] != 0 or offsets[-1] != len(spans) or bool((offsets[1:] < offsets[:-1]).any()):
         return f"offsets: expected numbers that rise from 0 to {len(spans)} (relations)"
     return None
 

@@ -8,12 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from itmatch.data import validation
 from itmatch.data.arrays import Array, open_array
 from itmatch.data.caption_relations import CaptionRelations
-from itmatch.data.layout import Layout, find_layout
-from itmatch.data.precomp import BOX_FILES, SIZE_FILES, first_file, fractions, in_pixels, per_image
+from itmatch.data.layout import Layout, find_layout, per_image
+from itmatch.data.precomp import BOX_FILES, SIZE_FILES, first_file, fractions, in_pixels
 from itmatch.data.textfiles import read_lines
+from itmatch.files import read_json
 
 _T = TypeVar("_T")
 
@@ -27,6 +30,8 @@ class SplitCheck:
         found: sentences on what is there.
         missing: names of optional files that are not there.
         problems: sentences on what is wrong.
+        warnings: sentences on what may be wrong.
+        captions: its captions, when they could be read.
         image_ids: its ids, when there are any.
         feature_dim: size of its features, when they could be opened.
     """
@@ -35,6 +40,8 @@ class SplitCheck:
     found: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    captions: list[str] = field(default_factory=list)
     image_ids: list[str] | None = None
     feature_dim: int | None = None
 
@@ -57,26 +64,37 @@ def check_split(where: Path) -> SplitCheck:
     if not ids_file.exists():
         check.missing.append(ids_file.name)
     if captions is not None:
+        check.captions = captions
         check.problems += validation.caption_problems(captions, f"{where}_caps.txt")
     if features is None:
         return check
     check.feature_dim = features.shape[2]
     check.found.append(f"features of {features.shape[1]} regions x {features.shape[2]}, {features.dtype}")
-    check.problems += validation.feature_problems(features, f"{where}_ims.npy")
+    padded = Path(f"{where}_lengths.npy").exists()
+    problems, check.warnings = validation.look_at_features(features, f"{where}_ims.npy", padded=padded)
+    check.problems += problems
     if captions is None:
         return check
     layout = check.attempt(lambda: find_layout(features, len(captions), ids, None, str(where)))
     if layout is None:
         return check
-    share = len(captions) / layout.num_images
-    repeated = "" if layout.rows is None else f", stored once a caption ({len(features)} rows)"
-    check.found.insert(0, f"{layout.num_images} images{repeated}, {len(captions)} captions ({share:g} an image)")
+    check.found.insert(0, _numbers(layout, len(features), len(captions)))
     if layout.image_ids is not None:
         check.image_ids = layout.image_ids
         check.problems += validation.id_problems(layout.image_ids, str(ids_file))
     _check_columns(check, layout, features)
     _check_caption_relations(check, [caption.strip() for caption in captions])
     return check
+
+
+def _numbers(layout: Layout, rows: int, captions: int) -> str:
+    counts, images = np.unique(np.bincount(layout.caption_image), return_counts=True)
+    share = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    repeated = "" if layout.rows is None else f", stored once a caption ({rows} rows)"
+    if repeated and len(counts) > 1:  # worth a look: a photo that comes twice is taken for one image
+        shown = ", ".join(f"{n} of {k} rows" for n, k in zip(images[:5], counts[:5], strict=True))
+        repeated += f", equal rows that follow each other taken for one: {shown}{', ...' if len(counts) > 5 else ''}"
+    return f"{layout.num_images} images{repeated}, {captions} captions ({share} an image)"
 
 
 def compare_splits(root: Path, ids: dict[str, list[str]], sizes: dict[str, int]) -> list[str]:
@@ -117,7 +135,9 @@ def _check_columns(check: SplitCheck, layout: Layout, features: Array) -> None:
     raw = column(boxes_file, "boxes")
     boxes = None if raw is None else check.attempt(partial(_as_fractions, raw, where, layout, rows))
     if boxes is not None:
-        check.problems += validation.box_problems(boxes, *shape, str(boxes_file), lengths)
+        found = list(validation.box_problems(boxes, *shape, str(boxes_file), lengths))
+        check.problems += found
+        check.warnings += [] if found else _flat_boxes(boxes, lengths, str(boxes_file))
     label_files = sorted(where.parent.glob(f"{where.name}_*labels.npy")) or [Path(f"{where}_labels.npy")]
     for path in label_files:
         labels = column(path, "labels")
@@ -126,12 +146,34 @@ def _check_columns(check: SplitCheck, layout: Layout, features: Array) -> None:
     relations = column(Path(f"{where}_relations.npy"), "relations")
     if relations is not None:
         found = list(validation.relation_problems(relations, *shape, f"{where}_relations.npy", lengths))
-        check.problems += found
+        check.problems += found or _predicate_problems(relations, where.parent / "predicates.json", where)
     scores = column(Path(f"{where}_relation_scores.npy"), "relation_scores")
     if scores is not None:
         check.problems += validation.score_problems(scores, relations, f"{where}_relation_scores.npy")
     if optional:
         check.found.append("with " + ", ".join(optional))
+
+
+def _flat_boxes(boxes: Array, lengths: Array | None, where: str) -> list[str]:
+    """Whether most boxes have no area, as in a file that was made and never filled."""
+    flat = (boxes[..., 0] == boxes[..., 2]) | (boxes[..., 1] == boxes[..., 3])
+    real = np.arange(flat.shape[1]) < (flat.shape[1:] if lengths is None else lengths[:, None])
+    count, total = int((flat & real).sum()), int(np.broadcast_to(real, flat.shape).sum())
+    return [f"{where}: {count} of {total} boxes have no area"] if 2 * count > total else []
+
+
+def _predicate_problems(relations: Array, names_file: Path, where: Path) -> list[str]:
+    """A predicate without a name, where the folder has names."""
+    if not names_file.exists() or not relations.size:
+        return []
+    try:
+        names = read_json(names_file, list)
+    except (ValueError, OSError) as error:
+        return [str(error)]
+    most = int(np.where((relations != -1).all(-1), relations[..., 1], -1).max())
+    if most < len(names):
+        return []
+    return [f"{where}_relations.npy: predicate {most}, expected 0..{len(names) - 1}, the names in {names_file}"]
 
 
 def _check_caption_relations(check: SplitCheck, captions: list[str]) -> None:

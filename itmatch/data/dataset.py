@@ -111,8 +111,9 @@ class ImageTextDataset(PickledByFile):
         self.captions = list(captions)
         self.caption_image = self._caption_column("caption_image", caption_image, lowest=0)
         self.image_ids = [str(i) for i in range(self.num_images)] if image_ids is None else list(image_ids)
-        self.lengths, self.boxes, self.labels = lengths, boxes, labels
-        self.relations, self.relation_scores = relations, relation_scores
+        columns = (None if given is None else np.asanyarray(given) for given in (lengths, boxes, labels, relations))
+        self.lengths, self.boxes, self.labels, self.relations = columns
+        self.relation_scores = None if relation_scores is None else np.asanyarray(relation_scores)
         self.caption_relations = (
             None
             if caption_relations is None
@@ -154,7 +155,7 @@ class ImageTextDataset(PickledByFile):
         count = len(rows) if self.lengths is None else int(self.lengths[index])
         features = torch.from_numpy(np.asarray(rows[:count])).to(torch.float32, copy=True)
         if not bool(torch.isfinite(features.sum())):  # a finite sum has finite terms, and is cheap to see
-            self._check_finite(index, features)
+            self._check_finite(index, features, rows)
         boxes = None if self.boxes is None else _rows(self.boxes[index], count, np.float32).clamp_(0, 1)
         labels = None if self.labels is None else _rows(self.labels[index], count, np.int64)
         for what, found in (("boxes", boxes), ("labels", labels)):
@@ -187,12 +188,12 @@ class ImageTextDataset(PickledByFile):
             return torch.from_numpy(table), None
         return torch.from_numpy(table), torch.from_numpy(self.relation_scores[index][present].astype(np.float32))
 
-    def _check_finite(self, index: int, features: Tensor) -> None:
+    def _check_finite(self, index: int, features: Tensor, rows: Array) -> None:
         bad = (~torch.isfinite(features).all(-1)).nonzero().flatten()
         if len(bad):
-            raise ValueError(
-                f"{self.name}: image {self.image_ids[index]!r} region {int(bad[0])}: NaN or inf in the features"
-            )
+            region = int(bad[0])
+            what = f"{rows.dtype} too large for float32" if np.isfinite(rows[region]).all() else "NaN or inf"
+            raise ValueError(f"{self.name}: image {self.image_ids[index]!r} region {region}: {what} in the features")
 
     def _caption_column(self, field: str, values: Array, *, lowest: int) -> Array:
         values = np.asarray(values)

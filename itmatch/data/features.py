@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from itmatch.data.arrays import Array, PickledByFile, open_array
 
 _FLOATS = ("float16", "float32")
@@ -47,6 +49,8 @@ class ArrayFeatures(PickledByFile, FeatureStore):
     """
 
     def __init__(self, array: Array, *, rows: Array | None = None, name: str = "features") -> None:
+        if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):  # whose mask would be lost
+            raise TypeError(f"{name}: a {type(array).__name__}, expected a numpy array")
         if array.ndim != 3 or array.dtype not in _FLOATS:
             raise ValueError(
                 f"{name}: {array.dtype} of shape {array.shape}, expected float16 or float32 (images, regions, size)"

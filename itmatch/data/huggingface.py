@@ -141,6 +141,16 @@ class HuggingFaceTokenizer(Tokenizer):
         found = self._special["mask_id"]
         return None if found is None else int(found)
 
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """Id of the unknown token, or None."""
+        if self._content is None:
+            return None if self._loaded.unk_token_id is None else int(self._loaded.unk_token_id)
+        model = json.loads(self._backend.to_str())["model"]
+        name = model.get("unk_token")
+        found = model.get("unk_id") if name is None else self._backend.token_to_id(name)
+        return None if found is None else int(found)
+
     @property
     def special_ids(self) -> frozenset[int]:
         """All special tokens except the unknown one, which is a word of the text."""

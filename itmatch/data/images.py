@@ -13,6 +13,7 @@ from itmatch.data.dataset import ImageTextDataset
 from itmatch.data.features import FeatureStore
 from itmatch.data.source import DataSource, Stage
 from itmatch.data.textfiles import read_lines
+from itmatch.files import user_path
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
 _SPLITS = {"train": "train", "val": "dev", "test": "test"}
@@ -20,6 +21,9 @@ _SPLITS = {"train": "train", "val": "dev", "test": "test"}
 
 class PatchFeatures(FeatureStore):
     """The patches of image files: (P, 3 p p) pixel values of P patches, row after row of the grid.
+
+    A photo is turned as its EXIF data say. 16 bits a value become 8, what is transparent becomes white, and other
+    colour spaces RGB; pixels of 32 bits are refused, because no file says which of their values is white.
 
     Args:
         paths: the files, in image order.
@@ -47,7 +51,7 @@ class PatchFeatures(FeatureStore):
             raise ValueError(f"fit: {fit!r}, expected 'crop' or 'stretch'")
         self._image_module()  # a missing package is told of now
         self.paths, self.image_size, self.patch_size, self.fit = list(paths), image_size, patch_size, fit
-        self.mean, self.std = (np.asarray(value, np.float32) for value in (mean, std))
+        self.mean, self.std = _of_colours("mean", mean, -np.inf), _of_colours("std", std, 0)
         self.feature_dim, self.num_regions = 3 * patch_size**2, (image_size // patch_size) ** 2
 
     def __len__(self) -> int:
@@ -65,10 +69,10 @@ class PatchFeatures(FeatureStore):
         module = self._image_module()
         try:
             with module.open(path) as file:
-                image = file.convert("RGB")
+                image = _as_rgb(file)
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such file") from None
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ValueError(f"{path}: no image that can be read ({error})") from error
         size = self.image_size
         if self.fit == "stretch":
@@ -88,6 +92,32 @@ class PatchFeatures(FeatureStore):
         except ImportError as error:
             raise ImportError('reading photos needs Pillow: pip install "itmatch[images]"') from error
         return Image
+
+
+def _as_rgb(image: Any) -> Any:
+    """An image of Pillow as people see it, with 8 bits for each of red, green and blue."""
+    from PIL import Image, ImageOps
+
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))  # I: older Pillow
+    if image.mode in ("I", "F") and not deep:
+        raise ValueError(f"pixels of 32 bits, mode {image.mode}; save it with 8 or 16 bits")
+    see_through = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
+    image = ImageOps.exif_transpose(image)
+    if deep:
+        values = np.asarray(image).astype(np.float32) / 257  # 65535 is 255
+        return Image.fromarray(values.round().clip(0, 255).astype(np.uint8)).convert("RGB")
+    if see_through:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _of_colours(name: str, values: Sequence[float], above: float) -> Array:
+    found = np.asarray(values, np.float32)
+    if found.shape != (3,) or not np.isfinite(found).all() or not (found > above).all():
+        wanted = "positive numbers" if above == 0 else "finite numbers"
+        raise ValueError(f"{name}: {list(values)}, expected three {wanted}, of red, green and blue")
+    return found
 
 
 class ImageFolder(DataSource):
@@ -121,7 +151,7 @@ class ImageFolder(DataSource):
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:
-        self.root, self.images = Path(root), Path(root if images is None else images)
+        self.root, self.images = user_path(root), user_path(root if images is None else images)
         self.image_size, self.patch_size, self.fit = image_size, patch_size, fit
         self.mean, self.std = mean or _MEAN, std or _STD
 
@@ -129,7 +159,9 @@ class ImageFolder(DataSource):
         """The photos and captions of one stage."""
         self._check_stage(stage)
         name = _SPLITS[stage]
-        ids, captions = (read_lines(self.root / f"{name}_{what}.txt") for what in ("ids", "caps"))
+        ids, captions = (
+            [line.strip() for line in read_lines(self.root / f"{name}_{what}.txt")] for what in ("ids", "caps")
+        )
         if not ids or not captions or len(captions) % len(ids):
             raise ValueError(
                 f"{self.root}: {len(captions)} captions in {name}_caps.txt for {len(ids)} images in {name}_ids.txt, "

@@ -11,7 +11,7 @@ from itmatch.data.arrays import Array, open_array, take_rows
 from itmatch.data.dataset import ImageTextDataset
 from itmatch.data.features import ArrayFeatures, FeatureStore, FolderFeatures
 from itmatch.data.source import DataSource, Stage
-from itmatch.files import read_json
+from itmatch.files import read_json, user_path
 
 KEYS = ("cocoid", "imgid", "filename")
 Key = Literal["auto", "cocoid", "imgid", "filename"]
@@ -28,7 +28,7 @@ class KarpathyDataset(DataSource):
         val: splits to select on.
         test: splits to report.
         key: what names a file of the folder: ``cocoid``, ``imgid``, or ``filename`` without its ending; ``auto`` = the
-            first of these for which the first image has a file.
+            first of these for which the images have files; where two of them have, with other files, it is an error.
         boxes: optional ``.npy`` file (N, R, 4) in the order of the json; boxes as fractions of width and height.
         labels: likewise.
         relations: likewise.
@@ -51,7 +51,7 @@ class KarpathyDataset(DataSource):
     ) -> None:
         if key not in ("auto", *KEYS):
             raise ValueError(f"key: {key!r}, expected auto, {', '.join(KEYS)}")
-        self.annotations, self.features, self.key = Path(annotations), Path(features), key
+        self.annotations, self.features, self.key = user_path(annotations), user_path(features), key
         stages = {"train": train, "val": val, "test": test}
         self.splits = {stage: [names] if isinstance(names, str) else list(names) for stage, names in stages.items()}
         self._columns = {"boxes": boxes, "labels": labels, "relations": relations, "relation_scores": relation_scores}
@@ -69,9 +69,11 @@ class KarpathyDataset(DataSource):
             self._images = read_karpathy(self.annotations)
         images, wanted = self._images, self.splits[stage]
         rows = np.array([i for i, image in enumerate(images) if image["split"] in wanted], np.int64)
-        if len(rows) == 0:
-            there = ", ".join(sorted({image["split"] for image in images}))
-            raise ValueError(f"{self.annotations}: no image of split {' or '.join(wanted)}; splits there: {there}")
+        splits = {image["split"] for image in images}
+        for name in wanted:
+            if name not in splits:
+                there = ", ".join(sorted(splits))
+                raise ValueError(f"{self.annotations}: no image of split {name}; splits there: {there}")
         captions, owners = [], []
         for place, row in enumerate(rows):
             sentences = sentences_of(images[row], f"{self.annotations}: images[{row}]")
@@ -81,7 +83,7 @@ class KarpathyDataset(DataSource):
             self._open_features(rows, images),
             captions,
             np.array(owners, np.int64),
-            image_ids=[str(images[row].get("cocoid", images[row]["filename"])) for row in rows],
+            image_ids=[image_id(images[row], f"{self.annotations}: images[{row}]") for row in rows],
             name=f"{self.annotations} ({'+'.join(wanted)})",
             boxes=self._column("boxes", rows, len(images)),
             labels=self._column("labels", rows, len(images)),
@@ -95,32 +97,52 @@ class KarpathyDataset(DataSource):
             self._check_rows(self.features, array, len(images))
             return ArrayFeatures(array, rows=rows, name=str(self.features))
         there = {path.name for path in self.features.iterdir()}
-        key = self._find_key(images[rows[0]], there)
-        names = [file_name(images[row], key, f"{self.annotations}: images[{row}]") for row in rows]
+        names = self._file_names(self._find_key(rows, images, there), rows, images)
+        first: dict[str, int] = {}
         for row, name in zip(rows, names, strict=True):
+            if first.setdefault(name, row) != row:
+                raise ValueError(
+                    f"{self.annotations}: images[{row}] and images[{first[name]}] have one file of features, {name}"
+                )
             if name not in there:
                 raise FileNotFoundError(
                     f"{self.features / name}: no such file, for images[{row}] of {self.annotations}"
                 )
         return FolderFeatures([self.features / name for name in names])
 
-    def _find_key(self, image: dict[str, Any], there: set[str]) -> str:
+    def _find_key(self, rows: Array, images: list[dict[str, Any]], there: set[str]) -> str:
+        """What names the files: a key that fits the first image, and all of them if several keys fit the first."""
         if self.key != "auto":
             return self.key
-        names = {key: file_name(image, key, str(self.annotations)) for key in KEYS if key in image}
-        for key, name in names.items():
-            if name in there:
-                return key
-        raise FileNotFoundError(
-            f"{self.features}: none of {', '.join(names.values())}, expected one for the first image"
-        )
+        first = images[rows[0]]
+        names = {key: file_name(first, key, str(self.annotations)) for key in KEYS if key in first}
+        fitting = [key for key, name in names.items() if name in there]
+        if not fitting:
+            raise FileNotFoundError(
+                f"{self.features}: none of {', '.join(names.values())}, expected one for the first image"
+            )
+        if len(fitting) > 1:
+            all_names = {
+                key: self._file_names(key, rows, images) for key in fitting if all(key in images[row] for row in rows)
+            }
+            whole = [key for key, files in all_names.items() if there.issuperset(files)]
+            if len({tuple(all_names[key]) for key in whole}) > 1:
+                raise ValueError(
+                    f"{self.features}: its files may be named by {' or by '.join(whole)} of {self.annotations}, which "
+                    "differ; say which by key"
+                )
+            fitting = whole or fitting
+        return fitting[0]
+
+    def _file_names(self, key: str, rows: Array, images: list[dict[str, Any]]) -> list[str]:
+        return [file_name(images[row], key, f"{self.annotations}: images[{row}]") for row in rows]
 
     def _column(self, field: str, rows: Array, num_images: int) -> Array | None:
         path = self._columns[field]
         if path is None:
             return None
         array = open_array(path)
-        self._check_rows(Path(path), array, num_images)
+        self._check_rows(user_path(path), array, num_images)
         return take_rows(array, rows)
 
     def _check_rows(self, path: Path, array: Array, num_images: int) -> None:
@@ -154,6 +176,14 @@ def sentences_of(image: dict[str, Any], where: str) -> list[str]:
     if not captions:
         raise ValueError(f"{where}: no sentences")
     return captions
+
+
+def image_id(image: dict[str, Any], where: str) -> str:
+    """Name of an image: its ``cocoid``, or the name of its file where it has none."""
+    found = image.get("cocoid", image["filename"])
+    if type(found) not in (int, str):
+        raise ValueError(f"{where}: cocoid is {found!r}, expected a whole number or a string")
+    return str(found)
 
 
 def file_name(image: dict[str, Any], key: str, where: str) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import gcd
+from pathlib import Path
 
 import numpy as np
 
-from itmatch.data.arrays import Array
+from itmatch.data.arrays import Array, take_rows
 
-_BLOCK = 4096
+_BLOCK = 4096  # rows a block
+_REPEATED = "since equal rows of _ims.npy were taken for one image; captions_per_image says how many rows are one"
+_SLICE = 64  # numbers of a region that are compared first: a page of the file instead of a whole row
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,8 @@ def find_layout(
         raise ValueError(
             f"{where}: {rows} rows in _ims.npy and {num_captions} captions in _caps.txt, expected some of each"
         )
+    if 0 in features.shape:
+        raise ValueError(f"{where}_ims.npy: shape {features.shape}, expected a region and a number of each at least")
     if captions_per_image is not None and captions_per_image < 1:
         raise ValueError(f"captions_per_image: {captions_per_image}, expected 1 or more")
     if rows == num_captions:
@@ -71,39 +75,106 @@ def find_layout(
     return Layout(starts if repeated else None, caption_image, _image_ids(ids, starts, caption_image, where))
 
 
+def per_image(array: Array, layout: Layout, rows: int, path: Path) -> Array:
+    """An array with a row an image, from one with a row an image or a row a feature row.
+
+    Raises:
+        ValueError: it has neither number of rows, or its rows of one image differ.
+    """
+    if array.ndim and len(array) == layout.num_images:
+        return array
+    if layout.rows is None or array.ndim == 0 or len(array) != rows:
+        repeated = "" if layout.rows is None else f" or {rows} (rows of _ims.npy), {_REPEATED}"
+        raise ValueError(f"{path}: shape {array.shape}, expected {layout.num_images} rows (images){repeated}")
+    for start in range(1, rows, _BLOCK):
+        block = np.ascontiguousarray(array[start - 1 : start + _BLOCK])
+        bits = block.view(np.uint8).reshape(len(block), block.nbytes // len(block))  # NaN equals itself
+        image = layout.caption_image[start - 1 : start + _BLOCK]
+        unlike = (bits[1:] != bits[:-1]).any(1) & (image[1:] == image[:-1])
+        if unlike.any():
+            row = start + int(unlike.argmax())
+            raise ValueError(
+                f"{path}: rows {row - 1} and {row} differ, expected equal ones: they are of one image (image "
+                f"{layout.caption_image[row]})"
+            )
+    return take_rows(array, layout.rows)
+
+
 def _group_starts(features: Array, ids: list[str] | None, share: int | None, where: str) -> Array:
     """Rows where another image begins, when there are as many rows as captions."""
     rows = len(features)
     if share is not None:
         if rows % share:
             raise ValueError(f"{where}_ims.npy: {rows} rows, expected a multiple of captions_per_image={share}")
-        same = _equals_previous(features) if share > 1 else np.zeros(rows, bool)
         starts = np.arange(0, rows, share)
-        inside = np.ones(rows, bool)
-        inside[starts] = False
-        if not same[inside].all():
-            row = int(np.flatnonzero(inside & ~same)[0])
-            raise ValueError(
-                f"{where}_ims.npy: rows {row - 1} and {row} differ, but with as many rows as captions ({rows}) and "
-                f"captions_per_image={share} they would be one image"
-            )
+        told = f"with as many rows as captions ({rows}) and captions_per_image={share}"
+    elif ids is not None and len(ids) == rows and len(set(ids)) < rows:
+        starts = np.array([0, *(i for i in range(1, rows) if ids[i] != ids[i - 1])])
+        told = f"by {where}_ids.txt"
+    else:
+        if ids and len(ids) < rows and rows % len(ids) == 0:  # an id an image
+            starts = np.arange(0, rows, rows // len(ids))
+            if _unlike_row(features, starts) is None:
+                return starts
+        return _runs(features, named=ids is not None and len(ids) == rows, where=where)
+    row = _unlike_row(features, starts)
+    if row is not None:
+        raise ValueError(f"{where}_ims.npy: rows {row - 1} and {row} differ, but {told} they would be one image")
+    return starts
+
+
+def _unlike_row(features: Array, starts: Array) -> int | None:
+    """The first row that is unlike the one before it although no image begins there."""
+    inside = np.ones(len(features), bool)
+    inside[starts] = False
+    if inside.any():  # else nothing need be read
+        inside &= ~_alike(_bits(features))
+    return int(inside.argmax()) if inside.any() else None
+
+
+def _runs(features: Array, *, named: bool, where: str) -> Array:
+    """Rows where another image begins, seen from the rows alone: equal ones that follow each other are one image.
+
+    Rows of zeros alone are those of images in which nothing was detected, so that two equal ones say nothing; they are
+    counted as the other images are. Where rows are ``named``, each by another name, the names are those of images
+    unless most rows repeat: then two photos with equal features are two.
+    """
+    bits, rows = _bits(features), len(features)
+    same = _alike(bits)
+    for row in np.flatnonzero(same):
+        same[row] = np.array_equal(bits[row], bits[row - 1])
+    starts = np.flatnonzero(~same)
+    counts = np.diff(starts, append=rows)
+    if named and 2 * int((counts == 1).sum()) >= rows:
+        return np.arange(rows)
+    repeated = np.flatnonzero(counts > 1)
+    empty = [run for run in repeated if not np.any(features[starts[run]])]
+    if not empty:
         return starts
-    if ids is not None and len(ids) == rows and len(set(ids)) < rows:
-        return np.array([0, *(i for i in range(1, rows) if ids[i] != ids[i - 1])])
-    starts = np.flatnonzero(~_equals_previous(features))
-    share = gcd(*np.diff(starts, append=rows).tolist())  # two equal photographs in a row make a run twice as long
-    return np.arange(0, rows, share)
+    usual = np.unique(np.delete(counts, empty)) if len(empty) < len(counts) else np.ones(1, int)
+    if len(usual) > 1 or (counts[empty] % usual[0]).any():
+        first, last = starts[empty[0]], starts[empty[0]] + counts[empty[0]] - 1
+        raise ValueError(
+            f"{where}_ims.npy: rows {first}..{last} hold zeros alone, so of how many images they are cannot be seen; "
+            f"give captions_per_image, or in {where}_ids.txt ids that are equal where the image is"
+        )
+    cut = [np.arange(starts[run], starts[run] + counts[run], usual[0]) for run in empty]
+    return np.union1d(starts, np.concatenate(cut))
 
 
-def _equals_previous(features: Array) -> Array:
-    """(rows,) bool: whether a row repeats the one before it, seen from its first and last region."""
-    bits = features.view(np.uint16 if features.dtype.itemsize == 2 else np.uint32)  # NaN equals itself
-    same = np.zeros(len(features), bool)
-    for start in range(1, len(features), _BLOCK):
-        stop = min(start + _BLOCK, len(features))
-        block = np.asarray(bits[start - 1 : stop, [0, -1]])
+def _alike(bits: Array) -> Array:
+    """(rows,) bool: whether a row begins and ends as the one before it does."""
+    same = np.zeros(len(bits), bool)
+    for start in range(1, len(bits), _BLOCK):
+        stop = min(start + _BLOCK, len(bits))
+        block = np.asarray(bits[start - 1 : stop, [0, -1], :_SLICE])
         same[start:stop] = (block[1:] == block[:-1]).all((1, 2))
     return same
+
+
+def _bits(features: Array) -> Array:
+    """The same numbers as integers, so that NaN equals itself."""
+    return features.view(np.uint16 if features.dtype.itemsize == 2 else np.uint32)
 
 
 def _image_ids(ids: list[str] | None, starts: Array, caption_image: Array, where: str) -> list[str] | None:

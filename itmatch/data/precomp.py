@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from itmatch.data import validation
-from itmatch.data.arrays import Array, open_array, take_rows
+from itmatch.data.arrays import Array, open_array
 from itmatch.data.caption_relations import CaptionRelations
 from itmatch.data.dataset import ImageTextDataset
 from itmatch.data.features import ArrayFeatures
-from itmatch.data.layout import Layout, find_layout
+from itmatch.data.layout import Layout, find_layout, per_image
 from itmatch.data.source import DataSource, Stage
 from itmatch.data.textfiles import read_lines
-from itmatch.files import read_json
+from itmatch.files import read_json, user_path
 
 BOX_FILES = ("boxes", "ims_bbx")
 SIZE_FILES = ("sizes", "ims_size")
@@ -69,7 +69,7 @@ class PrecompFolder(DataSource):
         relation_scores: str | None = "relation_scores",
         caption_relations: str | None = "caption_relations",
     ) -> None:
-        self.root = Path(root)
+        self.root = user_path(root)
         self.splits: dict[str, str] = {"train": train, "val": val, "test": test}
         self.captions_per_image = captions_per_image
         self.labels = labels
@@ -173,15 +173,6 @@ def first_file(where: Path, stems: tuple[str, ...]) -> Path | None:
     return next((path for stem in stems if (path := Path(f"{where}_{stem}.npy")).exists()), None)
 
 
-def per_image(array: Array, layout: Layout, rows: int, path: Path) -> Array:
-    """An array with a row an image, from one with a row an image or a row a feature row."""
-    if array.ndim and len(array) == layout.num_images:
-        return array
-    if layout.rows is not None and array.ndim and len(array) == rows:
-        return take_rows(array, layout.rows)
-    raise ValueError(f"{path}: shape {array.shape}, expected {layout.num_images} rows (images)")
-
-
 def in_pixels(boxes: Array) -> bool:
     """Whether boxes are in pixels: some coordinate is far above 1."""
     return bool(boxes.size) and float(np.nanmax(boxes, initial=0)) > 2
@@ -191,11 +182,15 @@ def fractions(boxes: Array, sizes: Array, path: Path) -> Array:
     """(N, R, 4) boxes in pixels as fractions of (N, 2) widths and heights."""
     if sizes.shape != (len(boxes), 2) or sizes.dtype.kind not in "iuf":
         raise ValueError(f"{path}: {sizes.dtype} of shape {sizes.shape}, expected numbers of shape ({len(boxes)}, 2)")
-    if not bool((sizes > 0).all()):
-        image = int(np.flatnonzero(~(sizes > 0).all(1))[0])
+    with np.errstate(over="ignore"):
+        sides = sizes.astype(np.float32)
+    good = ((sides > 0) & (sides < np.inf)).all(1)  # False for NaN
+    if not good.all():
+        image = int(good.argmin())
         raise ValueError(
-            f"{path}: image {image} has size {sizes[image].tolist()}, expected a positive width and height"
+            f"{path}: image {image} has size {sizes[image].tolist()}, expected a positive, finite width and height"
         )
-    result: Array = boxes.astype(np.float32)
-    result /= np.tile(sizes.astype(np.float32), 2)[:, None]
+    with np.errstate(over="ignore"):  # an infinite box is told of where boxes are checked
+        result: Array = boxes.astype(np.float32)
+    result /= np.tile(sides, 2)[:, None]
     return result

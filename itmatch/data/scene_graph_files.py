@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from itmatch.data.arrays import Array
-from itmatch.data.scene_graph_packing import ImageGraph, Limits, Unknown, limited, pack_columns
+from itmatch.data.scene_graph_packing import MOST_PIXELS, ImageGraph, Limits, Unknown, limited, pack_columns
 from itmatch.data.scene_graphs import SceneGraphs
 from itmatch.data.validation import BOX_TOLERANCE, id_problems
 from itmatch.files import read_json
@@ -166,7 +166,7 @@ def _size_of(image_id: str, sizes: Mapping[str, Any], where: str | Path) -> tupl
         there = ", ".join(map(repr, list(sizes)[:2])) or "none"
         raise ValueError(f"{where}: no size of image {image_id!r}; there are {there}")
     pair = list(found) if isinstance(found, Sequence) else []
-    if len(pair) != 2 or not all(isinstance(x, (int, float)) and 0 < x < np.inf for x in pair):
+    if len(pair) != 2 or not all(isinstance(x, (int, float)) and 0 < x < MOST_PIXELS for x in pair):
         raise ValueError(f"{where}: image {image_id!r} has size {found}, expected a positive width and height")
     return float(pair[0]), float(pair[1])
 

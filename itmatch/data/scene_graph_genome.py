@@ -10,7 +10,15 @@ from typing import Any, Literal
 import numpy as np
 
 from itmatch.data.arrays import Array
-from itmatch.data.scene_graph_packing import ImageGraph, Limits, Unknown, limited, normal_name, pack_columns
+from itmatch.data.scene_graph_packing import (
+    MOST_PIXELS,
+    ImageGraph,
+    Limits,
+    Unknown,
+    limited,
+    normal_name,
+    pack_columns,
+)
 from itmatch.data.scene_graphs import SceneGraphs
 from itmatch.files import read_json
 
@@ -92,8 +100,10 @@ def _images(path: str | Path, ids: GenomeId) -> dict[int, tuple[str | None, tupl
     for place, entry in enumerate(read_json(path, list)):
         number = _image_number(entry, f"{path}: [{place}]")
         width, height = entry.get("width"), entry.get("height")
-        if not all(isinstance(x, (int, float)) and x > 0 for x in (width, height)):
+        if not all(_is_pixels(x) and x > 0 for x in (width, height)):
             raise ValueError(f"{path}: image {number}: width {width} and height {height}, expected positive numbers")
+        if number in found:
+            raise ValueError(f"{path}: [{place}]: image {number} is there already")
         other = number if ids == "image_id" else entry.get(ids)
         found[number] = (None if other is None else str(other), (float(width), float(height)))
     return found
@@ -168,13 +178,20 @@ def _relation(entry: Any, where: str, size: tuple[float, float]) -> tuple[str, l
 
 def _box(found: dict[str, Any], where: str, size: tuple[float, float]) -> list[float]:
     width, height = size
-    raw = [found["x"] / width, found["y"] / height]
-    raw += [(found["x"] + found["w"]) / width, (found["y"] + found["h"]) / height]
-    box = [min(max(value, 0.0), 1.0) for value in raw]
-    if not (box[0] < box[2] and box[1] < box[3]):  # also where a number is NaN
+    box: list[float] = []
+    if all(_is_pixels(found[key]) for key in "xywh"):
+        raw = [found["x"] / width, found["y"] / height]
+        raw += [(found["x"] + found["w"]) / width, (found["y"] + found["h"]) / height]
+        box = [min(max(value, 0.0), 1.0) for value in raw]
+    if not box or not (box[0] < box[2] and box[1] < box[3]):
         shown = ", ".join(f"{key} {found[key]}" for key in "xywh")
         raise _BrokenError(f"{where} has {shown}: no part of it is inside the image of {width:g} x {height:g} pixels")
     return box
+
+
+def _is_pixels(value: Any) -> bool:
+    """Whether this is a number of pixels; json may hold NaN, Infinity and integers of any length."""
+    return isinstance(value, (int, float)) and abs(value) < MOST_PIXELS
 
 
 def _by_frequency(

@@ -11,6 +11,7 @@ import numpy as np
 from itmatch.data.arrays import Array
 
 Unknown = Literal["error", "drop"]
+MOST_PIXELS = 2**31  # of a side of an image
 
 
 @dataclass(frozen=True, eq=False)

@@ -72,6 +72,10 @@ class SceneGraphs:
         """Check everything; see :mod:`itmatch.data.validation`."""
         images, regions = self.boxes.shape[:2] if self.boxes.ndim == 3 else (len(self.image_ids), None)
         named = [f"{self.name}: {field}" for field in ("image_ids", "boxes", "labels", "relations", "relation_scores")]
+        for problem in validation.length_problems(
+            self.lengths, len(self.image_ids), regions, f"{self.name}: lengths", least=0
+        ):
+            raise ValueError(problem)
         checks = [
             validation.id_problems(self.image_ids, named[0]),
             validation.box_problems(self.boxes, len(self.image_ids), regions, named[1], self.lengths),

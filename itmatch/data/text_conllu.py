@@ -11,6 +11,7 @@ from itmatch.data.text_dependencies import Wanted, Word, check_wanted, relations
 from itmatch.data.text_graphs import CaptionParser, Span, relations_array
 from itmatch.data.text_words import align_words
 from itmatch.data.textfiles import read_lines
+from itmatch.files import user_path
 
 
 class ConlluParses(CaptionParser):
@@ -36,7 +37,7 @@ class ConlluParses(CaptionParser):
 
     def __init__(self, path: str | Path, relations: Wanted = "triples") -> None:
         check_wanted(relations, "ConlluParses")
-        self.path = Path(path)
+        self.path = user_path(path)
         self.relations: Wanted = relations
 
     def parse(self, captions: Sequence[str]) -> list[Array]:

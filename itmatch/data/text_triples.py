@@ -14,6 +14,7 @@ from itmatch.data.text_graphs import CaptionParser, Relation, Span, relations_ar
 from itmatch.data.text_stems import stems
 from itmatch.data.text_words import split_words
 from itmatch.data.textfiles import read_lines
+from itmatch.files import user_path
 
 
 class Triples(CaptionParser):
@@ -41,7 +42,7 @@ class Triples(CaptionParser):
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = user_path(path)
 
     def parse(self, captions: Sequence[str]) -> list[Array]:
         """The relations of each caption, (K, 3, 2) int32; ``counts`` says how many triples were found.

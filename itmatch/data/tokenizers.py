@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from itmatch.data.text_words import align_words
-from itmatch.data.vocabulary import END, MASK, PAD, START, Vocabulary
+from itmatch.data.vocabulary import END, MASK, PAD, START, UNKNOWN, Vocabulary
 from itmatch.spec import Configurable
 
 
@@ -59,6 +59,23 @@ class Tokenizer(Configurable, ABC):
     @abstractmethod
     def special_ids(self) -> frozenset[int]:
         """Ids that are no part of the text: augmentation neither touches nor inserts them."""
+
+    @property
+    def unknown_id(self) -> int | None:
+        """What stands for a part of a text that the tokenizer does not know, or None where there is no such id."""
+        return None
+
+    def unknown_share(self, texts: Sequence[str]) -> float | None:
+        """Share of the tokens of some texts that stand for something unknown; the tokens of the frame do not count.
+
+        None where nothing is unknown to the tokenizer, as to one that goes down to single bytes, and for texts without
+        tokens. An id that also fills or frames texts, as CLIP's does, tells nothing, so that the answer is None too.
+        """
+        unknown, special = self.unknown_id, self.special_ids
+        if unknown is None or unknown == self.pad_id or unknown in self([""])[0]:
+            return None
+        tokens = [token for ids in self(texts) for token in ids if token not in special]
+        return tokens.count(unknown) / len(tokens) if tokens else None
 
     @property
     def vocabulary(self) -> Vocabulary | None:
@@ -169,6 +186,19 @@ class WordTokenizer(Tokenizer):
     def mask_id(self) -> int | None:
         """Id of ``<mask>``."""
         return self.vocabulary[MASK]
+
+    @property
+    def unknown_id(self) -> int:
+        """Id of ``<unk>``."""
+        return self.vocabulary[UNKNOWN]
+
+    def unknown_share(self, texts: Sequence[str]) -> float | None:
+        """Share of the words of some texts that are not in the vocabulary; None for texts without words.
+
+        Punctuation does not count: a full stop that is known says nothing of the words before it.
+        """
+        words = [word for text in texts for word in self.words(text) if any(map(str.isalnum, word))]
+        return sum(word not in self.vocabulary for word in words) / len(words) if words else None
 
     @property
     def special_ids(self) -> frozenset[int]:

@@ -6,6 +6,8 @@ looked at in blocks, because they may be memory maps larger than the memory.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,20 +15,26 @@ import numpy as np
 
 from itmatch.data.arrays import Array
 
+MOST = np.iinfo(np.int64).max  # uint64 goes beyond
 BOX_TOLERANCE = 0.01  # boxes rounded to pixels leave the image by up to a pixel
 _BLOCK = 4096  # images a block
 _BLOCK_BYTES = 2**26  # of features a block
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")  # halves of a pair of surrogates come from json
 
 
 def caption_problems(captions: Sequence[str], where: str) -> Iterator[str]:
-    """Captions without a word; ``where`` is a file or a name, the line counts from 1."""
-    empty = [line for line, caption in enumerate(captions, 1) if not caption.strip()]
+    """Captions that are no text or have no visible character; ``where`` is a file or a name, lines count from 1."""
+    yield from (problems := list(_text_problems(captions, where, "caption")))
+    empty = [] if problems else [line for line, caption in enumerate(captions, 1) if not _is_visible(caption)]
     if empty:
         yield f"{where}:{empty[0]}: empty caption{_more(len(empty))}"
 
 
 def id_problems(ids: Sequence[str], where: str) -> Iterator[str]:
-    """Empty ids, and ids that come twice."""
+    """Ids that are no text, empty ones, and ids that come twice."""
+    yield from (problems := list(_text_problems(ids, where, "image id")))
+    if problems:
+        return
     seen: dict[str, int] = {}
     twice = []
     for line, name in enumerate(ids, 1):
@@ -41,15 +49,34 @@ def id_problems(ids: Sequence[str], where: str) -> Iterator[str]:
         yield f"{where}:{line}: image id {name!r} is already on line {first}{_more(len(twice))}"
 
 
-def length_problems(lengths: Array, num_images: int, num_regions: int | None, where: str) -> Iterator[str]:
-    """Region counts: integers of shape (N,) between 1 and the rows there are."""
+def _text_problems(texts: Sequence[Any], where: str, what: str) -> Iterator[str]:
+    for line, text in enumerate(texts, 1):
+        if not isinstance(text, str):
+            yield f"{where}:{line}: {text!r} of type {type(text).__name__}, expected the {what} as a string"
+            return
+        wrong = _NO_TEXT.search(text)
+        if wrong:
+            yield f"{where}:{line}: {what} with {wrong[0]!r}, which no text has"
+            return
+
+
+def _is_visible(text: str) -> bool:
+    """Whether there is more than blanks, control characters and marks of no width."""
+    return any(not char.isspace() and unicodedata.category(char) not in ("Cc", "Cf") for char in text)
+
+
+def length_problems(
+    lengths: Array, num_images: int, num_regions: int | None, where: str, *, least: int = 1
+) -> Iterator[str]:
+    """Region counts: integers of shape (N,) between ``least`` and the rows there are."""
     if lengths.shape != (num_images,) or lengths.dtype.kind not in "iu":
         yield f"{where}: {lengths.dtype} of shape {lengths.shape}, expected integers of shape ({num_images},)"
         return
-    most = np.iinfo(np.int64).max if num_regions is None else num_regions
-    bad = np.flatnonzero((lengths < 1) | (lengths > most))
+    most = MOST if num_regions is None else num_regions
+    bad = np.flatnonzero((lengths < least) | (lengths > most))
     if len(bad):
-        yield f"{where}: image {bad[0]} has {lengths[bad[0]]} regions, expected 1..{num_regions or ''}{_more(len(bad))}"
+        wanted = f"{least}..{'' if num_regions is None else num_regions}"
+        yield f"{where}: image {bad[0]} has {lengths[bad[0]]} regions, expected {wanted}{_more(len(bad))}"
 
 
 def box_problems(
@@ -82,8 +109,11 @@ def box_problems(
 def label_problems(labels: Array, num_images: int, num_regions: int | None, where: str) -> Iterator[str]:
     """Labels (N, R): integers, -1 = unknown."""
     yield from (problems := list(_shape_problems(labels, num_images, num_regions, (), "iu", where)))
-    if not problems and labels.size and int(labels.min()) < -1:
-        image, region = np.argwhere(labels < -1)[0]
+    if problems:
+        return
+    bad = (labels < -1) | (labels > MOST)
+    if bad.any():
+        image, region = np.argwhere(bad)[0]
         found = labels[image, region]
         yield f"{where}: image {image} region {region} has label {found}, expected 0 or more, or -1 = unknown"
 
@@ -101,11 +131,12 @@ def relation_problems(
     first: tuple[int, int, int] | None = None
     count = 0
     for start in range(0, num_images, _BLOCK):
-        block = np.asarray(relations[start : start + _BLOCK], np.int64)
-        most = np.iinfo(np.int64).max if num_regions is None else num_regions
+        given = np.asarray(relations[start : start + _BLOCK])
+        block = given.astype(np.int64)
+        most = MOST if num_regions is None else num_regions
         room = np.full(len(block), most) if lengths is None else np.asarray(lengths[start : start + _BLOCK], np.int64)
         bad = (block[..., ::2] >= room[:, None, None]).any(-1) & (block != -1).all(-1)
-        bad |= (block < -1).any(-1)
+        bad |= (block < -1).any(-1) | (given > MOST).any(-1)  # such a one has turned into -1
         count += int(bad.sum())
         if first is None and bad.any():
             image, edge = (int(x) for x in np.argwhere(bad)[0])
@@ -141,10 +172,17 @@ def nonfinite_regions(features: Array) -> Array:
     return np.asarray(~np.isfinite(features).all(-1))
 
 
-def feature_problems(features: Array, where: str) -> Iterator[str]:
-    """NaN and infinity in features, read in blocks."""
+def look_at_features(features: Array, where: str, *, padded: bool) -> tuple[list[str], list[str]]:
+    """Problems: NaN and infinity; and warnings: images and regions of zeros alone. Read once, in blocks.
+
+    Args:
+        features: (N, R, F) or any other shape.
+        where: for the sentences.
+        padded: regions of zeros are known to be no regions, so that nothing need be said of them.
+    """
     rows = max(1, _BLOCK_BYTES // max(1, features[:1].nbytes))
-    first, count = "", 0
+    first, count, no_regions = "", 0, 0
+    empty: list[int] = []
     for start in range(0, len(features), rows):
         block = features[start : start + rows]
         bad = nonfinite_regions(block) if block.ndim > 1 else ~np.isfinite(block)
@@ -152,8 +190,18 @@ def feature_problems(features: Array, where: str) -> Iterator[str]:
             image, *region = np.argwhere(bad)[0].tolist()
             first = f"image {start + image}" + (f" region {region[0]}" if region else "")
         count += int(bad.sum())
-    if first:
-        yield f"{where}: {first}: NaN or inf in the features{_more(count)}"
+        if block.ndim == 3:
+            zero = np.asarray(~block.any(-1))  # (N, R)
+            whole = zero.all(1)
+            empty += (start + np.flatnonzero(whole)).tolist()
+            no_regions += int(zero[~whole].sum())
+    problems = [f"{where}: {first}: NaN or inf in the features{_more(count)}"] if first else []
+    warnings = [f"{where}: image {empty[0]}: zeros alone in the features{_more(len(empty))}"] if empty else []
+    if no_regions and not padded:
+        warnings.append(
+            f"{where}: {no_regions} regions of zeros alone, taken for regions; a lengths file says which are none"
+        )
+    return problems, warnings
 
 
 def _shape_problems(

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from itmatch.files import read_json, write_text
+from itmatch.files import read_json, user_path, write_text
 
 PAD, START, END, UNKNOWN, MASK = "<pad>", "<start>", "<end>", "<unk>", "<mask>"
 SPECIALS = (PAD, START, END, UNKNOWN)
@@ -29,6 +29,11 @@ class Vocabulary:
 
     def __init__(self, words: Sequence[str]) -> None:
         self.words = list(words)
+        for index, word in enumerate(self.words):
+            if not isinstance(word, str):
+                raise ValueError(
+                    f"vocabulary: word {index} is {word!r} of type {type(word).__name__}, expected a string"
+                )
         self._ids = {word: index for index, word in enumerate(self.words)}
         if len(self._ids) != len(self.words):
             twice = next(word for index, word in enumerate(self.words) if self._ids[word] != index)
@@ -86,7 +91,7 @@ class Vocabulary:
             "idx2word": {str(index): word for index, word in enumerate(self.words)},
             "idx": len(self.words),
         }
-        write_text(path, json.dumps(content, ensure_ascii=False))
+        write_text(user_path(path), json.dumps(content, ensure_ascii=False))
 
     def __len__(self) -> int:
         return len(self.words)

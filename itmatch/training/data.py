@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from itmatch.batch import Batch
@@ -22,6 +22,7 @@ from itmatch.data import (
     Vocabulary,
     WordTokenizer,
 )
+from itmatch.data.coverage import measure_coverage
 from itmatch.training.loader import TrainLoader
 
 
@@ -78,6 +79,7 @@ class MatchingData(LightningDataModule):
         self.keep_twins = keep_twins
         self.datasets: dict[str, ImageTextDataset] = {}
         self.seed: int | None = None
+        self._covered: set[str] = set()
         self._tokenizer = tokenizer
 
     @property
@@ -123,6 +125,17 @@ class MatchingData(LightningDataModule):
                 having, lacking = ("train", stage) if trained else (stage, "train")
                 rank_zero_warn(f"the split {having!r} has {name} and {lacking!r} has none; both should")
 
+    def _check_coverage(self, stage: Stage) -> None:
+        """Tell once how much of the captions is unknown to the tokenizer; refuse where all of it is."""
+        if stage in self._covered:
+            return
+        coverage = measure_coverage(self.tokenizer, self.dataset(stage).captions, self.dataset(stage).name)
+        if coverage is not None and coverage.hopeless:
+            raise ValueError(str(coverage))
+        if coverage is not None:
+            (rank_zero_warn if coverage.doubtful else rank_zero_info)(str(coverage))
+        self._covered.add(stage)
+
     def splits_of(self, stage: str) -> tuple[Stage, ...]:
         """The splits that "fit", "validate", "test" or "predict" needs."""
         splits: dict[str, tuple[Stage, ...]] = {
@@ -134,9 +147,16 @@ class MatchingData(LightningDataModule):
         return splits[stage]
 
     def setup(self, stage: str) -> None:
-        """Read the splits that a stage needs, and note the seed of the run."""
+        """Read the splits that a stage needs, and note the seed of the run.
+
+        Raises:
+            ValueError: a split is no good, or the tokenizer knows next to nothing of its captions.
+        """
         for name in self.splits_of(stage):
             self.dataset(name)
+        if self.trainer is not None or (self._tokenizer is not None and self._tokenizer.fitted):  # else a model may
+            for name in self.splits_of(stage):  # still bring a tokenizer of its own
+                self._check_coverage(name)
         if self.seed is None:
             seed = torch.initial_seed() % 2**31
             self.seed = seed if self.trainer is None else self.trainer.strategy.broadcast(seed)

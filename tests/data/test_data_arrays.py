@@ -171,3 +171,11 @@ def test_the_home_folder(tmp_path, monkeypatch):
     save_array("~/x.npy", np.zeros(3))
     assert open_array(Path("~/x.npy")).shape == (3,)
     assert os.listdir(tmp_path) == ["x.npy"]
+
+
+def test_what_follows_the_array_is_not_passed_over(tmp_path):
+    with (tmp_path / "x.npy").open("wb") as file:
+        for value in (1, 2):
+            np.save(file, np.full(3, value))
+    with pytest.raises(ValueError, match=r"x\.npy: 304 bytes where shape \(3,\) int64 needs 152; is there a second"):
+        open_array(tmp_path / "x.npy")

@@ -67,9 +67,13 @@ BROKEN = {
         "spans": np.zeros((3, 3, 2))
     },
     r"x\.npz: spans: int64 of shape \(3, 2\)": {"spans": np.zeros((3, 2), int)},
+    r"x\.npz: spans: relation 2 has character 4294967298, expected -1\.\.2147483647": {  # 2 in 32 bits
+        "spans": np.full((3, 3, 2), [[[0, 1]], [[0, 1]], [[0, 2**32 + 2]]])
+    },
     r"x\.npz: offsets: int64 of shape \(1, 5\)": {"offsets": np.zeros((1, 5), int)},
     r"x\.npz: offsets: expected numbers that rise from 0 to 3": {"offsets": np.array([0, 2, 1, 2, 3])},
     r"x\.npz: offsets: expected numbers that rise": {"offsets": np.array([0, 2, 2, 2, 4])},
+    r"x\.npz: offsets: expected numbers that rise from": {"offsets": np.array([0, 2**64 - 1, 2, 2, 3], np.uint64)},
     r"x\.npz: relations of 3 captions, expected 4": {"offsets": np.array([0, 2, 2, 3])},
     r"x\.npz: made for other captions": {"captions_sha256": np.zeros(32, np.uint8)},
     r"x\.npz: no \.npz file of plain numbers \(Object arrays": {"spans": np.array([None], object)},
@@ -102,3 +106,11 @@ def test_a_change_of_one_letter_is_seen(tmp_path):
     CaptionRelations.load(path, CAPTIONS)
     with pytest.raises(ValueError, match="their number agrees, their text does not"):
         CaptionRelations.load(path, [*CAPTIONS[:-1], CAPTIONS[-1].capitalize()])
+
+
+def test_characters_that_would_become_others_in_32_bits():
+    far = [[[(0, 1), (2, 3), (4, 2**32 + 6)]]]
+    with pytest.raises(ValueError, match=r"parse: caption 0: relation 0 has character 4294967302"):
+        CaptionRelations.pack(far, "parse")
+    with pytest.raises(ValueError, match=r"CaptionRelations: spans: relation 0 has character 4294967302"):
+        CaptionRelations(np.array(far[0]), np.array([0, 1]))

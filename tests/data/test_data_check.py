@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from itmatch.data import CaptionRelations, CheckReport, Vocabulary, check_path
+from itmatch.data.check_command import check_command
 
 
 @pytest.fixture
@@ -108,6 +109,102 @@ def test_images_stored_once_a_caption(folder):
     assert any("4 images, stored once a caption (8 rows), 8 captions (2 an image)" in line for line in report.found)
 
 
+def test_unequal_numbers_of_rows_an_image(folder):
+    np.save(folder / "train_ims.npy", np.load(folder / "train_ims.npy").repeat([1, 3, 3, 1], 0))
+    (folder / "train_ids.txt").unlink()
+    report = check_path(folder)
+    assert report.ok
+    assert any(
+        "4 images, stored once a caption (8 rows), equal rows that follow each other taken for one: 2 of 1 rows, "
+        "2 of 3 rows, 8 captions (1 to 3 an image)" in line
+        for line in report.found
+    )
+
+
+def test_sizes_that_make_nothing_of_boxes(folder):
+    np.save(folder / "dev_boxes.npy", np.tile(np.array([0, 0, 50, 80], np.float32), (2, 2, 1)))
+    for wrong in (np.inf, np.nan, 0, -1, 1e300):
+        np.save(folder / "dev_sizes.npy", np.array([[100.0, 100], [100, wrong]]))
+        assert f"dev_sizes.npy: image 1 has size [100.0, {float(wrong)}]" in check_path(folder).problems[0]
+
+
+def test_files_that_were_made_and_never_filled(folder):
+    features = np.load(folder / "dev_ims.npy")
+    features[1] = 0
+    np.save(folder / "dev_ims.npy", features)
+    np.save(folder / "dev_boxes.npy", np.zeros((2, 2, 4), np.float32))
+    report = check_path(folder)
+    assert report.ok
+    assert report.warnings == [
+        f"{folder}/dev_ims.npy: image 1: zeros alone in the features",
+        f"{folder}/dev_boxes.npy: 4 of 4 boxes have no area",
+    ]
+    assert check_path(folder / "dev_ims.npy").warnings == report.warnings[:1]
+
+
+def test_padding_without_lengths(folder):
+    for name in ("ims", "boxes"):
+        padded = np.load(folder / f"dev_{name}.npy")
+        padded[:, 1] = 0
+        np.save(folder / f"dev_{name}.npy", padded)
+    (warning,) = check_path(folder).warnings
+    assert "dev_ims.npy: 2 regions of zeros alone, taken for regions; a lengths file says which are none" in warning
+    np.save(folder / "dev_lengths.npy", np.ones(2, int))
+    np.save(folder / "dev_relations.npy", np.full((2, 1, 3), -1))
+    assert check_path(folder).warnings == []
+
+
+def test_predicates_without_a_name(folder):
+    (folder / "predicates.json").write_text('["on"]')
+    assert check_path(folder).ok
+    np.save(folder / "dev_relations.npy", np.array([[[0, 1, 1]], [[0, 5, -1]]]))
+    assert "dev_relations.npy: predicate 1, expected 0..0, the names in" in check_path(folder).problems[0]
+    (folder / "predicates.json").write_text("{}")
+    assert "holds a dict" in check_path(folder).problems[0]
+
+
+CHINESE = "".join(f"{i}只棕色的狗在公园里奔跑。\n" for i in range(8))
+
+
+def test_captions_that_are_unknown_to_the_tokenizer(folder):
+    assert "train: 0.0 % of the tokens are unknown to WordTokenizer (7 entries)" in check_path(folder).found
+    (folder / "dev_caps.txt").write_text("a caption\n" * 3 + "other words\n")
+    report = check_path(folder)
+    assert report.ok
+    assert report.warnings[0].startswith("dev: 25.0 % of the tokens are unknown to WordTokenizer (7 entries), expected")
+    assert "\n  WARNING dev: 25.0 %" in str(report)
+    (folder / "train_caps.txt").write_text(CHINESE, "utf-8")
+    report = check_path(folder)
+    assert [problem.split(",")[0] for problem in report.problems] == [
+        f"{split}: 100.0 % of the tokens are unknown to WordTokenizer (5 entries)" for split in ("dev", "train")
+    ]
+    assert "Chinese" in report.problems[0]
+    (folder / "train_caps.txt").unlink()  # nothing to make a vocabulary of
+    assert not any("%" in line for line in check_path(folder).found)
+
+
+def test_the_command_takes_a_tokenizer(folder, tiny_bert, capsys):
+    assert check_command([str(folder)]) == 0
+    assert check_command([str(folder), "--tokenizer", tiny_bert]) == 0
+    assert (
+        "WARNING train: 50.0 % of the tokens are unknown to HuggingFaceTokenizer (13 entries)"
+        in capsys.readouterr().out
+    )
+    Vocabulary(["<pad>", "<start>", "<end>", "<unk>", "hund"]).to_json(folder / "vocab.json")
+    assert check_command([str(folder), "--tokenizer", str(folder / "vocab.json")]) == 1
+
+
+def test_captions_of_annotations_are_measured_too(tmp_path):
+    images = [
+        {"split": split, "filename": f"{i}.jpg", "sentences": [{"raw": text}] * 4}
+        for i, (split, text) in enumerate([("train", "a dog"), ("restval", "a cat"), ("val", "一只棕色的狗")])
+    ]
+    (tmp_path / "x.json").write_text(json.dumps({"images": images}))
+    report = check_path(tmp_path / "x.json")
+    assert report.problems[0].startswith("val: 100.0 % of the tokens are unknown to WordTokenizer (8 entries)")
+    assert len(report.found) == 5
+
+
 def test_other_folders_and_nothing(tmp_path):
     assert "neither a SPLIT_ims.npy" in check_path(tmp_path).problems[0]
     assert not check_path(tmp_path / "no").ok
@@ -115,11 +212,14 @@ def test_other_folders_and_nothing(tmp_path):
 
 def test_karpathy(tmp_path):
     path = tmp_path / "dataset.json"
-    good = {"split": "train", "filename": "a.jpg", "imgid": 0, "sentences": [{"raw": "a"}, {"raw": "b"}]}
+    good = {"split": "train", "filename": "a.jpg", "imgid": 0, "sentences": [{"raw": "a"}] * 4}
     path.write_text(json.dumps({"images": [good]}))
     report = check_path(path)
     assert report.ok
-    assert report.found == ["train: 1 images, 2 captions"]
+    assert report.found == [
+        "train: 1 images, 4 captions",
+        "train: 0.0 % of the tokens are unknown to WordTokenizer (6 entries)",
+    ]
     bad = [good, {**good, "filename": "b.jpg", "sentences": []}, {"split": "val", "filename": "c.jpg"}, 3]
     path.write_text(json.dumps({"images": bad}))
     problems = check_path(path).problems
@@ -159,6 +259,7 @@ def test_array(tmp_path):
     [
         ("the 0.1 0.2\ndog 1 2\n", "2 words of 2 numbers"),
         ("2 3\nthe 0.1 0.2 0.3 \ndog 1 2 3 \n", "2 words of 3 numbers"),
+        ("\ufeff2 3\nthe 0.1 0.2 0.3 \ndog 1 2 3 \n", "2 words of 3 numbers"),
     ],
 )
 def test_word_vectors(tmp_path, content, found):
@@ -175,6 +276,7 @@ def test_word_vectors(tmp_path, content, found):
         ("the 0.1 0.2\ndog 1\n", "txt:2: expected a word and 2 numbers"),
         ("the 0.1 0.2\ndog 1 x\n", "txt:2: expected a word and 2 numbers"),
         ("the 0.1 0.2\ndog 1 nan\n", "txt:2: NaN or inf"),
+        ("the 0.1 0.2\ndog 1 1e39\n", "txt:2: NaN or inf, as float32"),
         ("the\n", "txt:1: 0 numbers after the word, expected some"),
         ("", "txt: empty"),
     ],

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from itmatch.data import ImageTextDataset
+from itmatch.data import FeatureStore, ImageTextDataset
 
 
 def parts(**changes):
@@ -146,6 +146,8 @@ WRONG = {
     },
     r"relation_scores: float16 of shape \(3, 2\)": {"relation_scores": GIVEN["relation_scores"][:, :2]},
     r"relation scores without relations": {"relations": None},
+    r"image_ids:1: 7 of type int, expected the image id as a string": {"image_ids": [7, 8, 9]},
+    r"captions:2: None of type NoneType, expected the caption as a string": {"captions": ["a", None, "b", "c"]},
     r"caption_twin: caption 0 names image 3": {"caption_twin": np.array([3, -1, 0, 0])},
     r"caption_twin_kind: 1 for 4": {"caption_twin_kind": ["spatial"]},
     r"0 images and 0 captions": {
@@ -180,3 +182,26 @@ def test_index_out_of_range(index):
         dataset.image(index)
     with pytest.raises(IndexError, match="toy: caption"):
         dataset.caption(index)
+
+
+def test_features_of_a_store_that_float32_cannot_hold():
+    class Store(FeatureStore):
+        feature_dim, num_regions = 5, 4
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return np.full((4, 5), [[1.0], [1.0], [1e39], [1.0]])
+
+    dataset = ImageTextDataset(Store(), ["a"] * 3, np.arange(3), name="toy")
+    with pytest.raises(ValueError, match="toy: image '1' region 2: float64 too large for float32 in the features"):
+        dataset.image(1)
+
+
+def test_columns_may_be_lists():
+    listed = {name: GIVEN[name].tolist() for name in ("lengths", "labels", "relations")}
+    again = ImageTextDataset(**parts(**listed)).image(1)
+    item = ImageTextDataset(**parts()).image(1)
+    assert again.labels.tolist() == item.labels.tolist()
+    assert again.relations.tolist() == item.relations.tolist()

@@ -36,3 +36,9 @@ def test_folder_features_of_differing_length(tmp_path):
     np.save(tmp_path / "1.npy", np.zeros((5, 4), np.float16))
     with pytest.raises(ValueError, match=r"1\.npy: shape \(5, 4\), expected \(one or more regions, 3\)"):
         store[1]
+
+
+@pytest.mark.parametrize("array", [[[[1.0]]], np.ma.masked_array(np.ones((1, 1, 1), np.float32), mask=True)])
+def test_an_array_is_a_plain_one(array):
+    with pytest.raises(TypeError, match=r"x: a (list|MaskedArray), expected a numpy array"):
+        ArrayFeatures(array, name="x")

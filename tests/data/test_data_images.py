@@ -33,11 +33,110 @@ def test_the_middle_is_cut_out_or_the_whole_is_squeezed(tmp_path):
     assert not np.allclose(squeezed, crop)
 
 
+def colours(path):
+    """(H, W, 3) values in 0..255 of a photo that fits."""
+    pixels = PatchFeatures([path], 16, 16, mean=(0, 0, 0), std=(1, 1, 1))[0]
+    return np.rint(pixels.reshape(3, 16, 16).transpose(1, 2, 0) * 255).astype(int)
+
+
+def half(mode, left, right):
+    """Of 16 x 16 pixels, the left and the right half of one colour each."""
+    image = Image.new(mode, (16, 16), left)
+    image.paste(right, (8, 0, 16, 16))
+    return image
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_16_bits_become_8(tmp_path, ending):
+    values = np.arange(256, dtype=np.uint16).reshape(16, 16) * 257
+    values[0, 0] = 128  # less than half a step
+    Image.fromarray(values).save(tmp_path / f"deep.{ending}")
+    found = colours(tmp_path / f"deep.{ending}")
+    np.testing.assert_array_equal(found, np.arange(256).reshape(16, 16, 1).repeat(3, 2))
+
+
+def test_16_bits_of_a_pillow_that_calls_them_32(tmp_path):
+    (tmp_path / "deep.pgm").write_bytes(b"P5 16 16 65535\n" + np.full((16, 16), 128 * 257, ">u2").tobytes())
+    with Image.open(tmp_path / "deep.pgm") as file:
+        assert file.mode == "I"
+    assert (colours(tmp_path / "deep.pgm") == 128).all()
+
+
+@pytest.mark.parametrize(("mode", "value"), [("I", 70_000), ("F", 0.5)])
+def test_32_bits_are_refused(tmp_path, mode, value):
+    Image.new(mode, (16, 16), value).save(tmp_path / "deep.tif")
+    with pytest.raises(ValueError, match=rf"deep\.tif: no image that can be read \(pixels of 32 bits, mode {mode};"):
+        colours(tmp_path / "deep.tif")
+
+
+SEEN = {
+    "1.png": (half("1", 0, 1), 0, 255),
+    "L.png": (half("L", 100, 200), 100, 200),
+    "LA.png": (half("LA", (100, 255), (100, 0)), 100, 255),
+    "RGBA.png": (half("RGBA", (0, 0, 0, 0), (0, 0, 0, 51)), 255, 204),
+    "CMYK.tif": (half("CMYK", (0, 0, 0, 0), (0, 0, 0, 255)), 255, 0),
+    "PA.tif": (half("PA", (0, 255), (0, 0)), 0, 255),
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_other_modes_look_as_they_do_in_a_viewer(tmp_path, name):
+    image, left, right = SEEN[name]
+    image.save(tmp_path / name)
+    with Image.open(tmp_path / name) as file:
+        assert file.mode == name.split(".")[0]
+    found = colours(tmp_path / name)
+    assert (abs(found[:, :8] - left) <= 1).all()
+    assert (abs(found[:, 8:] - right) <= 1).all()
+
+
+def test_palettes_with_something_transparent(tmp_path):
+    image = half("P", 0, 1)
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.save(tmp_path / "opaque.png")
+    image.save(tmp_path / "clear.png", transparency=1)
+    assert colours(tmp_path / "opaque.png")[0, [0, 15]].tolist() == [[10, 20, 30], [40, 50, 60]]
+    assert colours(tmp_path / "clear.png")[0, [0, 15]].tolist() == [[10, 20, 30], [255, 255, 255]]
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_photos_are_turned_as_their_exif_says(tmp_path, ending):
+    turned = Image.Exif()
+    turned[0x0112] = 6  # the camera was held upright: left is up
+    half("RGB", (0, 0, 0), (255, 255, 255)).save(tmp_path / f"x.{ending}", exif=turned)
+    found = colours(tmp_path / f"x.{ending}")
+    assert (found[:8] < 5).all()
+    assert (found[8:] > 250).all()
+
+
+def test_an_image_that_pillow_cannot_convert(tmp_path, monkeypatch):
+    write(tmp_path / "a.png", 16, 16)
+    monkeypatch.setattr(
+        Image.Image, "convert", lambda *_: (_ for _ in ()).throw(ValueError("conversion not supported"))
+    )
+    with pytest.raises(ValueError, match=r"a\.png: no image that can be read \(conversion not supported\)"):
+        colours(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"std": (1, 1, 0)}, r"std: \[1, 1, 0\], expected three positive numbers"),
+        ({"std": (1, 1, float("nan"))}, "expected three positive numbers"),
+        ({"mean": (0.5,)}, r"mean: \[0\.5\], expected three finite numbers"),
+        ({"mean": (0, 0, float("inf"))}, "expected three finite numbers"),
+    ],
+)
+def test_means_of_colours(options, message):
+    with pytest.raises(ValueError, match=message):
+        PatchFeatures([], 16, 8, **options)
+
+
 def test_a_folder_of_photos(tmp_path):
     (tmp_path / "photos").mkdir()
     for i in range(3):
         write(tmp_path / "photos" / f"{i}.png", 20, 30, i)
-    (tmp_path / "dev_ids.txt").write_text("0.png\n1.png\n2.png\n")
+    (tmp_path / "dev_ids.txt").write_text("0.png \r\n1.png\r\n2.png")
     (tmp_path / "dev_caps.txt").write_text("".join(f"caption {i}\n" for i in range(6)))
     data = ImageFolder(tmp_path, tmp_path / "photos", image_size=16, patch_size=8).split("val")
     assert (data.num_images, data.num_captions, data.image_ids[2]) == (3, 6, "2.png")

@@ -100,6 +100,8 @@ BROKEN = {
     r"images\[0\]: no sentences": lambda images: images[0].update(sentences=[]),
     r"no list 'images'": lambda images: images.clear(),
     r"features\.npy: shape \(5, 2, 3\), expected 6 rows": lambda images: images.append(images[0]),
+    r"images\[3\]: cocoid is None, expected a whole number or a string": lambda images: images[3].update(cocoid=None),
+    r"images\[3\]: cocoid is 7\.5, expected": lambda images: images[3].update(cocoid=7.5),
     r"image_ids:2: image id '100' is already on line 1": lambda images: images[3].update(cocoid=100),
     r"no image of split train; splits there: other": lambda images: [image.update(split="other") for image in images],
 }
@@ -134,3 +136,30 @@ def test_named_key_must_be_there(tmp_path):
     path = annotations(tmp_path, drop(0, "cocoid"))
     with pytest.raises(ValueError, match=r"images\[0\] has no 'cocoid'; keys there: filename"):
         KarpathyDataset(path, files(tmp_path, range(5)), key="cocoid").split("train")
+
+
+def test_two_keys_that_fit_are_no_matter_of_chance(tmp_path):
+    """Files 0.npy ... named by imgid, and cocoids that are one more: each image would get the next one's features."""
+
+    def shift(images):
+        for image in images:
+            image["cocoid"] = image["imgid"] + 1
+
+    source = KarpathyDataset(annotations(tmp_path, shift), files(tmp_path, range(5)), test="restval")
+    with pytest.raises(ValueError, match=r"features: its files may be named by cocoid or by imgid of .*; say which"):
+        source.split("train")
+    (tmp_path / "features" / "4.npy").unlink()  # cocoid 4 is the last training image
+    assert [source.split("train").image(i).features[0, 0] for i in range(2)] == [0, 3]
+    assert KarpathyDataset(source.annotations, source.features, key="cocoid").split("val").image(0).features[0, 0] == 3
+
+
+def test_images_that_share_a_file_of_features(tmp_path):
+    path = annotations(tmp_path, lambda images: [image.update(filename=f"{i}/a.jpg") for i, image in enumerate(images)])
+    with pytest.raises(ValueError, match=r"images\[3\] and images\[0\] have one file of features, a\.npy"):
+        KarpathyDataset(path, files(tmp_path, ["a"])).split("train")
+
+
+def test_every_split_that_is_named_has_to_be_there(tmp_path):
+    source = KarpathyDataset(annotations(tmp_path), one_array(tmp_path), train=["train", "restvall"])
+    with pytest.raises(ValueError, match=r"no image of split restvall; splits there: restval, test, train, val"):
+        source.split("train")

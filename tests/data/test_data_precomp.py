@@ -102,11 +102,15 @@ def test_an_image_stored_once_a_caption_is_kept_once(folder, ids, given):
 
 
 def test_repeated_rows_with_two_equal_images_in_a_row(folder):
-    (folder / "train_ids.txt").unlink()
+    """Rows alone say that they are one image; another file may contradict, and the number may be stated."""
     given = np.load(folder / "train_ims.npy")
     for equal in ([0, 0, 2, 3], [0, 1, 1, 3]):
         np.save(folder / "train_ims.npy", given[equal].repeat(CAPTIONS, 0))
         assert PrecompFolder(folder).split("train").num_images == IMAGES
+    (folder / "train_ids.txt").unlink()
+    assert PrecompFolder(folder, captions_per_image=CAPTIONS).split("train").num_images == IMAGES
+    with pytest.raises(ValueError, match=r"expected 3 rows \(images\) or 12 .* captions_per_image says how many"):
+        PrecompFolder(folder).split("train")
 
 
 def test_repeated_ids_allow_any_number_of_captions(folder):

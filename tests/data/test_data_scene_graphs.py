@@ -215,6 +215,7 @@ def test_broken_predictions(name, benchmark):
     [
         ({"sizes": {"b.jpg": [1, 1]}}, "sizes: no size of image 'a.jpg'; there are 'b.jpg'"),
         ({"sizes": SIZES | {"a.jpg": [0, 3]}}, r"image 'a.jpg' has size \[0, 3\]"),
+        ({"sizes": SIZES | {"a.jpg": [10**400, 3]}}, "image 'a.jpg' has size"),
         ({"sizes": SIZES | {"a.jpg": 3}}, "image 'a.jpg' has size 3"),
         ({"sizes": SIZES | {"a.jpg": ["5", 3]}}, "image 'a.jpg' has size"),
         ({"ids": "number"}, "'photos/a.jpg', in whose name is no number"),
@@ -323,6 +324,7 @@ BROKEN_RELATIONS = {
     "outside": (first_relation(object=end(1, "x", 0, -900, 5, 5)), "object has x 0, y -900, w 5, h 5: no part of it"),
     "thin": (first_relation(subject=end(1, "x", 5, 5, 0, 5)), "subject has x 5, y 5, w 0, h 5: no part of it"),
     "NaN": (first_relation(subject=end(1, "x", float("nan"), 5, 5, 5)), "subject has x nan"),
+    "inf": (first_relation(subject=end(1, "x", 0, 5, float("inf"), 5)), "subject has x 0, y 5, w inf"),
 }
 
 
@@ -345,6 +347,8 @@ def test_broken_relations_can_be_skipped(name, visual_genome):
         (lambda relations, images: relations[1].pop("image_id"), r"relationships.json: \[1\]: no 'image_id'"),
         (lambda relations, images: images.pop(1), r"image 2: not in .*image_data.json"),
         (lambda relations, images: images[1].update(width=None), "image 2: width None and height 10"),
+        (lambda relations, images: images[1].update(width=float("inf")), "image 2: width inf and height 10"),
+        (lambda relations, images: images.append(images[0]), r"image_data.json: \[\d\]: image 1 is there already"),
         (lambda relations, images: relations.append(relations[1]), "image id '2' is already"),
     ],
 )  # fmt: skip
@@ -457,6 +461,7 @@ def test_select():
     ("field", "value", "message"),
     [
         ("image_ids", ["a"] * 6, "image id 'a' is already"),
+        ("lengths", np.array([7, 7, -1, 7, 7, 7]), "lengths: image 2 has -1 regions, expected 0..7"),
         ("boxes", np.zeros((6, 7)), "boxes: float64 of shape"),
         ("boxes", np.full((6, 7, 4), 3.0), "image 0 region 0 has box"),
         ("labels", np.zeros((6, 2), int), "labels: int64 of shape"),

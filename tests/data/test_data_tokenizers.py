@@ -317,3 +317,49 @@ def test_no_spans_where_a_tokenizer_is_not_fast(tmp_path):
     ByT5Tokenizer().save_pretrained(tmp_path / "bytes")
     with pytest.raises(ValueError, match=r"bytes: its tokenizer is not fast .* take a fast one, or WordTokenizer"):
         HuggingFaceTokenizer(str(tmp_path / "bytes")).spans(["a"])
+
+
+def test_share_of_unknown_words():
+    tokenizer = WordTokenizer([*SPECIALS, "a", "dog", "."])
+    assert tokenizer.unknown_id == 3
+    assert tokenizer.unknown_share(["A dog.", "a cat."]) == 0.25  # the full stops do not count
+    assert tokenizer.unknown_share(["\u4e00\u53ea\u72d7."]) == 1.0
+    assert tokenizer.unknown_share(["...", "!"]) is None
+    fitted = WordTokenizer(min_count=2)
+    fitted.fit(["a dog", "a cat"])
+    assert fitted.unknown_share(["a dog", "a cat"]) == 0.5
+
+
+def test_share_of_unknown_word_pieces(tiny_bert):
+    tokenizer = HuggingFaceTokenizer(tiny_bert, max_length=4)
+    assert tokenizer.unknown_id == 1
+    assert tokenizer.unknown_share(["a dog", "a fish swims"]) == 0.25  # the last word is cut off
+    again = build(tokenizer.spec, Tokenizer)
+    assert (again.unknown_id, again.unknown_share(["a fish"])) == (1, 0.5)
+
+
+def test_nothing_is_unknown_to_bytes_nor_where_the_unknown_id_means_something_else_too(tmp_path):
+    from tokenizers import Tokenizer as Backend
+    from tokenizers import models, processors
+    from transformers import ByT5Tokenizer
+
+    ByT5Tokenizer().save_pretrained(tmp_path)
+    assert HuggingFaceTokenizer(str(tmp_path)).unknown_share(["a \u72d7"]) == 0
+    settings = {"truncation_side": "right", "split_special_tokens": False, "mask_id": None, "special_ids": []}
+    unigram = Backend(models.Unigram([("a", -1.0), ("<unk>", -2.0), ("</s>", -3.0)], 1))
+    tokenizer = HuggingFaceTokenizer("unigram", serialized={"backend": unigram.to_str(), **settings, "pad_id": 2})
+    assert (tokenizer.unknown_id, tokenizer.unknown_share(["aab"])) == (1, 1 / 3)
+    words = Backend(models.WordLevel({"<pad>": 0, "<end>": 1, "a": 2}, unk_token="<end>"))
+    words.post_processor = processors.TemplateProcessing("$A <end>", special_tokens=[("<end>", 1)])
+    tokenizer = HuggingFaceTokenizer("clip", serialized={"backend": words.to_str(), **settings, "pad_id": 0})
+    assert (tokenizer.unknown_id, tokenizer.unknown_share(["a b"])) == (1, None)
+
+
+def test_share_of_a_tokenizer_without_an_unknown_token():
+    class Letters(Tokenizer):
+        vocab_size, pad_id, mask_id, special_ids = 2**21, 0, None, frozenset()
+
+        def __call__(self, texts):
+            return [[ord(letter) for letter in text] for text in texts]
+
+    assert Letters().unknown_share(["a"]) is None

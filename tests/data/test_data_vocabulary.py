@@ -91,3 +91,8 @@ def test_a_full_disk_leaves_the_earlier_file(tmp_path):
     with small_files(300), pytest.raises(OSError, match=r"/a\.json: cannot be written \(File too large\)"):
         Vocabulary([*SPECIALS, *map(str, range(100))]).to_json(tmp_path / "a.json")
     assert files_in(tmp_path) == before
+
+
+def test_words_are_strings():
+    with pytest.raises(ValueError, match="vocabulary: word 4 is 3 of type int, expected a string"):
+        Vocabulary([*SPECIALS, 3])

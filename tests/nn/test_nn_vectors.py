@@ -52,7 +52,10 @@ def test_first_of_two_lines_counts_and_bad_bytes_elsewhere_do_not_matter(write):
         ("1 3\na 1 2\n", "vectors.txt, line 2: 3 columns, expected 4"),
         ("1 2\na 1 2 3\n", "vectors.txt, line 2: 4 columns, expected 3"),
         ("1 3\na 1 x 3\n", "vectors.txt, line 2: 'x' is no finite number"),
+        ("b 1 2\na 1 1_0\n", "vectors.txt, line 2: '1_0' is no finite number"),
         ("b 1 2\na 1 nan\n", "vectors.txt, line 2: 'nan' is no finite number"),
+        ("b 1 2\na 1 1e39\n", "vectors.txt, line 2: '1e39' is no finite number of float32"),
+        ("b 1 2\na -3.5e38 1\n", "vectors.txt, line 2: '-3.5e38' is no finite number of float32"),
         ("a\nb 1 2\n", "vectors.txt, line 1: 1 columns"),
         ("b\t1\t2\n", "vectors.txt, line 1: 1 columns"),
         ("5 0\na\n", "vectors.txt, line 2: 1 columns"),
@@ -69,3 +72,21 @@ def test_errors_name_file_and_line(write, text, message):
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"glove\.txt: no such file"):
         load_word_vectors(tmp_path / "glove.txt", ["a"])
+
+
+def test_the_largest_number_is_kept(write):
+    assert load_word_vectors(write("a 3.4028234e38 -3.4028234e38\n"), ["a"])[0].isfinite().all()
+
+
+def test_a_file_with_few_of_the_words_is_told_of(write):
+    path = write("a 1 2\nb 3 4\n")
+    with pytest.warns(UserWarning, match=r"vectors\.txt: has 2 of the 5 words of the vocabulary"):
+        load_word_vectors(path, ["a", "b", "c", "d", "e"])
+
+
+def test_a_file_that_was_cut_off_is_told_of(write, recwarn):
+    with pytest.warns(UserWarning, match=r"vectors\.txt: 2 words, its first line says 3"):
+        load_word_vectors(write("3 2\na 1 2\nb 3 4\n"), ["a", "b"])
+    recwarn.clear()
+    load_word_vectors(write("2 2\na 1 2\nb 3 4\n"), ["a", "b"])
+    assert not recwarn

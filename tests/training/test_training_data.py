@@ -1,9 +1,10 @@
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
-from itmatch.data import RelationScenes, SizeAugmentation, Vocabulary, WordTokenizer
+from itmatch.data import DataSource, ImageTextDataset, RelationScenes, SizeAugmentation, Vocabulary, WordTokenizer
 from itmatch.training import MatchingData
 
 
@@ -53,6 +54,66 @@ def test_setup_reads_only_what_a_stage_needs():
     assert set(data.datasets) == {"test"}
     data.test_dataloader()
     assert set(data.datasets) == {"test"}
+
+
+class Captions(DataSource):
+    """Four times each of some captions."""
+
+    def __init__(self, **captions):
+        self.captions = captions
+
+    def split(self, stage):
+        captions = self.captions[stage] * 4
+        return ImageTextDataset(np.ones((1, 2, 8), np.float32), captions, np.zeros(len(captions), int), name=stage)
+
+
+CHINESE = ["\u4e00\u53ea\u68d5\u8272\u7684\u72d7\u5728\u8dd1\u3002", "\u4e24\u53ea\u732b."]
+
+
+def coverage_of(stage="fit", **captions):
+    data = MatchingData(Captions(**captions))
+    _ = data.vocabulary  # as a text encoder is built
+    data.setup(stage)
+    return data
+
+
+def test_captions_that_are_unknown_to_the_tokenizer_are_refused():
+    with pytest.raises(ValueError, match=r"^val: 100\.0 % of the tokens are unknown to WordTokenizer \(7 entries\)"):
+        coverage_of(train=["a dog"], val=CHINESE)
+    rare = MatchingData(Captions(train=CHINESE, val=CHINESE), WordTokenizer(min_count=5))
+    _ = rare.vocabulary
+    with pytest.raises(ValueError, match=r"^train: 100\.0 % .*captions without blanks between words \(Chinese"):
+        rare.setup("fit")
+    with pytest.raises(ValueError, match=r"^test: 100\.0 %"):
+        coverage_of("test", train=["a dog"], test=CHINESE)
+
+
+def test_the_share_of_unknown_words_is_told_once(recwarn, monkeypatch):
+    told = []
+    monkeypatch.setattr("itmatch.training.data.rank_zero_info", told.append)
+    data = coverage_of(train=["a dog", "a cat"], val=["a dog", "a cow"])
+    assert told == ["train: 0.0 % of the tokens are unknown to WordTokenizer (8 entries)"]
+    assert [str(warning.message).split(",")[0] for warning in recwarn] == [
+        "val: 25.0 % of the tokens are unknown to WordTokenizer (8 entries)"
+    ]
+    recwarn.clear()
+    data.setup("fit")
+    assert not recwarn
+    assert len(told) == 1
+
+
+def test_a_tokenizer_that_a_model_may_still_bring_is_waited_for():
+    class Characters(WordTokenizer):
+        def words(self, text):
+            return list(text)
+
+    data = MatchingData(Captions(train=CHINESE, val=CHINESE))
+    data.setup("fit")
+    tokenizer = Characters(min_count=1)
+    tokenizer.fit(CHINESE)
+    data.offer_tokenizer(tokenizer)
+    data.setup("fit")
+    assert next(iter(data.train_dataloader())).captions.mask.sum() > 0
 
 
 def test_splits_that_differ_in_what_they_have_are_told_of():
