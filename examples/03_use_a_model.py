@@ -7,7 +7,7 @@ import torch
 
 from itmatch import MatchingModel, MatchingTask, Regions
 from itmatch.data import RelationScenes
-from itmatch.metrics import recall_table, retrieval_metrics
+from itmatch.evaluation import recall_table, retrieval_metrics
 from itmatch.models import chan_gru, rank_fragments
 from itmatch.ops import lengths_to_mask
 

@@ -49,16 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if command == "data":
             return _data(rest)
         if command == "convert":
-            from itmatch.models.convert_command import convert_command
+            from itmatch.cli.convert import convert_command
 
             return convert_command(rest)
         if command == "compare":
-            from itmatch.metrics.compare_command import compare_command
+            from itmatch.cli.compare import compare_command
 
             return compare_command(rest)
         if command in RUN_COMMANDS:
             _find_users_files()
-            from itmatch.cli import run
+            from itmatch.cli.training import run
             from itmatch.ops.collectives import leave_processes
 
             run([command, *_with_preset_paths(rest)])
@@ -112,15 +112,15 @@ def _data(args: Sequence[str]) -> int:
         "parse: write the relations between the words of the captions beside them (--help tells more)."
     )
     if args[:1] == ["scene-graphs"]:
-        from itmatch.data.scene_graph_command import scene_graphs_command
+        from itmatch.cli.scene_graphs import scene_graphs_command
 
         return scene_graphs_command(args[1:])
     if args[:1] == ["parse"]:
-        from itmatch.data.text_graph_command import parse_command
+        from itmatch.cli.caption_graphs import parse_command
 
         return parse_command(args[1:])
     if args[:1] == ["check"] and len(args) > 1:
-        from itmatch.data.check_command import check_command
+        from itmatch.cli.check import check_command
 
         return check_command(args[1:])
     print(usage)

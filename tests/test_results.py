@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from itmatch.data import CaptionDataset, Collator, ImageDataset, PairDataset, RelationScenes, WordTokenizer
-from itmatch.metrics import retrieval_metrics, retrieval_ranks
+from itmatch.evaluation import retrieval_metrics, retrieval_ranks
 from itmatch.models import MatchingModel
 from itmatch.training import MatchingData
 from itmatch.training.step import compute_loss

@@ -24,9 +24,9 @@ from training import VOCABULARY, made_up
 from training import systems as published
 
 from itmatch.batch import Fragments
+from itmatch.evaluation.evaluator import Evaluator
 from itmatch.models import MatchingModel, scan_gru, sgraf_gru, vse_infty_gru, vse_pp_gru
 from itmatch.nn import SimilarityFiltration
-from itmatch.training.evaluator import Evaluator
 
 IMAGES, CAPTIONS, BATCH = 5000, 25_000, 125
 DTYPES = {"float32": None, "float16": torch.float16}

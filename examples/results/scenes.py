@@ -56,7 +56,7 @@ def semantic_twins(model: Any, dataset: Any, tokenizer: Any) -> dict[str, float]
     import torch
 
     from itmatch.data import CaptionDataset, Collator, ImageDataset
-    from itmatch.metrics import twin_accuracy
+    from itmatch.evaluation import twin_accuracy
     from itmatch.models import pair_scores
 
     collator = Collator(tokenizer)

@@ -1,13 +1,13 @@
 """Layer 2: systems, as compositions of blocks."""
 
+from itmatch.evaluation.scores import FragmentScores, pair_scores, rank_fragments
 from itmatch.models.chan import chan_bert, chan_gru
 from itmatch.models.clip import clip_dual_encoder
 from itmatch.models.cmsei import cmsei_bert, cmsei_gru
-from itmatch.models.conversion import Conversion, convert_checkpoint
-from itmatch.models.evaluation import FragmentScores, pair_scores, rank_fragments
+from itmatch.models.conversion.convert import Conversion, convert_checkpoint
+from itmatch.models.conversion.pickles import PublicCheckpoint, read_public_checkpoint
 from itmatch.models.hire import hire_bert, hire_gru
 from itmatch.models.matching import MatchingModel
-from itmatch.models.public_files import PublicCheckpoint, read_public_checkpoint
 from itmatch.models.resg import resg_bert, resg_gru
 from itmatch.models.scan import scan_gru
 from itmatch.models.sgraf import sgraf_gru

@@ -17,7 +17,7 @@ from typing_extensions import Self
 from itmatch._version import __version__
 from itmatch.batch import Captions, Fragments, Regions
 from itmatch.data import CaptionItem, Collator, Tokenizer
-from itmatch.files import read_json, user_path, write_text, written_beside, written_together
+from itmatch.formats.files import read_json, user_path, write_text, written_beside, written_together
 from itmatch.models.bounds import bounded_by
 from itmatch.nn import Block, Similarity
 from itmatch.ops import lengths_to_mask

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from itmatch.files import read_json
+from itmatch.formats.files import read_json
+from itmatch.formats.word_vectors import load_word_vectors
 from itmatch.nn.block import Block
-from itmatch.nn.vectors import load_word_vectors
 
 UNKNOWN = -1
 

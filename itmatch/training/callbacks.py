@@ -16,11 +16,11 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.batch import Fragments
-from itmatch.data.tokenizers import digest
-from itmatch.files import user_path, write_text, written_beside, written_together
-from itmatch.metrics import recall_table, results_table
-from itmatch.metrics.table import FORMS
-from itmatch.training.evaluator import Evaluator
+from itmatch.data.tokenizers.words import digest
+from itmatch.evaluation import recall_table, results_table
+from itmatch.evaluation.evaluator import Evaluator
+from itmatch.evaluation.table import FORMS
+from itmatch.formats.files import user_path, write_text, written_beside, written_together
 
 
 class BestCheckpoint(ModelCheckpoint):

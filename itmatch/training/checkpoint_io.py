@@ -8,7 +8,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
 
-from itmatch.files import written_beside
+from itmatch.formats.files import written_beside
 from itmatch.training.checkpoints import read_checkpoint
 
 

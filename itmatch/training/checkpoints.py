@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
-from itmatch.files import user_path
+from itmatch.formats.files import user_path
 from itmatch.losses import Loss
 from itmatch.models.matching import PARTS
 from itmatch.spec import build

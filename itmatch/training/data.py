@@ -22,7 +22,7 @@ from itmatch.data import (
     Vocabulary,
     WordTokenizer,
 )
-from itmatch.data.coverage import measure_coverage
+from itmatch.data.tokenizers.coverage import measure_coverage
 from itmatch.training.loader import TrainLoader
 
 

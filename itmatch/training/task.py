@@ -18,15 +18,15 @@ from typing_extensions import Self
 
 from itmatch.batch import Batch, Fragments
 from itmatch.data import Tokenizer
+from itmatch.evaluation import EvaluationProtocol
+from itmatch.evaluation.evaluator import Evaluator
 from itmatch.losses import AdaptiveMarginTripletLoss, HardNegativeTripletLoss, LadderLoss, Loss, Objective
-from itmatch.metrics import EvaluationProtocol
 from itmatch.models import MatchingModel
 from itmatch.models.bounds import bounded_by
 from itmatch.nn import Block, Similarity
 from itmatch.spec import build
 from itmatch.training.checkpoint_io import use_atomic_checkpoints
 from itmatch.training.checkpoints import built_settings, keep_own_paths, optimizer_of, read_checkpoint
-from itmatch.training.evaluator import Evaluator
 from itmatch.training.optimizers import parameter_groups, replaced_settings
 from itmatch.training.seeding import seed_step
 from itmatch.training.step import StepResult, compute_loss, known_kind, score_statistics

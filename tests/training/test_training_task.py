@@ -10,8 +10,8 @@ from torch import nn
 from itmatch import losses
 from itmatch.batch import Fragments
 from itmatch.data import WordTokenizer
+from itmatch.evaluation import EccvCaption, Flickr30K, retrieval_metrics, retrieval_ranks
 from itmatch.losses import HardNegativeTripletLoss, ScoreLoss
-from itmatch.metrics import EccvCaption, Flickr30K, retrieval_metrics, retrieval_ranks
 from itmatch.models import MatchingModel, chan_gru, vse_infty_gru
 from itmatch.nn import (
     CosineSimilarity,

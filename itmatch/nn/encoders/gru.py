@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.batch import Captions, Fragments
-from itmatch.files import read_json
+from itmatch.formats.files import read_json
+from itmatch.formats.word_vectors import load_word_vectors
 from itmatch.nn.block import Block
 from itmatch.nn.encoders._output import RelationList, to_fragments
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.recurrent import recurrent_states
 from itmatch.nn.relations.base import Relation
-from itmatch.nn.vectors import load_word_vectors
 
 
 @runtime_checkable

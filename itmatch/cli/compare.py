@@ -1,0 +1,100 @@
+"""``itmatch compare``: runs beside each other, and beside published results."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from itmatch.cli.parser import CommandParser
+from itmatch.formats.files import read_json, user_path
+
+_DESCRIPTION = """A table of the recalls of runs: folders with test_metrics.json, or such files. Of two runs with
+test_ranks.npz beside it, on the same images, the difference in rSum follows, with its 95 % interval by a paired
+bootstrap over the test images."""
+
+
+def compare_command(arguments: Sequence[str]) -> int:
+    """Run the command; returns the exit status."""
+    parser = CommandParser(prog="itmatch compare", description=_DESCRIPTION)
+    parser.add_argument("run", metavar="RUN", nargs="+", type=user_path, help="a run's folder or its test_metrics.json")
+    parser.add_argument("--published", metavar="PROTOCOL", help="published results too: flickr30k, coco_1k or coco_5k")
+    parser.add_argument("--form", default="text", help="text (the default), markdown or latex")
+    parser.add_argument("--samples", type=int, default=10_000, help="of the bootstrap (10000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (0)")
+    options = parser.parse_args(arguments)
+    if options.samples < 1:
+        raise ValueError(f"--samples: {options.samples}, expected 1 or more")
+    paths = [_metrics_file(path) for path in options.run]
+    figures = {str(given): _figures(path) for given, path in zip(options.run, paths, strict=True)}
+
+    from itmatch.evaluation import published_results, results_table
+
+    rows = {}
+    if options.published:
+        rows = {result.label: result.figures for result in published_results(options.published)}
+    print(results_table(rows | figures, options.form))
+    files = [_ranks_file(path) for path in paths]
+    if len(paths) == 2:
+        missing = [str(run) for run, file in zip(options.run, files, strict=True) if not file.is_file()]
+        if missing:
+            print(f"no interval: {' and '.join(missing)} without test_ranks.npz, as of a whole split", file=sys.stderr)
+        else:
+            comment = "% " if options.form == "latex" else ""
+            print(comment + _difference(files, [str(run) for run in options.run], options.samples, options.seed))
+    _tell_of_protocols(figures)
+    return 0
+
+
+def _tell_of_protocols(figures: Mapping[str, Mapping[str, float]]) -> None:
+    """Figures of folds, say, are no figures of a whole set."""
+    everywhere = set.intersection(*(set(row) for row in figures.values()))
+    for run, row in figures.items():
+        own = sorted(set(row) - everywhere)
+        if own:
+            print(f"not of one protocol: {run} alone has {', '.join(own[:3])}", file=sys.stderr)
+
+
+def _metrics_file(path: Path) -> Path:
+    found = path / "test_metrics.json" if path.is_dir() else path
+    if not found.is_file():
+        raise FileNotFoundError(f"{found}: no such file; a run that was tested has one")
+    return found
+
+
+def _ranks_file(path: Path) -> Path:
+    return path.with_name(path.name.removesuffix("metrics.json") + "ranks.npz")
+
+
+def _figures(path: Path) -> dict[str, float]:
+    content = read_json(path)
+    try:
+        return {name: float(value) for name, value in content.items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: no figures of a test ({error})") from error
+
+
+def _difference(files: Sequence[Path], names: Sequence[str], samples: int, seed: int) -> str:
+    import numpy as np
+    import torch
+
+    from itmatch.evaluation import RetrievalRanks, paired_bootstrap
+
+    ranks, images, names_of = [], [], []
+    for file in files:
+        with np.load(file, allow_pickle=False) as arrays:
+            wanted = ("image_to_text", "text_to_image", "caption_image", "image_ids", "captions_digest")
+            missing = [name for name in wanted if name not in arrays.files]
+            if missing:
+                raise ValueError(f"{file}: no {missing[0]}, expected the ranks that a test writes")
+            first, second, image = (torch.from_numpy(arrays[name]) for name in wanted[:3])
+            names_of.append((arrays["image_ids"].tolist(), str(arrays["captions_digest"])))
+        ranks.append(RetrievalRanks(first, second))
+        images.append(image)
+    if not torch.equal(images[0], images[1]) or names_of[0] != names_of[1]:
+        raise ValueError(f"{files[0]} and {files[1]} are not of the same images and captions")
+    found = paired_bootstrap(ranks[0], ranks[1], images[0], samples=samples, seed=seed)
+    return (
+        f"rSum of {names[0]} less that of {names[1]}: {found.difference:+.1f}, 95 % interval {found.low:+.1f} to "
+        f"{found.high:+.1f}, p = {found.p_value:.2g} ({samples} samples of the test images)"
+    )

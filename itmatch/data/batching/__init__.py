@@ -1,0 +1,1 @@
+"""From the items of a split to batches of tensors."""

@@ -1,0 +1,1 @@
+"""Relations between the words of captions: parsers, and how they are stored."""

@@ -1,0 +1,1 @@
+"""Relations between the regions of images: readers, and how they are stored."""

@@ -1,0 +1,179 @@
+"""Photos as files, read when they are asked for: their patches of pixels in the place of region features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from itmatch.data.sources.base import DataSource, Stage
+from itmatch.data.sources.features import FeatureStore
+from itmatch.data.split import ImageTextDataset
+from itmatch.formats.arrays import Array
+from itmatch.formats.files import user_path
+from itmatch.formats.text import read_lines
+
+_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
+_SPLITS = {"train": "train", "val": "dev", "test": "test"}
+
+
+class PatchFeatures(FeatureStore):
+    """The patches of image files: (P, 3 p p) pixel values of P patches, row after row of the grid.
+
+    A photo is turned as its EXIF data say. 16 bits a value become 8, what is transparent becomes white, and other
+    colour spaces RGB; pixels of 32 bits are refused, because no file says which of their values is white.
+
+    Args:
+        paths: the files, in image order.
+        image_size: pixels of a side, a multiple of ``patch_size``.
+        patch_size: pixels of a side of a patch, p.
+        fit: ``"crop"``: the shorter side is made ``image_size`` long and the middle is cut out, as CLIP has it;
+            ``"stretch"``: both sides are, as SigLIP has it.
+        mean: of red, green and blue, in [0, 1]; taken off.
+        std: what is then divided by.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        image_size: int = 224,
+        patch_size: int = 32,
+        *,
+        fit: Literal["crop", "stretch"] = "crop",
+        mean: Sequence[float] = _MEAN,
+        std: Sequence[float] = _STD,
+    ) -> None:
+        if patch_size < 1 or image_size % patch_size:
+            raise ValueError(f"image_size: {image_size}, expected a multiple of patch_size {patch_size}")
+        if fit not in ("crop", "stretch"):
+            raise ValueError(f"fit: {fit!r}, expected 'crop' or 'stretch'")
+        self._image_module()  # a missing package is told of now
+        self.paths, self.image_size, self.patch_size, self.fit = list(paths), image_size, patch_size, fit
+        self.mean, self.std = _of_colours("mean", mean, -np.inf), _of_colours("std", std, 0)
+        self.feature_dim, self.num_regions = 3 * patch_size**2, (image_size // patch_size) ** 2
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> Array:
+        pixels = (self._pixels(self.paths[index]) - self.mean) / self.std  # (H, H, 3)
+        side, size = self.image_size // self.patch_size, self.patch_size
+        grid = pixels.reshape(side, size, side, size, 3)
+        patches: Array = grid.transpose(0, 2, 4, 1, 3).reshape(side * side, -1)
+        return np.ascontiguousarray(patches, dtype=np.float32)
+
+    def _pixels(self, path: Path) -> Array:
+        """(H, H, 3) float32 in [0, 1]."""
+        module = self._image_module()
+        try:
+            with module.open(path) as file:
+                image = _as_rgb(file)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{path}: no such file") from None
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: no image that can be read ({error})") from error
+        size = self.image_size
+        if self.fit == "stretch":
+            image = image.resize((size, size), module.Resampling.BICUBIC)
+        else:
+            scale = size / min(image.size)
+            width, height = (max(size, int(side * scale)) for side in image.size)
+            left, top = (width - size) // 2, (height - size) // 2
+            image = image.resize((width, height), module.Resampling.BICUBIC)
+            image = image.crop((left, top, left + size, top + size))
+        return np.asarray(image, np.float32) / 255
+
+    @staticmethod
+    def _image_module() -> Any:
+        try:
+            from PIL import Image
+        except ImportError as error:
+            raise ImportError('reading photos needs Pillow: pip install "itmatch[images]"') from error
+        return Image
+
+
+def _as_rgb(image: Any) -> Any:
+    """An image of Pillow as people see it, with 8 bits for each of red, green and blue."""
+    from PIL import Image, ImageOps
+
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))  # I: older Pillow
+    if image.mode in ("I", "F") and not deep:
+        raise ValueError(f"pixels of 32 bits, mode {image.mode}; save it with 8 or 16 bits")
+    see_through = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
+    image = ImageOps.exif_transpose(image)
+    if deep:
+        values = np.asarray(image).astype(np.float32) / 257  # 65535 is 255
+        return Image.fromarray(values.round().clip(0, 255).astype(np.uint8)).convert("RGB")
+    if see_through:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _of_colours(name: str, values: Sequence[float], above: float) -> Array:
+    found = np.asarray(values, np.float32)
+    if found.shape != (3,) or not np.isfinite(found).all() or not (found > above).all():
+        wanted = "positive numbers" if above == 0 else "finite numbers"
+        raise ValueError(f"{name}: {list(values)}, expected three {wanted}, of red, green and blue")
+    return found
+
+
+class ImageFolder(DataSource):
+    """Photos and captions: ``{split}_ids.txt`` (a file name a line), ``{split}_caps.txt`` (captions in that order).
+
+    The splits are called train, dev and test, and every image has as many captions as the others of its split: the
+    layout of precomputed features with the photos themselves in the place of the features.
+
+    Args:
+        root: folder of the lists.
+        images: folder of the photos; None = ``root``.
+        image_size: pixels of a side, a multiple of ``patch_size``; that of the model.
+        patch_size: pixels of a side of a patch; that of the model.
+        fit: see :class:`PatchFeatures`.
+        mean: of red, green and blue; by default CLIP's. SigLIP has 0.5 thrice.
+        std: likewise.
+
+    Raises:
+        FileNotFoundError: a list is missing.
+        ValueError: the number of captions is no multiple of that of the images.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        images: str | Path | None = None,
+        *,
+        image_size: int = 224,
+        patch_size: int = 32,
+        fit: Literal["crop", "stretch"] = "crop",
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+    ) -> None:
+        self.root, self.images = user_path(root), user_path(root if images is None else images)
+        self.image_size, self.patch_size, self.fit = image_size, patch_size, fit
+        self.mean, self.std = mean or _MEAN, std or _STD
+
+    def split(self, stage: Stage) -> ImageTextDataset:
+        """The photos and captions of one stage."""
+        self._check_stage(stage)
+        name = _SPLITS[stage]
+        ids, captions = (
+            [line.strip() for line in read_lines(self.root / f"{name}_{what}.txt")] for what in ("ids", "caps")
+        )
+        if not ids or not captions or len(captions) % len(ids):
+            raise ValueError(
+                f"{self.root}: {len(captions)} captions in {name}_caps.txt for {len(ids)} images in {name}_ids.txt, "
+                "expected as many for each"
+            )
+        features = PatchFeatures(
+            [self.images / image for image in ids],
+            self.image_size,
+            self.patch_size,
+            fit=self.fit,
+            mean=self.mean,
+            std=self.std,
+        )
+        image = np.arange(len(captions)) // (len(captions) // len(ids))
+        return ImageTextDataset(features, captions, image, image_ids=ids, name=f"{self.root} ({name})")

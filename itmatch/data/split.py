@@ -1,0 +1,251 @@
+"""One split of an image-text dataset: images once, captions with the image each describes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from itmatch.data.batching import validation
+from itmatch.data.caption_graphs.relations import CaptionRelations
+from itmatch.data.sources.features import ArrayFeatures, FeatureStore
+from itmatch.formats.arrays import Array, PickledByFile
+
+
+@dataclass(frozen=True, eq=False)
+class ImageItem:
+    """One image as it is read.
+
+    Args:
+        index: place in the dataset.
+        features: (R, F) float32.
+        boxes: (R, 4) float32 in [0, 1], or None.
+        labels: (R,) int64, -1 = unknown, or None.
+        relations: (K, 3) int64, subject region, predicate, object region, or None.
+        relation_scores: (K,) float32 in [0, 1], or None.
+    """
+
+    index: int
+    features: Tensor
+    boxes: Tensor | None = None
+    labels: Tensor | None = None
+    relations: Tensor | None = None
+    relation_scores: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class CaptionItem:
+    """One caption as it is read.
+
+    Args:
+        index: place in the dataset.
+        image: place of the image that it describes.
+        text: the caption.
+        relations: (K, 3, 2) int64, the characters [start, end) of subject, predicate and object, -1, -1 where no words
+            stand for the predicate; None where captions were not parsed.
+    """
+
+    index: int
+    image: int
+    text: str
+    relations: Tensor | None = field(default=None, compare=False)
+
+
+class ImageTextDataset(PickledByFile):
+    """One split: features, captions, and whatever else is known of the regions.
+
+    Every image is stored once, whatever the number of its captions. Arrays may be memory maps; they are read image by
+    image and never copied whole. Everything except the features is validated here; the features of an image are when
+    it is read, because that takes reading them.
+
+    Args:
+        features: (N, R, F) float16 or float32, or a :class:`FeatureStore`.
+        captions: T captions.
+        caption_image: (T,) int, the image that each describes.
+        image_ids: N different names; None = "0", "1", ...
+        lengths: (N,) int, regions an image really has; None = all R.
+        boxes: (N, R, 4) float, x1 y1 x2 y2 as fractions of width and height. A hundredth outside [0, 1], as rounding to
+            pixels gives, is accepted and clipped.
+        labels: (N, R) int object classes, -1 = unknown.
+        relations: (N, K, 3) int, subject region, predicate, object region; a row with a -1 is absent.
+        relation_scores: (N, K) float in [0, 1].
+        caption_relations: T entries, each (K, 3, 2) int: the characters [start, end) of the caption that are subject,
+            predicate and object of K relations; the predicate's are -1, -1 where no words stand for it. Mostly
+            :class:`CaptionRelations`. None = captions were not parsed.
+        caption_twin: (T,) int, the image that shows the twin scene of the caption's, -1 = none.
+        caption_twin_kind: T strings, what the twins differ in ("spatial", "semantic", "").
+        name: for error messages.
+
+    Example:
+        >>> dataset = ImageTextDataset(np.ones((1, 36, 8), np.float16), ["a dog runs", "a dog"], np.array([0, 0]))
+        >>> dataset.num_images, dataset.num_captions, dataset.image(0).features.dtype, dataset.caption(1).text
+        (1, 2, torch.float32, 'a dog')
+    """
+
+    def __init__(
+        self,
+        features: Array | FeatureStore,
+        captions: Sequence[str],
+        caption_image: Array,
+        *,
+        image_ids: Sequence[str] | None = None,
+        lengths: Array | None = None,
+        boxes: Array | None = None,
+        labels: Array | None = None,
+        relations: Array | None = None,
+        relation_scores: Array | None = None,
+        caption_relations: Sequence[Any] | None = None,
+        caption_twin: Array | None = None,
+        caption_twin_kind: Sequence[str] | None = None,
+        name: str = "",
+    ) -> None:
+        self.name = name or "dataset"
+        self.features = (
+            features if isinstance(features, FeatureStore) else ArrayFeatures(features, name=self._where("features"))
+        )
+        self.captions = list(captions)
+        self.caption_image = self._caption_column("caption_image", caption_image, lowest=0)
+        self.image_ids = [str(i) for i in range(self.num_images)] if image_ids is None else list(image_ids)
+        columns = (None if given is None else np.asanyarray(given) for given in (lengths, boxes, labels, relations))
+        self.lengths, self.boxes, self.labels, self.relations = columns
+        self.relation_scores = None if relation_scores is None else np.asanyarray(relation_scores)
+        self.caption_relations = (
+            None
+            if caption_relations is None
+            else CaptionRelations.pack(caption_relations, self._where("caption_relations"))
+        )
+        self.caption_twin = (
+            None if caption_twin is None else self._caption_column("caption_twin", caption_twin, lowest=-1)
+        )
+        self.caption_twin_kind = None if caption_twin_kind is None else list(caption_twin_kind)
+        self._validate()
+
+    @property
+    def num_images(self) -> int:
+        """N."""
+        return len(self.features)
+
+    @property
+    def num_captions(self) -> int:
+        """T."""
+        return len(self.captions)
+
+    @property
+    def feature_dim(self) -> int:
+        """F, numbers a region."""
+        return self.features.feature_dim
+
+    def __repr__(self) -> str:
+        return f"ImageTextDataset({self.name}: {self.num_images} images, {self.num_captions} captions)"
+
+    def image(self, index: int) -> ImageItem:
+        """Read one image.
+
+        Raises:
+            ValueError: its features hold a NaN or an infinity.
+        """
+        if not 0 <= index < self.num_images:
+            raise IndexError(f"{self.name}: image {index} of {self.num_images}")
+        rows = self.features[index]
+        count = len(rows) if self.lengths is None else int(self.lengths[index])
+        features = torch.from_numpy(np.asarray(rows[:count])).to(torch.float32, copy=True)
+        if not bool(torch.isfinite(features.sum())):  # a finite sum has finite terms, and is cheap to see
+            self._check_finite(index, features, rows)
+        boxes = None if self.boxes is None else _rows(self.boxes[index], count, np.float32).clamp_(0, 1)
+        labels = None if self.labels is None else _rows(self.labels[index], count, np.int64)
+        for what, found in (("boxes", boxes), ("labels", labels)):
+            if found is not None and len(found) != count:
+                raise ValueError(
+                    f"{self.name}: image {self.image_ids[index]!r} has {count} regions and {len(found)} {what}"
+                )
+        return ImageItem(index, features, boxes, labels, *self._relations_of(index, count))
+
+    def caption(self, index: int) -> CaptionItem:
+        """One caption and the image that it describes."""
+        if not 0 <= index < self.num_captions:
+            raise IndexError(f"{self.name}: caption {index} of {self.num_captions}")
+        relations = None
+        if self.caption_relations is not None:
+            relations = torch.from_numpy(self.caption_relations[index].astype(np.int64))
+        return CaptionItem(index, int(self.caption_image[index]), self.captions[index], relations)
+
+    def _relations_of(self, index: int, regions: int) -> tuple[Tensor | None, Tensor | None]:
+        if self.relations is None:
+            return None, None
+        table = np.asarray(self.relations[index], np.int64)
+        present = (table != -1).all(-1)
+        table = table[present]
+        if table.size and int(table[:, ::2].max()) >= regions:  # files of unequal length are not checked before
+            raise ValueError(
+                f"{self.name}: image {self.image_ids[index]!r} has {regions} regions, a relation names another"
+            )
+        if self.relation_scores is None:
+            return torch.from_numpy(table), None
+        return torch.from_numpy(table), torch.from_numpy(self.relation_scores[index][present].astype(np.float32))
+
+    def _check_finite(self, index: int, features: Tensor, rows: Array) -> None:
+        bad = (~torch.isfinite(features).all(-1)).nonzero().flatten()
+        if len(bad):
+            region = int(bad[0])
+            what = f"{rows.dtype} too large for float32" if np.isfinite(rows[region]).all() else "NaN or inf"
+            raise ValueError(f"{self.name}: image {self.image_ids[index]!r} region {region}: {what} in the features")
+
+    def _caption_column(self, field: str, values: Array, *, lowest: int) -> Array:
+        values = np.asarray(values)
+        if values.shape != (self.num_captions,) or values.dtype.kind not in "iu":
+            raise ValueError(
+                f"{self._where(field)}: {values.dtype} of shape {values.shape}, expected integers of shape "
+                f"({self.num_captions},)"
+            )
+        bad = np.flatnonzero((values < lowest) | (values >= self.num_images))
+        if len(bad):
+            raise ValueError(
+                f"{self._where(field)}: caption {bad[0]} names image {values[bad[0]]}, "
+                f"expected {lowest}..{self.num_images - 1}"
+            )
+        return values.astype(np.int64)
+
+    def _validate(self) -> None:
+        shape = (self.num_images, self.features.num_regions)
+        if len(self.image_ids) != self.num_images:
+            raise ValueError(f"{self._where('image_ids')}: {len(self.image_ids)} ids for {self.num_images} images")
+        if self.num_images == 0 or self.num_captions == 0:
+            raise ValueError(
+                f"{self.name}: {self.num_images} images and {self.num_captions} captions, expected some of each"
+            )
+        if self.caption_twin_kind is not None and len(self.caption_twin_kind) != self.num_captions:
+            raise ValueError(
+                f"{self._where('caption_twin_kind')}: {len(self.caption_twin_kind)} for {self.num_captions} captions"
+            )
+        checks = [
+            validation.caption_problems(self.captions, self._where("captions")),
+            validation.id_problems(self.image_ids, self._where("image_ids")),
+        ]
+        if self.lengths is not None:
+            checks.append(validation.length_problems(self.lengths, *shape, self._where("lengths")))
+        if self.boxes is not None:
+            checks.append(validation.box_problems(self.boxes, *shape, self._where("boxes"), self.lengths))
+        if self.labels is not None:
+            checks.append(validation.label_problems(self.labels, *shape, self._where("labels")))
+        if self.relations is not None:
+            checks.append(validation.relation_problems(self.relations, *shape, self._where("relations"), self.lengths))
+        if self.relation_scores is not None:
+            checks.append(
+                validation.score_problems(self.relation_scores, self.relations, self._where("relation_scores"))
+            )
+        if self.caption_relations is not None:
+            checks.append(self.caption_relations.problems(self.captions, self._where("caption_relations")))
+        for problem in chain.from_iterable(checks):
+            raise ValueError(problem)
+
+    def _where(self, field: str) -> str:
+        return f"{self.name}: {field}"
+
+
+def _rows(values: Array, count: int, dtype: type) -> Tensor:
+    return torch.from_numpy(np.array(values[:count], dtype))

@@ -1,0 +1,193 @@
+"""The tokenizer of a pretrained model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import Any
+
+from itmatch.data.tokenizers.words import Tokenizer, digest
+
+
+class HuggingFaceTokenizer(Tokenizer):
+    """The tokenizer of a pretrained model. It is loaded when first needed, at the latest by :meth:`fit`.
+
+    Its :attr:`spec` holds the whole tokenizer, so a checkpoint needs neither the folder nor the hub. This goes for fast
+    tokenizers (those of the ``tokenizers`` library). One that is not fast, or that runs Python code of its own, cannot
+    be written as plain data and is recorded by its name alone; so is one that cannot be loaded when the spec is asked
+    for.
+
+    Args:
+        name_or_path: a model on the Hugging Face hub, or a folder; with ``serialized`` only for information.
+        max_length: longer captions are cut to so many tokens, the frame included.
+        serialized: the tokenizer as :attr:`spec` records it. Nothing is then loaded, and ``transformers`` not imported.
+
+    Raises:
+        ValueError: ``max_length`` leaves no room for a word, or ``serialized`` is not what a spec holds.
+    """
+
+    def __init__(self, name_or_path: str, max_length: int = 64, *, serialized: dict[str, Any] | None = None) -> None:
+        if max_length < 3:
+            raise ValueError(f"max_length: {max_length}, expected 3 or more (two of them frame the caption)")
+        self.name_or_path = str(name_or_path)
+        self.max_length = max_length
+        if serialized is not None:
+            for key in _SERIALIZED:
+                if key not in serialized:
+                    raise ValueError(
+                        f"{self.name_or_path}: serialized has no {key!r}, expected {', '.join(_SERIALIZED)}"
+                    )
+            self.__dict__["_content"] = dict(serialized)
+
+    def spec_arguments(self) -> dict[str, Any]:
+        """With the tokenizer itself where it is fast; asking for it loads the tokenizer."""
+        arguments = super().spec_arguments()
+        if "serialized" in arguments:
+            try:
+                arguments["serialized"] = self._content
+            except ValueError:  # :meth:`fit` tells of it
+                arguments["serialized"] = None
+        return arguments
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of the tokenizer itself, or of its name if it is not fast; ``max_length`` does not enter."""
+        spec = self.spec
+        arguments = spec["init_args"]
+        arguments.pop("max_length", None)
+        if arguments.get("serialized") is not None:
+            arguments.pop("name_or_path", None)
+            backend = json.loads(self._backend.to_str())  # as this version of the library writes it
+            arguments["serialized"]["backend"] = {**backend, "truncation": None}  # max_length is there
+        return digest(spec)
+
+    @cached_property
+    def _loaded(self) -> Any:
+        from transformers import AutoTokenizer  # here, since importing transformers takes seconds
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, trust_remote_code=False)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ValueError(f"{self.name_or_path}: no tokenizer could be loaded from it ({reason})") from error
+        if tokenizer.pad_token_id is None:
+            raise ValueError(f"{self.name_or_path}: its tokenizer has no padding token")
+        return tokenizer
+
+    @cached_property
+    def _content(self) -> dict[str, Any] | None:
+        """What ``serialized`` records, or None if the tokenizer cannot be written as plain data."""
+        return _serialize(self._loaded)
+
+    @cached_property
+    def _backend(self) -> Any:
+        """The recorded tokenizer, set up to cut texts."""
+        from tokenizers import Tokenizer as Backend
+
+        assert self._content is not None
+        try:
+            backend = Backend.from_str(self._content["backend"])
+        except Exception as error:  # the library raises nothing more precise
+            raise ValueError(f"{self.name_or_path}: serialized holds no tokenizer ({error})") from error
+        backend.no_padding()  # a folder may hold the settings of somebody's last call
+        backend.enable_truncation(self.max_length, direction=self._content["truncation_side"])
+        backend.encode_special_tokens = self._content["split_special_tokens"]
+        return backend
+
+    def fit(self, captions: Iterable[str]) -> None:
+        """Load, so that a wrong name is reported now."""
+        _ = self._loaded if self._content is None else self._backend
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text."""
+        if self._content is not None:
+            return [list(encoding.ids) for encoding in self._backend.encode_batch(list(texts))]
+        encoded = self._loaded(list(texts), truncation=True, max_length=self.max_length, padding=False)
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """The characters [start, end) of each text that each of its tokens stands for; (0, 0) for those of the frame.
+
+        Raises:
+            ValueError: the tokenizer is not fast, and such do not tell.
+        """
+        if self._content is not None:
+            offsets = [encoding.offsets for encoding in self._backend.encode_batch(list(texts))]
+        elif getattr(self._loaded, "is_fast", False):
+            arguments = {"truncation": True, "max_length": self.max_length, "padding": False}
+            offsets = self._loaded(list(texts), return_offsets_mapping=True, **arguments)["offset_mapping"]
+        else:
+            raise ValueError(
+                f"{self.name_or_path}: its tokenizer is not fast (of the tokenizers library), so it does not say where "
+                "in a text its tokens stand, which relations of captions need; take a fast one, or WordTokenizer"
+            )
+        return [[_without_blanks(span, text) for span in row] for row, text in zip(offsets, texts, strict=True)]
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens, added ones included."""
+        return len(self._loaded) if self._content is None else int(self._backend.get_vocab_size())
+
+    @property
+    def pad_id(self) -> int:
+        """Id of the padding token."""
+        return int(self._special["pad_id"])
+
+    @property
+    def mask_id(self) -> int | None:
+        """Id of the mask token, or None."""
+        found = self._special["mask_id"]
+        return None if found is None else int(found)
+
+    @cached_property
+    def unknown_id(self) -> int | None:
+        """Id of the unknown token, or None."""
+        if self._content is None:
+            return None if self._loaded.unk_token_id is None else int(self._loaded.unk_token_id)
+        model = json.loads(self._backend.to_str())["model"]
+        name = model.get("unk_token")
+        found = model.get("unk_id") if name is None else self._backend.token_to_id(name)
+        return None if found is None else int(found)
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """All special tokens except the unknown one, which is a word of the text."""
+        return frozenset(self._special["special_ids"])
+
+    @property
+    def _special(self) -> dict[str, Any]:
+        return _special_ids(self._loaded) if self._content is None else self._content
+
+
+def _without_blanks(span: tuple[int, int], text: str) -> tuple[int, int]:
+    """The span without the white space at its ends, which some tokenizers count to the token that follows."""
+    start, end = span
+    word = text[start:end]
+    start += len(word) - len(word.lstrip())
+    return start, start + len(word.strip())
+
+
+_SERIALIZED = ("backend", "truncation_side", "split_special_tokens", "pad_id", "mask_id", "special_ids")
+
+
+def _special_ids(tokenizer: Any) -> dict[str, Any]:
+    special = sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
+    return {"pad_id": tokenizer.pad_token_id, "mask_id": tokenizer.mask_token_id, "special_ids": special}
+
+
+def _serialize(tokenizer: Any) -> dict[str, Any] | None:
+    """A tokenizer of transformers as plain data, or None."""
+    if not getattr(tokenizer, "is_fast", False):
+        return None
+    try:
+        backend = tokenizer.backend_tokenizer.to_str()
+    except Exception:  # what tokenizers raises when a part of it is written in Python
+        return None
+    return {
+        "backend": backend,
+        "truncation_side": tokenizer.truncation_side,
+        "split_special_tokens": bool(tokenizer.split_special_tokens),
+        **_special_ids(tokenizer),
+    }

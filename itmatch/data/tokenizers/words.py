@@ -1,0 +1,211 @@
+"""Captions to token ids: what a tokenizer is, and the one that splits into words."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from itmatch.data.caption_graphs.words import align_words
+from itmatch.data.tokenizers.vocabulary import END, MASK, PAD, START, UNKNOWN, Vocabulary
+from itmatch.spec import Configurable
+
+
+class Tokenizer(Configurable, ABC):
+    """Texts to lists of token ids, the tokens that frame a sentence included."""
+
+    @abstractmethod
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text."""
+
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """The characters [start, end) of each text that each of its tokens stands for; (0, 0) for those of the frame.
+
+        Only relations of captions need it. The tokens are those that calling the tokenizer gives.
+        """
+        raise NotImplementedError(
+            f"{type(self).__qualname__} does not say where in a text its tokens stand, which relations of captions "
+            "need; give it a method spans(texts)"
+        )
+
+    def fit(self, captions: Iterable[str]) -> None:
+        """Learn what has to be learned from the training captions, once, before use."""
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is nothing to learn (any more), so that :meth:`fit` need not be given captions."""
+        return True
+
+    @property
+    @abstractmethod
+    def vocab_size(self) -> int:
+        """Ids are smaller than this."""
+
+    @property
+    @abstractmethod
+    def pad_id(self) -> int:
+        """What fills up a batch; what stands there is masked."""
+
+    @property
+    @abstractmethod
+    def mask_id(self) -> int | None:
+        """What stands for a hidden token, or None."""
+
+    @property
+    @abstractmethod
+    def special_ids(self) -> frozenset[int]:
+        """Ids that are no part of the text: augmentation neither touches nor inserts them."""
+
+    @property
+    def unknown_id(self) -> int | None:
+        """What stands for a part of a text that the tokenizer does not know, or None where there is no such id."""
+        return None
+
+    def unknown_share(self, texts: Sequence[str]) -> float | None:
+        """Share of the tokens of some texts that stand for something unknown; the tokens of the frame do not count.
+
+        None where nothing is unknown to the tokenizer, as to one that goes down to single bytes, and for texts without
+        tokens. An id that also fills or frames texts, as CLIP's does, tells nothing, so that the answer is None too.
+        """
+        unknown, special = self.unknown_id, self.special_ids
+        if unknown is None or unknown == self.pad_id or unknown in self([""])[0]:
+            return None
+        tokens = [token for ids in self(texts) for token in ids if token not in special]
+        return tokens.count(unknown) / len(tokens) if tokens else None
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words behind the ids, when ids are words."""
+        return None
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash of what decides the ids: two fitted tokenizers with the same one give the same ids.
+
+        Where it was loaded from does not enter when the content is known, nor does how long a text may be. It is
+        meant for comparing objects of one process: another version of a library may write the same content another
+        way. A subclass whose ids depend on more than its :attr:`spec` overrides it.
+        """
+        return digest(self.spec)
+
+
+class WordTokenizer(Tokenizer):
+    """Lower-cased words and punctuation, between ``<start>`` and ``<end>``.
+
+    ``<mask>``, which :class:`SizeAugmentation` writes, is appended to a vocabulary that has none, as the public code of
+    VSE-infinity does; the ids of the words stay those of the file.
+
+    Args:
+        vocabulary: a SCAN json file, or words in the order of their ids; None = :meth:`fit` builds it from the
+            training captions.
+        min_count: words rarer than this in the training captions become ``<unk>``; used by :meth:`fit` alone.
+
+    Deviation:
+        The published code splits a caption into sentences first, for which nltk needs a downloaded model. Ours does
+        not, so a full stop inside a caption stays at its word.
+
+    Example:
+        >>> tokenizer = WordTokenizer(min_count=1)
+        >>> tokenizer.fit(["A dog's ball."])
+        >>> [tokenizer.vocabulary.words[i] for i in tokenizer(["a red ball."])[0]]
+        ['<start>', 'a', '<unk>', 'ball', '.', '<end>']
+    """
+
+    def __init__(self, vocabulary: str | Path | list[str] | None = None, min_count: int = 4) -> None:
+        if min_count < 1:
+            raise ValueError(f"min_count: {min_count}, expected 1 or more")
+        self.min_count = min_count
+        self._vocabulary: Vocabulary | None = None
+        if isinstance(vocabulary, (str, Path)):
+            self._vocabulary = Vocabulary.from_json(vocabulary).with_mask()
+        elif vocabulary is not None:
+            self._vocabulary = Vocabulary(vocabulary).with_mask()
+
+    def spec_arguments(self) -> dict[str, Any]:
+        """The words themselves: a checkpoint needs neither the file nor the captions they came from."""
+        if self._vocabulary is None:
+            return super().spec_arguments()
+        return {"vocabulary": list(self._vocabulary.words)}  # min_count has done its work
+
+    def fit(self, captions: Iterable[str]) -> None:
+        """Build the vocabulary, unless there is one."""
+        if self._vocabulary is None:
+            self._vocabulary = Vocabulary.build((self.words(text) for text in captions), self.min_count).with_mask()
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a vocabulary."""
+        return self._vocabulary is not None
+
+    def words(self, text: str) -> list[str]:
+        """The words of a text, without the frame."""
+        return [str(word) for word in self._splitter.tokenize(text.lower())]
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of each text."""
+        vocabulary = self.vocabulary
+        start, end = vocabulary[START], vocabulary[END]
+        return [[start, *vocabulary.encode(self.words(text)), end] for text in texts]
+
+    def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """The characters [start, end) of each text that each of its tokens stands for; (0, 0) for those of the frame.
+
+        Raises:
+            ValueError: a subclass has a method :meth:`words` that gives other words than those of the text.
+        """
+        return [[(0, 0), *align_words(self.words(text), text), (0, 0)] for text in texts]
+
+    @cached_property
+    def _splitter(self) -> Any:
+        from nltk.tokenize import NLTKWordTokenizer  # here, since importing nltk takes a while
+
+        return NLTKWordTokenizer()
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The words behind the ids."""
+        if self._vocabulary is None:
+            raise RuntimeError("WordTokenizer: no vocabulary yet; give one, or call fit(captions)")
+        return self._vocabulary
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of words, the specials included."""
+        return len(self.vocabulary)
+
+    @property
+    def pad_id(self) -> int:
+        """Id of ``<pad>``."""
+        return self.vocabulary[PAD]
+
+    @property
+    def mask_id(self) -> int | None:
+        """Id of ``<mask>``."""
+        return self.vocabulary[MASK]
+
+    @property
+    def unknown_id(self) -> int:
+        """Id of ``<unk>``."""
+        return self.vocabulary[UNKNOWN]
+
+    def unknown_share(self, texts: Sequence[str]) -> float | None:
+        """Share of the words of some texts that are not in the vocabulary; None for texts without words.
+
+        Punctuation does not count: a full stop that is known says nothing of the words before it.
+        """
+        words = [word for text in texts for word in self.words(text) if any(map(str.isalnum, word))]
+        return sum(word not in self.vocabulary for word in words) / len(words) if words else None
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """``<pad>``, ``<start>``, ``<end>`` and ``<mask>``; an ``<unk>`` is a word of the text."""
+        return frozenset(self.vocabulary[word] for word in (PAD, START, END, MASK))
+
+
+def digest(value: Any) -> str:
+    """A short hash of plain data."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,37 @@
+"""Ranks, recalls, twin accuracy and benchmark protocols. In percent; ranks are exact, ties count against the model."""
+
+from itmatch.evaluation.bootstrap import BootstrapResult, paired_bootstrap
+from itmatch.evaluation.coco_annotations import Cxc, EccvCaption, PlausibleMatch
+from itmatch.evaluation.protocols import Coco1K, Coco5K, EvaluationProtocol, Flickr30K, ScoredSplit
+from itmatch.evaluation.published import PublishedResult, published_results
+from itmatch.evaluation.ranks import RetrievalRanks, retrieval_ranks, streamed_ranks
+from itmatch.evaluation.relevance import Relevance, RetrievedHits, streamed_hits
+from itmatch.evaluation.retrieval import RetrievalMetrics, retrieval_metrics
+from itmatch.evaluation.table import recall_table, results_table
+from itmatch.evaluation.twins import twin_accuracy
+
+__all__ = [
+    "BootstrapResult",
+    "Coco1K",
+    "Coco5K",
+    "Cxc",
+    "EccvCaption",
+    "EvaluationProtocol",
+    "Flickr30K",
+    "PlausibleMatch",
+    "PublishedResult",
+    "Relevance",
+    "RetrievalMetrics",
+    "RetrievalRanks",
+    "RetrievedHits",
+    "ScoredSplit",
+    "paired_bootstrap",
+    "published_results",
+    "recall_table",
+    "results_table",
+    "retrieval_metrics",
+    "retrieval_ranks",
+    "streamed_hits",
+    "streamed_ranks",
+    "twin_accuracy",
+]

@@ -1,0 +1,212 @@
+"""Retrieval with any number of right answers on both sides: recalls, R-Precision and mAP@R from sparse positives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from itmatch.evaluation.ranks import ScoreBlock, check_block, slices
+from itmatch.ops.collectives import all_gather_ragged
+
+
+@dataclass(frozen=True, eq=False)
+class Relevance:
+    """Which captions answer which images, and which images answer which captions, as pairs of places in a dataset.
+
+    The two directions are lists of their own: benchmarks annotate some images and some captions, not pairs both ways.
+    An image, or a caption, without positives is a candidate and no query.
+
+    Args:
+        image_to_text: (P, 2) int64, pairs (image, caption), different ones, in the order of the images.
+        text_to_image: (Q, 2) int64, pairs (caption, image), different ones, in the order of the captions.
+    """
+
+    image_to_text: Tensor
+    text_to_image: Tensor
+
+    @classmethod
+    def from_lists(
+        cls, image_to_text: Mapping[int, Sequence[int]], text_to_image: Mapping[int, Sequence[int]]
+    ) -> Relevance:
+        """From the captions of each image and the images of each caption."""
+        return cls(_pairs(image_to_text), _pairs(text_to_image))
+
+    @classmethod
+    def own(cls, caption_image: Tensor) -> Relevance:
+        """Every caption (T,) with its one image."""
+        pairs = torch.stack((caption_image.long(), torch.arange(len(caption_image), device=caption_image.device)), 1)
+        return cls(pairs[pairs[:, 0].argsort(stable=True)], pairs.flip(1))
+
+
+def _pairs(lists: Mapping[int, Sequence[int]]) -> Tensor:
+    pairs = [(query, answer) for query in sorted(lists) for answer in sorted(set(lists[query]))]
+    return torch.tensor(pairs, dtype=torch.int64).view(-1, 2)
+
+
+class RetrievedHits(NamedTuple):
+    """The first places of each query's ranking.
+
+    Args:
+        queries: (N,) int64, images or captions with positives, by their place in the dataset.
+        hits: (N, K) bool, whether place k of the ranking holds a positive, the best place first; False beyond the end.
+        counts: (N,) int64, positives of each query.
+    """
+
+    queries: Tensor
+    hits: Tensor
+    counts: Tensor
+
+    def recall(self, k: int) -> float:
+        """R@K in percent: queries with a positive among the first K places."""
+        return 100 * float(self.hits[:, :k].any(1).double().mean())
+
+    def r_precision(self) -> float:
+        """R-Precision in percent: positives among the first R places, R = number of positives."""
+        return 100 * float((self._among_first_r().sum(1) / self.counts).double().mean())
+
+    def map_at_r(self) -> float:
+        """mAP@R in percent: precisions at those of the first R places that hold a positive, their sum over R."""
+        places = torch.arange(1, self.hits.shape[1] + 1, device=self.hits.device)
+        precision = self.hits.cumsum(1).double() / places
+        return 100 * float(((precision * self._among_first_r()).sum(1) / self.counts).mean())
+
+    def _among_first_r(self) -> Tensor:
+        if int(self.counts.max()) > self.hits.shape[1]:
+            raise ValueError(f"{int(self.counts.max())} positives of a query, {self.hits.shape[1]} places were kept")
+        return self.hits & (torch.arange(self.hits.shape[1], device=self.hits.device) < self.counts[:, None])
+
+
+@torch.no_grad()
+def streamed_hits(
+    score_block: ScoreBlock,
+    images: Tensor,
+    captions: Tensor,
+    relevance: Relevance,
+    *,
+    places: int = 10,
+    image_block: int = 256,
+    caption_block: int = 1024,
+    across_processes: bool = False,
+) -> tuple[RetrievedHits, RetrievedHits]:
+    """The first places of the rankings of all queries, from blocks of scores; the matrix is never held.
+
+    Kept are as many places as the query with most positives has, and ``places`` at least. Images and captions without
+    positives come last and their common blocks are not scored. A tie counts against the model: among equal scores the
+    positives come last.
+
+    Args:
+        score_block: takes int64 indices into ``images`` (B,) and into ``captions`` (C,), returns scores (B, C).
+        images: (I,) places in the dataset of the images that are scored here.
+        captions: (T,) places in the dataset of the captions.
+        relevance: by places in the dataset. Positives that are not among the candidates count as never found.
+        places: least number of places.
+        image_block: largest number of images in a block.
+        caption_block: largest number of captions in a block.
+        across_processes: the images are spread over the processes, and each has all captions.
+
+    Returns:
+        Hits of images (of this process), and of captions.
+
+    Raises:
+        ValueError: a score is NaN or infinite, or a block has the wrong shape.
+    """
+    sides = (
+        _Side(images, captions, relevance.image_to_text, places),
+        _Side(captions, images, relevance.text_to_image, places),
+    )
+    for columns in slices(len(captions), caption_block):
+        chosen = sides[1].order[columns]
+        for rows in slices(len(images), image_block):
+            if not (sides[0].has_queries(rows) or sides[1].has_queries(columns)):
+                continue
+            block = score_block(sides[0].order[rows], chosen)
+            check_block(block, images[sides[0].order[rows]], captions[chosen])
+            block = block.double()
+            sides[0].add(block, rows, columns, sides[1].order)
+            sides[1].add(block.T, columns, rows, sides[0].order)
+    return sides[0].result(across_processes=False), sides[1].result(across_processes=across_processes)
+
+
+class _Side:
+    """The queries of one direction, in the order in which they are scored: those with positives first.
+
+    Args:
+        queries: (Q,) places in the dataset.
+        candidates: (C,) places in the dataset.
+        pairs: (P, 2) places of queries and of their positives.
+        places: least number of places that are kept.
+    """
+
+    def __init__(self, queries: Tensor, candidates: Tensor, pairs: Tensor, places: int) -> None:
+        pairs = pairs.to(queries.device)
+        most = int(torch.unique(pairs[:, 0], return_counts=True)[1].max()) if len(pairs) else 0
+        self.queries = queries
+        self.num_candidates = len(candidates)
+        row, here = _places(pairs[:, 0], queries)
+        row, pairs = row[here], pairs[here]
+        counts = torch.bincount(row, minlength=len(queries))
+        self.order = (counts == 0).to(torch.uint8).argsort(stable=True)
+        self.with_positives = int((counts > 0).sum())
+        self.counts = counts[self.order][: self.with_positives]
+        column, found = _places(pairs[:, 1], candidates)
+        position = torch.empty_like(self.order)
+        position[self.order] = torch.arange(len(queries), device=queries.device)
+        self.row, self.column = position[row[found]], column[found]  # of the positives, in the order of scoring
+        by_row = self.row.argsort(stable=True)
+        self.row, self.column = self.row[by_row], self.column[by_row]
+        self.places = max(places, most)
+        self._best: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def has_queries(self, rows: slice) -> bool:
+        return int(rows.start) < self.with_positives
+
+    def add(self, block: Tensor, rows: slice, columns: slice, candidates: Tensor) -> None:
+        """Take the scores of the queries ``rows`` with the candidates ``columns`` of the order ``candidates``."""
+        used = min(rows.stop, self.with_positives) - rows.start
+        if used <= 0:
+            return
+        block = block[:used]
+        first, last = torch.searchsorted(self.row, torch.tensor([rows.start, rows.start + used]).to(self.row)).tolist()
+        where = torch.full((self.num_candidates,), -1, device=block.device)
+        where[candidates[columns]] = torch.arange(columns.stop - columns.start, device=block.device)
+        column = where[self.column[first:last]]
+        row = self.row[first:last][column >= 0] - rows.start
+        hit = torch.zeros(block.shape, dtype=torch.bool, device=block.device)
+        hit[row, column[column >= 0]] = True
+        lowered = torch.nextafter(block, block.new_tensor(-torch.inf))  # exact for float32: no float32 is in between
+        key = torch.where(hit, lowered, block)
+        if rows.start in self._best:
+            key, hit = (torch.cat(both, 1) for both in zip(self._best[rows.start], (key, hit), strict=True))
+        top = key.topk(min(self.places, key.shape[1]), dim=1)
+        self._best[rows.start] = top.values, hit.gather(1, top.indices)
+
+    def result(self, *, across_processes: bool) -> RetrievedHits:
+        parts = [self._best[start] for start in sorted(self._best)]
+        none = self.counts.new_empty(self.with_positives, min(self.places, self.num_candidates))  # without blocks
+        keys = torch.cat([key for key, _ in parts]) if parts else none.double()
+        hits = torch.cat([hit for _, hit in parts]) if parts else none.bool()
+        if across_processes:  # each has the best of its own images
+            keys, hits = _merged(keys, hits, self.places)
+        return RetrievedHits(self.queries[self.order][: self.with_positives], hits, self.counts)
+
+
+def _merged(keys: Tensor, hits: Tensor, places: int) -> tuple[Tensor, Tensor]:
+    """The best places of all processes together; each gives (N, k), with k of its own."""
+    every_key = all_gather_ragged(keys.T.contiguous()).T  # (N, sum of k)
+    every_hit = all_gather_ragged(hits.T.contiguous()).T
+    top = every_key.topk(min(places, every_key.shape[1]), dim=1)
+    return top.values, every_hit.gather(1, top.indices)
+
+
+def _places(values: Tensor, among: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each of the values stands in ``among``, and whether it is there at all."""
+    order = among.argsort()
+    ranked = among[order]
+    place = torch.searchsorted(ranked, values.contiguous()).clamp(max=max(0, len(ranked) - 1))
+    if len(ranked) == 0:
+        return place, torch.zeros_like(place, dtype=torch.bool)
+    return order[place], ranked[place] == values

@@ -1,0 +1,152 @@
+"""Recalls, median and mean ranks; as a function of ranks, and as a metric that gathers ranks over processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from itmatch.evaluation.ranks import RetrievalRanks
+
+_UNNUMBERED = -1
+
+
+def retrieval_metrics(ranks: RetrievalRanks, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
+    """Recalls and rank statistics of both directions.
+
+    Args:
+        ranks: as from :func:`itmatch.evaluation.retrieval_ranks`; images without captions (rank -1) are left out.
+        ks: the K of R@K.
+
+    Returns:
+        For ``i2t`` (an image looks for captions) and ``t2i`` (a caption looks for its image): ``i2t_r1``, ``i2t_r5``,
+        ``i2t_r10`` in percent; ``i2t_medr`` and ``i2t_meanr``, median (rounded down) and mean rank counted from 1.
+        ``rsum`` is the sum of all the recalls, so at most 600 for three ``ks``.
+
+    Raises:
+        ValueError: a direction without any query.
+
+    Example:
+        >>> metrics = retrieval_metrics(RetrievalRanks(torch.tensor([0, 7]), torch.tensor([0, 0, 2, 0])))
+        >>> metrics["i2t_r1"], metrics["t2i_r1"], metrics["t2i_r5"], metrics["rsum"]
+        (50.0, 75.0, 100.0, 475.0)
+    """
+    if not ks or min(ks) < 1:
+        raise ValueError(f"ks: {list(ks)}, expected at least one K, each 1 or more")
+    metrics: dict[str, float] = {}
+    for direction, values in (("i2t", ranks.image_to_text), ("t2i", ranks.text_to_image)):
+        values = _check_ranks(direction, values)
+        values = values[values >= 0].sort().values
+        count = len(values)
+        if count == 0:
+            raise ValueError(f"{direction}: no query to average over")
+        for k in ks:
+            metrics[f"{direction}_r{k}"] = 100 * int((values < k).sum()) / count
+        metrics[f"{direction}_medr"] = float((values[(count - 1) // 2] + values[count // 2]) // 2 + 1)
+        metrics[f"{direction}_meanr"] = int(values.sum()) / count + 1
+    metrics["rsum"] = sum(metrics[f"{direction}_r{k}"] for direction in ("i2t", "t2i") for k in ks)
+    return metrics
+
+
+class RetrievalMetrics(Metric):
+    """:func:`retrieval_metrics` with the life cycle of torchmetrics, for queries that are spread over processes.
+
+    Each process ranks its share of the images and of the captions against **all** candidates and calls
+    :meth:`update` with the ranks. Numbering the queries (``image_index``, ``caption_index``) makes one that a
+    distributed sampler repeated count once; if its ranks differ, the worst counts. Queries without a number count
+    every time. With a full score matrix on one process: ``metric(retrieval_ranks(scores, caption_image_index))``.
+
+    ``compute`` returns a dict of scalar tensors, under the names of :func:`retrieval_metrics`.
+
+    Args:
+        ks: the K of R@K.
+        kwargs: options of ``torchmetrics.Metric``.
+
+    Example:
+        >>> metric = RetrievalMetrics()
+        >>> image, captions = torch.tensor([5]), torch.tensor([8, 9])
+        >>> metric.update(RetrievalRanks(torch.tensor([0]), torch.tensor([0, 3])), image, captions)
+        >>> metric.update(RetrievalRanks(torch.tensor([0]), torch.tensor([3])), image, captions[1:])  # a repetition
+        >>> metric.compute()["t2i_r1"]
+        tensor(50.)
+    """
+
+    is_differentiable = False
+    full_state_update = False
+
+    image_ranks: list[Tensor]
+    image_index: list[Tensor]
+    caption_ranks: list[Tensor]
+    caption_index: list[Tensor]
+
+    def __init__(self, ks: Sequence[int] = (1, 5, 10), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.ks = tuple(ks)
+        for name in ("image_ranks", "image_index", "caption_ranks", "caption_index"):
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(
+        self, ranks: RetrievalRanks, image_index: Tensor | None = None, caption_index: Tensor | None = None
+    ) -> None:
+        """Add queries.
+
+        Args:
+            ranks: ranks (N,) of some images and (M,) of some captions; either may be empty.
+            image_index: (N,) place of each image in the dataset, or None.
+            caption_index: (M,) place of each caption in the dataset, or None.
+        """
+        for direction, values, index, ranks_state, index_state in (
+            ("image", ranks.image_to_text, image_index, self.image_ranks, self.image_index),
+            ("caption", ranks.text_to_image, caption_index, self.caption_ranks, self.caption_index),
+        ):
+            values = _check_ranks(direction, values)
+            ranks_state.append(values)
+            index_state.append(_check_numbers(f"{direction}_index", index, values))
+
+    def compute(self) -> dict[str, Tensor]:
+        """The figures of all queries that were added, on all processes."""
+        ranks = RetrievalRanks(
+            _once(dim_zero_cat(self.image_ranks), dim_zero_cat(self.image_index)),
+            _once(dim_zero_cat(self.caption_ranks), dim_zero_cat(self.caption_index)),
+        )
+        metrics = retrieval_metrics(ranks, self.ks)
+        return {name: torch.tensor(value, device=self.device) for name, value in metrics.items()}
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gather the queries of all processes."""
+        # A process that saw nothing would send an empty float tensor, and the gathering of mixed dtypes fails.
+        for state in (self.image_ranks, self.image_index, self.caption_ranks, self.caption_index):
+            if isinstance(state, list) and not state:
+                state.append(torch.empty(0, dtype=torch.int64, device=self.device))
+        super().sync(*args, **kwargs)
+
+    def set_dtype(self, dst_type: str | torch.dtype) -> RetrievalMetrics:
+        """Does nothing: ranks and indices are whole numbers, which half precision cannot hold."""
+        return self
+
+
+def _once(ranks: Tensor, index: Tensor) -> Tensor:
+    numbered = index != _UNNUMBERED
+    items, inverse = torch.unique(index[numbered], return_inverse=True)
+    worst = ranks.new_full(items.shape, -1).scatter_reduce(0, inverse, ranks[numbered], "amax")
+    return torch.cat([worst, ranks[~numbered]])
+
+
+def _check_ranks(name: str, ranks: Tensor) -> Tensor:
+    if ranks.ndim != 1 or ranks.is_floating_point() or ranks.dtype == torch.bool:
+        raise TypeError(f"{name} ranks: {tuple(ranks.shape)} {ranks.dtype}, expected one dimension of integers")
+    return ranks.detach().long()
+
+
+def _check_numbers(name: str, index: Tensor | None, ranks: Tensor) -> Tensor:
+    if index is None:
+        return torch.full_like(ranks, _UNNUMBERED)
+    if index.shape != ranks.shape or index.is_floating_point() or index.dtype == torch.bool:
+        raise ValueError(f"{name}: {tuple(index.shape)} {index.dtype}, expected {tuple(ranks.shape)} integers")
+    if len(index) and int(index.min()) < 0:
+        raise ValueError(f"{name}: {int(index.min())}, expected 0 or more")
+    return index.detach().to(ranks.device, torch.int64)

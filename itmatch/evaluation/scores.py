@@ -1,0 +1,130 @@
+"""Rankings of encoded images and captions, from blocks of scores: the I x T matrix is never held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from itmatch.batch import Fragments
+from itmatch.evaluation import RetrievalRanks, streamed_ranks
+from itmatch.ops.packing import PackedFragments
+
+AnyFragments: TypeAlias = Fragments | PackedFragments
+
+
+class FragmentScores:
+    """Scores of encoded images with encoded captions, a block at a time; of several models, their mean (an ensemble).
+
+    Args:
+        members: a similarity, the fragments of I images and those of T captions, of each model.
+
+    Example:
+        >>> from itmatch.nn import CosineSimilarity
+        >>> image = Fragments(torch.randn(3, 5, 8), torch.ones(3, 5, dtype=torch.bool))
+        >>> text = Fragments(torch.randn(4, 6, 8), torch.ones(4, 6, dtype=torch.bool))
+        >>> scores = FragmentScores([(CosineSimilarity(), image, text)])
+        >>> scores(torch.tensor([2, 0]), torch.arange(4)).shape
+        torch.Size([2, 4])
+    """
+
+    def __init__(self, members: Sequence[tuple[nn.Module, AnyFragments, AnyFragments]]) -> None:
+        if not members:
+            raise ValueError("FragmentScores: no members")
+        sizes = [(len(image), len(text)) for _, image, text in members]
+        if len(set(sizes)) != 1:
+            raise ValueError(f"FragmentScores: members with {sizes} images and captions, expected as many of each")
+        self.members = list(members)
+        self._gathered: tuple[Tensor, list[Fragments]] | None = None
+
+    @property
+    def num_images(self) -> int:
+        """I."""
+        return len(self.members[0][1])
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, captions: Tensor) -> Tensor:
+        """Scores (B, C) of images (B,) with captions (C,), int64; gathered captions are kept for the next call."""
+        # all images come with the same captions before the next captions do
+        if self._gathered is None or self._gathered[0] is not captions:
+            self._gathered = (captions, [text[captions] for _, _, text in self.members])
+        first, last = int(images[0]), int(images[-1])
+        together = last - first + 1 == len(images) and bool((images.diff() == 1).all())
+        rows = slice(first, last + 1) if together else images
+        total: Tensor | None = None
+        for (similarity, image, _), text in zip(self.members, self._gathered[1], strict=True):
+            scores: Tensor = similarity(image[rows], text)
+            total = scores if total is None else total + scores
+        assert total is not None
+        return total if len(self.members) == 1 else total / len(self.members)
+
+    @torch.no_grad()
+    def pairs(self, images: Tensor, captions: Tensor, *, block: int = 16) -> Tensor:
+        """Scores (N,) of images (N,) each with one of captions (N,); block x block are computed to get block."""
+        parts: list[Tensor] = []
+        for i in range(0, len(images), block):
+            parts.append(self(images[i : i + block], captions[i : i + block]).diagonal())
+        return torch.cat(parts) if parts else torch.zeros(0, device=images.device)
+
+
+def rank_fragments(
+    similarity: nn.Module,
+    image: AnyFragments,
+    text: AnyFragments,
+    caption_image_index: Tensor,
+    *,
+    image_block: int = 256,
+    caption_block: int = 1024,
+    across_processes: bool = False,
+) -> RetrievalRanks:
+    """Ranks of all images and captions under a similarity.
+
+    Args:
+        similarity: two Fragments -> scores (I, T).
+        image: fragments of I images.
+        text: fragments of T captions.
+        caption_image_index: (T,) int64, the row of ``image`` that a caption describes; across processes -1 where
+            another has the image.
+        image_block: largest number of images that are scored at a time.
+        caption_block: largest number of captions that are scored at a time.
+        across_processes: the images are spread over the processes, and each has all captions; see
+            :func:`itmatch.evaluation.streamed_ranks`.
+
+    Raises:
+        ValueError: a score is NaN or infinite.
+    """
+    return streamed_ranks(
+        FragmentScores([(similarity, image, text)]),
+        caption_image_index,
+        len(image),
+        image_block=image_block,
+        caption_block=caption_block,
+        across_processes=across_processes,
+    )
+
+
+def pair_scores(
+    similarity: nn.Module,
+    image: AnyFragments,
+    text: AnyFragments,
+    images: Tensor,
+    captions: Tensor,
+    *,
+    block: int = 16,
+) -> Tensor:
+    """Scores of single pairs.
+
+    Args:
+        similarity: two Fragments -> scores (I, T).
+        image: fragments of images.
+        text: fragments of captions.
+        images: (N,) rows of ``image``.
+        captions: (N,) rows of ``text``.
+        block: pairs at a time; block x block scores are computed to get block of them.
+
+    Returns:
+        (N,) scores.
+    """
+    return FragmentScores([(similarity, image, text)]).pairs(images, captions, block=block)

@@ -1,0 +1,1 @@
+"""Models from checkpoints of public repositories."""

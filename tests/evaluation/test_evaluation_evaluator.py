@@ -1,0 +1,210 @@
+import numpy as np
+import pytest
+import torch
+from helpers_processes import run_processes
+
+from itmatch.batch import Fragments
+from itmatch.data import ImageTextDataset
+from itmatch.evaluation import EvaluationProtocol, Relevance, retrieval_metrics, retrieval_ranks, twin_accuracy
+from itmatch.evaluation.evaluator import Evaluator
+from itmatch.evaluation.protocols import relevance_figures
+from itmatch.nn import CosineSimilarity, HardAligningSimilarity, InteractiveSimilarity, MeanPooling
+from itmatch.training import evaluator as evaluator_module
+
+IMAGES, CAPTIONS = 7, 16
+CAPTION_IMAGE = torch.arange(CAPTIONS) % IMAGES  # in no order, some images with three captions, some with two
+
+
+def fragments(count, length, seed):
+    generator = torch.Generator().manual_seed(seed)
+    mask = torch.arange(length) < torch.randint(1, length + 1, (count, 1), generator=generator)
+    return Fragments(torch.randn(count, length, 6, generator=generator), mask)
+
+
+def add(evaluator, image, text, images, captions, batch=3):
+    for start in range(0, len(images), batch):
+        rows = images[start : start + batch]
+        evaluator.add_images(parts(image, rows), rows)  # batches of different widths
+    for start in range(0, len(captions), batch):
+        rows = captions[start : start + batch]
+        evaluator.add_captions(parts(text, rows), rows, CAPTION_IMAGE[rows])
+
+
+def parts(fragments, rows):
+    """The rows as one model encodes them, or as each of several does."""
+    if isinstance(fragments, list):
+        return [part[rows].trimmed() for part in fragments]
+    return fragments[rows].trimmed()
+
+
+def expected(similarity):
+    image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
+    with torch.no_grad():
+        return retrieval_metrics(retrieval_ranks(similarity(image, text), CAPTION_IMAGE))
+
+
+@pytest.fixture
+def similarity():
+    return HardAligningSimilarity(pooling=MeanPooling())
+
+
+def test_order_and_repetition_do_not_matter(similarity):
+    image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
+    evaluator = Evaluator(similarity)
+    generator = torch.Generator().manual_seed(2)
+    images = torch.cat([torch.randperm(IMAGES, generator=generator), torch.tensor([3, 3, 0])])
+    captions = torch.cat([torch.randperm(CAPTIONS, generator=generator), torch.tensor([5, 15])])
+    add(evaluator, image, text, images, captions)
+    assert evaluator.compute() == pytest.approx(expected(similarity))
+
+
+@pytest.mark.parametrize(("large", "kept"), [(1, 6), (800, 4), (1 << 20, 6)])  # alone, some joined, at the end
+def test_batches_are_joined_on_the_way(similarity, large, kept, monkeypatch):
+    monkeypatch.setattr(evaluator_module, "_LARGE", large)
+    evaluator = Evaluator(similarity)
+    add(evaluator, fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1), torch.arange(IMAGES), torch.arange(CAPTIONS))
+    assert len(evaluator._captions[0]) == kept
+    assert evaluator.compute() == pytest.approx(expected(similarity))
+
+
+def test_reset_forgets(similarity):
+    image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
+    evaluator = Evaluator(similarity)
+    add(evaluator, fragments(IMAGES, 5, 8), fragments(CAPTIONS, 9, 9), torch.arange(IMAGES), torch.arange(CAPTIONS))
+    evaluator.reset()
+    add(evaluator, image, text, torch.arange(IMAGES), torch.arange(CAPTIONS))
+    assert evaluator.compute() == pytest.approx(expected(similarity))
+
+
+def test_captions_of_images_that_were_not_added_are_left_out(similarity):
+    image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
+    evaluator = Evaluator(similarity)
+    add(evaluator, image, text, torch.tensor([4, 1]), torch.arange(CAPTIONS))
+    kept = torch.tensor([i for i in range(CAPTIONS) if CAPTION_IMAGE[i] in (1, 4)])
+    scores = similarity(image[torch.tensor([1, 4])], text[kept])
+    ranks = retrieval_ranks(scores, (CAPTION_IMAGE[kept] == 4).long())
+    assert evaluator.compute() == pytest.approx(retrieval_metrics(ranks))
+
+
+def test_nothing_to_rank_is_an_error(similarity):
+    image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
+    evaluator = Evaluator(similarity)
+    with pytest.raises(ValueError, match="need both"):
+        evaluator.compute()
+    add(evaluator, image, text, torch.tensor([0]), torch.tensor([1, 2]))
+    with pytest.raises(ValueError, match="no caption describes any of the images"):
+        evaluator.compute()
+
+
+TWIN = np.array([-1, 2, 1] + [-1] * (CAPTIONS - 4) + [3])
+TWIN_KINDS = ["", "spatial", "semantic"] + [""] * (CAPTIONS - 4) + ["spatial"]
+
+
+def twins():
+    return ImageTextDataset(
+        np.zeros((IMAGES, 5, 6), np.float32),
+        ["words"] * CAPTIONS,
+        CAPTION_IMAGE.numpy(),
+        caption_twin=TWIN,
+        caption_twin_kind=TWIN_KINDS,
+    )
+
+
+def test_twins():
+    image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
+    similarity = CosineSimilarity()
+    evaluator = Evaluator(similarity)
+    add(evaluator, image, text, torch.arange(IMAGES), torch.randperm(CAPTIONS))
+    scores = similarity(image, text)
+    captions = [1, 2, CAPTIONS - 1]
+    own = torch.stack([scores[CAPTION_IMAGE[c], c] for c in captions])
+    other = torch.stack([scores[int(TWIN[c]), c] for c in captions])
+    found = evaluator.compute(twins())
+    for name, value in twin_accuracy(own, other, [TWIN_KINDS[c] for c in captions]).items():
+        assert found[name] == pytest.approx(value)
+
+
+def _process(rank, world, expected):
+    assert figures(rank, world) == expected
+
+
+def figures(rank=0, world=1):
+    """What a process finds of its share of the images and captions."""
+    image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
+    found = []
+    interactive = InteractiveSimilarity(cross_level=False, pooling=MeanPooling())
+    for similarity in (HardAligningSimilarity(pooling=MeanPooling()), CosineSimilarity(), interactive):
+        evaluator = Evaluator(similarity)
+        # as a distributed sampler shares them out: uneven sizes are filled up with items from the beginning
+        images = torch.arange(-(-IMAGES // world) * world)[rank::world] % IMAGES
+        captions = torch.arange(-(-CAPTIONS // world) * world)[rank::world] % CAPTIONS
+        add(evaluator, image, text, images, captions)
+        found.append(evaluator.compute(twins()))
+    ensemble = Evaluator([CosineSimilarity(), HardAligningSimilarity(pooling=MeanPooling())])
+    for protocol in (Halves(), Related()):
+        add(ensemble, [image, fragments(IMAGES, 4, 5)], [text, fragments(CAPTIONS, 8, 6)], images, captions)
+        found.append(ensemble.compute(twins(), protocol))
+    return found
+
+
+class Halves(EvaluationProtocol):
+    """The first four images, and the last three."""
+
+    def measure(self, split):
+        parts = [retrieval_metrics(split.ranks(part)) for part in (slice(0, 4), slice(4, 7))]
+        return {f"{name}{i}": value for i, part in enumerate(parts) for name, value in part.items()}
+
+
+class Related(EvaluationProtocol):
+    def measure(self, split):
+        relevance = Relevance.from_lists({0: [0, 3, 9], 5: [1], 6: [2, 4]}, {1: [6, 2], 15: [0, 1, 2, 3], 7: [5]})
+        found = relevance_figures("related", split.hits(relevance, places=2), (1, 2), precision=True)
+        some = torch.arange(split.num_images) != 1
+        return found | relevance_figures("some", split.hits(relevance, places=2, images=some), (1, 2), precision=True)
+
+
+def test_the_number_of_processes_does_not_matter(tmp_path):
+    """7 images and 16 captions divide by neither 2 nor 3."""
+    alone = figures()
+    for world in (2, 3):
+        run_processes(_process, world, tmp_path, alone)
+    one = expected(HardAligningSimilarity(pooling=MeanPooling()))
+    assert {name: alone[0][name] for name in one} == pytest.approx(one)
+    assert "twin_accuracy" in alone[0]
+
+
+def test_an_ensemble_scores_with_the_mean_of_its_members():
+    image, text = (
+        [fragments(IMAGES, 5, 0), fragments(IMAGES, 4, 5)],
+        [fragments(CAPTIONS, 9, 1), fragments(CAPTIONS, 8, 6)],
+    )
+    members = [CosineSimilarity(), HardAligningSimilarity(pooling=MeanPooling())]
+    evaluator = Evaluator(members)
+    add(evaluator, image, text, torch.arange(IMAGES), torch.arange(CAPTIONS))
+    scores = sum(member(i, t) for member, i, t in zip(members, image, text, strict=True)) / 2
+    ranks = retrieval_ranks(scores, CAPTION_IMAGE)
+    assert evaluator.compute() == pytest.approx(retrieval_metrics(ranks))
+    assert torch.equal(evaluator.ranks.image_to_text, ranks.image_to_text)
+    assert torch.equal(evaluator.ranks.text_to_image, ranks.text_to_image)
+    assert torch.equal(evaluator.caption_image, CAPTION_IMAGE)
+
+
+def test_a_protocol_sees_the_split_in_its_order(similarity):
+    image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
+    evaluator = Evaluator(similarity)
+    add(evaluator, image, text, torch.randperm(IMAGES), torch.randperm(CAPTIONS))
+    found = evaluator.compute(protocol=Halves())
+    last = (CAPTION_IMAGE >= 4).nonzero()[:, 0]
+    ranks = retrieval_ranks(similarity(image[torch.arange(4, 7)], text[last]), CAPTION_IMAGE[last] - 4)
+    for name, value in retrieval_metrics(ranks).items():
+        assert found[f"{name}1"] == pytest.approx(value)
+    assert found["rsum"] == pytest.approx(expected(similarity)["rsum"])  # a protocol without one does not hide it
+
+
+def test_fragments_are_kept_in_half_precision_if_wanted(similarity):
+    image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
+    whole, half = Evaluator(similarity), Evaluator(similarity, torch.float16)
+    for evaluator in (whole, half):
+        add(evaluator, image, text, torch.arange(IMAGES), torch.arange(CAPTIONS))
+    assert half._images[0][0].values.dtype == torch.float16
+    assert half.compute() == pytest.approx(whole.compute(), abs=100 / CAPTIONS)
