@@ -7,8 +7,8 @@ import torch
 
 from itmatch import MatchingModel, MatchingTask, Regions
 from itmatch.data import RelationScenes
-from itmatch.evaluation import recall_table, retrieval_metrics
-from itmatch.models import chan_gru, rank_fragments
+from itmatch.evaluation import rank_fragments, recall_table, retrieval_metrics
+from itmatch.models import chan_gru
 from itmatch.ops import lengths_to_mask
 
 

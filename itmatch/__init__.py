@@ -25,7 +25,7 @@ _HOME = {
     "Regions": "itmatch.batch",
     "SceneGraph": "itmatch.batch",
 }
-_FOLDERS = ("data", "losses", "metrics", "models", "nn", "ops", "training")
+_FOLDERS = ("data", "evaluation", "formats", "losses", "models", "nn", "ops", "training")
 
 __all__ = [
     "Batch",

@@ -30,8 +30,7 @@ from measure import (
 from torch import Tensor, nn
 
 from itmatch.batch import Fragments
-from itmatch.evaluation import RetrievalRanks, retrieval_metrics, retrieval_ranks
-from itmatch.models import rank_fragments
+from itmatch.evaluation import RetrievalRanks, rank_fragments, retrieval_metrics, retrieval_ranks
 from itmatch.nn import CosineSimilarity, HardAligningSimilarity, MeanPooling, Similarity
 from itmatch.ops import l2_normalize, lengths_to_mask
 from itmatch.ops.packing import PackedFragments

@@ -56,8 +56,7 @@ def semantic_twins(model: Any, dataset: Any, tokenizer: Any) -> dict[str, float]
     import torch
 
     from itmatch.data import CaptionDataset, Collator, ImageDataset
-    from itmatch.evaluation import twin_accuracy
-    from itmatch.models import pair_scores
+    from itmatch.evaluation import pair_scores, twin_accuracy
 
     collator = Collator(tokenizer)
     images, captions = ImageDataset(dataset), CaptionDataset(dataset)

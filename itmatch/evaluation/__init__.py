@@ -2,11 +2,13 @@
 
 from itmatch.evaluation.bootstrap import BootstrapResult, paired_bootstrap
 from itmatch.evaluation.coco_annotations import Cxc, EccvCaption, PlausibleMatch
+from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.protocols import Coco1K, Coco5K, EvaluationProtocol, Flickr30K, ScoredSplit
 from itmatch.evaluation.published import PublishedResult, published_results
 from itmatch.evaluation.ranks import RetrievalRanks, retrieval_ranks, streamed_ranks
 from itmatch.evaluation.relevance import Relevance, RetrievedHits, streamed_hits
 from itmatch.evaluation.retrieval import RetrievalMetrics, retrieval_metrics
+from itmatch.evaluation.scores import FragmentScores, pair_scores, rank_fragments
 from itmatch.evaluation.table import recall_table, results_table
 from itmatch.evaluation.twins import twin_accuracy
 
@@ -17,7 +19,9 @@ __all__ = [
     "Cxc",
     "EccvCaption",
     "EvaluationProtocol",
+    "Evaluator",
     "Flickr30K",
+    "FragmentScores",
     "PlausibleMatch",
     "PublishedResult",
     "Relevance",
@@ -25,8 +29,10 @@ __all__ = [
     "RetrievalRanks",
     "RetrievedHits",
     "ScoredSplit",
+    "pair_scores",
     "paired_bootstrap",
     "published_results",
+    "rank_fragments",
     "recall_table",
     "results_table",
     "retrieval_metrics",

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import takewhile
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from itmatch.batch import Fragments
-from itmatch.data import ImageTextDataset
-from itmatch.evaluation import (
-    EvaluationProtocol,
-    Relevance,
-    RetrievalRanks,
-    RetrievedHits,
-    ScoredSplit,
-    retrieval_metrics,
-    streamed_hits,
-    streamed_ranks,
-    twin_accuracy,
-)
-from itmatch.models import FragmentScores
+from itmatch.evaluation.protocols import EvaluationProtocol, ScoredSplit
+from itmatch.evaluation.ranks import RetrievalRanks, streamed_ranks
+from itmatch.evaluation.relevance import Relevance, RetrievedHits, streamed_hits
+from itmatch.evaluation.retrieval import retrieval_metrics
+from itmatch.evaluation.scores import FragmentScores
+from itmatch.evaluation.twins import twin_accuracy
 from itmatch.ops.collectives import all_gather_ragged, all_reduce_sum, is_distributed, rank
 from itmatch.ops.packing import PackedFragments, first_places
 
 _LARGE = 64 << 20  # bytes; what is larger than 32 MB the C library gives back to the system once it is freed
+
+
+class EvaluatedSplit(Protocol):
+    """What an evaluation asks of a split: :class:`itmatch.data.ImageTextSplit` has it."""
+
+    image_ids: Sequence[str]
+    captions: Sequence[str]
+    caption_twin: Any
+    caption_twin_kind: Sequence[str] | None
 
 
 class Evaluator:
@@ -86,7 +89,7 @@ class Evaluator:
 
     @torch.no_grad()
     def compute(
-        self, dataset: ImageTextDataset | None = None, protocol: EvaluationProtocol | None = None
+        self, dataset: EvaluatedSplit | None = None, protocol: EvaluationProtocol | None = None
     ) -> dict[str, float]:
         """Figures of what was added, in percent, and forget it; with twins in the dataset also the twin accuracies.
 
@@ -117,7 +120,7 @@ class Evaluator:
 class _Collected(ScoredSplit):
     """What an evaluator has collected; images in the order of their places in the dataset, captions too."""
 
-    def __init__(self, evaluator: Evaluator, dataset: ImageTextDataset | None) -> None:
+    def __init__(self, evaluator: Evaluator, dataset: EvaluatedSplit | None) -> None:
         image_places, caption_places = torch.cat(evaluator._image_places), torch.cat(evaluator._caption_places)
         own, self.image_index, everywhere = _own_images(image_places)
         images = [PackedFragments.cat(parts).select(own) for parts in evaluator._images]
@@ -175,7 +178,7 @@ class _Collected(ScoredSplit):
         )
         return RetrievedHits(*(all_gather_ragged(part) for part in of_images)), of_captions
 
-    def twin_accuracies(self, dataset: ImageTextDataset | None) -> dict[str, float]:
+    def twin_accuracies(self, dataset: EvaluatedSplit | None) -> dict[str, float]:
         """Share of captions that prefer their image to its twin, where the dataset has twins."""
         if dataset is None or dataset.caption_twin is None:
             return {}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.batch import Fragments
-from itmatch.evaluation import RetrievalRanks, streamed_ranks
+from itmatch.evaluation.ranks import RetrievalRanks, streamed_ranks
 from itmatch.ops.packing import PackedFragments
 
 AnyFragments: TypeAlias = Fragments | PackedFragments

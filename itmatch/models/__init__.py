@@ -1,6 +1,5 @@
 """Layer 2: systems, as compositions of blocks."""
 
-from itmatch.evaluation.scores import FragmentScores, pair_scores, rank_fragments
 from itmatch.models.chan import chan_bert, chan_gru
 from itmatch.models.clip import clip_dual_encoder
 from itmatch.models.cmsei import cmsei_bert, cmsei_gru
@@ -15,7 +14,6 @@ from itmatch.models.vse import vse_infty_bert, vse_infty_gru, vse_pp_gru
 
 __all__ = [
     "Conversion",
-    "FragmentScores",
     "MatchingModel",
     "PublicCheckpoint",
     "chan_bert",
@@ -26,8 +24,6 @@ __all__ = [
     "convert_checkpoint",
     "hire_bert",
     "hire_gru",
-    "pair_scores",
-    "rank_fragments",
     "read_public_checkpoint",
     "resg_bert",
     "resg_gru",

@@ -6,10 +6,10 @@ from helpers_processes import run_processes
 from itmatch.batch import Fragments
 from itmatch.data import ImageTextDataset
 from itmatch.evaluation import EvaluationProtocol, Relevance, retrieval_metrics, retrieval_ranks, twin_accuracy
+from itmatch.evaluation import evaluator as evaluator_module
 from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.protocols import relevance_figures
 from itmatch.nn import CosineSimilarity, HardAligningSimilarity, InteractiveSimilarity, MeanPooling
-from itmatch.training import evaluator as evaluator_module
 
 IMAGES, CAPTIONS = 7, 16
 CAPTION_IMAGE = torch.arange(CAPTIONS) % IMAGES  # in no order, some images with three captions, some with two

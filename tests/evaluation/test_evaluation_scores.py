@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from itmatch.batch import Fragments
-from itmatch.evaluation import retrieval_ranks
-from itmatch.models import MatchingModel, pair_scores, rank_fragments
+from itmatch.evaluation import pair_scores, rank_fragments, retrieval_ranks
+from itmatch.models import MatchingModel
 from itmatch.nn import (
     Block,
     CosineSimilarity,

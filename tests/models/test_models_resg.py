@@ -6,8 +6,9 @@ from helpers_systems import TEXTS, WORDS, captions, change_start, regions
 
 from itmatch.batch import Captions, SceneGraph
 from itmatch.data import HuggingFaceTokenizer, WordTokenizer
+from itmatch.evaluation import rank_fragments
 from itmatch.losses import CenterHingeLoss, HardNegativeTripletLoss, Objective, PositiveNegativeMarginLoss
-from itmatch.models import MatchingModel, rank_fragments, resg_bert, resg_gru
+from itmatch.models import MatchingModel, resg_bert, resg_gru
 from itmatch.nn import (
     ClassEmbedding,
     GraphMatchingSimilarity,
