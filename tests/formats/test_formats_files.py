@@ -18,8 +18,8 @@ import torch
 from helpers_files import small_files, umask
 from safetensors.torch import save_file
 
-from itmatch import temporaries
 from itmatch.data import save_array
+from itmatch.formats import temporaries
 from itmatch.formats.files import user_path, write_text, written_beside, written_together
 
 
