@@ -58,14 +58,15 @@ class GlobalAttentionPooling(Pooling):
                 f"GlobalAttentionPooling: values {tuple(values.shape)}, dim={dim}; "
                 f"expected (N, L, {self.embed_dim}) and dim=1"
             )
-        values, real = at_least_float32(values), mask.expand(*values.shape[:2], 1)[..., 0]  # (N, L)
+        real = mask.expand(*values.shape[:2], 1)[..., 0]  # (N, L)
+        values = at_least_float32(values).masked_fill(~real[..., None], 0)  # NaN there would enter the gradient
         dtype = self.local.weight.dtype  # half, where the whole model is
         local = self._normalized(self.local(values.to(dtype)), real)
         whole = self.whole(masked_mean(values, real[..., None], 1).to(dtype))  # (N, D)
         whole = whole if self.whole_norm is None else _batch_norm(self.whole_norm, whole)
         met = self.dropout(local.tanh()) * self.dropout(whole.tanh())[:, None]
         weights = masked_softmax(at_least_float32(self.common(met)), real[..., None], 1)  # (N, L, 1)
-        return masked_sum(weights * values.masked_fill(~real[..., None], 0), real[..., None], 1)
+        return masked_sum(weights * values, real[..., None], 1)
 
     def _normalized(self, local: Tensor, real: Tensor) -> Tensor:
         if self.local_norm is None:
