@@ -227,7 +227,7 @@ class Fragments(_Rows):
         """Check shapes, dtypes and (on the CPU) values."""
         _check_sequence("Fragments", self.features, self.mask)
         if self.pooled is not None:
-            _check("Fragments.pooled", self.pooled, (len(self.features), *self.pooled.shape[1:2]), "float")
+            _check("Fragments.pooled", self.pooled, (self.features.shape[0], *self.pooled.shape[1:2]), "float")
             _check_finite("Fragments.pooled", self.pooled[:, None], self.mask.new_ones(len(self.mask), 1))
         if self.is_relation is not None:
             _check("Fragments.is_relation", self.is_relation, tuple(self.mask.shape), torch.bool)
@@ -250,7 +250,12 @@ class Fragments(_Rows):
         return fragments
 
     def trimmed(self) -> Fragments:
-        """Without the columns that are padding in every row; a similarity then does no work for them."""
+        """Without the columns that are padding in every row; a similarity then does no work for them.
+
+        A graph of ``torch.compile`` or ``torch.export`` cannot ask which ones they are, and keeps all columns.
+        """
+        if torch.compiler.is_compiling():
+            return self
         places = self.mask.any(0).nonzero()
         used = int(places.max()) + 1 if len(places) else 0
         is_relation = None if self.is_relation is None else self.is_relation[:, :used]
@@ -265,8 +270,10 @@ class Fragments(_Rows):
         return None if self.is_relation is None else self._chosen(self.is_relation)
 
     def _chosen(self, chosen: Tensor) -> Fragments:
-        """Some of the fragments, moved to the left, without ``is_relation``."""
+        """Some of the fragments, moved to the left, without ``is_relation``; in a graph they stay where they are."""
         mask = self.mask & chosen
+        if torch.compiler.is_compiling():
+            return Fragments.unchecked(self.features, mask, self.pooled)
         order = (~mask).int().argsort(dim=1, stable=True)[:, : int(mask.sum(1).max()) if len(mask) else 0]  # (N, l)
         features = self.features.gather(1, order[..., None].expand(-1, -1, self.features.shape[2]))
         return Fragments.unchecked(features, mask.gather(1, order), self.pooled)

@@ -58,22 +58,25 @@ class GlobalAttentionPooling(Pooling):
                 f"GlobalAttentionPooling: values {tuple(values.shape)}, dim={dim}; "
                 f"expected (N, L, {self.embed_dim}) and dim=1"
             )
-        real = mask.expand(*values.shape[:2], 1)[..., 0]  # (N, L)
-        values = at_least_float32(values).masked_fill(~real[..., None], 0)  # NaN there would enter the gradient
+        values, real = at_least_float32(values), mask.expand(*values.shape[:2], 1)[..., 0]  # (N, L)
         dtype = self.local.weight.dtype  # half, where the whole model is
-        local = self._normalized(self.local(values.to(dtype)), real)
+        known = values.masked_fill(~real[..., None], 0)  # NaN in padding would enter the gradient of the weights
+        local = self._normalized(self.local(known.to(dtype)), real)
         whole = self.whole(masked_mean(values, real[..., None], 1).to(dtype))  # (N, D)
         whole = whole if self.whole_norm is None else _batch_norm(self.whole_norm, whole)
         met = self.dropout(local.tanh()) * self.dropout(whole.tanh())[:, None]
         weights = masked_softmax(at_least_float32(self.common(met)), real[..., None], 1)  # (N, L, 1)
-        return masked_sum(weights * values, real[..., None], 1)
+        return masked_sum(weights * values.masked_fill(~real[..., None], 0), real[..., None], 1)
 
     def _normalized(self, local: Tensor, real: Tensor) -> Tensor:
         if self.local_norm is None:
             return local
+        if self.places is None and not self.local_norm.training:  # statistics are constants: rows do not meet
+            found: Tensor = self.local_norm(local.flatten(0, 1)).view(local.shape)
+            return found.masked_fill(~real[..., None], 0)
         if self.places is None:
             return torch.zeros_like(local).index_put((real,), _batch_norm(self.local_norm, local[real]))
-        if real.shape[1] != self.places or not bool(real.all()):
+        if real.shape[1] != self.places or (not torch.compiler.is_compiling() and not bool(real.all())):
             raise ValueError(
                 f"GlobalAttentionPooling: {int(real.sum(1).min())} to {int(real.sum(1).max())} fragments, expected "
                 f"{self.places} everywhere; places=None takes any number"

@@ -12,7 +12,6 @@ Tensors are laid out as in :class:`~itmatch.ops.pairs.PairTile`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -31,6 +30,7 @@ from itmatch.ops.attention import (
     squared_lengths,
     zero_where,
 )
+from itmatch.ops.cached import cached_property
 from itmatch.ops.pairs import PairTile
 
 Factor: TypeAlias = Tensor | float
