@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from itmatch.metrics._arrays import ArrayLike, as_tensor
 from itmatch.metrics.ranks import RetrievalRanks
 from itmatch.metrics.relevance import Relevance, RetrievedHits
 from itmatch.metrics.retrieval import retrieval_metrics
@@ -133,8 +134,8 @@ def relevance_figures(
     return figures
 
 
-def _expect(caption_image: Tensor, found: int, name: str, num_images: int) -> None:
-    captions = torch.bincount(caption_image, minlength=found)
+def _expect(caption_image: ArrayLike, found: int, name: str, num_images: int) -> None:
+    captions = torch.bincount(as_tensor("caption_image", caption_image), minlength=found)
     if found != num_images or bool((captions != 5).any()):
         raise ValueError(
             f"{name}: {found} images with {int(captions.min())} to {int(captions.max())} captions, "

@@ -1,0 +1,45 @@
+"""Tensors from what users of metrics hold: tensors, numpy arrays, lists."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+ArrayLike: TypeAlias = Tensor | npt.ArrayLike
+"""A tensor, a numpy array, or a list (of lists) of numbers."""
+
+
+def as_tensor(name: str, values: ArrayLike) -> Tensor:
+    """A tensor as it is; of everything else, its numbers in a tensor on the CPU, without a copy where that can be.
+
+    Args:
+        name: of the argument, for error messages.
+        values: what was given.
+
+    Raises:
+        TypeError: no numbers, or numbers of a type that torch does not have.
+        ValueError: rows of unequal length, or a whole number beyond int64.
+
+    Example:
+        >>> as_tensor("ranks", [0, 3])
+        tensor([0, 3])
+    """
+    if isinstance(values, Tensor):
+        return values
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name}: rows of unequal length, expected an array of numbers") from error
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        found = "None" if values is None else f"a {type(values).__name__} of {array.dtype}"
+        raise TypeError(f"{name}: {found}, expected an array of numbers of at most 64 bits")
+    if array.dtype.kind == "u":
+        if array.size and int(array.max()) > np.iinfo(np.int64).max:
+            raise ValueError(f"{name}: {int(array.max())}, expected numbers that int64 holds")
+        array = array.astype(np.int64)  # of unsigned types torch knows little but the name
+    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
