@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from itmatch.metrics._arrays import ArrayLike, as_tensor
 from itmatch.metrics.ranks import RetrievalRanks
+from itmatch.ops.arrays import ArrayLike, as_tensor
 
 _KS = (1, 5, 10)
 _MOST_SAMPLES = 10_000_000

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from itmatch.metrics._arrays import ArrayLike, as_tensor
 from itmatch.metrics.ranks import RetrievalRanks
 from itmatch.metrics.relevance import Relevance, RetrievedHits
 from itmatch.metrics.retrieval import retrieval_metrics
+from itmatch.ops.arrays import ArrayLike, as_tensor
 from itmatch.spec import Configurable
 
 

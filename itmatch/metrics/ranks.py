@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from itmatch.metrics._arrays import ArrayLike, as_tensor
+from itmatch.ops.arrays import ArrayLike, as_tensor
 from itmatch.ops.collectives import all_reduce_sum
 
 ScoreBlock = Callable[[Tensor, Tensor], ArrayLike]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from itmatch.metrics._arrays import ArrayLike, as_tensor
 from itmatch.metrics.ranks import ScoreBlock, checked_block, slices
+from itmatch.ops.arrays import ArrayLike, as_tensor
 from itmatch.ops.collectives import all_gather_ragged
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from itmatch.metrics._arrays import ArrayLike, as_tensor
 from itmatch.metrics.ranks import RetrievalRanks
+from itmatch.ops.arrays import ArrayLike, as_tensor
 
 _UNNUMBERED = -1
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from itmatch.metrics._arrays import ArrayLike, as_tensor
+from itmatch.ops.arrays import ArrayLike, as_tensor
 
 
 def twin_accuracy(own: ArrayLike, twin: ArrayLike, kinds: Sequence[str]) -> dict[str, float]:

@@ -87,7 +87,7 @@ class GlobalAttentionPooling(Pooling):
 
 def _batch_norm(norm: nn.BatchNorm1d, values: Tensor) -> Tensor:
     """Batch normalisation; of a single row, as the last batch of an epoch may be, by the running statistics."""
-    if norm.training and len(values) == 1:
+    if norm.training and len(values) <= 1:
         constants = norm.running_mean, norm.running_var, norm.weight, norm.bias
         return nn.functional.batch_norm(values, *constants, training=False, eps=norm.eps)
     normalized: Tensor = norm(values)

@@ -1,4 +1,4 @@
-"""Tensors from what users of metrics hold: tensors, numpy arrays, lists."""
+"""Tensors from what users hold: tensors, numpy arrays, lists."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def as_tensor(name: str, values: ArrayLike) -> Tensor:
     try:
         array = np.asarray(values)
     except ValueError as error:
-        raise ValueError(f"{name}: rows of unequal length, expected an array of numbers") from error
+        found = f"a {type(values).__name__}"
+        raise ValueError(f"{name}: {found}, expected an array of numbers, with rows of one length") from error
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         found = "None" if values is None else f"a {type(values).__name__} of {array.dtype}"
         raise TypeError(f"{name}: {found}, expected an array of numbers of at most 64 bits")
@@ -41,5 +42,7 @@ def as_tensor(name: str, values: ArrayLike) -> Tensor:
         if array.size and int(array.max()) > np.iinfo(np.int64).max:
             raise ValueError(f"{name}: {int(array.max())}, expected numbers that int64 holds")
         array = array.astype(np.int64)  # of unsigned types torch knows little but the name
-    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if not array.flags.writeable or any(stride < 0 for stride in array.strides):  # torch takes neither
+        array = array.copy()
+    return torch.from_numpy(array)

@@ -16,7 +16,7 @@ from itmatch.metrics import (
     streamed_ranks,
     twin_accuracy,
 )
-from itmatch.metrics._arrays import as_tensor
+from itmatch.ops.arrays import as_tensor
 
 SCORES = torch.randn(7, 21, generator=torch.Generator().manual_seed(0))
 INDEX = torch.arange(21) // 3
@@ -81,7 +81,11 @@ def test_blocks_that_are_arrays():
     ("call", "error", "message"),
     [
         (lambda: retrieval_ranks(np.ones((2, 2), int), [0, 1]), TypeError, r"scores: \(2, 2\) torch.int64"),
-        (lambda: retrieval_ranks([[1.0], [1.0, 2.0]], [0, 1]), ValueError, "scores: rows of unequal length"),
+        (
+            lambda: retrieval_ranks([[1.0], [1.0, 2.0]], [0, 1]),
+            ValueError,
+            "scores: a list, expected .* rows of one length",
+        ),
         (lambda: retrieval_ranks([["a"]], [0]), TypeError, "scores: a list of <U1"),
         (lambda: retrieval_ranks(None, [0]), TypeError, "scores: None, expected an array"),
         (lambda: retrieval_ranks(np.ones((1, 1), np.longdouble), [0]), TypeError, "scores: .*float128"),
