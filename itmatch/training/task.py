@@ -113,7 +113,7 @@ class MatchingTask(LightningModule):
         self.fragment_dtype = fragment_dtype
         self.protocol: EvaluationProtocol | None = None
         self._others: tuple[MatchingModel, ...] = ()
-        self.evaluator = Evaluator(self.model.similarity, FRAGMENT_DTYPES[fragment_dtype])
+        self.evaluator = self._new_evaluator()
         self.run_seed: int | None = None
         self._steps_at_collapse = 0
         self._specification()  # a part that cannot be recorded is told of now, not at the first checkpoint
@@ -133,8 +133,11 @@ class MatchingTask(LightningModule):
         """
         self._others = tuple(model.eval() for model in models)  # a tuple registers no modules
         self._check_others()
-        similarities = [model.similarity for model in (self.model, *self._others)]
-        self.evaluator = Evaluator(similarities, FRAGMENT_DTYPES[self.fragment_dtype])
+        self.evaluator = self._new_evaluator()
+
+    def _new_evaluator(self) -> Evaluator:
+        """For the models and settings as they are now, which somebody may have replaced since the last evaluation."""
+        return Evaluator([self.model, *self._others], FRAGMENT_DTYPES[self.fragment_dtype])
 
     def _check_others(self) -> None:
         own = self.model.tokenizer
@@ -260,8 +263,8 @@ class MatchingTask(LightningModule):
     # ----------------------------------------------------------------------------------------------- evaluation
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the fragments of the last evaluation, and see that what is asked for can be measured."""
-        self.evaluator.reset()
+        """Begin anew, and see that what is asked for can be measured."""
+        self.evaluator = self._new_evaluator()
         state = self.trainer.state.fn
         dataset = self._dataset("test" if state == "test" else "val")
         if self.protocol is not None and dataset is not None and state in ("test", "validate"):

@@ -1,3 +1,4 @@
+import copy
 import warnings
 
 import pytest
@@ -179,6 +180,50 @@ def test_score_statistics():
     assert float(statistics["train/positive"]) == pytest.approx((0.9 + 0.5 + 0.7) / 3)
     assert float(statistics["train/hardest_negative"]) == pytest.approx((0.1 + 0.8) / 2)
     assert "train/hardest_negative" not in score_statistics(scores[:, :1], positives[:, :1] | True)
+
+
+class NoDifference(Similarity):
+    """Every pair has the same score: of 8 images a caption finds its own among ten, and nothing else is found."""
+
+    rsum = 100
+
+    def forward(self, image, text):
+        return 0 * CosineSimilarity()(image, text)
+
+
+def test_an_evaluation_follows_the_model_as_it_is(tmp_path):
+    task, data, trainer = fitted(tmp_path)
+
+    def rsum():
+        trainer.validate(task, data, verbose=False)
+        return float(trainer.callback_metrics["val/rsum"])
+
+    assert rsum() > NoDifference.rsum
+    task.model.similarity, kept = NoDifference(), task.model.similarity
+    assert rsum() == NoDifference.rsum
+    task.model.similarity = kept
+    alone = rsum()
+    assert alone > NoDifference.rsum
+    other = copy.deepcopy(task.model)
+    task.evaluate_with(other)
+    assert rsum() == alone
+    task.model.similarity = other.similarity = NoDifference()
+    assert rsum() == NoDifference.rsum
+    task.evaluate_with()
+    task.model = MatchingModel(other.image_encoder, other.text_encoder, kept, other.tokenizer)
+    assert rsum() == alone
+    task.fragment_dtype = "float16"
+    rsum()
+    assert task.evaluator.fragment_dtype == torch.float16
+
+
+def test_training_selects_by_the_similarity_that_it_trains(tmp_path):
+    data = small_data()
+    task = small_task(data)
+    task.model.similarity = NoDifference()
+    trainer = small_trainer(tmp_path)
+    trainer.fit(task, data)
+    assert float(trainer.callback_metrics["val/rsum"]) == NoDifference.rsum
 
 
 # ------------------------------------------------------------------------------------------------ learning rates
