@@ -268,7 +268,15 @@ def test_gradient_caching_refuses_encoders_that_normalise_over_the_batch():
 def test_frozen_parameters_are_left_out():
     frozen = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
     trained = torch.nn.Parameter(torch.zeros(1))
-    assert parameter_groups([("model.a.b", frozen), ("model.a.c", trained)], {}) == {1.0: [trained]}
+    assert [group.parameters for group in parameter_groups([("model.a.b", frozen), ("model.a.c", trained)], {})] == [
+        [trained]
+    ]
+
+
+@pytest.mark.parametrize("factor", [-0.1, float("nan"), float("inf")])
+def test_factors_that_are_none(factor):
+    with pytest.raises(ValueError, match=f"lr_scale: {factor} for 'a'"):
+        parameter_groups([("model.a.b", torch.nn.Parameter(torch.zeros(1)))], {"a": factor})
 
 
 # ---------------------------------------------------------------------------------------------------- checkpoints
