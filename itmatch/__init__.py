@@ -1,11 +1,13 @@
 """itmatch: fine-grained image-text matching.
 
-The names below are imported when they are first used; ``import itmatch`` alone imports nothing heavy.
+The names below, and the modules and folders of the package, are imported when they are first used; ``import itmatch``
+alone imports nothing heavy.
 """
 
 from __future__ import annotations
 
 import importlib
+import pkgutil
 from typing import TYPE_CHECKING, Any
 
 from itmatch._version import __version__
@@ -25,8 +27,6 @@ _HOME = {
     "Regions": "itmatch.batch",
     "SceneGraph": "itmatch.batch",
 }
-_FOLDERS = ("data", "evaluation", "formats", "losses", "models", "nn", "ops", "training")
-
 __all__ = [
     "Batch",
     "Captions",
@@ -43,10 +43,14 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
-    if name in _FOLDERS:
+    if name in _modules():
         return importlib.import_module(f"itmatch.{name}")
     raise AttributeError(f"module 'itmatch' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_FOLDERS})
+    return sorted({*__all__, *_modules()})
+
+
+def _modules() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]

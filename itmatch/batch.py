@@ -11,12 +11,16 @@ does not look again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from typing_extensions import Self
+
+Rows: TypeAlias = int | slice | Tensor | Sequence[int]
+"""Which rows of a batch: one (the result is still a batch, of one row), consecutive ones, or any."""
 
 
 class _TensorData:
@@ -57,9 +61,10 @@ class _Rows(_TensorData):
         """Number of images, or of captions."""
         return len(self.mask)
 
-    def __getitem__(self, rows: slice | Tensor) -> Self:
-        """Some of the rows; only consecutive ones, by a slice, where there is a graph."""
-        return self._map(lambda value: value[rows])
+    def __getitem__(self, rows: Rows) -> Self:
+        """Some of the rows, as a batch; only consecutive ones, by a number or a slice, where there is a graph."""
+        chosen = chosen_rows(rows, len(self), type(self).__name__)
+        return self._map(lambda value: value[chosen])
 
 
 @dataclass(eq=False)
@@ -104,9 +109,10 @@ class SceneGraph(_TensorData):
         """Number of rows."""
         return self.num_rows
 
-    def __getitem__(self, rows: slice) -> SceneGraph:
-        """The graphs of some consecutive rows."""
-        start, stop, step = rows.indices(self.num_rows) if isinstance(rows, slice) else (0, 0, 0)
+    def __getitem__(self, rows: Rows) -> SceneGraph:
+        """The graphs of one row, or of some consecutive ones."""
+        found = chosen_rows(rows, self.num_rows, "SceneGraph")
+        start, stop, step = found.indices(self.num_rows) if isinstance(found, slice) else (0, 0, 0)
         if step != 1:
             raise ValueError(f"SceneGraph: rows {rows}, expected a slice of consecutive ones")
         chosen = ((self.row >= start) & (self.row < stop)).nonzero()[:, 0]
@@ -227,7 +233,7 @@ class Fragments(_Rows):
         """Check shapes, dtypes and (on the CPU) values."""
         _check_sequence("Fragments", self.features, self.mask)
         if self.pooled is not None:
-            _check("Fragments.pooled", self.pooled, (len(self.features), *self.pooled.shape[1:2]), "float")
+            _check("Fragments.pooled", self.pooled, (self.features.shape[0], *self.pooled.shape[1:2]), "float")
             _check_finite("Fragments.pooled", self.pooled[:, None], self.mask.new_ones(len(self.mask), 1))
         if self.is_relation is not None:
             _check("Fragments.is_relation", self.is_relation, tuple(self.mask.shape), torch.bool)
@@ -250,7 +256,12 @@ class Fragments(_Rows):
         return fragments
 
     def trimmed(self) -> Fragments:
-        """Without the columns that are padding in every row; a similarity then does no work for them."""
+        """Without the columns that are padding in every row; a similarity then does no work for them.
+
+        A graph of ``torch.compile`` or ``torch.export`` cannot ask which ones they are, and keeps all columns.
+        """
+        if torch.compiler.is_compiling():
+            return self
         places = self.mask.any(0).nonzero()
         used = int(places.max()) + 1 if len(places) else 0
         is_relation = None if self.is_relation is None else self.is_relation[:, :used]
@@ -265,8 +276,10 @@ class Fragments(_Rows):
         return None if self.is_relation is None else self._chosen(self.is_relation)
 
     def _chosen(self, chosen: Tensor) -> Fragments:
-        """Some of the fragments, moved to the left, without ``is_relation``."""
+        """Some of the fragments, moved to the left, without ``is_relation``; in a graph they stay where they are."""
         mask = self.mask & chosen
+        if torch.compiler.is_compiling():
+            return Fragments.unchecked(self.features, mask, self.pooled)
         order = (~mask).int().argsort(dim=1, stable=True)[:, : int(mask.sum(1).max()) if len(mask) else 0]  # (N, l)
         features = self.features.gather(1, order[..., None].expand(-1, -1, self.features.shape[2]))
         return Fragments.unchecked(features, mask.gather(1, order), self.pooled)
@@ -324,6 +337,40 @@ class Batch(_TensorData):
         if self.image_index is None or self.caption_image is None:
             raise ValueError("Batch.positives needs both images and captions")
         return self.image_index[:, None] == self.caption_image[None, :]
+
+
+def chosen_rows(rows: Rows, count: int, name: str) -> slice | Tensor:
+    """Which of ``count`` rows are meant, so that whatever is indexed stays a batch.
+
+    Args:
+        rows: a number from ``-count`` to ``count - 1``, a slice, or a list or tensor of numbers or of one bool a row.
+        count: number of rows.
+        name: of what is indexed, for error messages.
+
+    Raises:
+        IndexError: no such row.
+        TypeError: something else, such as several indices.
+
+    Example:
+        >>> chosen_rows(-1, 5, "Fragments")
+        slice(4, 5, None)
+    """
+    if isinstance(rows, slice):
+        return rows
+    try:
+        found = None if isinstance(rows, tuple) else torch.as_tensor(rows)
+    except (TypeError, ValueError, RuntimeError):  # None, a string, rows of unequal length
+        found = None
+    if found is not None and (found.numel() == 0 or not found.is_floating_point()):
+        if found.ndim == 0 and found.dtype != torch.bool:
+            row = int(found)
+            if not -count <= row < count:
+                raise IndexError(f"{name}: row {row}, of {count} rows")
+            return slice(row % count, row % count + 1)
+        if found.ndim == 1 and (found.dtype != torch.bool or len(found) == count):
+            return found if found.dtype == torch.bool else found.long()  # uint8 would be taken for a mask
+    shown = repr(rows) if found is None else f"of shape {tuple(found.shape)} and {found.dtype}"
+    raise TypeError(f"{name}: rows {shown}, expected a number, a slice, or one dimension of numbers or of a bool a row")
 
 
 def readable(tensor: Tensor) -> bool:

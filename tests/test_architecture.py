@@ -252,6 +252,15 @@ def test_every_package_with_public_names_is_tried():
     assert found == set(PACKAGES)
 
 
+def test_every_module_is_there_after_one_import():
+    names = sorted(LEVELS.keys() - {"", "__main__", "_version"})
+    code = f"import itmatch; print([getattr(itmatch, name).__name__ for name in {names}])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([f"itmatch.{name}" for name in names])
+    assert set(names) <= set(dir(itmatch))
+    assert run("import itmatch; itmatch.presets, itmatch.spec, itmatch.trust", "torch", "numpy", "lightning") == ["[]"]
+
+
 def test_unknown_name():
     with pytest.raises(AttributeError, match="'itmatch' has no attribute 'nothing'"):
         _ = itmatch.nothing

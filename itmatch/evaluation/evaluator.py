@@ -41,8 +41,8 @@ class Evaluator:
     Fragments are kept without their padding: (regions of the process's images + words of all captions) x D numbers.
 
     Args:
-        similarity: two Fragments -> scores (I, T); several, each with fragments of its own, are an ensemble, whose
-            score is the mean of theirs.
+        similarity: two Fragments -> scores (I, T); or a model: the similarity counts that it has when the figures are
+            computed. Several, each with fragments of its own, are an ensemble, whose score is the mean of theirs.
         fragment_dtype: what fragments are kept in until they are scored, in float32 at least; None = as they come.
 
     Attributes:
@@ -57,14 +57,19 @@ class Evaluator:
         self.caption_image: Tensor | None = None
         self.image_ids: list[str] = []
         self.captions: list[str] = []
-        self.similarities = [similarity] if isinstance(similarity, nn.Module) else list(similarity)
+        self._members = [similarity] if isinstance(similarity, nn.Module) else list(similarity)
         self.fragment_dtype = fragment_dtype
         self.reset()
 
+    @property
+    def similarities(self) -> list[nn.Module]:
+        """As they are now."""
+        return [getattr(member, "similarity", member) for member in self._members]
+
     def reset(self) -> None:
         """Forget everything that was added."""
-        self._images: list[list[PackedFragments]] = [[] for _ in self.similarities]
-        self._captions: list[list[PackedFragments]] = [[] for _ in self.similarities]
+        self._images: list[list[PackedFragments]] = [[] for _ in self._members]
+        self._captions: list[list[PackedFragments]] = [[] for _ in self._members]
         self._image_places: list[Tensor] = []
         self._caption_places: list[Tensor] = []
 

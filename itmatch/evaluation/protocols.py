@@ -12,6 +12,7 @@ from torch import Tensor
 from itmatch.evaluation.ranks import RetrievalRanks
 from itmatch.evaluation.relevance import Relevance, RetrievedHits
 from itmatch.evaluation.retrieval import retrieval_metrics
+from itmatch.ops.arrays import ArrayLike, as_tensor
 from itmatch.spec import Configurable
 
 
@@ -133,8 +134,8 @@ def relevance_figures(
     return figures
 
 
-def _expect(caption_image: Tensor, found: int, name: str, num_images: int) -> None:
-    captions = torch.bincount(caption_image, minlength=found)
+def _expect(caption_image: ArrayLike, found: int, name: str, num_images: int) -> None:
+    captions = torch.bincount(as_tensor("caption_image", caption_image), minlength=found)
     if found != num_images or bool((captions != 5).any()):
         raise ValueError(
             f"{name}: {found} images with {int(captions.min())} to {int(captions.max())} captions, "

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from itmatch.ops.arrays import ArrayLike, as_tensor
 from itmatch.ops.collectives import all_reduce_sum
 
-ScoreBlock = Callable[[Tensor, Tensor], Tensor]
+ScoreBlock = Callable[[Tensor, Tensor], ArrayLike]
 _BLOCK_SCORES = 2**22  # scores that retrieval_ranks looks at in one go
 _KEPT_BYTES = 2**27  # streamed_ranks keeps at most this much of the blocks that hold positives
 
@@ -32,13 +33,13 @@ class RetrievalRanks(NamedTuple):
 
 
 @torch.no_grad()
-def retrieval_ranks(scores: Tensor, caption_image_index: Tensor) -> RetrievalRanks:
+def retrieval_ranks(scores: ArrayLike, caption_image_index: ArrayLike) -> RetrievalRanks:
     """Ranks from a full score matrix, in any floating dtype and on any device.
 
     Takes a few passes over the matrix, in blocks of rows; there is no sort, and hardly any extra memory.
 
     Args:
-        scores: (I, T), row = image, column = caption.
+        scores: (I, T), row = image, column = caption; a tensor or a numpy array.
         caption_image_index: (T,) integers, the row of the image that a caption describes; in any order, any number
             of captions an image.
 
@@ -51,6 +52,7 @@ def retrieval_ranks(scores: Tensor, caption_image_index: Tensor) -> RetrievalRan
         >>> retrieval_ranks(scores, torch.tensor([0, 0, 1]))  # captions 0 and 1 describe image 0
         RetrievalRanks(image_to_text=tensor([0, 2]), text_to_image=tensor([0, 1, 0]))
     """
+    scores = as_tensor("scores", scores)
     if scores.ndim != 2 or not scores.is_floating_point():
         raise TypeError(f"scores: {tuple(scores.shape)} {scores.dtype}, expected two dimensions of a floating dtype")
     num_images, num_captions = scores.shape
@@ -70,7 +72,7 @@ def retrieval_ranks(scores: Tensor, caption_image_index: Tensor) -> RetrievalRan
 @torch.no_grad()
 def streamed_ranks(
     score_block: ScoreBlock,
-    caption_image_index: Tensor,
+    caption_image_index: ArrayLike,
     num_images: int,
     *,
     image_block: int = 256,
@@ -130,9 +132,8 @@ def streamed_ranks(
     captions = {column.start: order[column] for column in columns}
 
     def score(row: slice, column: slice) -> Tensor:
-        block = score_block(images[row], captions[column.start])
-        check_block(block, images[row], captions[column.start])
-        return block
+        chosen = images[row], captions[column.start]
+        return checked_block(score_block(*chosen), *chosen)
 
     own, kept = _score_band(score, index[order], rows, columns)
     if across_processes:
@@ -229,7 +230,8 @@ def slices(length: int, block: int) -> Iterator[slice]:
     return (slice(start, min(start + block, length)) for start in range(0, length, block))
 
 
-def _check_index(index: Tensor, num_images: int, *, elsewhere: bool = False) -> Tensor:
+def _check_index(given: ArrayLike, num_images: int, *, elsewhere: bool = False) -> Tensor:
+    index = as_tensor("caption_image_index", given)
     if index.ndim != 1 or index.is_floating_point() or index.dtype == torch.bool:
         raise TypeError(f"caption_image_index: {tuple(index.shape)} {index.dtype}, expected one dimension of integers")
     if (num_images < 1 and not elsewhere) or len(index) < 1:
@@ -243,14 +245,16 @@ def _check_index(index: Tensor, num_images: int, *, elsewhere: bool = False) -> 
     return index.long()
 
 
-def check_block(block: Tensor, images: Tensor, captions: Tensor) -> None:
-    """Raise unless this is a block of finite scores of these images (B,) with these captions (C,)."""
+def checked_block(given: ArrayLike, images: Tensor, captions: Tensor) -> Tensor:
+    """The block itself, if it holds finite scores of these images (B,) with these captions (C,)."""
+    block = as_tensor("score_block", given)
     expected = (len(images), len(captions))
     if tuple(block.shape) != expected or not block.is_floating_point():
         raise ValueError(
             f"score_block returned {tuple(block.shape)} {block.dtype}, expected {expected} of a floating dtype"
         )
     _check_finite(block, images, captions)
+    return block
 
 
 def _check_finite(block: Tensor, images: Tensor, captions: Tensor) -> None:

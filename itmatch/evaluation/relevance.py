@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from itmatch.evaluation.ranks import ScoreBlock, check_block, slices
+from itmatch.evaluation.ranks import ScoreBlock, checked_block, slices
+from itmatch.ops.arrays import ArrayLike, as_tensor
 from itmatch.ops.collectives import all_gather_ragged
 
 
@@ -23,10 +25,21 @@ class Relevance:
     Args:
         image_to_text: (P, 2) int64, pairs (image, caption), different ones, in the order of the images.
         text_to_image: (Q, 2) int64, pairs (caption, image), different ones, in the order of the captions.
+
+    Both may be given as numpy arrays.
     """
 
     image_to_text: Tensor
     text_to_image: Tensor
+
+    def __post_init__(self) -> None:
+        """Take arrays, and check shapes and types."""
+        for name in ("image_to_text", "text_to_image"):
+            pairs = as_tensor(f"Relevance.{name}", getattr(self, name))
+            if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.is_floating_point() or pairs.dtype == torch.bool:
+                found = f"{tuple(pairs.shape)} {pairs.dtype}"
+                raise ValueError(f"Relevance.{name}: {found}, expected pairs of integers, (P, 2)")
+            object.__setattr__(self, name, pairs.long())
 
     @classmethod
     def from_lists(
@@ -36,9 +49,10 @@ class Relevance:
         return cls(_pairs(image_to_text), _pairs(text_to_image))
 
     @classmethod
-    def own(cls, caption_image: Tensor) -> Relevance:
+    def own(cls, caption_image: ArrayLike) -> Relevance:
         """Every caption (T,) with its one image."""
-        pairs = torch.stack((caption_image.long(), torch.arange(len(caption_image), device=caption_image.device)), 1)
+        image = as_tensor("caption_image", caption_image)
+        pairs = torch.stack((image.long(), torch.arange(len(image), device=image.device)), 1)
         return cls(pairs[pairs[:, 0].argsort(stable=True)], pairs.flip(1))
 
 
@@ -48,7 +62,7 @@ def _pairs(lists: Mapping[int, Sequence[int]]) -> Tensor:
 
 
 class RetrievedHits(NamedTuple):
-    """The first places of each query's ranking.
+    """The first places of each query's ranking; tensors or numpy arrays.
 
     Args:
         queries: (N,) int64, images or captions with positives, by their place in the dataset.
@@ -61,30 +75,48 @@ class RetrievedHits(NamedTuple):
     counts: Tensor
 
     def recall(self, k: int) -> float:
-        """R@K in percent: queries with a positive among the first K places."""
-        return 100 * float(self.hits[:, :k].any(1).double().mean())
+        """R@K in percent: queries with a positive among the first K places.
+
+        Raises:
+            ValueError: more places than were kept, or no query.
+        """
+        hits, _ = self._known()
+        if not 1 <= k <= hits.shape[1]:
+            raise ValueError(f"k: {k}, expected 1 to {hits.shape[1]}, the places that were kept of each ranking")
+        return 100 * float(hits[:, :k].any(1).double().mean())
 
     def r_precision(self) -> float:
         """R-Precision in percent: positives among the first R places, R = number of positives."""
-        return 100 * float((self._among_first_r().sum(1) / self.counts).double().mean())
+        hits, counts = self._known()
+        return 100 * float((self._among_first_r(hits, counts).sum(1) / counts).double().mean())
 
     def map_at_r(self) -> float:
         """mAP@R in percent: precisions at those of the first R places that hold a positive, their sum over R."""
-        places = torch.arange(1, self.hits.shape[1] + 1, device=self.hits.device)
-        precision = self.hits.cumsum(1).double() / places
-        return 100 * float(((precision * self._among_first_r()).sum(1) / self.counts).mean())
+        hits, counts = self._known()
+        precision = hits.cumsum(1).double() / torch.arange(1, hits.shape[1] + 1, device=hits.device)
+        return 100 * float(((precision * self._among_first_r(hits, counts)).sum(1) / counts).mean())
 
-    def _among_first_r(self) -> Tensor:
-        if int(self.counts.max()) > self.hits.shape[1]:
-            raise ValueError(f"{int(self.counts.max())} positives of a query, {self.hits.shape[1]} places were kept")
-        return self.hits & (torch.arange(self.hits.shape[1], device=self.hits.device) < self.counts[:, None])
+    def _known(self) -> tuple[Tensor, Tensor]:
+        hits, counts = as_tensor("hits", self.hits), as_tensor("counts", self.counts)
+        if hits.ndim != 2 or hits.dtype != torch.bool or counts.shape != hits.shape[:1]:
+            found = f"{tuple(hits.shape)} {hits.dtype} and {tuple(counts.shape)}"
+            raise ValueError(f"hits, counts: {found}, expected (N, K) torch.bool and (N,)")
+        if not len(hits):
+            raise ValueError("hits: no query to average over")
+        return hits, counts
+
+    @staticmethod
+    def _among_first_r(hits: Tensor, counts: Tensor) -> Tensor:
+        if int(counts.max()) > hits.shape[1]:
+            raise ValueError(f"{int(counts.max())} positives of a query, {hits.shape[1]} places were kept")
+        return hits & (torch.arange(hits.shape[1], device=hits.device) < counts[:, None])
 
 
 @torch.no_grad()
 def streamed_hits(
     score_block: ScoreBlock,
-    images: Tensor,
-    captions: Tensor,
+    images: ArrayLike,
+    captions: ArrayLike,
     relevance: Relevance,
     *,
     places: int = 10,
@@ -114,6 +146,7 @@ def streamed_hits(
     Raises:
         ValueError: a score is NaN or infinite, or a block has the wrong shape.
     """
+    images, captions = as_tensor("images", images).long(), as_tensor("captions", captions).long()
     sides = (
         _Side(images, captions, relevance.image_to_text, places),
         _Side(captions, images, relevance.text_to_image, places),
@@ -124,8 +157,7 @@ def streamed_hits(
             if not (sides[0].has_queries(rows) or sides[1].has_queries(columns)):
                 continue
             block = score_block(sides[0].order[rows], chosen)
-            check_block(block, images[sides[0].order[rows]], captions[chosen])
-            block = block.double()
+            block = checked_block(block, images[sides[0].order[rows]], captions[chosen]).double()
             sides[0].add(block, rows, columns, sides[1].order)
             sides[1].add(block.T, columns, rows, sides[0].order)
     return sides[0].result(across_processes=False), sides[1].result(across_processes=across_processes)
@@ -191,6 +223,7 @@ class _Side:
         hits = torch.cat([hit for _, hit in parts]) if parts else none.bool()
         if across_processes:  # each has the best of its own images
             keys, hits = _merged(keys, hits, self.places)
+        hits = pad(hits, (0, self.places - hits.shape[1]))  # where there are fewer candidates than places
         return RetrievedHits(self.queries[self.order][: self.with_positives], hits, self.counts)
 
 

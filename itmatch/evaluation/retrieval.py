@@ -11,6 +11,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from itmatch.evaluation.ranks import RetrievalRanks
+from itmatch.ops.arrays import ArrayLike, as_tensor
 
 _UNNUMBERED = -1
 
@@ -19,7 +20,8 @@ def retrieval_metrics(ranks: RetrievalRanks, ks: Sequence[int] = (1, 5, 10)) -> 
     """Recalls and rank statistics of both directions.
 
     Args:
-        ranks: as from :func:`itmatch.evaluation.retrieval_ranks`; images without captions (rank -1) are left out.
+        ranks: as from :func:`itmatch.evaluation.retrieval_ranks`, its two parts tensors or numpy arrays; images without
+            captions (rank -1) are left out.
         ks: the K of R@K.
 
     Returns:
@@ -35,8 +37,7 @@ def retrieval_metrics(ranks: RetrievalRanks, ks: Sequence[int] = (1, 5, 10)) -> 
         >>> metrics["i2t_r1"], metrics["t2i_r1"], metrics["t2i_r5"], metrics["rsum"]
         (50.0, 75.0, 100.0, 475.0)
     """
-    if not ks or min(ks) < 1:
-        raise ValueError(f"ks: {list(ks)}, expected at least one K, each 1 or more")
+    _check_ks(ks)
     metrics: dict[str, float] = {}
     for direction, values in (("i2t", ranks.image_to_text), ("t2i", ranks.text_to_image)):
         values = _check_ranks(direction, values)
@@ -85,12 +86,12 @@ class RetrievalMetrics(Metric):
 
     def __init__(self, ks: Sequence[int] = (1, 5, 10), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.ks = tuple(ks)
+        self.ks = tuple(_check_ks(ks))
         for name in ("image_ranks", "image_index", "caption_ranks", "caption_index"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
     def update(
-        self, ranks: RetrievalRanks, image_index: Tensor | None = None, caption_index: Tensor | None = None
+        self, ranks: RetrievalRanks, image_index: ArrayLike | None = None, caption_index: ArrayLike | None = None
     ) -> None:
         """Add queries.
 
@@ -103,7 +104,7 @@ class RetrievalMetrics(Metric):
             ("image", ranks.image_to_text, image_index, self.image_ranks, self.image_index),
             ("caption", ranks.text_to_image, caption_index, self.caption_ranks, self.caption_index),
         ):
-            values = _check_ranks(direction, values)
+            values = _check_ranks(direction, values).to(self.device)
             ranks_state.append(values)
             index_state.append(_check_numbers(f"{direction}_index", index, values))
 
@@ -129,6 +130,12 @@ class RetrievalMetrics(Metric):
         return self
 
 
+def _check_ks(ks: Sequence[int]) -> Sequence[int]:
+    if not len(ks) or any(k < 1 or k != int(k) for k in ks):
+        raise ValueError(f"ks: {list(ks)}, expected at least one K, each a whole number, 1 or more")
+    return ks
+
+
 def _once(ranks: Tensor, index: Tensor) -> Tensor:
     numbered = index != _UNNUMBERED
     items, inverse = torch.unique(index[numbered], return_inverse=True)
@@ -136,15 +143,17 @@ def _once(ranks: Tensor, index: Tensor) -> Tensor:
     return torch.cat([worst, ranks[~numbered]])
 
 
-def _check_ranks(name: str, ranks: Tensor) -> Tensor:
+def _check_ranks(name: str, given: ArrayLike) -> Tensor:
+    ranks = as_tensor(f"{name} ranks", given)
     if ranks.ndim != 1 or ranks.is_floating_point() or ranks.dtype == torch.bool:
         raise TypeError(f"{name} ranks: {tuple(ranks.shape)} {ranks.dtype}, expected one dimension of integers")
     return ranks.detach().long()
 
 
-def _check_numbers(name: str, index: Tensor | None, ranks: Tensor) -> Tensor:
-    if index is None:
+def _check_numbers(name: str, given: ArrayLike | None, ranks: Tensor) -> Tensor:
+    if given is None:
         return torch.full_like(ranks, _UNNUMBERED)
+    index = as_tensor(name, given)
     if index.shape != ranks.shape or index.is_floating_point() or index.dtype == torch.bool:
         raise ValueError(f"{name}: {tuple(index.shape)} {index.dtype}, expected {tuple(ranks.shape)} integers")
     if len(index) and int(index.min()) < 0:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+
+from itmatch.ops.arrays import ArrayLike, as_tensor
 
 
-def twin_accuracy(own: Tensor, twin: Tensor, kinds: Sequence[str]) -> dict[str, float]:
+def twin_accuracy(own: ArrayLike, twin: ArrayLike, kinds: Sequence[str]) -> dict[str, float]:
     """Percentage of captions that score their own image above its twin; a tie is wrong. Chance is 50.
 
     Args:
-        own: (T,) score of each caption with its image.
+        own: (T,) score of each caption with its image, a tensor or a numpy array.
         twin: (T,) score of each caption with the twin of its image.
         kinds: kind of the relation that differs, for each caption.
 
@@ -27,6 +28,7 @@ def twin_accuracy(own: Tensor, twin: Tensor, kinds: Sequence[str]) -> dict[str, 
         >>> twin_accuracy(own, twin, ["spatial", "spatial", "semantic", "semantic"])
         {'twin_accuracy': 75.0, 'twin_accuracy_semantic': 100.0, 'twin_accuracy_spatial': 50.0}
     """
+    own, twin = as_tensor("own", own), as_tensor("twin", twin)
     if own.ndim != 1 or own.shape != twin.shape or len(kinds) != len(own):
         raise ValueError(f"own {tuple(own.shape)}, twin {tuple(twin.shape)}, {len(kinds)} kinds: expected one length")
     if len(own) == 0:

@@ -18,9 +18,9 @@ from itmatch._version import __version__
 from itmatch.batch import Captions, Fragments, Regions
 from itmatch.data import CaptionItem, Collator, Tokenizer
 from itmatch.formats.files import read_json, user_path, write_text, written_beside, written_together
+from itmatch.models._inputs import Images, as_regions, check_block, no_captions
 from itmatch.models.bounds import bounded_by
 from itmatch.nn import Block, Similarity
-from itmatch.ops import lengths_to_mask
 from itmatch.spec import Spec, build
 
 WEIGHTS_NAME = "model.safetensors"
@@ -81,42 +81,38 @@ class MatchingModel(
         scores: Tensor = self.similarity(self.image_encoder(regions), self.text_encoder(captions))
         return scores
 
-    def encode_images(self, images: Regions | Tensor, *, batch_size: int = 128) -> Fragments:
+    def encode_images(self, images: Images, *, batch_size: int = 128) -> Fragments:
         """Fragments of images, on the device of the model.
 
         Args:
-            images: Regions, or features (I, R, F) in which every region is real.
+            images: Regions; or features (I, R, F) in which every region is real; or a list with the features (R_i, F)
+                of each image, of any number of regions. Tensors or numpy arrays.
             batch_size: images that are encoded at a time.
         """
-        regions = images if isinstance(images, Regions) else _all_regions(images)
-        with self._inference():
-            parts = [
-                self.image_encoder(regions[start : start + batch_size].to(self.device))
-                for start in range(0, len(regions), batch_size)
-            ]
-        return Fragments.cat(parts)
+        return self._encode(self.image_encoder, as_regions(images, self.image_encoder), batch_size)
 
     def encode_texts(self, texts: Captions | Sequence[str], *, batch_size: int = 512) -> Fragments:
         """Fragments of captions, on the device of the model.
 
         Args:
-            texts: strings (the model then needs a tokenizer) or Captions.
+            texts: strings (the model then needs a tokenizer) or Captions; there may be none.
             batch_size: captions that are encoded at a time.
 
         Raises:
             ValueError: strings were given and the model has no tokenizer, or one of them is empty.
         """
         captions = texts if isinstance(texts, Captions) else self._tokenize(texts)
+        return self._encode(self.text_encoder, captions, batch_size)
+
+    def _encode(self, encoder: Block, data: Regions | Captions, batch_size: int) -> Fragments:
+        check_block("batch_size", batch_size)
         with self._inference():
-            parts = [
-                self.text_encoder(captions[start : start + batch_size].to(self.device))
-                for start in range(0, len(captions), batch_size)
-            ]
-        return Fragments.cat(parts)
+            starts = range(0, max(1, len(data)), batch_size)  # once for no rows too, which gives the right sizes
+            return Fragments.cat([encoder(data[start : start + batch_size].to(self.device)) for start in starts])
 
     def score(
         self,
-        images: Fragments | Regions | Tensor,
+        images: Fragments | Images,
         texts: Fragments | Captions | Sequence[str],
         *,
         image_block: int = 64,
@@ -131,11 +127,12 @@ class MatchingModel(
         """
         image = images if isinstance(images, Fragments) else self.encode_images(images)
         text = texts if isinstance(texts, Fragments) else self.encode_texts(texts)
+        check_block("image_block", image_block)
         with self._inference():
-            blocks = [self.similarity(image[i : i + image_block], text) for i in range(0, len(image), image_block)]
-        return torch.cat(blocks)
+            starts = range(0, max(1, len(image)), image_block)
+            return torch.cat([self.similarity(image[start : start + image_block], text) for start in starts])
 
-    def align(self, image: Fragments | Regions | Tensor, text: Fragments | Captions | str) -> Tensor:
+    def align(self, image: Fragments | Images, text: Fragments | Captions | str) -> Tensor:
         """How the regions of one image meet the words of one caption, (R, W), for pictures."""
         images = image if isinstance(image, Fragments) else self.encode_images(image)
         texts = text if isinstance(text, Fragments) else self.encode_texts([text] if isinstance(text, str) else text)
@@ -152,6 +149,8 @@ class MatchingModel(
                 raise TypeError(f"texts[{i}]: a {type(text).__qualname__}, expected a string")
             if not text.strip():
                 raise ValueError(f"texts[{i}]: an empty caption")
+        if not len(texts):
+            return no_captions()
         captions = Collator(self.tokenizer)([CaptionItem(i, 0, text) for i, text in enumerate(texts)]).captions
         assert captions is not None  # a batch of captions has captions
         return captions
@@ -326,11 +325,3 @@ def _part(value: Any, expected: type, where: str) -> Any:
             f"{where}: a {type(value).__qualname__}, expected an {expected.__module__}.{expected.__qualname__}"
         )
     return value
-
-
-def _all_regions(features: Tensor) -> Regions:
-    features = torch.as_tensor(features)
-    if features.ndim != 3:
-        raise ValueError(f"images: shape {tuple(features.shape)}, expected (images, regions, features)")
-    lengths = torch.full((len(features),), features.shape[1])
-    return Regions(features, lengths_to_mask(lengths, features.shape[1]).to(features.device))

@@ -60,7 +60,8 @@ class GlobalAttentionPooling(Pooling):
             )
         values, real = at_least_float32(values), mask.expand(*values.shape[:2], 1)[..., 0]  # (N, L)
         dtype = self.local.weight.dtype  # half, where the whole model is
-        local = self._normalized(self.local(values.to(dtype)), real)
+        known = values.masked_fill(~real[..., None], 0)  # NaN in padding would enter the gradient of the weights
+        local = self._normalized(self.local(known.to(dtype)), real)
         whole = self.whole(masked_mean(values, real[..., None], 1).to(dtype))  # (N, D)
         whole = whole if self.whole_norm is None else _batch_norm(self.whole_norm, whole)
         met = self.dropout(local.tanh()) * self.dropout(whole.tanh())[:, None]
@@ -70,9 +71,12 @@ class GlobalAttentionPooling(Pooling):
     def _normalized(self, local: Tensor, real: Tensor) -> Tensor:
         if self.local_norm is None:
             return local
+        if self.places is None and not self.local_norm.training:  # statistics are constants: rows do not meet
+            found: Tensor = self.local_norm(local.flatten(0, 1)).view(local.shape)
+            return found.masked_fill(~real[..., None], 0)
         if self.places is None:
             return torch.zeros_like(local).index_put((real,), _batch_norm(self.local_norm, local[real]))
-        if real.shape[1] != self.places or not bool(real.all()):
+        if real.shape[1] != self.places or (not torch.compiler.is_compiling() and not bool(real.all())):
             raise ValueError(
                 f"GlobalAttentionPooling: {int(real.sum(1).min())} to {int(real.sum(1).max())} fragments, expected "
                 f"{self.places} everywhere; places=None takes any number"
@@ -83,7 +87,7 @@ class GlobalAttentionPooling(Pooling):
 
 def _batch_norm(norm: nn.BatchNorm1d, values: Tensor) -> Tensor:
     """Batch normalisation; of a single row, as the last batch of an epoch may be, by the running statistics."""
-    if norm.training and len(values) == 1:
+    if norm.training and len(values) <= 1:
         constants = norm.running_mean, norm.running_var, norm.weight, norm.bias
         return nn.functional.batch_norm(values, *constants, training=False, eps=norm.eps)
     normalized: Tensor = norm(values)

@@ -17,6 +17,9 @@ def recurrent_states(rnn: nn.GRU, values: Tensor, lengths: Tensor) -> Tensor:
     Returns:
         (N, L, hidden size times directions); 0 behind the real steps.
     """
+    if values.shape[0] == 0:  # not every backend takes that; so the parameters still have a gradient, of 0
+        one: Tensor = rnn(values.new_zeros(1, 1, values.shape[2]))[0]
+        return one[:0].expand(0, values.shape[1], -1)
     if bool((lengths == values.shape[1]).all()):
         # packed, the backward pass on a CPU writes a gradient of full size for each step
         states: Tensor = rnn(values)[0]

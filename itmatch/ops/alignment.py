@@ -219,7 +219,7 @@ def _(
     image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tensor, query: Query, chunk_size: int | None
 ) -> Tensor:
     width = (text if query == "words" else image).shape[1]
-    return image.new_empty(len(image), len(text), width, dtype=_at_least_float32(image.dtype))
+    return image.new_empty(image.shape[0], text.shape[0], width, dtype=_at_least_float32(image.dtype))
 
 
 @torch.library.custom_op(

@@ -25,7 +25,7 @@ _SLOPE = 0.1  # of the leaky ReLU that clips
 _NORM_EPSILON = 1e-8  # added to a norm, as in the public code of SCAN
 _SMALLEST = 1e-8  # of the product of two lengths in a cosine
 _SAFE = 40.0  # largest logit, in float32, whose exponential can be summed and divided by without care
-_TINY = 1e-30  # of a squared length: its root then has a gradient of 0 at 0 instead of NaN
+_TINY = 1e-30  # of a squared length; below it a vector counts as zero
 
 REGIONS, WORDS = 3, 2  # axes of a tile, (i, t, W, R)
 
@@ -165,9 +165,11 @@ def _logits(scores: Tensor, axis: int, mask: Tensor | None, scale: float, normal
     if normalization.startswith("clipped"):
         scores = leaky_relu(scores, _SLOPE)
     if normalization.endswith("l2norm"):
-        return scores * (scale / (root(scores.square().sum(axis, keepdim=True)) + _NORM_EPSILON))
+        square = scores.square().sum(axis, keepdim=True)
+        return scores * zero_where(is_zero(square), scale / (root(square) + _NORM_EPSILON))
     if normalization.endswith("l1norm"):
-        return scores * (scale / (scores.abs().sum(axis, keepdim=True) + _NORM_EPSILON))
+        total = scores.abs().sum(axis, keepdim=True)
+        return scores * zero_where(total == 0, scale / (total + _NORM_EPSILON))
     return scale * (softmax_over(scores, mask, axis) if normalization == "softmax" else scores)
 
 
@@ -189,7 +191,8 @@ def _attended_products(tile: PairTile, *, query: Query, temperature: float, norm
     values = (weights * scores).sum(axis)
     if not normalize:
         return values
-    return values / _attended_square(tile, weights, query).clamp(min=_SMALLEST**2).sqrt()
+    square = _attended_square(tile, weights, query)
+    return zero_where(is_zero(square), values / square.clamp(min=_SMALLEST**2).sqrt())
 
 
 def _attended_square(tile: PairTile, weights: Tensor, query: Query) -> Tensor:
@@ -209,9 +212,24 @@ def root(square: Tensor) -> Tensor:
     return square.clamp(min=_TINY).sqrt()
 
 
+def is_zero(square: Tensor) -> Tensor:
+    """Bool: whether this is the squared length of a vector without a direction, up to rounding."""
+    return square <= _TINY
+
+
+def zero_where(zero: Tensor, values: Tensor) -> Tensor:
+    """Finite values, and 0 with a gradient of 0 where something was divided by the length of a zero vector.
+
+    Without it the gradient there would be that of the division by a small constant: 1e8 times too large in float32, and
+    infinite in float16, from where it makes the gradients of all others NaN.
+    """
+    return values.masked_fill(zero, 0)
+
+
 def cosine(product: Tensor, square: Tensor, other: Tensor) -> Tensor:
     """From an inner product and two squared lengths; 0 if a length is 0, and never beyond 1 by rounding.
 
     Where attended fragments cancel, their sum is smaller than the rounding of its squared length.
     """
-    return (product / (root(square) * root(other)).clamp(min=_SMALLEST)).clamp(-1, 1)
+    quotient = product / (root(square) * root(other)).clamp(min=_SMALLEST)
+    return zero_where(is_zero(square) | is_zero(other), quotient.clamp(-1, 1))

@@ -1,9 +1,14 @@
-"""Geometry of boxes: areas, overlaps, relative and polar coordinates. Boxes are ``x1 y1 x2 y2``."""
+"""Geometry of boxes: areas, overlaps, relative and polar coordinates. Boxes are ``x1 y1 x2 y2``.
+
+Computed, and returned, in at least float32: in half precision an area or a quotient of sizes is soon 0 or infinite.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from itmatch.ops.masking import at_least_float32
 
 _SMALLEST = 1e-6  # of a width or height in a quotient: a degenerate box must not give inf
 
@@ -35,6 +40,7 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
         tensor([[1.0000, 0.5000],
                 [0.5000, 1.0000]])
     """
+    a, b = at_least_float32(a), at_least_float32(b)
     low = torch.maximum(a[..., :, None, :2], b[..., None, :, :2])
     high = torch.minimum(a[..., :, None, 2:], b[..., None, :, 2:])
     overlap = (high - low).clamp(min=0).prod(-1)  # (..., R, S)
@@ -87,9 +93,11 @@ def polar_geometry(boxes: Tensor) -> Tensor:
 
 
 def _size(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    boxes = at_least_float32(boxes)
     width, height = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).unbind(-1)
     return width, height
 
 
 def _centre(boxes: Tensor) -> Tensor:
+    boxes = at_least_float32(boxes)
     return (boxes[..., :2] + boxes[..., 2:]) / 2

@@ -12,7 +12,6 @@ Tensors are laid out as in :class:`~itmatch.ops.pairs.PairTile`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeAlias
 
 import torch
@@ -24,11 +23,14 @@ from itmatch.ops.attention import (
     Normalization,
     attention_weights,
     cosine,
+    is_zero,
     keep,
     root,
     softmax_over,
     squared_lengths,
+    zero_where,
 )
+from itmatch.ops.cached import cached_property
 from itmatch.ops.pairs import PairTile
 
 Factor: TypeAlias = Tensor | float
@@ -144,13 +146,14 @@ class ResidualInteraction:
         """(i, t, 1, R) weights of the regions by the mean word, (i, t, 1, W) of the words by the mean region."""
         tile = self.tile
         sums = tile.captions.gram.sum(1), tile.images.gram.sum(1)  # (t, W), (images, R): products with the sum of all
-        sentence = root(sums[0].sum(1))[:, None]  # its length; the mean has the same direction
-        picture = root(tile.per_image(sums[1].sum(1, keepdim=True)))
+        sentence = sums[0].sum(1)[:, None]  # its squared length; the mean has the same direction
+        picture = tile.per_image(sums[1].sum(1, keepdim=True))
         c_sentence = (sums[0][:, None] @ self.attended.alpha)[:, :, 0]
         d_picture = (self.attended.beta @ tile.per_image(sums[1])[..., None])[..., 0]
-        to_sentence = (tile.scores.sum(WORDS) + self.gamma * c_sentence) / (sentence * temperature)
-        to_picture = (tile.scores.sum(REGIONS) + self.delta * d_picture) / (picture * temperature)
-        pi, rho = softmax_over(to_sentence, tile.region_mask, 2), softmax_over(to_picture, tile.word_mask, 2)
+        to_sentence = (tile.scores.sum(WORDS) + self.gamma * c_sentence) / (root(sentence) * temperature)
+        to_picture = (tile.scores.sum(REGIONS) + self.delta * d_picture) / (root(picture) * temperature)
+        pi = softmax_over(zero_where(is_zero(sentence), to_sentence), tile.region_mask, 2)
+        rho = softmax_over(zero_where(is_zero(picture), to_picture), tile.word_mask, 2)
         return pi[:, :, None], rho[:, :, None]
 
 
@@ -200,4 +203,5 @@ def _vector_cosines(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _direction(vectors: Tensor) -> Tensor:
-    return vectors / root(vectors.square().sum(-1, keepdim=True))
+    square = vectors.square().sum(-1, keepdim=True)
+    return zero_where(is_zero(square), vectors / root(square))

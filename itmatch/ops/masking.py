@@ -101,7 +101,8 @@ def masked_logsumexp(values: Tensor, mask: Tensor, dim: int) -> Tensor:
 def l2_normalize(x: Tensor, dim: int = -1, eps: float = 1e-8) -> Tensor:
     """Vectors of length 1 along ``dim``; vectors shorter than ``eps`` are divided by ``eps``.
 
-    A zero vector stays zero, and its gradient is finite (the incoming one over ``eps``'s floor is cut to zero).
+    A zero vector stays zero, and its gradient is zero too. ``eps`` is at least the smallest normal number of the type
+    of ``x``, so that a gradient is finite in float16 as well.
 
     Example:
         >>> l2_normalize(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
@@ -110,6 +111,7 @@ def l2_normalize(x: Tensor, dim: int = -1, eps: float = 1e-8) -> Tensor:
     """
     wide = x.to(_statistics_dtype(x))
     square = wide.square().sum(dim, keepdim=True)
+    eps = max(eps, torch.finfo(x.dtype).tiny)
     scale = square.clamp(min=eps * eps).rsqrt()  # clamped before the root, whose gradient at 0 is infinite
     return (wide * scale.masked_fill(square == 0, 0)).to(x.dtype)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from itmatch.batch import Fragments
+from itmatch.batch import Fragments, Rows, chosen_rows
 from itmatch.ops.collectives import all_gather_ragged
 from itmatch.ops.masking import at_least_float32, lengths_to_mask
 
@@ -61,8 +61,9 @@ class PackedFragments:
         """Number of images, or of captions."""
         return len(self.lengths)
 
-    def __getitem__(self, rows: slice | Tensor) -> Fragments:
+    def __getitem__(self, rows: Rows) -> Fragments:
         """Some of the rows, padded to the longest of them, in at least float32. Gradients flow back."""
+        rows = chosen_rows(rows, len(self), "PackedFragments")
         chosen = rows if isinstance(rows, slice) else rows.cpu()
         starts, lengths = self.starts[chosen], self.lengths[chosen]
         longest = int(lengths.max()) if len(lengths) else 0

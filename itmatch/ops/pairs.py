@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, wraps
+from functools import wraps
 from math import isqrt
 from typing import Any, Literal, ParamSpec, TypeAlias
 
 import torch
 from torch import Tensor
 
+from itmatch.ops.cached import cached_property
 from itmatch.ops.derivatives import first_derivative_only
 from itmatch.ops.masking import at_least_float32
 from itmatch.ops.ragged import check_sides, compute_dtype
@@ -74,14 +75,14 @@ class PairTile:
         if self.single:
             return at_least_float32(torch.bmm(captions, images.transpose(1, 2)))[None]
         product = captions.flatten(0, 1) @ images.flatten(0, 1).T  # (t W, i R)
-        product = product.view(t, w, len(images), -1).permute(2, 0, 1, 3)
+        product = product.view(t, w, images.shape[0], -1).permute(2, 0, 1, 3)
         return at_least_float32(product).contiguous()
 
     @cached_property
     def word_gram(self) -> Tensor:
         """(i t, W, W) inner products of the words of every pair."""
         gram = self.captions.gram
-        return gram.expand(len(self.scores), *gram.shape).reshape(-1, *gram.shape[1:])
+        return gram.expand(self.scores.shape[0], *gram.shape).reshape(-1, *gram.shape[1:])
 
     @property
     def region_mask(self) -> Tensor | None:
@@ -99,7 +100,8 @@ class PairTile:
 
     def times_region_gram(self, weights: Tensor) -> Tensor:
         """(i, t, n, R): inner products of weighted sums of regions with the regions, from their weights."""
-        return torch.bmm(weights.view(len(self.images.gram), -1, weights.shape[3]), self.images.gram).view_as(weights)
+        gram = self.images.gram
+        return torch.bmm(weights.view(gram.shape[0], -1, weights.shape[3]), gram).view_as(weights)
 
 
 Kernel: TypeAlias = Callable[..., Tensor]
@@ -107,7 +109,7 @@ _P = ParamSpec("_P")
 
 
 def _left_out_of_graphs(function: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
-    """Tiles are chosen by values, so torch.compile is told to leave them as they are, not to try tile by tile."""
+    """Tiles are chosen by values, so torch.compile is told to leave them as they are, and breaks its graph there."""
     disabled: list[Callable[_P, Tensor]] = []
 
     @wraps(function)
@@ -121,7 +123,6 @@ def _left_out_of_graphs(function: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
     return chosen
 
 
-@_left_out_of_graphs
 def over_pairs(
     kernel: Kernel,
     image: Tensor,
@@ -135,6 +136,10 @@ def over_pairs(
     numbers_per_pair: int = 0,
 ) -> Tensor:
     """A kernel's values for all pairs of images and captions.
+
+    In a graph of ``torch.compile`` or ``torch.export`` where no gradient is wanted, all pairs are one padded tile, or
+    ``chunk_size`` images are: tiles chosen by values cannot stand in a graph. Where a gradient is wanted,
+    ``torch.compile`` breaks its graph here and leaves the tiles as they are.
 
     Args:
         kernel: ``kernel(tile, *parameters)`` gives, for a :class:`PairTile`, (i, t, W) with ``output="words"``,
@@ -153,6 +158,29 @@ def over_pairs(
     Returns:
         (I, T, W), (I, T, R) or (I, T), in at least float32; 0 in padded places.
     """
+    sides = image, image_mask, text, text_mask
+    if torch.compiler.is_compiling() and not wants_gradient(image, text, *parameters):
+        return _in_padded_tiles(kernel, *sides, output, parameters, chunk_size)
+    return _in_tiles(kernel, *sides, output, parameters, chunk_size, numbers_per_pair)
+
+
+def wants_gradient(*tensors: Tensor) -> bool:
+    """Whether what is made of some tensors now will have a gradient."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+
+
+@_left_out_of_graphs
+def _in_tiles(
+    kernel: Kernel,
+    image: Tensor,
+    image_mask: Tensor,
+    text: Tensor,
+    text_mask: Tensor,
+    output: Output,
+    parameters: tuple[Tensor, ...],
+    chunk_size: int | None,
+    numbers_per_pair: int,
+) -> Tensor:
     check_sides(image, image_mask, text, text_mask, chunk_size)
     dtype = compute_dtype(image, text)
     image, text = _packed(image.to(dtype), image_mask), _packed(text.to(dtype), text_mask)
@@ -161,6 +189,33 @@ def over_pairs(
     if output == "words":
         return _unpacked(values, text_mask[None])
     return _unpacked(values, image_mask[:, None]) if output == "regions" else values[..., 0]
+
+
+def _in_padded_tiles(
+    kernel: Kernel,
+    image: Tensor,
+    image_mask: Tensor,
+    text: Tensor,
+    text_mask: Tensor,
+    output: Output,
+    parameters: tuple[Tensor, ...],
+    chunk_size: int | None,
+) -> Tensor:
+    """Values whose shapes follow from those of the arguments alone, as a graph wants it."""
+    check_sides(image, image_mask, text, text_mask, chunk_size)
+    dtype = compute_dtype(image, text)
+    image = image.to(dtype).masked_fill(~image_mask[..., None], 0)
+    captions = FragmentGroup(text.to(dtype).masked_fill(~text_mask[..., None], 0), text_mask)
+    rows = [slice(None)]
+    if chunk_size is not None:  # the number of images is then fixed in the graph
+        rows = [slice(start, start + chunk_size) for start in range(0, max(1, len(image)), chunk_size)]
+    groups = [FragmentGroup(image[part], image_mask[part]) for part in rows]
+    with torch.autocast(image.device.type, enabled=False):  # the types have been chosen
+        values = torch.cat([kernel(PairTile(group, captions, single=False), *parameters) for group in groups])
+    values = values.to(torch.promote_types(dtype, torch.float32))
+    if output == "pair":
+        return values[..., 0]
+    return values.masked_fill(~(text_mask[None] if output == "words" else image_mask[:, None]), 0)
 
 
 @dataclass(frozen=True, eq=False)

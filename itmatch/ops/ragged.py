@@ -119,7 +119,7 @@ def check_query(query: str) -> None:
 def check_sides(image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tensor, chunk_size: int | None) -> None:
     """Raise unless these are padded fragments of images and captions, in one space, some in every row."""
     for name, features, mask in (("image", image, image_mask), ("text", text, text_mask)):
-        if features.ndim != 3 or mask.dtype != torch.bool or mask.shape != features.shape[:2]:
+        if features.ndim != 3 or mask.dtype != torch.bool or tuple(mask.shape) != tuple(features.shape[:2]):
             raise ValueError(
                 f"{name}: features {tuple(features.shape)}, mask {tuple(mask.shape)} {mask.dtype}; "
                 "expected (N, L, D) and (N, L) torch.bool"

@@ -27,7 +27,7 @@ from itmatch.nn import Block, Similarity
 from itmatch.spec import build
 from itmatch.training.checkpoint_io import use_atomic_checkpoints
 from itmatch.training.checkpoints import built_settings, keep_own_paths, optimizer_of, read_checkpoint
-from itmatch.training.optimizers import parameter_groups, replaced_settings
+from itmatch.training.optimizers import make_optimizer, replaced_settings
 from itmatch.training.seeding import seed_step
 from itmatch.training.step import StepResult, compute_loss, known_kind, score_statistics
 
@@ -71,6 +71,8 @@ class MatchingTask(LightningModule):
             (gradient caching, :func:`itmatch.training.step.encode`). None: the whole batch at once.
         fragment_dtype: what the fragments of an evaluation are kept in until they are scored, in float32 at least;
             None: as the encoders make them.
+        decay_one_dimensional: let weight decay act on parameters of one dimension too: biases, norms, ``log_scale``,
+            ``gamma_*``. They are left out by default, since decay pulls them to 0 without making the model any simpler.
 
     Attributes:
         protocol: what a test, or a validation that is asked for, measures; None: recalls of the whole split.
@@ -96,6 +98,7 @@ class MatchingTask(LightningModule):
         gather_negatives: bool = True,  # noqa: FBT001, FBT002 - Lightning modules are called by keyword
         encode_chunk: int | None = None,
         fragment_dtype: Literal["float16"] | None = None,
+        decay_one_dimensional: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         super().__init__()
         if scheduler_interval not in ("epoch", "step"):
@@ -117,9 +120,10 @@ class MatchingTask(LightningModule):
         self.gather_negatives = gather_negatives
         self.encode_chunk = encode_chunk
         self.fragment_dtype = fragment_dtype
+        self.decay_one_dimensional = decay_one_dimensional
         self.protocol: EvaluationProtocol | None = None
         self._others: tuple[MatchingModel, ...] = ()
-        self.evaluator = Evaluator(self.model.similarity, FRAGMENT_DTYPES[fragment_dtype])
+        self.evaluator = self._new_evaluator()
         self.run_seed: int | None = None
         self._steps_at_collapse = 0
         self._specification()  # a part that cannot be recorded is told of now, not at the first checkpoint
@@ -199,8 +203,11 @@ class MatchingTask(LightningModule):
         """
         self._others = tuple(model.eval() for model in models)  # a tuple registers no modules
         self._check_others()
-        similarities = [model.similarity for model in (self.model, *self._others)]
-        self.evaluator = Evaluator(similarities, FRAGMENT_DTYPES[self.fragment_dtype])
+        self.evaluator = self._new_evaluator()
+
+    def _new_evaluator(self) -> Evaluator:
+        """For the models and settings as they are now, which somebody may have replaced since the last evaluation."""
+        return Evaluator([self.model, *self._others], FRAGMENT_DTYPES[self.fragment_dtype])
 
     def _check_others(self) -> None:
         own = self.model.tokenizer
@@ -221,6 +228,7 @@ class MatchingTask(LightningModule):
             "gather_negatives": self.gather_negatives,
             "encode_chunk": self.encode_chunk,
             "fragment_dtype": self.fragment_dtype,
+            "decay_one_dimensional": self.decay_one_dimensional,
         }
 
     # ------------------------------------------------------------------------------------------------- training
@@ -252,7 +260,7 @@ class MatchingTask(LightningModule):
         """Say which settings of the optimizer a checkpoint has replaced."""
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, Optimizer)
-        changed = replaced_settings(optimizer, list(self._learning_rate_factors))
+        changed = replaced_settings(optimizer, self._parameter_groups)
         if changed:
             rank_zero_warn(f"the checkpoint's optimizer wins over the one given: {'; '.join(changed)}")
 
@@ -310,12 +318,13 @@ class MatchingTask(LightningModule):
             )
 
     def configure_optimizers(self) -> Any:
-        """Parameter groups by ``lr_scale``; the schedule acts on all of them."""
-        groups = parameter_groups(self.named_parameters(), self.lr_scale)
-        self._learning_rate_factors = tuple(groups)
-        optimizer = self.optimizer([{"params": group} for group in groups.values()])
-        for group, factor in zip(optimizer.param_groups, groups, strict=True):
-            group["lr"] = group["lr"] * factor
+        """Parameter groups by ``lr_scale`` and weight decay; the schedule acts on all of them."""
+        optimizer, self._parameter_groups = make_optimizer(
+            self.optimizer,
+            self.named_parameters(),
+            self.lr_scale,
+            decay_one_dimensional=self.decay_one_dimensional,
+        )
         if self.scheduler is None:
             return optimizer
         schedule: dict[str, Any] = {"scheduler": self.scheduler(optimizer), "interval": self.scheduler_interval}
@@ -326,8 +335,8 @@ class MatchingTask(LightningModule):
     # ----------------------------------------------------------------------------------------------- evaluation
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the fragments of the last evaluation, and see that what is asked for can be measured."""
-        self.evaluator.reset()
+        """Begin anew, and see that what is asked for can be measured."""
+        self.evaluator = self._new_evaluator()
         state = self.trainer.state.fn
         dataset = self._dataset("test" if state == "test" else "val")
         if self.protocol is not None and dataset is not None and state in ("test", "validate"):

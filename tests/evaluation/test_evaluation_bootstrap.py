@@ -42,3 +42,60 @@ def test_images_without_captions_are_no_queries():
 def test_other_sets_are_named():
     with pytest.raises(ValueError, match=r"ranks of \(3, 6\) and \(4, 6\)"):
         paired_bootstrap(ranks(3, 6, 5, 0), ranks(4, 6, 5, 0), torch.arange(6) // 2)
+
+
+@pytest.mark.parametrize("samples", [1, 9, 99])
+def test_no_number_of_samples_gives_a_p_of_zero(samples):
+    """A difference that every sample has: nothing below 2 / (B + 1) can be told."""
+    images = torch.arange(20)
+    good, bad = (RetrievalRanks(torch.full((20,), rank), torch.full((20,), rank)) for rank in (0, 50))
+    for pair in ((good, bad), (bad, good)):
+        assert paired_bootstrap(*pair, images, samples=samples).p_value == pytest.approx(min(1.0, 2 / (samples + 1)))
+    assert paired_bootstrap(good, good, images, samples=samples).p_value == 1.0
+
+
+def test_p_is_two_sided():
+    """Twice the share of the samples with the rarer sign, in a loop over samples of one's own."""
+    image = torch.arange(60) // 3
+    first, second = ranks(20, 60, 12, 0), ranks(20, 60, 13, 1)
+    p = [paired_bootstrap(*pair, image, samples=2000, seed=3).p_value for pair in ((first, second), (second, first))]
+    assert p[0] == p[1]
+    generator, against = torch.Generator().manual_seed(7), 0
+    sign = 1 if retrieval_metrics(first)["rsum"] > retrieval_metrics(second)["rsum"] else -1
+    for _ in range(2000):
+        chosen = torch.randint(20, (20,), generator=generator)
+        captions = (3 * chosen[:, None] + torch.arange(3)).flatten()
+        a, b = (
+            retrieval_metrics(RetrievalRanks(r.image_to_text[chosen], r.text_to_image[captions]))["rsum"]
+            for r in (first, second)
+        )
+        against += sign * (a - b) <= 0
+    assert 0.01 < p[0] < 1
+    assert p[0] == pytest.approx(min(1.0, 2 * (1 + against) / 2001), abs=0.05)
+
+
+def test_samples_without_a_query_are_not_drawn():
+    """Or the interval would be NaN: three of four images have no captions."""
+    first = RetrievalRanks(torch.tensor([-1, 0, -1, -1]), torch.tensor([0]))
+    second = RetrievalRanks(torch.tensor([-1, 7, -1, -1]), torch.tensor([3]))
+    found = paired_bootstrap(first, second, torch.tensor([1]), samples=50)
+    assert (found.low, found.high) == (found.difference, found.difference)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"samples": 0}, "samples: 0"),
+        ({"samples": 10**9}, "samples: 1000000000"),
+        ({"caption_image": torch.tensor([0, 3])}, r"caption_image: 0\.\.3, expected 0\.\.2"),
+        ({"caption_image": torch.tensor([-1, 2])}, r"caption_image: -1\.\.2"),
+        ({"caption_image": torch.tensor([0, 1])}, "images with a rank are not those with captions"),
+        ({"first": RetrievalRanks(torch.tensor([0, -1, 3]), torch.tensor([0, -1]))}, "first.text_to_image: -1"),
+        ({"first": RetrievalRanks(torch.tensor([0, 1, 3]), torch.tensor([0, 1]))}, "images with a rank are not those"),
+    ],
+)
+def test_what_cannot_be_compared(change, message):
+    ranked = RetrievalRanks(torch.tensor([0, -1, 3]), torch.tensor([0, 2]))
+    given = {"first": ranked, "second": ranked, "caption_image": torch.tensor([0, 2]), "samples": 5} | change
+    with pytest.raises(ValueError, match=message):
+        paired_bootstrap(given["first"], given["second"], given["caption_image"], samples=given["samples"])

@@ -9,7 +9,8 @@ from itmatch.evaluation import EvaluationProtocol, Relevance, retrieval_metrics,
 from itmatch.evaluation import evaluator as evaluator_module
 from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.protocols import relevance_figures
-from itmatch.nn import CosineSimilarity, HardAligningSimilarity, InteractiveSimilarity, MeanPooling
+from itmatch.models import MatchingModel
+from itmatch.nn import Block, CosineSimilarity, HardAligningSimilarity, InteractiveSimilarity, MeanPooling
 
 IMAGES, CAPTIONS = 7, 16
 CAPTION_IMAGE = torch.arange(CAPTIONS) % IMAGES  # in no order, some images with three captions, some with two
@@ -208,3 +209,12 @@ def test_fragments_are_kept_in_half_precision_if_wanted(similarity):
         add(evaluator, image, text, torch.arange(IMAGES), torch.arange(CAPTIONS))
     assert half._images[0][0].values.dtype == torch.float16
     assert half.compute() == pytest.approx(whole.compute(), abs=100 / CAPTIONS)
+
+
+def test_of_a_model_the_similarity_counts_that_it_has_in_the_end(similarity):
+    model = MatchingModel(Block(), Block(), CosineSimilarity())
+    evaluator = Evaluator(model)
+    add(evaluator, fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1), torch.arange(IMAGES), torch.arange(CAPTIONS))
+    model.similarity = similarity
+    assert evaluator.similarities == [similarity]
+    assert evaluator.compute() == pytest.approx(expected(similarity))

@@ -223,3 +223,13 @@ def test_of_the_larger_side_one_group_is_held_at_a_time(images, monkeypatch):
     over_pairs(kernel, image, image_mask, text, text_mask, output="pair")
     assert held[0] <= min(images, 30) + 8  # rows of the smaller side, and the first group of the other
     assert held[-1] == images + 30  # each was gathered once
+
+
+@pytest.mark.parametrize("output", KERNELS)
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_padded_tiles_of_a_graph_are_exact_too(output, chunk):
+    """Holes in the masks stay where they are, and what lies there is not read."""
+    given = *sides(), torch.tensor(0.3, dtype=torch.double)
+    with torch.no_grad():
+        found = pairs._in_padded_tiles(KERNELS[output], *given[:4], output, given[4:], chunk)
+        torch.testing.assert_close(found, naive(output, *given))

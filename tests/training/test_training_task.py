@@ -1,3 +1,4 @@
+import copy
 import warnings
 
 import pytest
@@ -181,6 +182,50 @@ def test_score_statistics():
     assert "train/hardest_negative" not in score_statistics(scores[:, :1], positives[:, :1] | True)
 
 
+class NoDifference(Similarity):
+    """Every pair has the same score: of 8 images a caption finds its own among ten, and nothing else is found."""
+
+    rsum = 100
+
+    def forward(self, image, text):
+        return 0 * CosineSimilarity()(image, text)
+
+
+def test_an_evaluation_follows_the_model_as_it_is(tmp_path):
+    task, data, trainer = fitted(tmp_path)
+
+    def rsum():
+        trainer.validate(task, data, verbose=False)
+        return float(trainer.callback_metrics["val/rsum"])
+
+    assert rsum() > NoDifference.rsum
+    task.model.similarity, kept = NoDifference(), task.model.similarity
+    assert rsum() == NoDifference.rsum
+    task.model.similarity = kept
+    alone = rsum()
+    assert alone > NoDifference.rsum
+    other = copy.deepcopy(task.model)
+    task.evaluate_with(other)
+    assert rsum() == alone
+    task.model.similarity = other.similarity = NoDifference()
+    assert rsum() == NoDifference.rsum
+    task.evaluate_with()
+    task.model = MatchingModel(other.image_encoder, other.text_encoder, kept, other.tokenizer)
+    assert rsum() == alone
+    task.fragment_dtype = "float16"
+    rsum()
+    assert task.evaluator.fragment_dtype == torch.float16
+
+
+def test_training_selects_by_the_similarity_that_it_trains(tmp_path):
+    data = small_data()
+    task = small_task(data)
+    task.model.similarity = NoDifference()
+    trainer = small_trainer(tmp_path)
+    trainer.fit(task, data)
+    assert float(trainer.callback_metrics["val/rsum"]) == NoDifference.rsum
+
+
 # ------------------------------------------------------------------------------------------------ learning rates
 
 
@@ -223,7 +268,15 @@ def test_gradient_caching_refuses_encoders_that_normalise_over_the_batch():
 def test_frozen_parameters_are_left_out():
     frozen = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
     trained = torch.nn.Parameter(torch.zeros(1))
-    assert parameter_groups([("model.a.b", frozen), ("model.a.c", trained)], {}) == {1.0: [trained]}
+    assert [group.parameters for group in parameter_groups([("model.a.b", frozen), ("model.a.c", trained)], {})] == [
+        [trained]
+    ]
+
+
+@pytest.mark.parametrize("factor", [-0.1, float("nan"), float("inf")])
+def test_factors_that_are_none(factor):
+    with pytest.raises(ValueError, match=f"lr_scale: {factor} for 'a'"):
+        parameter_groups([("model.a.b", torch.nn.Parameter(torch.zeros(1)))], {"a": factor})
 
 
 # ---------------------------------------------------------------------------------------------------- checkpoints

@@ -1,16 +1,56 @@
-"""The last steps that all encoders share."""
+"""The last steps that all encoders share, and what they make of an empty batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import wraps
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from itmatch.batch import Fragments, SceneGraph
+from itmatch.batch import Captions, Fragments, Regions, SceneGraph
+from itmatch.nn.block import Block
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Related, Relation
 from itmatch.ops.masking import l2_normalize
+
+_Encoder = TypeVar("_Encoder", bound=Block)
+_Data = TypeVar("_Data", Regions, Captions)
+
+
+def takes_no_rows(forward: Callable[[_Encoder, _Data], Fragments]) -> Callable[[_Encoder, _Data], Fragments]:
+    """The ``forward`` of an encoder, for batches without any image or caption too.
+
+    Many layers (attention, recurrent networks, whole transformers) do not take a batch of no rows. A stand-in goes
+    through them, in evaluation mode, and is dropped; so every parameter still has a gradient, of 0.
+    """
+
+    @wraps(forward)
+    def checked(encoder: _Encoder, data: _Data) -> Fragments:
+        if len(data):
+            return forward(encoder, data)
+        modes = [(module, module.training) for module in encoder.modules()]
+        encoder.eval()  # the stand-in must not enter the statistics of a batch normalisation
+        try:
+            return forward(encoder, _stand_in(data, getattr(encoder, "num_places", 1)))[:0]
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    return checked
+
+
+def _stand_in(data: _Data, least: int) -> _Data:
+    """One row of zeros, real in all places, of which there are ``least`` at least."""
+
+    def row(value: Tensor) -> Tensor:
+        return value.new_zeros(1, max(least, value.shape[1]), *value.shape[2:])
+
+    graph = None if data.graph is None else replace(data.graph, num_rows=1)  # it has no edges
+    filled = replace(data, graph=None)._map(row)
+    return replace(filled, mask=torch.ones_like(filled.mask), graph=graph)
 
 
 class RelationList(nn.ModuleList):

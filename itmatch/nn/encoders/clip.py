@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from itmatch.batch import Captions, Fragments, Regions
 from itmatch.nn.block import Block
+from itmatch.nn.encoders._output import takes_no_rows
 from itmatch.nn.encoders._pretrained import model_from_config, model_from_pretrained, recorded
 from itmatch.ops.masking import l2_normalize
 
@@ -111,17 +112,29 @@ class ClipImageEncoder(_Tower):
         self.vision_model = model.vision_model
         self.projection = model.visual_projection if self.is_clip else torch.nn.Identity()
 
+    @property
+    def num_places(self) -> int:
+        """P, the patches of an image."""
+        settings = self.config.vision_config
+        return int(settings.image_size // settings.patch_size) ** 2
+
+    @property
+    def in_features(self) -> int:
+        """Pixel values of a patch."""
+        return 3 * int(self.config.vision_config.patch_size) ** 2
+
+    @takes_no_rows
     def forward(self, regions: Regions) -> Fragments:
         """Encode a batch of images."""
-        patch = self.config.vision_config.patch_size
-        expected = (self.config.vision_config.image_size // patch) ** 2
-        if regions.features.shape[1:] != (expected, 3 * patch * patch) or not bool(regions.mask.all()):
+        expected = self.num_places, self.in_features
+        if regions.features.shape[1:] != expected or not bool(regions.mask.all()):
             counts = regions.mask.sum(1)
             raise ValueError(
                 f"ClipImageEncoder: {int(counts.min())} to {int(counts.max())} regions of size "
-                f"{regions.features.shape[2]}, expected the {expected} patches of {3 * patch * patch} pixel values of "
+                f"{regions.features.shape[2]}, expected the {expected[0]} patches of {expected[1]} pixel values of "
                 "every image (no size augmentation of regions)"
             )
+        patch = self.config.vision_config.patch_size
         weight = next(self.vision_model.parameters())
         output = self.vision_model(pixel_values=pixels_of(regions.features.to(weight.dtype), patch))
         hidden = output.last_hidden_state
@@ -176,6 +189,7 @@ class ClipTextEncoder(_Tower):
         self.text_model = model.text_model
         self.projection = model.text_projection if self.is_clip else torch.nn.Identity()
 
+    @takes_no_rows
     def forward(self, captions: Captions) -> Fragments:
         """Encode a batch of captions."""
         settings = self.config.text_config

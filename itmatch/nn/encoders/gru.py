@@ -12,7 +12,7 @@ from itmatch.batch import Captions, Fragments
 from itmatch.formats.files import read_json
 from itmatch.formats.word_vectors import load_word_vectors
 from itmatch.nn.block import Block
-from itmatch.nn.encoders._output import RelationList, to_fragments
+from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.recurrent import recurrent_states
 from itmatch.nn.relations.base import Relation
@@ -112,6 +112,7 @@ class GRUTextEncoder(Block):
         real = {"vocabulary": self.vocabulary_size, "word_dim": self.word_dim, "vectors": None}
         return arguments | {name: value for name, value in real.items() if name in arguments}
 
+    @takes_no_rows
     def forward(self, captions: Captions) -> Fragments:
         """Encode the words of a batch of captions."""
         mask = captions.mask

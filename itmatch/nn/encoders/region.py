@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from itmatch.batch import Fragments, Regions
 from itmatch.nn.block import Block
 from itmatch.nn.class_embedding import UNKNOWN, ClassEmbedding
-from itmatch.nn.encoders._output import RelationList, to_fragments
+from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
 from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Relation
@@ -98,6 +98,7 @@ class RegionEncoder(Block):
         self.pooling = pooling
         self.relations = RelationList(relations)
 
+    @takes_no_rows
     def forward(self, regions: Regions) -> Fragments:
         """Encode the regions of a batch of images."""
         features, mask = regions.features, regions.mask

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from itmatch.batch import Captions, Fragments
 from itmatch.nn.block import Block
-from itmatch.nn.encoders._output import RelationList, to_fragments
+from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
 from itmatch.nn.encoders._pretrained import model_from_config, model_from_pretrained, recorded
 from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
@@ -104,6 +104,7 @@ class TransformerTextEncoder(Block):
         self.transformer.train(mode and self.trainable)
         return self
 
+    @takes_no_rows
     def forward(self, captions: Captions) -> Fragments:
         """Encode the tokens of a batch of captions."""
         mask = captions.mask

@@ -5,13 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 
 import torch
 from torch import Tensor
 
 from itmatch.nn.relations._geometry import edge_geometry, pairwise_geometry
+from itmatch.ops.cached import cached_property
 
 Affinity = tuple[Tensor, Tensor]  # queries of the targets and keys of the sources, (N, L, D) each
 

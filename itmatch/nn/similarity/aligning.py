@@ -13,6 +13,7 @@ from itmatch.batch import Fragments
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.similarity.base import Similarity, check_chunk_size
 from itmatch.ops.masking import at_least_float32
+from itmatch.ops.pairs import wants_gradient
 from itmatch.ops.ragged import Query
 
 _TILE = 1 << 24  # aligned values held at a time when no gradient is wanted
@@ -65,7 +66,7 @@ class AligningSimilarity(Similarity):
     def forward(self, image: Fragments, text: Fragments) -> Tensor:
         """All scores."""
         self.check(image, text)
-        if torch.is_grad_enabled() and (image.features.requires_grad or text.features.requires_grad):
+        if torch.compiler.is_compiling() or wants_gradient(image.features, text.features):
             return self._scores(image, text)
         scores = image.features.new_empty(len(image), len(text), dtype=_score_dtype(image, text))
         if scores.numel() == 0:

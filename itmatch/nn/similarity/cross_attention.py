@@ -61,11 +61,15 @@ class CrossAttentionSimilarity(AligningSimilarity):
             raise ValueError(f'direction: {direction!r}, expected "t2i" or "i2t"')
         query: Query = "words" if direction == "t2i" else "regions"
         super().__init__(query, MeanPooling() if pooling is None else pooling, None, chunk_size)
-        self.direction = direction
         self.normalization = check_normalization(normalization)
         self.lambda_softmax = check_positive(
             _LAMBDA[direction] if lambda_softmax is None else lambda_softmax, "lambda_softmax"
         )
+
+    @property
+    def direction(self) -> Literal["t2i", "i2t"]:
+        """What attends to what; it is built in."""
+        return "t2i" if self.query == "words" else "i2t"
 
     def align_queries(self, image: Fragments, text: Fragments, query: Query) -> Tensor:
         """Cosine of every word (I, T, W) or region (I, T, R) with what it attends to."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from itmatch.batch import Fragments
@@ -63,6 +64,8 @@ class GraphMatchingSimilarity(Similarity):
         """All scores."""
         self.check(image, text)
         scores: Tensor = self.nodes(image.objects(), text.objects())
+        if torch.compiler.is_compiling():
+            return self._with_padded_relations(scores, image.relations(), text.relations())
         found = self._relations(image, text)
         if found is None:
             return scores
@@ -71,6 +74,14 @@ class GraphMatchingSimilarity(Similarity):
             return scores
         level = self.relation_weight * self.edges(image[rows], text[columns])
         return scores.index_put((rows[:, None], columns), level, accumulate=True)
+
+    def _with_padded_relations(self, scores: Tensor, image: Fragments | None, text: Fragments | None) -> Tensor:
+        """Both levels in a graph, which cannot leave rows out: those without relations get a stand-in, worth 0."""
+        if image is None or text is None or self.relation_weight == 0:
+            return scores
+        some = image.mask.any(1)[:, None] & text.mask.any(1)
+        level: Tensor = self.edges(_never_empty(image), _never_empty(text))
+        return scores + (self.relation_weight * level).masked_fill(~some, 0)
 
     def align(self, image: Fragments, text: Fragments) -> Tensor:
         """Scores of the winners, (R, W), the relations behind regions and words; the two levels do not meet."""
@@ -101,3 +112,11 @@ class GraphMatchingSimilarity(Similarity):
             places.append(of_level.nonzero()[:, 0])
         rows, columns = places
         return shown.new_zeros(shape).index_put((rows[:, None], columns), shown[: len(rows), : len(columns)])
+
+
+def _never_empty(fragments: Fragments) -> Fragments:
+    """With a vector of zeros as the first fragment of rows that have none."""
+    mask = fragments.mask
+    first = torch.arange(mask.shape[1], device=mask.device) == 0
+    features = fragments.features.masked_fill(~mask[..., None], 0)
+    return Fragments.unchecked(features, mask | (first & ~mask.any(1, keepdim=True)))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from itmatch.nn.block import Block
 from itmatch.nn.linear import xavier_linear
-from itmatch.ops.masking import l2_normalize
+from itmatch.ops.masking import at_least_float32, l2_normalize
 
 
 class SimilarityHead(Block):
@@ -106,7 +106,8 @@ class SimilarityFiltration(SimilarityHead):
 
     def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
         """Reduce to one vector a pair."""
-        logits = self.gate(vectors)[..., 0]  # (N, L)
-        gates = ((logits - self.mean) / (self.variance + 1e-5).sqrt() * self.scale + self.shift).sigmoid() * mask
-        gates = gates / gates.sum(1, keepdim=True).clamp(min=1e-8)
+        logits = at_least_float32(self.gate(vectors)[..., 0])  # (N, L); half precision has no 1e-8
+        spread = (at_least_float32(self.variance) + 1e-5).sqrt()
+        gates = ((logits - self.mean) / spread * self.scale + self.shift).sigmoid() * mask
+        gates = (gates / gates.sum(1, keepdim=True).clamp(min=1e-8)).to(vectors.dtype)
         return l2_normalize(torch.bmm(gates[:, None], vectors)[:, 0])

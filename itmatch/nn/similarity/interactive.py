@@ -115,7 +115,7 @@ class InteractiveSimilarity(TiledSimilarity):
     def forward(self, image: Fragments, text: Fragments) -> Tensor:
         """All scores."""
         self.check(image, text)
-        if self.embed_dim not in (None, image.features.shape[2]):
+        if self.embed_dim is not None and image.features.shape[2] != self.embed_dim:
             raise ValueError(f"fragments of size {image.features.shape[2]}, expected embed_dim {self.embed_dim}")
         return super().forward(image, text)
 

@@ -24,12 +24,12 @@ class TiledSimilarity(Similarity):
 
     Example:
         >>> import torch
-        >>> class BestPair(TiledSimilarity):
+        >>> class Squares(TiledSimilarity):
         ...     def score_tile(self, tile: PairTile) -> Tensor:
-        ...         return tile.scores.flatten(2).amax(2, keepdim=True)  # (i, t, W, R) -> (i, t, 1)
+        ...         return tile.scores.square().sum((2, 3))[..., None]  # (i, t, W, R) -> (i, t, 1); padding adds 0
         >>> image, text = torch.randn(3, 5, 8), torch.randn(4, 6, 8)
         >>> masks = torch.ones(3, 5, dtype=torch.bool), torch.ones(4, 6, dtype=torch.bool)
-        >>> BestPair()(Fragments(image, masks[0]), Fragments(text, masks[1])).shape
+        >>> Squares()(Fragments(image, masks[0]), Fragments(text, masks[1])).shape
         torch.Size([3, 4])
     """
 
@@ -46,7 +46,7 @@ class TiledSimilarity(Similarity):
         self.check(image, text)
         names = tuple(f"similarity.{name}" for name, _ in self.named_parameters())
         return over_pairs(
-            partial(_score_tile, _OnTiles(self), names),
+            partial(_score_tile, self, names),
             image.features,
             image.mask,
             text.features,
@@ -69,8 +69,9 @@ class _OnTiles(nn.Module):
         return self.similarity.score_tile(tile)
 
 
-def _score_tile(module: _OnTiles, names: tuple[str, ...], tile: PairTile, *parameters: Tensor) -> Tensor:
-    if not torch.is_grad_enabled():  # every forward pass; the parameters given are the module's own
-        return module.similarity.score_tile(tile)
-    scores: Tensor = functional_call(module, dict(zip(names, parameters, strict=True)), (tile,))
+def _score_tile(similarity: TiledSimilarity, names: tuple[str, ...], tile: PairTile, *parameters: Tensor) -> Tensor:
+    # every forward pass; the parameters given are the similarity's own
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return similarity.score_tile(tile)
+    scores: Tensor = functional_call(_OnTiles(similarity), dict(zip(names, parameters, strict=True)), (tile,))
     return scores

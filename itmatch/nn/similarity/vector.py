@@ -97,7 +97,7 @@ class VectorSimilarity(TiledSimilarity):
             None if tile.region_mask is None else tile.region_mask[..., 1:],
             None if tile.word_mask is None else tile.word_mask[..., 1:],
         )  # (i, t, W, R)
-        attended = torch.bmm(weights.reshape(len(regions), -1, weights.shape[3]), regions)
+        attended = torch.bmm(weights.reshape(regions.shape[0], -1, weights.shape[3]), regions)
         attended = l2_normalize(attended.view(*weights.shape[:3], -1))  # (i, t, W, D)
         image, text = tile.per_image(tile.images.vectors[:, 0]), tile.captions.vectors[None, :, 0]
         dtype = self.local.weight.dtype  # half, where the whole model is
@@ -123,4 +123,4 @@ def _with_whole(fragments: Fragments, pooling: Pooling) -> Fragments:
     """The vector of the whole, of length 1, put before the fragments."""
     whole = l2_normalize(pooling(fragments.features, fragments.mask[..., None], dim=1))[:, None]
     features = torch.cat((whole.to(fragments.features.dtype), fragments.features), 1)
-    return Fragments.unchecked(features, torch.cat((fragments.mask[:, :1].new_ones(len(whole), 1), fragments.mask), 1))
+    return Fragments.unchecked(features, torch.cat((fragments.mask.new_ones(whole.shape[0], 1), fragments.mask), 1))

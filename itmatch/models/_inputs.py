@@ -1,0 +1,68 @@
+"""What users give a model, as batches of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from itmatch.batch import Captions, Regions
+from itmatch.data.batching.collate import pad
+from itmatch.ops import lengths_to_mask
+from itmatch.ops.arrays import as_tensor
+
+Array: TypeAlias = Tensor | npt.NDArray[Any]
+Images: TypeAlias = Regions | Array | Sequence[Array]
+"""Regions, features (I, R, F), or a list with features (R_i, F) of each image."""
+
+
+def as_regions(images: Images, encoder: nn.Module) -> Regions:
+    """Regions of images, padded where the images have different numbers of them.
+
+    Args:
+        images: Regions; features (I, R, F) of I images in which every region is real; or one (R_i, F) an image.
+        encoder: says the size of features of a list without any, by its ``in_features``.
+
+    Raises:
+        TypeError: something else, or features that are no numbers.
+        ValueError: shapes that do not fit together, or an image without a region.
+    """
+    if isinstance(images, Regions):
+        return images
+    if isinstance(images, (Tensor, np.ndarray)) and images.dtype != object:
+        features = as_tensor("images", images)
+        if features.ndim != 3:
+            raise ValueError(f"images: shape {tuple(features.shape)}, expected (images, regions, features)")
+        return Regions(features, torch.ones(features.shape[:2], dtype=torch.bool, device=features.device))
+    if isinstance(images, (str, bytes)) or not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
+        raise TypeError(f"images: a {type(images).__name__}, expected Regions, features, or a list of features")
+    rows = [as_tensor(f"images[{i}]", images[i]) for i in range(len(images))]
+    if not rows:
+        features = torch.zeros(0, 1, getattr(encoder, "in_features", 0))
+        return Regions(features, torch.zeros(0, 1, dtype=torch.bool))
+    for i, row in enumerate(rows):
+        if row.ndim != 2 or row.shape[1] != rows[0].shape[-1] or not len(row):
+            expected = (
+                f"(regions, {rows[0].shape[1]}), as images[0]" if i and rows[0].ndim == 2 else "(regions, features)"
+            )
+            raise ValueError(f"images[{i}]: shape {tuple(row.shape)}, expected {expected}, with one region at least")
+    dtype = reduce(torch.promote_types, [row.dtype for row in rows])
+    features = pad([row.to(rows[0].device, dtype) for row in rows])
+    mask = lengths_to_mask(torch.tensor([len(row) for row in rows]))
+    return Regions(features, mask.to(features.device))
+
+
+def no_captions() -> Captions:
+    """Captions of no texts."""
+    return Captions(torch.zeros(0, 1, dtype=torch.int64), torch.zeros(0, 1, dtype=torch.bool))
+
+
+def check_block(name: str, value: int) -> None:
+    """Raise unless this is a number of rows to take at a time."""
+    if value < 1:
+        raise ValueError(f"{name}: {value}, expected 1 or more")
