@@ -23,7 +23,8 @@ from itmatch.evaluation import EvaluationProtocol
 from itmatch.formats.files import user_path, write_text
 from itmatch.models import MatchingModel
 from itmatch.models.bounds import bounded_by
-from itmatch.models.matching import WEIGHTS_NAME, load_weights, read_model_folder
+from itmatch.models.matching import WEIGHTS_NAME, read_model_folder
+from itmatch.models.weights import load_weights
 from itmatch.spec import Configurable, is_spec
 from itmatch.training import MatchingData, MatchingTask
 from itmatch.training.callbacks import BestCheckpoint, FragmentWriter, RecallReport, run_folder
