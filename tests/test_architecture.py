@@ -23,7 +23,7 @@ LEVELS = {
     "trust": 0,
     "batch": 1,
     "formats": 1,
-    "presets": 1,
+    "presets": 2,
     "spec": 1,
     "ops": 2,
     "nn": 3,

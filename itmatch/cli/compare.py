@@ -5,9 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from itmatch.cli.parser import CommandParser
 from itmatch.formats.files import read_json, user_path
+from itmatch.formats.messages import shown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from itmatch.evaluation.ranks import RetrievalRanks
+
+_LARGEST = 1e9  # of a figure: ranks of as many captions as nobody has
 
 _DESCRIPTION = """A table of the recalls of runs: folders with test_metrics.json, or such files. Of two runs with
 test_ranks.npz beside it, on the same images, the difference in rSum follows, with its 95 % interval by a paired
@@ -68,32 +77,62 @@ def _ranks_file(path: Path) -> Path:
 
 def _figures(path: Path) -> dict[str, float]:
     content = read_json(path)
-    try:
-        return {name: float(value) for name, value in content.items()}
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: no figures of a test ({error})") from error
+    for name, value in content.items():
+        if type(value) not in (int, float) or not abs(value) <= _LARGEST:  # NaN is not either
+            found = f"{shown(name)} is {shown(value)}"
+            raise ValueError(f"{path}: no figures of a test ({found}, expected a finite number)")
+    return {name: float(value) for name, value in content.items()}
+
+
+class _TestRanks(NamedTuple):
+    """What :func:`itmatch.training.callbacks.write_ranks` writes."""
+
+    ranks: RetrievalRanks
+    caption_image: Tensor  # (T,)
+    of: tuple[list[str], str]  # ids of the images, hash of the captions
+
+
+def _read_ranks(path: Path) -> _TestRanks:
+    """The ranks of a test; raises a ValueError if the file is broken, or of no test."""
+    import torch
+
+    from itmatch.evaluation import RetrievalRanks
+    from itmatch.formats.npz import read_npz
+
+    names = ("image_to_text", "text_to_image", "caption_image", "image_ids", "captions_digest")
+    arrays = read_npz(path, names)
+    images, captions = (arrays[name].size for name in names[:2])
+    for name, length, lowest, most in (
+        ("image_to_text", images, -1, captions),  # -1: an image without captions
+        ("text_to_image", captions, 0, images),
+        ("caption_image", captions, 0, images),
+    ):
+        array = arrays[name]
+        if array.shape != (length,) or array.dtype.kind not in "iu":
+            raise ValueError(
+                f"{path}: {name}: {array.dtype} of shape {array.shape}, expected integers of shape ({length},)"
+            )
+        if length == 0 or not lowest <= int(array.min()) <= int(array.max()) < most:
+            found = f"{int(array.min())}..{int(array.max())}" if length else "nothing"
+            raise ValueError(f"{path}: {name}: {found}, expected numbers of {lowest} to {most - 1}")
+    if arrays["image_ids"].shape != (images,) or arrays["image_ids"].dtype.kind != "U":
+        raise ValueError(f"{path}: image_ids: {arrays['image_ids'].dtype}, expected {images} names")
+    first, second, image = (torch.from_numpy(arrays[name].astype("int64")) for name in names[:3])
+    if not bool((first >= 0).any()):
+        raise ValueError(f"{path}: image_to_text: no image is a query")
+    of = arrays["image_ids"].tolist(), str(arrays["captions_digest"])
+    return _TestRanks(RetrievalRanks(first, second), image, of)
 
 
 def _difference(files: Sequence[Path], names: Sequence[str], samples: int, seed: int) -> str:
-    import numpy as np
     import torch
 
-    from itmatch.evaluation import RetrievalRanks, paired_bootstrap
+    from itmatch.evaluation import paired_bootstrap
 
-    ranks, images, names_of = [], [], []
-    for file in files:
-        with np.load(file, allow_pickle=False) as arrays:
-            wanted = ("image_to_text", "text_to_image", "caption_image", "image_ids", "captions_digest")
-            missing = [name for name in wanted if name not in arrays.files]
-            if missing:
-                raise ValueError(f"{file}: no {missing[0]}, expected the ranks that a test writes")
-            first, second, image = (torch.from_numpy(arrays[name]) for name in wanted[:3])
-            names_of.append((arrays["image_ids"].tolist(), str(arrays["captions_digest"])))
-        ranks.append(RetrievalRanks(first, second))
-        images.append(image)
-    if not torch.equal(images[0], images[1]) or names_of[0] != names_of[1]:
+    one, other = (_read_ranks(file) for file in files)
+    if not torch.equal(one.caption_image, other.caption_image) or one.of != other.of:
         raise ValueError(f"{files[0]} and {files[1]} are not of the same images and captions")
-    found = paired_bootstrap(ranks[0], ranks[1], images[0], samples=samples, seed=seed)
+    found = paired_bootstrap(one.ranks, other.ranks, one.caption_image, samples=samples, seed=seed)
     return (
         f"rSum of {names[0]} less that of {names[1]}: {found.difference:+.1f}, 95 % interval {found.low:+.1f} to "
         f"{found.high:+.1f}, p = {found.p_value:.2g} ({samples} samples of the test images)"

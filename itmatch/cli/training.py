@@ -8,22 +8,24 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, Namespace, set_parsing_settings
+from jsonargparse import ArgumentError, Namespace, get_loader, set_loader, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
+from yaml import YAMLError
 
 from itmatch.data import Tokenizer
 from itmatch.evaluation import EvaluationProtocol
+from itmatch.formats.configs import limited_yaml
 from itmatch.formats.files import user_path, write_text
 from itmatch.models import MatchingModel
 from itmatch.models.bounds import bounded_by
-from itmatch.models.matching import WEIGHTS_NAME, load_weights, read_model_folder
+from itmatch.models.matching import WEIGHTS_NAME, read_model_folder
+from itmatch.models.weights import load_weights
 from itmatch.spec import Configurable, is_spec
 from itmatch.training import MatchingData, MatchingTask
 from itmatch.training.callbacks import BestCheckpoint, FragmentWriter, RecallReport, run_folder
@@ -37,6 +39,7 @@ NOISE = (
     ".*does not have many workers.*",
     ".*Using `DistributedSampler` with the dataloaders.*",  # the images it repeats are ranked once
 )
+set_loader("yaml", limited_yaml(get_loader("yaml")), (YAMLError,))  # for the files, too, that a file names
 
 
 class SaveConfig(SaveConfigCallback):
@@ -222,7 +225,7 @@ def run(args: Sequence[str]) -> MatchingCLI:
     set_parsing_settings(instantiate_subclass_spec_in_any=False)  # what is annotated as plain data stays plain data
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    with warnings.catch_warnings(), _plain_errors(args):
+    with warnings.catch_warnings(), _plain_errors():
         for message in NOISE:
             warnings.filterwarnings("ignore", message)
         return MatchingCLI(
@@ -243,15 +246,12 @@ def run(args: Sequence[str]) -> MatchingCLI:
 
 
 @contextmanager
-def _plain_errors(args: Sequence[str]) -> Iterator[None]:
+def _plain_errors() -> Iterator[None]:
     """What jsonargparse, Lightning and torch's loaders wrap or word at length becomes a plain error of one line."""
     try:
         yield
     except (ArgumentError, MisconfigurationException) as error:
         message = _readable(error)
-        if message.startswith(("Problems parsing config", "Unexpected config")):  # which file, it does not say
-            files = [value for name, value in pairwise(args) if name in ("-c", "--config")]
-            message = f"{' or '.join(files)}: {message}"
         if "arguments are required: model." in message:
             message += " (give --config; `itmatch presets` lists those that come with the package)"
         raise ValueError(message) from error

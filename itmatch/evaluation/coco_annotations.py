@@ -6,15 +6,13 @@ import re
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import torch
+from torch import Tensor
 
+from itmatch.evaluation.coco_files import MOST, TEST_IDS, CaptionIds, read_instances, read_positives, read_test_ids
 from itmatch.evaluation.protocols import EvaluationProtocol, ScoredSplit, relevance_figures
 from itmatch.evaluation.relevance import Relevance
-from itmatch.formats.files import read_json
-
-_IDS = "coco_test_ids.npy"
-_OUTSIDE = 1 << 40  # places of annotated images and captions that are not in the test set
+from itmatch.formats.files import user_path
 
 
 class _Annotated(EvaluationProtocol):
@@ -24,16 +22,18 @@ class _Annotated(EvaluationProtocol):
         folder: of the annotation files; None = those of the package ``eccv_caption``, if it is installed.
     """
 
+    kind = ""  # beginning of the names of the files
+
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = folder
 
-    def check(self, caption_image: torch.Tensor, num_images: int) -> None:
-        """Raise if the annotation files are missing, or speak of another number of captions."""
-        _caption_ids(self._files(), len(caption_image))
+    def check(self, caption_image: Tensor, num_images: int) -> None:
+        """Raise if an annotation file is missing or broken, or speaks of another number or order of captions."""
+        self._relevance(caption_image)
 
     def _files(self) -> Path:
         if self.folder is not None:
-            return Path(self.folder)
+            return user_path(self.folder)
         package = find_spec("eccv_caption")
         if package is None or package.origin is None:
             raise FileNotFoundError(
@@ -41,21 +41,22 @@ class _Annotated(EvaluationProtocol):
             )
         return Path(package.origin).parent / "data"
 
-    def _relevance(self, kind: str, split: ScoredSplit) -> Relevance:
-        """The annotations of one kind, by places in the split."""
+    def _relevance(self, caption_image: Tensor) -> tuple[Relevance, dict[int, int]]:
+        """The annotations by places in the split, and from COCO's ids of images to these places."""
         folder = self._files()
-        captions, images = _places(folder, split)
+        ids, images = _places(folder, caption_image)
+        captions = {caption: place for place, caption in enumerate(ids.captions)}
         lists = []
         for name, queries, answers in (("image_to_caption", images, captions), ("caption_to_image", captions, images)):
-            path = folder / f"{kind}_{name}.json"
-            found = {}
-            for query, positives in read_json(path).items():
-                if int(query) not in queries:
-                    raise ValueError(f"{path}: {query} is not in the test set of {folder / 'coco_test_ids.npy'}")
-                # what is annotated and not in the test set is never found, and counts, as in the published package
-                found[queries[int(query)]] = [answers.get(int(item), _OUTSIDE + int(item)) for item in positives]
-            lists.append(found)
-        return Relevance.from_lists(*lists)
+            found = read_positives(folder / f"{self.kind}_{name}.json", queries)
+            # what is annotated and not in the test set is never found, and counts, as in the published package
+            lists.append({queries[q]: [answers.get(item, MOST + item) for item in found[q]] for q in found})
+        return Relevance.from_lists(*lists), images
+
+    def _checked_relevance(self, split: ScoredSplit) -> Relevance:
+        relevance, images = self._relevance(split.caption_image)
+        _check_ids(self._files(), split, images)
+        return relevance
 
 
 class EccvCaption(_Annotated):
@@ -70,9 +71,11 @@ class EccvCaption(_Annotated):
         Associations for MS-COCO", ECCV 2022; the figures are those of its package.
     """
 
+    kind = "eccv"
+
     def measure(self, split: ScoredSplit) -> dict[str, float]:
         """``eccv_i2t_map_at_r``, ``eccv_i2t_rprecision``, ``eccv_i2t_r1`` and the same of ``t2i``."""
-        hits = split.hits(self._relevance("eccv", split), places=1)
+        hits = split.hits(self._checked_relevance(split), places=1)
         return relevance_figures("eccv", hits, (1,), precision=True)
 
 
@@ -88,9 +91,11 @@ class Cxc(_Annotated):
         MS-COCO", EACL 2021.
     """
 
+    kind = "cxc"
+
     def measure(self, split: ScoredSplit) -> dict[str, float]:
         """``cxc_i2t_r1``, ``cxc_i2t_r5``, ``cxc_i2t_r10`` and the same of ``t2i``."""
-        return relevance_figures("cxc", split.hits(self._relevance("cxc", split)), (1, 5, 10), precision=False)
+        return relevance_figures("cxc", split.hits(self._checked_relevance(split)), (1, 5, 10), precision=False)
 
 
 class PlausibleMatch(_Annotated):
@@ -116,17 +121,17 @@ class PlausibleMatch(_Annotated):
     ) -> None:
         super().__init__(folder)
         self.instances = instances
+        self._read: tuple[int, set[tuple[int, int]]] | None = None  # the file is large
         self.distances = [0, 1, 2] if distances is None else distances
 
-    def check(self, caption_image: torch.Tensor, num_images: int) -> None:
-        """Raise if a file is missing, or speaks of another number of captions."""
-        super().check(caption_image, num_images)
-        if not Path(self.instances).is_file():
-            raise FileNotFoundError(f"{self.instances}: no such file")
+    def check(self, caption_image: Tensor, num_images: int) -> None:
+        """Raise if a file is missing or broken, or speaks of another number or order of captions."""
+        self._classes(caption_image, num_images)
 
     def measure(self, split: ScoredSplit) -> dict[str, float]:
         """``pmrp_i2t``, ``pmrp_t2i``."""
-        classes = self._classes(split)
+        classes, images = self._classes(split.caption_image, split.num_images)
+        _check_ids(self._files(), split, images)
         known = classes.any(1)  # the others are neither queries nor candidates, as in the authors' code
         figures: dict[str, list[float]] = {"pmrp_i2t": [], "pmrp_t2i": []}
         for distance in self.distances:
@@ -135,19 +140,18 @@ class PlausibleMatch(_Annotated):
                 figures[name].append(found.r_precision())
         return {name: sum(values) / len(values) for name, values in figures.items()}
 
-    def _classes(self, split: ScoredSplit) -> torch.Tensor:
-        """(I, C) bool, which object classes each image shows."""
-        content = read_json(self.instances)
-        for key in ("categories", "annotations"):
-            if not isinstance(content.get(key), list):
-                raise ValueError(f"{self.instances}: no list {key!r}; is this a file of COCO instances?")
-        _, images = _places(self._files(), split)
-        columns = {category["id"]: place for place, category in enumerate(content["categories"])}
-        classes = torch.zeros(split.num_images, len(columns), dtype=torch.bool)
-        for annotation in content["annotations"]:
-            if annotation["image_id"] in images:
-                classes[images[annotation["image_id"]], columns[annotation["category_id"]]] = True
-        return classes
+    def _classes(self, caption_image: Tensor, num_images: int) -> tuple[Tensor, dict[int, int]]:
+        """(I, C) bool, which object classes each image shows; and the places of images by COCO's ids."""
+        _, images = _places(self._files(), caption_image)
+        if self._read is None:
+            self._read = read_instances(self.instances)
+        count, pairs = self._read
+        shown = [(images[image], category) for image, category in pairs if image in images]
+        if not shown:
+            raise ValueError(f"{self.instances}: no object in any of the {len(images)} images of the test set")
+        classes = torch.zeros(num_images, count, dtype=torch.bool)
+        classes[tuple(torch.tensor(shown).T)] = True
+        return classes, images
 
 
 def _plausible(classes: torch.Tensor, known: torch.Tensor, split: ScoredSplit, distance: int) -> Relevance:
@@ -158,42 +162,28 @@ def _plausible(classes: torch.Tensor, known: torch.Tensor, split: ScoredSplit, d
     return Relevance(of_captions.nonzero(), of_captions.T.contiguous().nonzero())
 
 
-def _caption_ids(folder: Path, expected: int) -> list[int]:
-    path = folder / _IDS
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    ids: list[int] = np.load(path, allow_pickle=False).tolist()
-    if len(ids) != expected:
-        raise ValueError(f"{path}: ids of {len(ids)} captions, the split has {expected}")
-    return ids
-
-
-def _places(folder: Path, split: ScoredSplit) -> tuple[dict[int, int], dict[int, int]]:
-    """From COCO's ids of captions, and of images, to places in the split, whose order has to be that of the file."""
-    path, ids = folder / _IDS, _caption_ids(folder, len(split.caption_image))
-    captions = {int(caption): place for place, caption in enumerate(ids)}
+def _places(folder: Path, caption_image: Tensor) -> tuple[CaptionIds, dict[int, int]]:
+    """COCO's ids, and from those of images to places in the split, whose order has to be that of the file."""
+    ids = read_test_ids(folder, len(caption_image))
     images: dict[int, int] = {}
-    of_caption = read_json(folder / "original_caption_to_image.json")
-    for place, caption in enumerate(ids):
-        image, own = int(of_caption[str(caption)][0]), int(split.caption_image[place])
+    for place, (image, own) in enumerate(zip(ids.images, caption_image.tolist(), strict=True)):
         if images.setdefault(image, own) != own:
             raise ValueError(
-                f"{path}: caption {place} is one of image {images[image]}, the split says {own}: "
+                f"{ids.path}: caption {place} is one of image {images[image]}, the split says {own}: "
                 "its captions are in another order"
             )
-    _check_ids(path, split, images)
-    return captions, images
+    return ids, images
 
 
-def _check_ids(path: Path, split: ScoredSplit, images: dict[int, int]) -> None:
+def _check_ids(folder: Path, split: ScoredSplit, images: dict[int, int]) -> None:
     """Where the split names its images by COCO's ids, in numbers or file names, they have to be in their places."""
-    found = [re.search(r"(\d+)(?:\.\w+)?$", name) for name in split.image_ids]
+    found = [re.search(r"(\d{1,18})(?:\.\w+)?$", name) for name in split.image_ids]
     ids = [-1 if match is None else int(match[1]) for match in found]
     if not set(ids) >= set(images):
         return  # these are other names
     for place, image in enumerate(ids):
         if images.get(image, place) != place:
             raise ValueError(
-                f"{path}: COCO's image {image} is number {images[image]} there and number {place} of the split: "
-                "its images are in another order"
+                f"{folder / TEST_IDS}: COCO's image {image} is number {images[image]} there and number {place} of the "
+                "split: its images are in another order"
             )

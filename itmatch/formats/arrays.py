@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
-from itmatch.formats.files import user_path, written_beside
+from itmatch.formats.files import existing_file, written_beside
+from itmatch.formats.messages import reason, short, shown
 
 Array = NDArray[Any]
 
@@ -40,34 +43,89 @@ def open_array(path: str | Path, *, ndim: int | None = None, dtypes: Sequence[st
         ...     open_array(f"{folder}/x.npy", ndim=2, dtypes=["float16", "float32"]).shape
         (2, 3)
     """
-    path = user_path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such file" if not path.exists() else f"{path}: a folder, expected a .npy file"
-        )
-    shape, dtype, start = _read_header(path)
+    path = existing_file(path)
+    with path.open("rb") as file:
+        shape, dtype = read_header(file, path.stat().st_size, path)
+    if ndim is not None and len(shape) != ndim:
+        raise ValueError(f"{path}: shape {shown(shape)}, expected {ndim} dimensions")
+    if dtypes is not None and not _accepts(dtypes, dtype):
+        raise ValueError(f"{path}: dtype {short(str(dtype))}, expected {' or '.join(dtypes)}")
+    try:
+        if 0 in shape:
+            return np.empty(shape, dtype)  # an empty file cannot be mapped
+        array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
+    except Exception as error:  # lengths, or sizes of a number, that numpy does not take
+        raise ValueError(
+            f"{path}: shape {shown(shape)} {short(str(dtype))} cannot be mapped ({reason(error)})"
+        ) from None
+    vars(array)["opened_as"] = _identity(path)  # beside numpy's own filename and offset
+    return array
+
+
+def read_array(path: str | Path) -> Array:
+    """The whole of a small ``.npy`` file; :func:`open_array` is for large ones.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as :func:`read_header`.
+    """
+    path = existing_file(path)
+    return array_of(path.read_bytes(), str(path))
+
+
+class NpyHeader(NamedTuple):
+    """What stands before the numbers of a ``.npy`` file."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def read_header(file: BinaryIO, size: int, where: str | Path) -> NpyHeader:
+    """The header of an open ``.npy`` file.
+
+    Args:
+        file: at its beginning.
+        size: bytes of the file.
+        where: its name, for error messages.
+
+    Raises:
+        ValueError: no ``.npy`` file, one that is shorter than its header says, pickled objects, or foreign byte order.
+    """
+    try:
+        version = npy_format.read_magic(file)
+        reader = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
+        shape, _, dtype = reader(file)
+        start = file.tell()
+    except Exception as error:  # numpy reads the header as a text of Python, which fails in many ways
+        raise ValueError(f"{where}: not a .npy file ({reason(error)})") from None
     if dtype.hasobject:
         raise ValueError(
-            f"{path}: holds pickled Python objects, expected plain numbers; save it again as a numeric array"
+            f"{where}: holds pickled Python objects, expected plain numbers; save it again as a numeric array"
         )
     if not dtype.isnative:
-        raise ValueError(f"{path}: dtype {dtype.str} is in foreign byte order; save it again on this machine")
-    wanted = start + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    found = path.stat().st_size
-    if found < wanted:
-        raise ValueError(f"{path}: truncated, {found} bytes where shape {shape} {dtype} needs {wanted}")
-    if found > wanted:  # several arrays saved into one file, of which only the first would be seen
-        raise ValueError(
-            f"{path}: {found} bytes where shape {shape} {dtype} needs {wanted}; is there a second array in it?"
-        )
-    if ndim is not None and len(shape) != ndim:
-        raise ValueError(f"{path}: shape {shape}, expected {ndim} dimensions")
-    if dtypes is not None and not _accepts(dtypes, dtype):
-        raise ValueError(f"{path}: dtype {dtype}, expected {' or '.join(dtypes)}")
-    if 0 in shape:
-        return np.empty(shape, dtype)  # an empty file cannot be mapped
-    array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
-    vars(array)["opened_as"] = _identity(path)  # beside numpy's own filename and offset
+        raise ValueError(f"{where}: dtype {dtype.str} is in foreign byte order; save it again on this machine")
+    if len(shape) > 32 or not all(0 <= length < 2**62 for length in shape):
+        raise ValueError(f"{where}: shape {shown(shape)}, expected up to 32 lengths of 0 or more")
+    wanted = start + math.prod(shape) * dtype.itemsize  # in integers of Python, which have no end
+    needs = f"{size} bytes where shape {shown(shape)} {short(str(dtype))} needs {shown(wanted)}"
+    if size < wanted:
+        raise ValueError(f"{where}: truncated, {needs}")
+    if size > wanted:  # several arrays saved into one file, of which only the first would be seen
+        raise ValueError(f"{where}: {needs}; is there a second array in it?")
+    return NpyHeader(shape, dtype)
+
+
+def array_of(data: bytes, where: str) -> Array:
+    """The array that the bytes of a ``.npy`` file are; raises as :func:`read_header`."""
+    file = BytesIO(data)
+    read_header(file, len(data), where)
+    file.seek(0)
+    try:
+        array: Array = npy_format.read_array(file, allow_pickle=False)
+    except Exception as error:
+        raise ValueError(f"{where}: not a .npy file ({reason(error)})") from None
+    if array.dtype.kind == "U" and array.size and int(array.reshape(-1).view(np.uint32).max()) > 0x10FFFF:
+        raise ValueError(f"{where}: holds a character that there is not")
     return array
 
 
@@ -145,17 +203,6 @@ def _identity(path: str | Path) -> tuple[int, int]:
     """What two files never share, whatever their names; the map keeps its file even when that has lost its name."""
     status = os.stat(path)
     return status.st_dev, status.st_ino
-
-
-def _read_header(path: Path) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-    with path.open("rb") as file:
-        try:
-            version = npy_format.read_magic(file)
-            reader = npy_format.read_array_header_1_0 if version == (1, 0) else npy_format.read_array_header_2_0
-            shape, _, dtype = reader(file)
-        except ValueError as error:
-            raise ValueError(f"{path}: not a .npy file ({str(error).splitlines()[0]})") from None
-        return shape, dtype, file.tell()
 
 
 def _accepts(dtypes: Sequence[str], dtype: np.dtype[Any]) -> bool:

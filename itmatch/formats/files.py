@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import errno
-import json
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from itmatch.formats.json import parse_json
 from itmatch.formats.temporaries import locked, make_temporary
 
 _OTHER_ENCODINGS = {  # by the mark that such a file begins with; that of UTF-32 begins with that of UTF-16
@@ -28,6 +28,14 @@ _OTHER_ENCODINGS = {  # by the mark that such a file begins with; that of UTF-32
 def user_path(path: str | os.PathLike[str]) -> Path:
     """A path as a user writes it: ``~`` is the home folder, which only a shell would make of it otherwise."""
     return Path(os.path.expanduser(path))
+
+
+def existing_file(path: str | Path) -> Path:
+    """The path of a file that is there; raises a FileNotFoundError otherwise."""
+    path = user_path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: a folder, expected a file" if path.is_dir() else f"{path}: no such file")
+    return path
 
 
 @contextmanager
@@ -91,9 +99,7 @@ def read_text(path: str | Path) -> str:
         FileNotFoundError: no such file.
         ValueError: it is not UTF-8, or holds the character of number 0, which no text has; names the line.
     """
-    path = user_path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
+    path = existing_file(path)
     raw = path.read_bytes()
     check_encoding(raw, path)
     try:
@@ -124,13 +130,10 @@ def read_json(path: str | Path, expected: type = dict) -> Any:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not UTF-8, not json, or its outermost value is not of the ``expected`` type.
+        ValueError: not UTF-8, not json, nested too deeply, or its outermost value is not of the ``expected`` type.
     """
     path = user_path(path)
-    try:
-        content = json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}:{error.lineno}: not json ({error.msg})") from None
+    content = parse_json(read_text(path), path)
     if not isinstance(content, expected):
         raise ValueError(f"{path}: holds a {type(content).__name__}, expected a {expected.__name__}")
     return content

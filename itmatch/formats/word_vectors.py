@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from itmatch.formats.files import check_encoding, user_path
+from itmatch.formats.messages import is_count, shown
 
 _LARGEST = torch.finfo(torch.float32).max
 _FEW = 0.5  # of the words wanted; a file in the words' own language has most of them
@@ -98,7 +99,7 @@ def _read(path: Path, file: Iterable[str], wanted: dict[str, list[int]]) -> tupl
 def _layout(line: str) -> tuple[int, int | None]:
     """Size of the vectors, from the first line of the file, and the number of words if that line is a header."""
     columns = line.split(" ")
-    if len(columns) == 2 and all(column.isascii() and column.isdigit() for column in columns):
+    if len(columns) == 2 and all(map(is_count, columns)):
         return int(columns[1]), int(columns[0])
     size = 0
     while size < len(columns) - 1 and _is_number(columns[-1 - size]):
@@ -120,7 +121,7 @@ def _expected(size: int) -> str:
 def _numbers(path: Path, number: int, columns: list[str]) -> list[float]:
     for column in columns:
         if not _is_number(column) or not abs(float(column)) <= _LARGEST:  # also where it is NaN
-            raise ValueError(f"{path}, line {number}: {column!r} is no finite number of float32")
+            raise ValueError(f"{path}, line {number}: {shown(column)} is no finite number of float32")
     return [float(column) for column in columns]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +17,10 @@ from itmatch._version import __version__
 from itmatch.batch import Captions, Fragments, Regions
 from itmatch.data import CaptionItem, Collator, Tokenizer
 from itmatch.formats.files import read_json, user_path, write_text, written_beside, written_together
+from itmatch.formats.tensors import safetensors_sizes
 from itmatch.models._inputs import Images, as_regions, check_block, no_captions
 from itmatch.models.bounds import bounded_by
+from itmatch.models.weights import load_weights
 from itmatch.nn import Block, Similarity
 from itmatch.spec import Spec, build
 
@@ -297,26 +298,9 @@ def read_model_folder(folder: str | Path) -> tuple[dict[str, Any], list[int]]:
 
 
 def _settings_and_sizes(config: Path, weights: Path) -> tuple[dict[str, Any], list[int]]:
-    from safetensors import safe_open
-
     settings: dict[str, Any] = read_json(config)
     settings.pop("itmatch_version", None)
-    with safe_open(str(weights), framework="pt") as file:
-        return settings, [math.prod(file.get_slice(name).get_shape()) for name in file.keys()]  # noqa: SIM118
-
-
-def load_weights(model: MatchingModel, weights: Path) -> None:
-    """Put the weights of a file of :meth:`MatchingModel.save_pretrained` into a model.
-
-    Raises:
-        ValueError: they are not those of such a model.
-    """
-    from safetensors.torch import load_model
-
-    try:
-        load_model(model, str(weights))
-    except RuntimeError as error:
-        raise ValueError(f"{weights}: does not fit config.json ({' '.join(str(error).split())[:300]})") from error
+    return settings, safetensors_sizes(weights)
 
 
 def _part(value: Any, expected: type, where: str) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+from itmatch.formats.configs import check_config
+
 PREFIX = "preset:"
 
 
@@ -29,11 +31,12 @@ def resolve_config(value: str) -> str:
 
     Raises:
         FileNotFoundError: it looks like a file and there is none.
-        ValueError: it is none of these.
+        ValueError: it is none of these, or a file that holds no configuration.
     """
     if value.startswith(PREFIX):
         return str(preset_path(value.removeprefix(PREFIX)))
     if Path(value).is_file():
+        check_config(value)
         return value
     if Path(value).is_dir() and value not in preset_names():
         raise IsADirectoryError(f"--config {value}: a folder, expected a file")

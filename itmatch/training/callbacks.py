@@ -21,6 +21,9 @@ from itmatch.evaluation import recall_table, results_table
 from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.table import FORMS
 from itmatch.formats.files import user_path, write_text, written_beside, written_together
+from itmatch.formats.json import parse_json
+from itmatch.formats.messages import shown_keys
+from itmatch.formats.tensors import read_safetensors
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -189,14 +192,31 @@ def write_fragments(path: Path, fragments: Fragments, index: torch.Tensor, ids: 
 
 
 def read_fragments(path: str | Path) -> tuple[Fragments, torch.Tensor, list[Any]]:
-    """Fragments, indices and ids from a file of :func:`write_fragments`."""
-    from safetensors import safe_open
+    """Fragments, indices and ids from a file of :func:`write_fragments`.
 
-    with safe_open(str(user_path(path)), framework="pt") as file:
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
-        ids = json.loads(file.metadata()["ids"])
-    index = tensors.pop("index")
-    return Fragments(**tensors), index, ids
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no such file of fragments, or a broken one.
+    """
+    path = user_path(path)
+    tensors, metadata = read_safetensors(path)
+    ids = parse_json(metadata.get("ids", "null"), f"{path}: ids")
+    index = tensors.pop("index", None)
+    names = [field.name for field in fields(Fragments)]
+    if index is None or not {"features", "mask"} <= set(tensors) <= set(names) or not isinstance(ids, list):
+        raise ValueError(f"{path}: holds {shown_keys(tensors)}, expected index, ids and fragments ({', '.join(names)})")
+    try:
+        fragments = Fragments(**tensors)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    if index.dtype != torch.int64 or index.shape != (len(fragments),) or len(ids) != len(fragments):
+        raise ValueError(
+            f"{path}: index {index.dtype} of shape {tuple(index.shape)} and {len(ids)} ids, expected one for each of "
+            f"{len(fragments)} rows"
+        )
+    if bool((index < 0).any()):
+        raise ValueError(f"{path}: index {int(index.min())}, expected places of 0 or more")
+    return fragments, index, ids
 
 
 def run_folder(trainer: Trainer) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -177,11 +178,10 @@ class MatchingTask(LightningModule):
         with bounded_by([weight.numel() for weight in checkpoint["state_dict"].values()], str(where)):
             settings = built_settings(given, accepted, str(where), trusted_modules) | kwargs
             settings.setdefault("optimizer", partial(_optimizer_instead, optimizer_of(checkpoint)))
-            try:
+            with _named(where):
                 task = cls(**settings)
-            except TypeError as error:  # a part is missing
-                raise ValueError(f"{where}: {error}") from error
-        task.on_load_checkpoint(checkpoint)
+        with _named(where):
+            task.on_load_checkpoint(checkpoint)
         try:
             task.load_state_dict(checkpoint["state_dict"], strict=strict is not False)
         except RuntimeError as error:
@@ -399,10 +399,11 @@ class MatchingTask(LightningModule):
     def on_load_checkpoint(self, checkpoint: Mapping[str, Any]) -> None:
         """Take the seed of the run over; check that the weights fit before Lightning tries to load them."""
         self.run_seed = checkpoint.get("run_seed")
+        path = None if self._trainer is None else self._trainer.ckpt_path
         if self._trainer is not None:  # else no callback reads them
-            path = self._trainer.ckpt_path
             keep_own_paths(checkpoint, None if path is None or "://" in str(path) else Path(path).absolute().parent)
-        check_weights_fit(self, checkpoint)
+        with _named(path):
+            check_weights_fit(self, checkpoint)
         own = self.model.tokenizer
         saved = None
         if own is not None:
@@ -411,6 +412,17 @@ class MatchingTask(LightningModule):
             raise ValueError(
                 f"the vocabulary does not fit the checkpoint: {_describe(own)} here, {_describe(saved)} there"
             )
+
+
+@contextmanager
+def _named(where: Any) -> Iterator[None]:
+    """Errors of what a checkpoint says name its file, where that is known."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if where is None or str(error).startswith(f"{where}: "):
+            raise
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _optimizer_instead(trained_with: str, params: Any) -> Optimizer:
@@ -422,10 +434,10 @@ def _optimizer_instead(trained_with: str, params: Any) -> Optimizer:
 
 
 def check_weights_fit(task: LightningModule, checkpoint: Mapping[str, Any]) -> None:
-    """Raise one clear line when a weight of the checkpoint has another shape than the model's.
+    """Raise one clear line when a weight of the checkpoint has another shape than the model's, or is not finite.
 
     Raises:
-        ValueError: naming the first weight that differs; for an embedding, that the vocabulary does not fit.
+        ValueError: naming the first such weight; for an embedding, that the vocabulary does not fit.
     """
     own = task.state_dict()
     for name, value in checkpoint.get("state_dict", {}).items():
@@ -434,6 +446,8 @@ def check_weights_fit(task: LightningModule, checkpoint: Mapping[str, Any]) -> N
             raise ValueError(
                 f"{name} has shape {tuple(own[name].shape)}, the checkpoint has {tuple(value.shape)}{hint}"
             )
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ValueError(f"{name} holds a NaN or an infinity in the checkpoint")
     missing = sorted(set(own) ^ set(checkpoint.get("state_dict", own)))
     if missing:
         rank_zero_info(f"weights on one side only: {missing[:5]}{' ...' if len(missing) > 5 else ''}")

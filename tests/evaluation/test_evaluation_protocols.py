@@ -208,3 +208,74 @@ def test_the_published_package_gives_the_same_figures(tmp_path):
         theirs = metric.cxc_recalls({"i2t": i2t, "t2i": t2i}, "all", K=k)
         for direction in ("i2t", "t2i"):
             assert found[f"cxc_{direction}_r{k}"] == pytest.approx(100 * theirs[direction])
+
+
+def edited(name, change):
+    def apply(folder):
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(change(content)))
+
+    return apply
+
+
+def ids(change):
+    return lambda folder: np.save(folder / "coco_test_ids.npy", change(np.load(folder / "coco_test_ids.npy")))
+
+
+def first(content, value):
+    return content | {next(iter(content)): value}
+
+
+T2I, OWN = "cxc_caption_to_image.json", "original_caption_to_image.json"
+BROKEN = {
+    r"coco_test_ids\.npy: float64 of shape \(50,\), expected integers": ids(lambda a: a + 0.5),
+    r"coco_test_ids\.npy: int64 of shape \(50, 1\), expected integers": ids(lambda a: a[:, None]),
+    r"coco_test_ids\.npy: an id comes twice": ids(lambda a: np.where(a == a[3], a[4], a)),
+    r"coco_test_ids\.npy: not a \.npy file": lambda f: (f / "coco_test_ids.npy").write_bytes(b"nothing of numpy"),
+    rf"{OWN}: caption \d+ of coco_test_ids\.npy has no list of one image": edited(
+        OWN, lambda c: dict(list(c.items())[1:])
+    ),
+    rf"{OWN}: \d+ has 7, expected a list of ids": edited(OWN, lambda c: first(c, 7)),
+    rf"{T2I}: key 'x', expected an id": edited(T2I, lambda c: {"x": [1]}),
+    rf"{T2I}: \d+ has \[-1\], expected a list of ids": edited(T2I, lambda c: first(c, [-1])),
+    rf"{T2I}: \d+ has \[True\], expected a list of ids": edited(T2I, lambda c: first(c, [True])),
+    rf"{T2I}: \d+ has \[nan\], expected a list of ids": edited(T2I, lambda c: first(c, [float("nan")])),
+    rf"{T2I}: \d+ has \[1+\.\.\.1+\], expected a list of ids": edited(T2I, lambda c: first(c, [int("1" * 300)])),
+    rf"{T2I}: 99999999 is not in the test set of .*coco_test_ids\.npy": edited(T2I, lambda c: {"99999999": [1]}),
+    rf"{T2I}: no list has an id": edited(T2I, lambda c: {}),
+    rf"{T2I}: holds a list, expected a dict": edited(T2I, list),
+    rf"{T2I}:1: not json": lambda f: (f / T2I).write_text("{..."),
+    rf"{T2I}: no such file": lambda f: (f / T2I).unlink(),
+}
+
+
+@pytest.mark.parametrize("message", BROKEN)
+def test_broken_annotations_are_told_of_before_anything_is_encoded(tmp_path, message):
+    write_annotations(tmp_path)
+    data, protocol = split(), Cxc(tmp_path)
+    protocol.check(data.caption_image, data.num_images)
+    BROKEN[message](tmp_path)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        protocol.check(data.caption_image, data.num_images)
+    assert str(caught.value).startswith(str(tmp_path))
+    assert len(str(caught.value).splitlines()) == 1
+
+
+INSTANCES = {"categories": [{"id": 3}, {"id": 5}], "annotations": [{"image_id": 1, "category_id": 3}]}
+BROKEN_INSTANCES = {
+    "no list 'annotations'": {"annotations": 3},
+    r"categories\[1\] has the id 3 of categories\[0\]": {"categories": [{"id": 3}, {"id": 3}]},
+    r"categories\[0\] has id None, expected an id": {"categories": [3]},
+    r"annotations\[0\] has image_id '1', expected an id": {"annotations": [{"image_id": "1", "category_id": 3}]},
+    r"annotations\[0\] has category_id 4, which is not among": {"annotations": [{"image_id": 1, "category_id": 4}]},
+    "no object in any of the 10 images of the test set": {},
+}
+
+
+@pytest.mark.parametrize("message", BROKEN_INSTANCES)
+def test_broken_instances_are_told_of_before_anything_is_encoded(tmp_path, message):
+    write_annotations(tmp_path)
+    (tmp_path / "instances.json").write_text(json.dumps(INSTANCES | BROKEN_INSTANCES[message]))
+    data = split()
+    with pytest.raises(ValueError, match=rf"instances\.json: {message}"):
+        PlausibleMatch(tmp_path / "instances.json", tmp_path).check(data.caption_image, data.num_images)

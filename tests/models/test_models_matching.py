@@ -339,7 +339,7 @@ def edit_config(folder, change):
         (
             lambda d: edit_config(d, lambda c: c["image_encoder"]["init_args"].update(embed_dim=16)),
             ValueError,
-            "fc.weight",
+            "{}/model.safetensors: 'image_encoder.attention.in_proj_bias' is torch.float32 of shape (24,), the model",
         ),
     ],
 )

@@ -8,6 +8,7 @@ import shutil
 import pytest
 import torch
 from jsonargparse import ArgumentParser
+from safetensors.torch import load_file, save_file
 
 from itmatch.batch import Captions
 from itmatch.nn.block import Block
@@ -205,3 +206,41 @@ def test_errors():
         ours(captions((13,), 13))
     with pytest.raises(ValueError, match="token id 50, expected ids below the vocabulary size 50"):
         ours(Captions(torch.tensor([[50]]), torch.ones(1, 1, dtype=torch.bool)))
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def edited(change):
+    def apply(path):
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return apply
+
+
+def with_nan(path):
+    weights = load_file(path)
+    weights["embeddings.LayerNorm.weight"][0] = float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+DAMAGE = {
+    "cut weights": ("model.safetensors", cut, "holds no model"),
+    "weights of another size": ("config.json", edited(lambda c: c.update(hidden_size=32)), "holds no model"),
+    "a string for a number": ("config.json", edited(lambda c: c.update(num_hidden_layers="1")), "holds no model"),
+    "a list for a model": ("config.json", lambda path: path.write_text("[" * 5000), "holds no model"),
+    "NaN": ("model.safetensors", with_nan, "its weight embeddings.LayerNorm.weight holds a NaN or an infinity"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_folder_is_named_in_one_line(tiny_bert, tmp_path, name):
+    shutil.copytree(tiny_bert, tmp_path / "bert")
+    file, damage, message = DAMAGE[name]
+    damage(tmp_path / "bert" / file)
+    with pytest.raises((FileNotFoundError, ValueError), match=f"{tmp_path / 'bert'}'.*{message}") as caught:
+        TransformerTextEncoder(str(tmp_path / "bert"), 8)
+    assert len(str(caught.value).splitlines()) == 1

@@ -368,6 +368,30 @@ def test_a_vocabulary_that_does_not_fit_the_checkpoint(tmp_path):
         small_trainer(tmp_path).test(small_task(shuffled), shuffled, ckpt_path=str(tmp_path / "a.ckpt"), verbose=False)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: next(iter(c["state_dict"].values())).fill_(float("nan")), "holds a NaN or an infinity in the check"),
+        (lambda c: c["state_dict"].update({next(iter(c["state_dict"])): torch.zeros(1)}), "has shape .* has "),
+        (lambda c: c["hyper_parameters"].update(encode_chunk=0), "encode_chunk: 0, expected at least 1"),
+        (lambda c: c["hyper_parameters"].update(lr_scale=3), ".*"),
+    ],
+)
+def test_what_is_wrong_in_a_checkpoint_is_told_with_its_file(tmp_path, change, message):
+    _, _, trainer = fitted(tmp_path)
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
+    change(checkpoint)
+    torch.save(checkpoint, tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=message) as caught:
+        MatchingTask.load_from_checkpoint(tmp_path / "a.ckpt")
+    assert str(caught.value).startswith(f"{tmp_path / 'a.ckpt'}: ")
+    if "shape" in message or "NaN" in message:  # also where Lightning loads it
+        data = small_data()
+        with pytest.raises(ValueError, match=rf"a\.ckpt: .*{message}"):
+            small_trainer(tmp_path).test(small_task(data), data, ckpt_path=str(tmp_path / "a.ckpt"), verbose=False)
+
+
 def test_a_tokenizer_that_differs_from_the_models_is_refused(tmp_path):
     task, _, _ = fitted(tmp_path)
     other = small_data(tokenizer=WordTokenizer(min_count=30))

@@ -11,7 +11,10 @@ from itmatch.data.caption_graphs.dependencies import Wanted, Word, check_wanted,
 from itmatch.data.caption_graphs.words import align_words
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
+from itmatch.formats.messages import is_count, shown
 from itmatch.formats.text import read_lines
+
+_MOST_WORDS = 1000  # of a sentence; its relations may be as many as the square
 
 
 class ConlluParses(CaptionParser):
@@ -128,14 +131,14 @@ def _sentences(path: Path) -> Iterator[_Sentence]:
             continue
         first, dash, last = columns[0].partition("-")
         if dash:
-            covered = int(last) - int(first) + 1 if first.isdigit() and last.isdigit() else 0
+            covered = int(last) - int(first) + 1 if is_count(first) and is_count(last) else 0
             if covered < 1:
-                raise ValueError(f"{path}:{number}: words {columns[0]!r}, expected two numbers that rise")
+                raise ValueError(f"{path}:{number}: words {shown(columns[0])}, expected two numbers that rise")
             sentence.forms.append((columns[1], covered))
             continue
-        if columns[0] != str(len(sentence.words) + 1) or not columns[6].isdigit():
+        if columns[0] != str(len(sentence.words) + 1) or not is_count(columns[6]):
             raise ValueError(
-                f"{path}:{number}: word {columns[0]!r} with head {columns[6]!r}, expected word "
+                f"{path}:{number}: word {shown(columns[0])} with head {shown(columns[6])}, expected word "
                 f"{len(sentence.words) + 1} with the number of another one, or 0"
             )
         passive = "Voice=Pass" in columns[5].split("|") or (columns[4] == "VBN" and columns[7] == "acl")
@@ -149,6 +152,8 @@ def _sentences(path: Path) -> Iterator[_Sentence]:
 def _check_sentence(sentence: _Sentence, covered: int, path: Path) -> None:
     where = f"{path}:{sentence.line}"
     heads = [head for _, head, *_ in sentence.words]
+    if len(heads) > _MOST_WORDS:
+        raise ValueError(f"{where}: a sentence of {len(heads)} words, expected at most {_MOST_WORDS}")
     if not heads or covered:
         raise ValueError(f"{where}: a sentence {'without words' if not heads else 'that ends before its words do'}")
     for word, head in enumerate(heads):
@@ -163,7 +168,6 @@ def _check_nothing_between(spans: Sequence[Span], caption: str, where: str) -> N
     place = 0
     for start, end in [*spans, (len(caption), len(caption))]:
         if caption[place:start].strip():
-            raise ValueError(
-                f"{where}: the parse lacks {caption[place:start].strip()!r}, expected all words of {caption!r}"
-            )
+            missing = shown(caption[place:start].strip())
+            raise ValueError(f"{where}: the parse lacks {missing}, expected all words of {shown(caption)}")
         place = end

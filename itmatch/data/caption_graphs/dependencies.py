@@ -113,8 +113,12 @@ class _Triples:
         return [child for child in self.children[place] if self.tree[child].base == base]
 
     def coordinated(self, place: int) -> list[int]:
-        """A word and those that "and" joins to it."""
-        return [place, *(other for child in self.labelled(place, "conj") for other in self.coordinated(child))]
+        """A word and those that "and" joins to it, in the order of the tree."""
+        found, waiting = [], [place]  # no recursion: a damaged parse may be a chain of a thousand words
+        while waiting:
+            found.append(waiting.pop())
+            waiting += reversed(self.labelled(found[-1], "conj"))
+        return found
 
     def with_prepositions(self, place: int) -> Iterator[tuple[int, list[int]]]:
         """A word and those coordinated with it, each with the words of its preposition or else the last one's."""
@@ -129,16 +133,17 @@ class _Triples:
 
     def subjects(self, verb: int) -> list[int]:
         """Its own subjects, else those of the word that its clause belongs to."""
-        own = self.labelled(verb, "nsubj")
-        if own:
-            return [other for subject in own for other in self.coordinated(self.meant(subject))]
-        word = self.tree[verb]
-        if word.base == "acl":
-            return [word.head]
-        if word.base not in _SHARES_SUBJECT or word.head < 0:
-            return []
-        controlled = self.labelled(word.head, "obj") if word.base == "xcomp" else []  # "lets the dog drink"
-        return controlled or self.subjects(word.head)
+        while not (own := self.labelled(verb, "nsubj")):
+            word = self.tree[verb]
+            if word.head < 0 or word.base == "acl":
+                return [] if word.head < 0 else [word.head]
+            if word.base not in _SHARES_SUBJECT:
+                return []
+            controlled = self.labelled(word.head, "obj") if word.base == "xcomp" else []  # "lets the dog drink"
+            if controlled:
+                return controlled
+            verb = word.head
+        return [other for subject in own for other in self.coordinated(self.meant(subject))]
 
     def meant(self, place: int) -> int:
         """The noun that a relative pronoun stands for; any other word itself."""
@@ -147,7 +152,8 @@ class _Triples:
         clause = self.tree[place].head
         while clause >= 0 and self.tree[clause].base in _SHARES_SUBJECT:
             clause = self.tree[clause].head
-        return self.tree[clause].head if clause >= 0 and self.tree[clause].base == "acl" else place
+        noun = self.tree[clause].head if clause >= 0 and self.tree[clause].base == "acl" else -1
+        return noun if noun >= 0 else place
 
     def is_passive(self, verb: int) -> bool:
         marks = ("nsubj:pass", "aux:pass", "obl:agent")

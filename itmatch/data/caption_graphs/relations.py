@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path, written_beside
+from itmatch.formats.npz import read_npz
 
 NOWHERE = (-1, -1)  # the span of a predicate for which no words stand
 _FIELDS = ("spans", "offsets", "captions_sha256")
@@ -130,9 +130,7 @@ class CaptionRelations(Sequence[Array]):
             ValueError: no such ``.npz`` file, or it is of other captions.
         """
         path = user_path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file")
-        spans, offsets, hashed = _read(path)
+        spans, offsets, hashed = read_npz(path, _FIELDS).values()
         problem = _shape_problem(spans, offsets)
         if problem:
             raise ValueError(f"{path}: {problem}")
@@ -177,24 +175,6 @@ def _shape_problem(spans: Array, offsets: Array) -> str | None:
     if offsets[0] != 0 or offsets[-1] != len(spans) or bool((offsets[1:] < offsets[:-1]).any()):
         return f"offsets: expected numbers that rise from 0 to {len(spans)} (relations)"
     return None
-
-
-def _read(path: Path) -> list[Array]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise ValueError(f"{path}: a single array, expected an .npz file of {', '.join(_FIELDS)}")
-        with loaded as file:
-            missing = [name for name in _FIELDS if name not in file.files]
-            if missing:
-                there = ", ".join(file.files) or "nothing"
-                raise ValueError(f"{path}: no {missing[0]!r} in it; it holds {there}, expected {', '.join(_FIELDS)}")
-            return [file[name] for name in _FIELDS]
-    except (zipfile.BadZipFile, EOFError, ValueError) as error:
-        if str(error).startswith(str(path)):
-            raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path}: no .npz file of plain numbers ({reason})") from None
 
 
 def _hash(captions: Sequence[str]) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
@@ -14,6 +13,8 @@ from itmatch.data.caption_graphs.stems import stems
 from itmatch.data.caption_graphs.words import split_words
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
+from itmatch.formats.json import parse_json
+from itmatch.formats.messages import shown
 from itmatch.formats.text import read_lines
 
 
@@ -56,7 +57,7 @@ class Triples(CaptionParser):
             raise ValueError(f"{self.path}: {len(lines)} lines, expected {len(captions)} (captions)")
         parsed, given, vague = [], 0, 0
         for number, (line, caption) in enumerate(zip(lines, captions, strict=True), 1):
-            triples = list(_triples(line, f"{self.path}:{number}"))
+            triples = list(_triples(parse_json(line, self.path, number), f"{self.path}:{number}"))
             placed = list(_placed(triples, caption))
             given += len(triples)
             vague += sum(predicate == NOWHERE for _, predicate, _ in placed)
@@ -74,18 +75,14 @@ _Entity = tuple[str, int, int]  # a word, and that it is number i of n equal one
 _Triple = tuple[_Entity, str, _Entity]
 
 
-def _triples(line: str, where: str) -> Iterator[_Triple]:
+def _triples(content: Any, where: str) -> Iterator[_Triple]:
     """The triples of a line; ``where`` is its file and number."""
-    try:
-        content = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{where}: not json ({error.msg})") from None
     if isinstance(content, dict):
         yield from _indexed(content.get("objects"), content.get("relations"), where)
         return
     for triple in _lists(content, where):
         if not all(isinstance(word, str) for word in triple):
-            raise ValueError(f"{where}: {triple}, expected [subject, predicate, object] as words")
+            raise ValueError(f"{where}: {shown(triple)}, expected [subject, predicate, object] as words")
         yield (triple[0], 0, 0), triple[1], (triple[2], 0, 0)
 
 
@@ -97,8 +94,8 @@ def _indexed(objects: Any, relations: Any, where: str) -> Iterator[_Triple]:
         good = all(type(place) is int and 0 <= place < len(objects) for place in (subject, other))
         if not good or not isinstance(predicate, str):
             raise ValueError(
-                f"{where}: {[subject, predicate, other]}, expected [subject, predicate, object], a word between two "
-                f"places in 0..{len(objects) - 1} ('objects')"
+                f"{where}: {shown([subject, predicate, other])}, expected [subject, predicate, object], a word between "
+                f"two places in 0..{len(objects) - 1} ('objects')"
             )
         yield entities[subject], predicate, entities[other]
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from itmatch.formats.messages import shown
+
 _QUOTES = {
     "``": ("``", '"', "''"),
     "''": ("''", '"'),
@@ -46,7 +48,7 @@ def align_words(words: Sequence[str], text: str) -> list[tuple[int, int]]:
         forms = _QUOTES.get(written, (written,))
         found = [(start, len(form)) for form in forms if form and (start := lowered.find(form, place)) >= 0]
         if not found:
-            raise ValueError(f"word {number} ({word!r}) is not in {text!r} after character {place}")
+            raise ValueError(f"word {number} ({shown(word)}) is not in {shown(text)} after character {place}")
         start, length = min(found)
         place = start + length
         spans.append((start, place))

@@ -14,6 +14,7 @@ from itmatch.data.scene_graphs.graphs import SceneGraphs
 from itmatch.data.scene_graphs.packing import MOST_PIXELS, ImageGraph, Limits, Unknown, limited, pack_columns
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import read_json
+from itmatch.formats.messages import shown, shown_keys
 
 FileId = Literal["name", "stem", "number"]
 Sizes = Mapping[str, Sequence[float]]
@@ -83,7 +84,7 @@ def read_scene_graph_benchmark(
     for place, image_id in enumerate(called):
         if image_ids is not None and image_id not in image_ids:
             continue
-        where = f"{prediction}: image {place} ({image_id!r})"
+        where = f"{prediction}: image {place} ({shown(image_id)})"
         if str(place) not in content:
             raise ValueError(f"{where}: not there")
         size = _size_of(image_id, given, sizes if isinstance(sizes, (str, Path)) else "sizes")
@@ -163,11 +164,13 @@ def _sizes(sizes: Sizes | str | Path) -> Mapping[str, Any]:
 def _size_of(image_id: str, sizes: Mapping[str, Any], where: str | Path) -> tuple[float, float]:
     found = sizes.get(image_id)
     if found is None:
-        there = ", ".join(map(repr, list(sizes)[:2])) or "none"
-        raise ValueError(f"{where}: no size of image {image_id!r}; there are {there}")
+        there = ", ".join(map(shown, list(sizes)[:2])) or "none"
+        raise ValueError(f"{where}: no size of image {shown(image_id)}; there are {there}")
     pair = list(found) if isinstance(found, Sequence) else []
-    if len(pair) != 2 or not all(isinstance(x, (int, float)) and 0 < x < MOST_PIXELS for x in pair):
-        raise ValueError(f"{where}: image {image_id!r} has size {found}, expected a positive width and height")
+    if len(pair) != 2 or not all(type(x) in (int, float) and 0 < x < MOST_PIXELS for x in pair):
+        raise ValueError(
+            f"{where}: image {shown(image_id)} has size {shown(found)}, expected a positive width and height"
+        )
     return float(pair[0]), float(pair[1])
 
 
@@ -177,21 +180,22 @@ def _file_id(file: str, ids: FileId, where: str | Path) -> str:
         return path.name if ids == "name" else path.stem
     digits = re.findall(r"\d+", path.stem)
     if not digits:
-        raise ValueError(f"{where}: idx_to_files has {file!r}, in whose name is no number")
+        raise ValueError(f"{where}: idx_to_files has {shown(file)}, in whose name is no number")
     return str(int(digits[-1]))
 
 
 def _names(content: dict[str, Any], key: str, where: str | Path) -> list[str]:
     found = content.get(key)
     if not isinstance(found, list) or not all(isinstance(word, str) for word in found):
-        raise ValueError(f"{where}: no list of strings {key!r}; keys there: {', '.join(sorted(content)) or 'none'}")
+        raise ValueError(f"{where}: no list of strings {key!r}; keys there: {shown_keys(content)}")
     return found
 
 
 def _numbers(entry: dict[str, Any], key: str, shape: tuple[int, ...], where: str) -> Array:
     try:
-        values = np.array(entry[key], np.float64).reshape(shape if len(entry[key]) in (0, shape[0]) else -1)
-    except (TypeError, ValueError):
+        values = np.array(entry[key]).reshape(shape if len(entry[key]) in (0, shape[0]) else -1)
+        values = values.astype(np.float64) if values.dtype.kind in "iuf" else np.zeros(0)  # no strings of digits
+    except ValueError:
         values = np.zeros(0)
     if values.shape != shape or (shape[0] and len(entry[key]) != shape[0]):
         raise ValueError(f"{where}: {key!r} has {len(entry[key])} entries, expected numbers of shape {shape}")
@@ -206,5 +210,7 @@ def _integers(entry: dict[str, Any], key: str, shape: tuple[int, ...], most: int
     bad = np.argwhere((values < 0) | (values >= most) | (values != np.floor(values)))
     if len(bad):
         place = bad[0][0]
-        raise ValueError(f"{where}: {key}[{place}] is {entry[key][place]}, expected whole numbers in 0..{most - 1}")
+        raise ValueError(
+            f"{where}: {key}[{place}] is {shown(entry[key][place])}, expected whole numbers in 0..{most - 1}"
+        )
     return values.astype(np.int64)

@@ -21,6 +21,7 @@ from itmatch.data.scene_graphs.packing import (
 )
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import read_json
+from itmatch.formats.messages import shown
 
 GenomeId = Literal["image_id", "coco_id", "flickr_id"]
 
@@ -101,7 +102,9 @@ def _images(path: str | Path, ids: GenomeId) -> dict[int, tuple[str | None, tupl
         number = _image_number(entry, f"{path}: [{place}]")
         width, height = entry.get("width"), entry.get("height")
         if not all(_is_pixels(x) and x > 0 for x in (width, height)):
-            raise ValueError(f"{path}: image {number}: width {width} and height {height}, expected positive numbers")
+            raise ValueError(
+                f"{path}: image {number}: width {shown(width)} and height {shown(height)}, expected positive numbers"
+            )
         if number in found:
             raise ValueError(f"{path}: [{place}]: image {number} is there already")
         other = number if ids == "image_id" else entry.get(ids)
@@ -111,7 +114,7 @@ def _images(path: str | Path, ids: GenomeId) -> dict[int, tuple[str | None, tupl
 
 def _image_number(entry: Any, where: str) -> int:
     number = entry.get("image_id", entry.get("id")) if isinstance(entry, dict) else None  # "id" in version 1.0
-    if not isinstance(number, int):
+    if type(number) is not int or abs(number) >= 2**63:
         raise ValueError(f"{where}: no 'image_id'")
     return number
 
@@ -165,7 +168,7 @@ def _relation(entry: Any, where: str, size: tuple[float, float]) -> tuple[str, l
         found = entry.get(role)
         if not isinstance(found, dict):
             raise ValueError(f"{where}: no {role!r}")
-        missing = [key for key in ("object_id", "x", "y", "w", "h") if not isinstance(found.get(key), (int, float))]
+        missing = [key for key in ("object_id", "x", "y", "w", "h") if type(found.get(key)) not in (int, float)]
         if missing:
             raise ValueError(f"{where}: {role} has no number {missing[0]!r}")
         names = found["name"] if "name" in found else found.get("names")
@@ -184,8 +187,8 @@ def _box(found: dict[str, Any], where: str, size: tuple[float, float]) -> list[f
         raw += [(found["x"] + found["w"]) / width, (found["y"] + found["h"]) / height]
         box = [min(max(value, 0.0), 1.0) for value in raw]
     if not box or not (box[0] < box[2] and box[1] < box[3]):
-        shown = ", ".join(f"{key} {found[key]}" for key in "xywh")
-        raise _BrokenError(f"{where} has {shown}: no part of it is inside the image of {width:g} x {height:g} pixels")
+        place = ", ".join(f"{key} {shown(found[key])}" for key in "xywh")
+        raise _BrokenError(f"{where} has {place}: no part of it is inside the image of {width:g} x {height:g} pixels")
     return box
 
 

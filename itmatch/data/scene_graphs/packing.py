@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from itmatch.formats.arrays import Array
+from itmatch.formats.messages import shown
 
 Unknown = Literal["error", "drop"]
 MOST_PIXELS = 2**31  # of a side of an image
@@ -171,14 +172,14 @@ def _translation(
     place: dict[str, int] = {}
     for number, word in enumerate(wanted):
         if place.setdefault(normal_name(word), number) != number:
-            raise ValueError(f"{what}s: {word!r} comes twice among the names given")
+            raise ValueError(f"{what}s: {shown(word)} comes twice among the names given")
     numbers = np.array([*(place.get(normal_name(word), -1) for word in found), -1])
     if limits.unknown == "error":
         for image_id, values in used:
             bad = values[(numbers[values] == -1) & (values != -1)]
             if len(bad):
                 raise ValueError(
-                    f"{name}: image {image_id!r} has {what} {found[bad[0]]!r}, which is not among the {len(place)} "
-                    "names given; unknown='drop' leaves such ones out"
+                    f"{name}: image {shown(image_id)} has {what} {shown(found[bad[0]])}, which is not among the "
+                    f"{len(place)} names given; unknown='drop' leaves such ones out"
                 )
     return list(wanted), numbers

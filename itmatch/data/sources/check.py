@@ -14,6 +14,7 @@ from itmatch.data.tokenizers.vocabulary import Vocabulary
 from itmatch.data.tokenizers.words import Tokenizer
 from itmatch.formats.arrays import Array, open_array
 from itmatch.formats.files import read_json, user_path
+from itmatch.formats.messages import shown_keys
 
 
 def check_path(path: str | Path, tokenizer: Tokenizer | None = None) -> CheckReport:
@@ -97,8 +98,7 @@ def _check_json(path: Path, tokenizer: Tokenizer | None) -> CheckReport:
         return report
     if isinstance(content.get("images"), list):
         return check_karpathy(path, content["images"], tokenizer)
-    there = ", ".join(sorted(content)) or "none"
-    problem = f"{path}: neither 'images' (annotations) nor 'word2idx' (vocabulary); keys there: {there}"
+    problem = f"{path}: neither 'images' (annotations) nor 'word2idx' (vocabulary); keys there: {shown_keys(content)}"
     return CheckReport(str(path), "json", problems=[problem])
 
 

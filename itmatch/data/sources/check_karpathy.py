@@ -11,6 +11,7 @@ from itmatch.data.batching.validation import caption_problems
 from itmatch.data.sources.check_report import CheckReport
 from itmatch.data.sources.karpathy import KEYS
 from itmatch.data.tokenizers.words import Tokenizer
+from itmatch.formats.messages import shown
 
 
 def check_karpathy(path: Path, images: list[Any], tokenizer: Tokenizer | None = None) -> CheckReport:
@@ -30,7 +31,7 @@ def check_karpathy(path: Path, images: list[Any], tokenizer: Tokenizer | None = 
         for key in KEYS:
             if key in image and names[key].setdefault(str(image[key]), index) != index:
                 report.problems.append(
-                    f"{where} has the {key} of images[{names[key][str(image[key])]}]: {image[key]!r}"
+                    f"{where} has the {key} of images[{names[key][str(image[key])]}]: {shown(image[key])}"
                 )
         sentences = image.get("sentences")
         sentences = sentences if isinstance(sentences, list) else []

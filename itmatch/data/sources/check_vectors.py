@@ -9,6 +9,7 @@ import numpy as np
 
 from itmatch.data.sources.check_report import CheckReport
 from itmatch.formats.files import check_encoding
+from itmatch.formats.messages import is_count
 
 _VECTOR_LINES = 10_000  # lines that are looked at
 _LARGEST = float(np.finfo(np.float32).max)
@@ -28,7 +29,7 @@ def check_vectors(path: Path) -> CheckReport:
     with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as lines:
         for line, text in enumerate(islice(lines, _VECTOR_LINES), 1):
             parts = text.rstrip().split(" ")
-            if line == 1 and len(parts) == 2 and all(part.isdigit() for part in parts):
+            if line == 1 and len(parts) == 2 and all(map(is_count, parts)):
                 size = int(parts[1])  # the header of fastText: number of words, size
                 continue
             size = len(parts) - 1 if size is None else size

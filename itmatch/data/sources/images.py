@@ -13,9 +13,12 @@ from itmatch.data.sources.features import FeatureStore
 from itmatch.data.split import ImageTextDataset
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
+from itmatch.formats.messages import reason, shown
 from itmatch.formats.text import read_lines
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # all others have readers that nobody needs here
+_LONGEST = 64  # times the shorter side
 _SPLITS = {"train": "train", "val": "dev", "test": "test"}
 
 
@@ -68,16 +71,17 @@ class PatchFeatures(FeatureStore):
         """(H, H, 3) float32 in [0, 1]."""
         module = self._image_module()
         try:
-            with module.open(path) as file:
+            with module.open(path, formats=_FORMATS) as file:
                 image = _as_rgb(file)
         except FileNotFoundError:
             raise FileNotFoundError(f"{path}: no such file") from None
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{path}: no image that can be read ({error})") from error
+        except Exception as error:  # its readers of damaged files raise what comes
+            raise ValueError(f"{path}: no image that can be read ({reason(error)})") from error
         size = self.image_size
         if self.fit == "stretch":
             image = image.resize((size, size), module.Resampling.BICUBIC)
         else:
+            image = _without_ends(image)
             scale = size / min(image.size)
             width, height = (max(size, int(side * scale)) for side in image.size)
             left, top = (width - size) // 2, (height - size) // 2
@@ -118,6 +122,13 @@ def _of_colours(name: str, values: Sequence[float], above: float) -> Array:
         wanted = "positive numbers" if above == 0 else "finite numbers"
         raise ValueError(f"{name}: {list(values)}, expected three {wanted}, of red, green and blue")
     return found
+
+
+def _without_ends(image: Any) -> Any:
+    """The middle of a very long image: all of it, made larger, would take gigabytes, of which the middle is cut out."""
+    sides = image.size
+    ends = [max(0, side - _LONGEST * min(sides)) // 2 for side in sides]
+    return image.crop((*ends, *(side - end for side, end in zip(sides, ends, strict=True)))) if any(ends) else image
 
 
 class ImageFolder(DataSource):
@@ -167,6 +178,9 @@ class ImageFolder(DataSource):
                 f"{self.root}: {len(captions)} captions in {name}_caps.txt for {len(ids)} images in {name}_ids.txt, "
                 "expected as many for each"
             )
+        for line, file in enumerate(ids, 1):
+            if len(file) > 500:
+                raise ValueError(f"{self.root / name}_ids.txt:{line}: {shown(file)}, expected the name of a file")
         features = PatchFeatures(
             [self.images / image for image in ids],
             self.image_size,

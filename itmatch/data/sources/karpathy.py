@@ -12,6 +12,7 @@ from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FolderFea
 from itmatch.data.split import ImageTextDataset
 from itmatch.formats.arrays import Array, open_array, take_rows
 from itmatch.formats.files import read_json, user_path
+from itmatch.formats.messages import short, shown, shown_keys
 
 KEYS = ("cocoid", "imgid", "filename")
 Key = Literal["auto", "cocoid", "imgid", "filename"]
@@ -72,7 +73,7 @@ class KarpathyDataset(DataSource):
         splits = {image["split"] for image in images}
         for name in wanted:
             if name not in splits:
-                there = ", ".join(sorted(splits))
+                there = shown_keys(splits)
                 raise ValueError(f"{self.annotations}: no image of split {name}; splits there: {there}")
         captions, owners = [], []
         for place, row in enumerate(rows):
@@ -106,7 +107,7 @@ class KarpathyDataset(DataSource):
                 )
             if name not in there:
                 raise FileNotFoundError(
-                    f"{self.features / name}: no such file, for images[{row}] of {self.annotations}"
+                    f"{self.features / short(name)}: no such file, for images[{row}] of {self.annotations}"
                 )
         return FolderFeatures([self.features / name for name in names])
 
@@ -119,7 +120,8 @@ class KarpathyDataset(DataSource):
         fitting = [key for key, name in names.items() if name in there]
         if not fitting:
             raise FileNotFoundError(
-                f"{self.features}: none of {', '.join(names.values())}, expected one for the first image"
+                f"{self.features}: none of {shown_keys(names.values())}, expected one for the first image of "
+                f"{self.annotations}"
             )
         if len(fitting) > 1:
             all_names = {
@@ -157,7 +159,7 @@ def read_karpathy(path: Path) -> list[dict[str, Any]]:
     content = read_json(path)
     images = content.get("images")
     if not isinstance(images, list) or not images:
-        raise ValueError(f"{path}: no list 'images'; keys there: {', '.join(sorted(content)) or 'none'}")
+        raise ValueError(f"{path}: no list 'images'; keys there: {shown_keys(content)}")
     for index, image in enumerate(images):
         for key, kind in (("split", str), ("filename", str), ("sentences", list)):
             if not isinstance(image, dict) or not isinstance(image.get(key), kind):
@@ -182,12 +184,12 @@ def image_id(image: dict[str, Any], where: str) -> str:
     """Name of an image: its ``cocoid``, or the name of its file where it has none."""
     found = image.get("cocoid", image["filename"])
     if type(found) not in (int, str):
-        raise ValueError(f"{where}: cocoid is {found!r}, expected a whole number or a string")
+        raise ValueError(f"{where}: cocoid is {shown(found)}, expected a whole number or a string")
     return str(found)
 
 
 def file_name(image: dict[str, Any], key: str, where: str) -> str:
     """Name of the feature file of an image."""
     if key not in image:
-        raise ValueError(f"{where} has no {key!r}; keys there: {', '.join(sorted(image))}")
+        raise ValueError(f"{where} has no {key!r}; keys there: {shown_keys(image)}")
     return f"{Path(image[key]).stem if key == 'filename' else image[key]}.npy"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
 from itmatch.data.tokenizers.words import Tokenizer, digest
+from itmatch.formats.messages import reason, shown
 
 
 class HuggingFaceTokenizer(Tokenizer):
@@ -33,11 +35,9 @@ class HuggingFaceTokenizer(Tokenizer):
         self.name_or_path = str(name_or_path)
         self.max_length = max_length
         if serialized is not None:
-            for key in _SERIALIZED:
-                if key not in serialized:
-                    raise ValueError(
-                        f"{self.name_or_path}: serialized has no {key!r}, expected {', '.join(_SERIALIZED)}"
-                    )
+            problem = _serialized_problem(serialized)
+            if problem:
+                raise ValueError(f"{self.name_or_path}: serialized {problem}")
             self.__dict__["_content"] = dict(serialized)
 
     def spec_arguments(self) -> dict[str, Any]:
@@ -66,11 +66,10 @@ class HuggingFaceTokenizer(Tokenizer):
     def _loaded(self) -> Any:
         from transformers import AutoTokenizer  # here, since importing transformers takes seconds
 
-        try:
+        with _told_of(f"{self.name_or_path}: no tokenizer could be loaded from it"):
             tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, trust_remote_code=False)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ValueError(f"{self.name_or_path}: no tokenizer could be loaded from it ({reason})") from error
+            _special_ids(tokenizer)
+            _check_ids(tokenizer)
         if tokenizer.pad_token_id is None:
             raise ValueError(f"{self.name_or_path}: its tokenizer has no padding token")
         return tokenizer
@@ -86,13 +85,12 @@ class HuggingFaceTokenizer(Tokenizer):
         from tokenizers import Tokenizer as Backend
 
         assert self._content is not None
-        try:
+        with _told_of(f"{self.name_or_path}: serialized holds no tokenizer"):
             backend = Backend.from_str(self._content["backend"])
-        except Exception as error:  # the library raises nothing more precise
-            raise ValueError(f"{self.name_or_path}: serialized holds no tokenizer ({error})") from error
-        backend.no_padding()  # a folder may hold the settings of somebody's last call
-        backend.enable_truncation(self.max_length, direction=self._content["truncation_side"])
-        backend.encode_special_tokens = self._content["split_special_tokens"]
+            _check_ids(backend)
+            backend.no_padding()  # a folder may hold the settings of somebody's last call
+            backend.enable_truncation(self.max_length, direction=self._content["truncation_side"])
+            backend.encode_special_tokens = self._content["split_special_tokens"]
         return backend
 
     def fit(self, captions: Iterable[str]) -> None:
@@ -102,10 +100,14 @@ class HuggingFaceTokenizer(Tokenizer):
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
         if self._content is not None:
-            return [list(encoding.ids) for encoding in self._backend.encode_batch(list(texts))]
+            return [list(encoding.ids) for encoding in self._encoded(texts)]
         encoded = self._loaded(list(texts), truncation=True, max_length=self.max_length, padding=False)
         ids: list[list[int]] = encoded["input_ids"]
         return ids
+
+    def _encoded(self, texts: Sequence[str]) -> Any:
+        with _told_of(f"{self.name_or_path}: its tokenizer cannot read the captions"):
+            return self._backend.encode_batch(list(texts))
 
     def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """The characters [start, end) of each text that each of its tokens stands for; (0, 0) for those of the frame.
@@ -114,7 +116,7 @@ class HuggingFaceTokenizer(Tokenizer):
             ValueError: the tokenizer is not fast, and such do not tell.
         """
         if self._content is not None:
-            offsets = [encoding.offsets for encoding in self._backend.encode_batch(list(texts))]
+            offsets = [encoding.offsets for encoding in self._encoded(texts)]
         elif getattr(self._loaded, "is_fast", False):
             arguments = {"truncation": True, "max_length": self.max_length, "padding": False}
             offsets = self._loaded(list(texts), return_offsets_mapping=True, **arguments)["offset_mapping"]
@@ -161,6 +163,17 @@ class HuggingFaceTokenizer(Tokenizer):
         return _special_ids(self._loaded) if self._content is None else self._content
 
 
+@contextmanager
+def _told_of(what: str) -> Iterator[None]:
+    """Say in one line what did not work: the libraries raise whatever comes, and from Rust what is no Exception."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise ValueError(f"{what} ({reason(error)})") from error
+
+
 def _without_blanks(span: tuple[int, int], text: str) -> tuple[int, int]:
     """The span without the white space at its ends, which some tokenizers count to the token that follows."""
     start, end = span
@@ -169,12 +182,42 @@ def _without_blanks(span: tuple[int, int], text: str) -> tuple[int, int]:
     return start, start + len(word.strip())
 
 
+_MOST_IDS = 10**7
 _SERIALIZED = ("backend", "truncation_side", "split_special_tokens", "pad_id", "mask_id", "special_ids")
+
+
+def _serialized_problem(content: dict[str, Any]) -> str | None:
+    """What is wrong with something that should be what :func:`_serialize` gives."""
+    missing = [key for key in _SERIALIZED if key not in content]
+    if missing:
+        return f"has no {missing[0]!r}, expected {', '.join(_SERIALIZED)}"
+    special = content["special_ids"]
+    good = {
+        "backend": isinstance(content["backend"], str),
+        "truncation_side": content["truncation_side"] in ("left", "right"),
+        "split_special_tokens": isinstance(content["split_special_tokens"], bool),
+        "pad_id": _is_id(content["pad_id"]),
+        "mask_id": content["mask_id"] is None or _is_id(content["mask_id"]),
+        "special_ids": isinstance(special, list) and all(map(_is_id, special)),
+    }
+    return next((f"has {key} {shown(content[key])}" for key in _SERIALIZED if not good[key]), None)
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**31
 
 
 def _special_ids(tokenizer: Any) -> dict[str, Any]:
     special = sorted(set(tokenizer.all_special_ids) - {tokenizer.unk_token_id})
     return {"pad_id": tokenizer.pad_token_id, "mask_id": tokenizer.mask_token_id, "special_ids": special}
+
+
+def _check_ids(tokenizer: Any) -> None:
+    """Raise if an id is far beyond the tokens: writing such a tokenizer goes through all the numbers between."""
+    ids = tokenizer.get_vocab()
+    last = max(ids, key=ids.__getitem__, default=None)
+    if last is not None and ids[last] > _MOST_IDS:
+        raise ValueError(f"the id of {shown(last)} is {ids[last]}, expected at most {_MOST_IDS}")
 
 
 def _serialize(tokenizer: Any) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from itmatch.formats.files import read_json, user_path, write_text
+from itmatch.formats.messages import shown, shown_keys
 
 PAD, START, END, UNKNOWN, MASK = "<pad>", "<start>", "<end>", "<unk>", "<mask>"
 SPECIALS = (PAD, START, END, UNKNOWN)
@@ -37,7 +38,7 @@ class Vocabulary:
         self._ids = {word: index for index, word in enumerate(self.words)}
         if len(self._ids) != len(self.words):
             twice = next(word for index, word in enumerate(self.words) if self._ids[word] != index)
-            raise ValueError(f"vocabulary: {twice!r} comes twice")
+            raise ValueError(f"vocabulary: {shown(twice)} comes twice")
         for special in SPECIALS:
             if special not in self._ids:
                 raise ValueError(f"vocabulary: no {special} among its {len(self.words)} words")
@@ -60,25 +61,22 @@ class Vocabulary:
         """
         content = read_json(path)
         for key, kind in (("word2idx", dict), ("idx2word", dict), ("idx", int)):
-            if not isinstance(content.get(key), kind):
-                raise ValueError(
-                    f"{path}: no {key!r} ({kind.__name__}); keys there: {', '.join(sorted(content)) or 'none'}"
-                )
+            if type(content.get(key)) is not kind:
+                raise ValueError(f"{path}: no {key!r} ({kind.__name__}); keys there: {shown_keys(content)}")
         ids = content["word2idx"]
         size = len(ids)
-        by_id = {index: word for word, index in ids.items() if isinstance(index, int) and 0 <= index < size}
+        by_id = {index: word for word, index in ids.items() if type(index) is int and 0 <= index < size}
         if len(by_id) != size:
             missing = next(index for index in range(size) if index not in by_id)
             raise ValueError(
                 f"{path}: word2idx has {size} words and none with id {missing}, expected ids 0..{size - 1}"
             )
         if content["idx"] != size:
-            raise ValueError(f"{path}: idx is {content['idx']}, word2idx has {size} words")
+            raise ValueError(f"{path}: idx is {shown(content['idx'])}, word2idx has {size} words")
         for index, word in by_id.items():
             if content["idx2word"].get(str(index)) != word:
-                raise ValueError(
-                    f"{path}: idx2word[{index}] is {content['idx2word'].get(str(index))!r}, word2idx says {word!r}"
-                )
+                found = shown(content["idx2word"].get(str(index)))
+                raise ValueError(f"{path}: idx2word[{index}] is {found}, word2idx says {shown(word)}")
         try:
             return cls([by_id[index] for index in range(size)])
         except ValueError as error:

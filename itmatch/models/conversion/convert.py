@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from itmatch.formats.messages import reason
 from itmatch.models.conversion.layouts import FORMATS, PublicReader, State
 from itmatch.models.conversion.pickles import read_public_checkpoint
 from itmatch.models.matching import MatchingModel
@@ -85,7 +86,7 @@ def convert_checkpoint(
     except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
         if isinstance(error, ValueError) and any(str(known) in str(error) for known in (path, vocabulary or path)):
             raise
-        raise ValueError(f"{path}: no model of {format} can be made of it ({error})") from error
+        raise ValueError(f"{path}: no model of {format} can be made of it ({reason(error)})") from error
 
 
 def _converted(reader: PublicReader, vocabulary: str | Path | None, text_model: str | None) -> Conversion:
@@ -122,6 +123,8 @@ def _fill(reader: PublicReader, number: int, part: torch.nn.Module, *renamings: 
                 f"{reader.source.path}: model[{number}].{public} has shape {tuple(value.shape)}, "
                 f"expected {tuple(own[name].shape)}"
             )
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise ValueError(f"{reader.source.path}: model[{number}].{public} holds a NaN or an infinity")
         found[name] = value
     missing = [name for name in own if name not in found and not name.endswith(_IGNORED)]
     if missing:

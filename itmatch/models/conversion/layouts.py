@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from itmatch.data import HuggingFaceTokenizer, Tokenizer, WordTokenizer
+from itmatch.formats.messages import shown
 from itmatch.models.conversion.pickles import PublicCheckpoint
 from itmatch.nn import (
     Block,
@@ -58,7 +59,7 @@ class PublicReader:
         """A setting that is a number above 0."""
         value = self.option(name)
         if not isinstance(value, int | float) or not value > 0:
-            raise ValueError(f"{self.source.path}: opt.{name} is {value!r}, expected a number above 0")
+            raise ValueError(f"{self.source.path}: opt.{name} is {shown(value)}, expected a number above 0")
         return float(value)
 
     def switch(self, name: str) -> bool:
@@ -72,7 +73,7 @@ class PublicReader:
         """What a setting stands for; raises for one that has no counterpart here."""
         value = self.option(name)
         if not isinstance(value, str) or value not in choices:
-            raise ValueError(f"{self.source.path}: opt.{name} is {value!r}, expected one of {', '.join(choices)}")
+            raise ValueError(f"{self.source.path}: opt.{name} is {shown(value)}, expected one of {', '.join(choices)}")
         return choices[value]
 
     def refuse(self, *prefixes: str) -> None:

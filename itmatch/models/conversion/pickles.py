@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from itmatch.formats.messages import reason, shown, shown_keys
+
 _PLAIN = (type(None), bool, int, float, str)
 _DEPTH = 20
 
@@ -48,7 +50,7 @@ def read_public_checkpoint(path: str | Path) -> PublicCheckpoint:
         raise FileNotFoundError(f"{path}: no such file")
     content = _load(path)
     if not isinstance(content, dict) or not isinstance(content.get("model"), (list, tuple)):
-        found = f"keys {', '.join(map(str, content))}" if isinstance(content, dict) else f"a {type(content).__name__}"
+        found = f"keys {shown_keys(content)}" if isinstance(content, dict) else f"a {type(content).__name__}"
         raise ValueError(f"{path}: {found}; expected a dict with `model`, a list of state dicts, and `opt`")
     options = content.get("opt")
     if not isinstance(options, argparse.Namespace):
@@ -68,14 +70,14 @@ def _load(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused is None:
-            reason = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
-            raise ValueError(f"{path}: no checkpoint ({_first_line(reason)})") from error
+            why = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+            raise ValueError(f"{path}: no checkpoint ({reason(why)})") from error
         raise ValueError(
             f"{path}: names {refused[1]}; only tensors, containers and a Namespace of plain values are admitted, "
             "and nothing was run"
         ) from error
     except Exception as error:  # a damaged file fails in the unpickler in many ways
-        raise ValueError(f"{path}: no checkpoint ({_first_line(error)})") from error
+        raise ValueError(f"{path}: no checkpoint ({reason(error)})") from error
 
 
 def _state(path: Path, number: int, state: Any, notes: list[str]) -> dict[str, Tensor]:
@@ -83,7 +85,7 @@ def _state(path: Path, number: int, state: Any, notes: list[str]) -> dict[str, T
         raise ValueError(f"{path}: model[{number}] is a {type(state).__name__}, expected a state dict")
     for name, value in state.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
-            raise ValueError(f"{path}: model[{number}][{name!r}] is a {type(value).__name__}, expected a tensor")
+            raise ValueError(f"{path}: model[{number}][{shown(name)}] is a {type(value).__name__}, expected a tensor")
     if state and all(name.startswith("module.") for name in state):
         notes.append(f"model[{number}]: the prefix `module.` of DataParallel is left out")
         return {name.removeprefix("module."): value for name, value in state.items()}
@@ -101,7 +103,3 @@ def _check_plain(path: Path, where: str, value: Any, depth: int) -> None:
             _check_plain(path, f"{where}[...]", item, depth + 1)
     elif not isinstance(value, _PLAIN):
         raise ValueError(f"{path}: {where} is a {type(value).__name__}, expected a plain value")
-
-
-def _first_line(error: BaseException | str) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

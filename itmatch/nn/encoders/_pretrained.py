@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from itmatch.formats.messages import reason
+
 _NOT_RECORDED = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 _NAMES_CODE = ("auto_map", "quantization_config", "use_kernels", "custom_pipelines", "trust_remote_code")
 _NAMES_WEIGHTS = ("backbone", "use_pretrained_backbone", "use_timm_backbone", "timm_kwargs", "architecture")
@@ -53,23 +55,30 @@ def model_from_pretrained(name: str, kind: str) -> Any:
     """A model of the Hugging Face hub or of a folder.
 
     Raises:
-        FileNotFoundError: there is none; ``kind`` says what was wanted.
+        FileNotFoundError: there is none, or a broken one; ``kind`` says what was wanted.
+        ValueError: a weight is NaN or infinite.
     """
     from transformers import AutoModel
 
     local = Path(name).is_dir()
     try:
-        return AutoModel.from_pretrained(name, local_files_only=local, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+        model = AutoModel.from_pretrained(name, local_files_only=local, trust_remote_code=False)
+    except ImportError:
+        raise
+    except Exception as error:  # a damaged folder fails in many ways
         tried = (
             "the folder exists but holds no model"
             if local
             else "no such folder, not in the local cache, not on the hub"
         )
         raise FileNotFoundError(
-            f"{kind} {name!r}: {tried} ({_first_line(error)}); give the path of a folder written by "
+            f"{kind} {name!r}: {tried} ({reason(error)}); give the path of a folder written by "
             "save_pretrained, with config.json and the weights"
         ) from error
+    for weight, value in model.named_parameters():
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"{kind} {name!r}: its weight {weight} holds a NaN or an infinity")
+    return model
 
 
 def recorded(config: Any) -> dict[str, Any]:
@@ -82,7 +91,3 @@ def _without(settings: Any) -> Any:
     if isinstance(settings, dict):
         return {key: _without(value) for key, value in settings.items() if key not in _NOT_RECORDED}
     return settings
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

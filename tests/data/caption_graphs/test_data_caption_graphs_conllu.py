@@ -125,3 +125,29 @@ def test_no_file_and_arguments(tmp_path):
     with pytest.raises(ValueError, match="ConlluParses: relations='all', expected triples or edges"):
         ConlluParses("x", relations="all")
     assert build(ConlluParses("x", relations="edges").spec, ConlluParses).relations == "edges"
+
+
+def test_a_chain_of_hundreds_of_words(parse):
+    subjects = ["sees 0 root", "w 1 nsubj", *(f"w {i} conj" for i in range(2, 989)), "cats 1 obj"]
+    assert len(parse(sentence(*subjects), ["sees" + " w" * 988 + " cats"])[0]) == 988
+    clauses = ["w 0 root", "I 1 nsubj", "w 1 xcomp", *(f"w {i} xcomp" for i in range(3, 989)), "cats 989 obj"]
+    assert parse(sentence(*clauses), ["w I" + " w" * 987 + " cats"])[0] == [["I", "w", "cats"]]
+
+
+def test_a_sentence_of_thousands_of_words(parse):
+    rows = [f"w {i} {'conj' if i else 'root'}" for i in range(1001)]
+    with pytest.raises(ValueError, match=r"dev\.conllu:1: a sentence of 1001 words, expected at most 1000"):
+        parse(sentence(*rows), ["w " * 1001])
+
+
+@pytest.mark.parametrize("head", ["\u00b2", "9" * 5000, "-1", ""])
+def test_a_head_that_is_no_number(parse, head):
+    with pytest.raises(ValueError, match=r"dev\.conllu:1: word '1' with head .* expected word 1") as caught:
+        parse(f"1\tA\t_\t_\t_\t_\t{head}\troot\t_\t_\n", ["A"])
+    assert len(str(caught.value)) < 500
+
+
+def test_a_root_that_is_called_a_clause_has_no_noun(parse):
+    assert parse(sentence("seen 0 acl", "dogs 1 obj", "cats 1 obj"), ["seen dogs cats"]) == [[]]
+    rows = ("that 2 nsubj", "sees 0 acl", "cats 2 obj", "now 2 advmod")
+    assert parse(sentence(*rows), ["that sees cats now"]) == [[["that", "sees", "cats"]]]

@@ -62,7 +62,7 @@ def test_problems_are_counted():
 
 
 BROKEN = {
-    r"x\.npz: no 'offsets' in it; it holds spans, captions_sha256, expected": {"offsets": None},
+    r"x\.npz: no 'offsets' in it; it holds captions_sha256, spans, expected": {"offsets": None},
     r"x\.npz: spans: float64 of shape \(3, 3, 2\), expected integers of shape \(relations": {
         "spans": np.zeros((3, 3, 2))
     },
@@ -76,7 +76,7 @@ BROKEN = {
     r"x\.npz: offsets: expected numbers that rise from": {"offsets": np.array([0, 2**64 - 1, 2, 2, 3], np.uint64)},
     r"x\.npz: relations of 3 captions, expected 4": {"offsets": np.array([0, 2, 2, 3])},
     r"x\.npz: made for other captions": {"captions_sha256": np.zeros(32, np.uint8)},
-    r"x\.npz: no \.npz file of plain numbers \(Object arrays": {"spans": np.array([None], object)},
+    r"x\.npz: spans: holds pickled Python objects, expected plain numbers": {"spans": np.array([None], object)},
 }
 
 
@@ -97,7 +97,7 @@ def test_no_such_file_and_others(tmp_path, content):
         CaptionRelations.load(path, CAPTIONS)
     with path.open("wb") as file:
         np.save(file, np.zeros(3))
-    with pytest.raises(ValueError, match=r"x\.npz: a single array"):
+    with pytest.raises(ValueError, match=r"x\.npz: no \.npz file of plain numbers \(File is not a zip file"):
         CaptionRelations.load(path, CAPTIONS)
 
 

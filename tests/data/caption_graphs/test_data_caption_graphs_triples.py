@@ -117,3 +117,12 @@ def test_no_file_and_spec(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.jsonl: no such file"):
         Triples(tmp_path / "none.jsonl").parse([])
     assert build(Triples(tmp_path / "x").spec, Triples).path == tmp_path / "x"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"), [("[" * 5000, "nested more than"), ("7" * 5000, "an integer of more than")]
+)
+def test_json_that_no_parser_writes(tmp_path, line, message):
+    (tmp_path / "triples.jsonl").write_text(f"[]\n{line}\n")
+    with pytest.raises(ValueError, match=rf"triples\.jsonl:2: {message}"):
+        Triples(tmp_path / "triples.jsonl").parse(["a", "b"])

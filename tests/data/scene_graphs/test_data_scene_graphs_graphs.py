@@ -191,6 +191,8 @@ BAD_PREDICTIONS = {
     "few labels": (at("1", "bbox_labels", [1]), r"'bbox_labels' has 1 entries, expected numbers of shape \(2,\)"),
     "score": (at("1", "rel_scores", [0.5, 1.5]), r"rel_scores\[1\] is 1.5, expected 0\.\.1"),
     "NaN": (at("1", "rel_scores", [0.5, float("nan")]), r"rel_scores\[1\] holds a NaN"),
+    "long numbers": (at("1", "rel_scores", [10**400, 1]), r"'rel_scores' has 2 entries, expected numbers"),
+    "numbers in strings": (at("1", "rel_scores", ["0.5", "1"]), r"'rel_scores' has 2 entries, expected numbers"),
     "text": (at("1", "rel_scores", ["x", 1]), r"'rel_scores' has 2 entries, expected numbers"),
     "box": (at("1", "bbox", [[0, 0, 300, 450], [0, 0, 700, 10]]), r"bbox\[1\] is .*700.*inside 600 x 900 pixels"),
     "turned": (at("1", "bbox", [[0, 0, 300, 450], [9, 0, 3, 10]]), r"bbox\[1\] is \[9.0, 0.0, 3.0, 10.0\]"),
@@ -325,6 +327,7 @@ BROKEN_RELATIONS = {
     "thin": (first_relation(subject=end(1, "x", 5, 5, 0, 5)), "subject has x 5, y 5, w 0, h 5: no part of it"),
     "NaN": (first_relation(subject=end(1, "x", float("nan"), 5, 5, 5)), "subject has x nan"),
     "inf": (first_relation(subject=end(1, "x", 0, 5, float("inf"), 5)), "subject has x 0, y 5, w inf"),
+    "long number": (first_relation(subject=end(1, "x", 10**400, 5, 5, 5)), "subject has x 1000000000"),
 }
 
 
@@ -343,6 +346,8 @@ def test_broken_relations_can_be_skipped(name, visual_genome):
     [
         (first_relation(subject=3), r"image 1: relationships\[1\]: no 'subject'"),
         (first_relation(subject={"name": "x", "object_id": 1, "x": 0}), "subject has no number 'y'"),
+        (first_relation(subject=end(1, "x", True, 5, 5, 5)), "subject has no number 'x'"),
+        (lambda relations, images: images[1].update(width=10**400), "image 2: width 1000.* and height 10, "),
         (lambda relations, images: relations[1].pop("relationships"), "image 2: no list 'relationships'"),
         (lambda relations, images: relations[1].pop("image_id"), r"relationships.json: \[1\]: no 'image_id'"),
         (lambda relations, images: images.pop(1), r"image 2: not in .*image_data.json"),

@@ -1,4 +1,7 @@
+import struct
 import sys
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -164,3 +167,55 @@ def test_what_is_wrong_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ImportError, match=r"itmatch\[images\]"):
         PatchFeatures([], 16, 8)
+
+
+def test_damaged_and_harmful_pictures_are_named(tmp_path):
+    write(tmp_path / "a.png", 20, 20)
+    good = (tmp_path / "a.png").read_bytes()
+    huge = struct.pack(">4sIIBBBBB", b"IHDR", 60_000, 60_000, 8, 2, 0, 0, 0)
+    for name, content in {
+        "cut.png": good[: len(good) // 2],
+        "bomb.png": good[:12] + huge + struct.pack(">I", zlib.crc32(huge)) + good[33:],
+        "program.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n",  # for Ghostscript
+        "noise.tiff": b"II*\0\x08\0\0\0" + b"\x01" * 300,
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=rf"{name}: no image that can be read \(.+\)$"):
+            PatchFeatures([tmp_path / name], 16, 8)[0]
+
+
+def test_a_very_long_picture_is_read_in_little_memory(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (20_000, 1, 3), dtype=np.uint8)
+    Image.fromarray(values).save(tmp_path / "long.png")
+    Image.fromarray(values[9968:10032]).save(tmp_path / "middle.png")
+    tracemalloc.start()
+    long, middle = (PatchFeatures([tmp_path / name], 64, 32)[0] for name in ("long.png", "middle.png"))
+    largest = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(long, middle)
+    assert largest < 50 << 20
+    sizes = []
+    resize = Image.Image.resize
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Image.Image, "resize", lambda self, size, *more: sizes.append(size) or resize(self, size, *more))
+        _ = PatchFeatures([tmp_path / "long.png"], 64, 32)[0]
+    assert sizes == [(64, 4096)]  # and not (64, 1280000)
+
+
+@pytest.mark.parametrize("size", [(640, 480), (375, 500), (17, 900), (1000, 33)])
+def test_ordinary_photos_are_read_as_they_always_were(tmp_path, size):
+    write(tmp_path / "a.png", *size)
+    image = Image.open(tmp_path / "a.png").convert("RGB")
+    scale = 64 / min(size)
+    width, height = (max(64, int(side * scale)) for side in size)
+    left, top = (width - 64) // 2, (height - 64) // 2
+    expected = image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + 64, top + 64))
+    found = PatchFeatures([tmp_path / "a.png"], 64, 64, mean=(0, 0, 0), std=(1, 1, 1))[0].reshape(3, 64, 64)
+    np.testing.assert_array_equal(found.transpose(1, 2, 0), np.asarray(expected, np.float32) / 255)
+
+
+def test_a_list_of_files_with_something_else_in_it(tmp_path):
+    (tmp_path / "dev_ids.txt").write_text("0.png\n" + "9" * 5000 + "\n")
+    (tmp_path / "dev_caps.txt").write_text("one\ntwo\n")
+    with pytest.raises(ValueError, match=r"dev_ids\.txt:2: '9+\.\.\.9+', expected the name of a file"):
+        ImageFolder(tmp_path).split("val")

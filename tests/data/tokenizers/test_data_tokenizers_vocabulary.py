@@ -52,6 +52,9 @@ BROKEN = {
     r"word2idx has 6 words and none with id 5, expected ids 0\.\.5": lambda c: edit(c, "word2idx", dog=6),
     r"word2idx has 6 words and none with id 5": lambda c: edit(c, "word2idx", dog=4),
     r"none with id 4": lambda c: edit(c, "word2idx", cat="4"),
+    r"none with id 1": lambda c: c["word2idx"].update({next(w for w, i in c["word2idx"].items() if i == 1): True}),
+    r"no 'idx' \(int\); keys there: idx, idx2word, word2idx": lambda c: c.update(idx=True),
+    r"idx2word\[5\] is '9+\.\.\.9+', word2idx says 'dog'": lambda c: c["idx2word"].update({"5": "9" * 5000}),
     r"idx is 7, word2idx has 6 words": lambda c: c.update(idx=7),
     r"idx2word\[5\] is 'cow', word2idx says 'dog'": lambda c: c["idx2word"].update({"5": "cow"}),
     r"no <unk> among its 6 words": lambda c: (

@@ -363,3 +363,64 @@ def test_share_of_a_tokenizer_without_an_unknown_token():
             return [[ord(letter) for letter in text] for text in texts]
 
     assert Letters().unknown_share(["a"]) is None
+
+
+SERIALIZED = {
+    r"has no 'pad_id'": lambda content: content.pop("pad_id"),
+    r"has backend 3": lambda content: content.update(backend=3),
+    r"has truncation_side 'RIGHT'": lambda content: content.update(truncation_side="RIGHT"),
+    r"has split_special_tokens 1": lambda content: content.update(split_special_tokens=1),
+    r"has pad_id -1": lambda content: content.update(pad_id=-1),
+    r"has mask_id nan": lambda content: content.update(mask_id=float("nan")),
+    r"has special_ids \[\[0\]\]": lambda content: content.update(special_ids=[[0]]),
+    r"holds no tokenizer \(.+\)$": lambda content: content.update(backend="{}"),
+    r"holds no tokenizer \(invalid type": lambda content: content.update(backend="[" * 5000),
+}
+
+
+@pytest.mark.parametrize("message", SERIALIZED)
+def test_a_recorded_tokenizer_that_is_none(tiny_bert, message):
+    content = dict(HuggingFaceTokenizer(tiny_bert).spec["init_args"]["serialized"])
+    SERIALIZED[message](content)
+    with pytest.raises(ValueError, match=f"a name: serialized {message}") as caught:
+        HuggingFaceTokenizer("a name", serialized=content).fit([])
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_recorded_tokenizer_that_lacks_a_word_of_its_own(tiny_bert):
+    """Its library panics then, which is no Exception in Python."""
+    content = dict(HuggingFaceTokenizer(tiny_bert).spec["init_args"]["serialized"])
+    backend = json.loads(content["backend"])
+    backend["post_processor"]["special_tokens"].pop("[SEP]", None)
+    for name in list(backend["model"]["vocab"]):
+        if name == "[UNK]":
+            del backend["model"]["vocab"][name]
+    content["backend"] = json.dumps(backend)
+    with pytest.raises(ValueError, match=r"a name: (its tokenizer cannot read|serialized holds no)"):
+        HuggingFaceTokenizer("a name", serialized=content)(["unheard of"])
+
+
+@pytest.mark.timeout(60)
+def test_an_id_far_beyond_the_tokens(tiny_bert, tmp_path):
+    """Its library would go through two thousand million numbers to write it down."""
+    folder = copied(tiny_bert, tmp_path)
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["model"]["vocab"]["dog"] = 2**31
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    message = r"the id of 'dog' is 2147483648, expected at most 10000000"
+    with pytest.raises(ValueError, match=rf"no tokenizer could be loaded from it \({message}"):
+        HuggingFaceTokenizer(str(folder)).fit([])
+    serialized = dict(HuggingFaceTokenizer(tiny_bert).spec["init_args"]["serialized"])
+    serialized["backend"] = json.dumps(content)
+    with pytest.raises(ValueError, match=rf"a name: serialized holds no tokenizer \({message}"):
+        HuggingFaceTokenizer("a name", serialized=serialized).fit([])
+
+
+@pytest.mark.parametrize("damage", ["{}", "[" * 5000, '{"model": 3}', "\0"])
+def test_a_folder_with_a_damaged_tokenizer(tiny_bert, tmp_path, damage):
+    folder = copied(tiny_bert, tmp_path)
+    (folder / "tokenizer.json").write_text(damage)
+    (folder / "vocab.txt").unlink(missing_ok=True)
+    with pytest.raises(ValueError, match=f"{folder}: no tokenizer could be loaded from it") as caught:
+        HuggingFaceTokenizer(str(folder)).fit([])
+    assert len(str(caught.value).splitlines()) == 1

@@ -307,6 +307,7 @@ def test_what_older_files_do_not_say_is_reported(tmp_path):
         ([linear(8), gru(8)], SCAN | {"cross_attn": "x"}, "opt.cross_attn is 'x', expected one of t2i, i2t"),
         ([linear(8), {"embed.weight": torch.ones(3, 4)}], SCAN, "no 'rnn.weight_hh_l0' in it"),
         ([linear(8) | {"fc.bias": torch.ones(3)}, gru(8)], SCAN, r"fc.bias has shape \(3,\), expected \(8,\)"),
+        ([linear(8) | {"fc.bias": torch.full((8,), torch.nan)}, gru(8)], SCAN, r"model\[0\]\.fc\.bias holds a NaN"),
         ([{"fc.weight": torch.ones(8, 6)}, gru(8)], SCAN, r"model\[0\] has nothing for fc.bias"),
         ([{"backbone.conv": torch.ones(1)}, gru(8)], SCAN | {"precomp_enc_type": "backbone"}, "is 'backbone'; only"),
         ([linear(8)], SCAN, "1 state dicts, expected"),

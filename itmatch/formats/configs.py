@@ -1,0 +1,101 @@
+"""Configurations in YAML that may be damaged, or made to do harm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from itmatch.formats.files import read_text
+from itmatch.formats.json import MOST_LEVELS, TOO_DEEP
+from itmatch.formats.messages import reason
+
+_MOST_CHARACTERS = 16 << 20
+_MOST_COPIES = 10_000  # values that the aliases of a configuration may stand for
+
+
+def check_config(path: str | Path) -> None:
+    """Raise unless a configuration can be read at all, and in time.
+
+    A few lines of aliases may stand for billions of values. What they stand for is counted here, without building it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no YAML, no settings by name, larger or nested deeper than any configuration, or too many aliases.
+    """
+    from jsonargparse import get_loader
+    from yaml import YAMLError
+
+    text = read_text(path)
+    try:
+        content = limited_yaml(get_loader("yaml"))(text)
+    except YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        line = "" if mark is None else f":{mark.line + 1}"
+        raise ValueError(f"{path}{line}: no configuration ({problem or reason(error)})") from None
+    if content is not None and not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__}, expected settings by name")
+
+
+def limited_yaml(load: Callable[[str], Any]) -> Callable[[str], Any]:
+    """A loader of YAML that first looks at the size of what it is given.
+
+    It raises a ``yaml.YAMLError`` for what is larger or nested deeper than any configuration, or has too many aliases;
+    and for what the loader has other errors for, such as a number of thousands of digits.
+    """
+    from yaml import YAMLError
+
+    def checked(text: str) -> Any:
+        _check_size(text)
+        try:
+            return load(text)
+        except YAMLError:
+            raise
+        except Exception as error:  # of its converters of dates, numbers and the like
+            raise YAMLError(reason(error)) from None
+
+    return checked
+
+
+def _check_size(text: str) -> None:
+    import yaml
+
+    if len(text) > _MOST_CHARACTERS:
+        raise yaml.YAMLError(f"{len(text)} characters, expected at most {_MOST_CHARACTERS}")
+    sizes: dict[str, int] = {}  # values that an alias stands for, those behind its own aliases included
+    around: list[tuple[str | None, int]] = []  # anchor, and values so far, of the lists and dicts that are open
+    copies = 0
+    for event in _events(text):
+        anchor, size = event.anchor if isinstance(event, yaml.NodeEvent) else None, 0
+        if isinstance(event, yaml.CollectionStartEvent):
+            around.append((anchor, 1))
+            if len(around) > MOST_LEVELS:
+                raise _refusal(event, TOO_DEEP)
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = around.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            if any(anchor == outer for outer, _ in around):
+                raise _refusal(event, f"*{anchor} stands for something that it is a part of")
+            size = sizes.get(str(anchor), 0)  # of one that stands for nothing the loader tells
+            copies += size
+            if copies > _MOST_COPIES:
+                raise _refusal(event, f"aliases that stand for more than {_MOST_COPIES} values")
+        elif isinstance(event, yaml.ScalarEvent):
+            size = 1
+        if anchor is not None:
+            sizes[anchor] = size
+        if around:
+            around[-1] = (around[-1][0], around[-1][1] + size)
+
+
+def _events(text: str) -> Iterator[Any]:
+    import yaml
+
+    yield from yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+def _refusal(event: Any, problem: str) -> Exception:
+    import yaml
+
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)

@@ -1,0 +1,41 @@
+"""Archives of arrays that may be damaged, or made to do harm: what they would unpack to is seen before they are."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from itmatch.formats.arrays import Array, array_of
+from itmatch.formats.files import existing_file
+from itmatch.formats.messages import reason, shown_keys
+
+_UNPACKED = 256 << 20  # bytes that the arrays of an archive may always have; beyond that a share of its own size
+_RATIO = 20
+
+
+def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, Array]:
+    """Some arrays of a ``.npz`` file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no such file of numpy, a damaged one, an array that is missing, or more than memory is for.
+    """
+    path = existing_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
+            wanted = [found[name] for name in names if name in found]
+            unpacked = sum(member.file_size for member in wanted)
+            fits = unpacked <= max(_UNPACKED, _RATIO * path.stat().st_size)
+            content = [archive.read(member) for member in wanted] if fits else []  # checks the sums of the members
+    except Exception as error:  # a damaged archive fails in many ways
+        raise ValueError(f"{path}: no .npz file of plain numbers ({reason(error)})") from None
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise ValueError(f"{path}: no {missing[0]!r} in it; it holds {shown_keys(found)}, expected {', '.join(names)}")
+    if not fits:
+        raise ValueError(
+            f"{path}: would unpack to {unpacked} bytes, expected at most {_UNPACKED} or {_RATIO} times its own"
+        )
+    return {name: array_of(data, f"{path}: {name}") for name, data in zip(names, content, strict=True)}
