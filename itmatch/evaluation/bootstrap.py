@@ -9,6 +9,7 @@ from torch import Tensor
 
 from itmatch.evaluation.ranks import RetrievalRanks
 from itmatch.ops.arrays import ArrayLike, as_tensor
+from itmatch.ops.checks import check_whole
 
 _KS = (1, 5, 10)
 _MOST_SAMPLES = 10_000_000
@@ -58,7 +59,7 @@ def paired_bootstrap(
         >>> paired_bootstrap(good, bad, torch.arange(20), samples=99)
         BootstrapResult(difference=600.0, low=600.0, high=600.0, p_value=0.02)
     """
-    if not 1 <= samples <= _MOST_SAMPLES:
+    if check_whole("samples", samples) > _MOST_SAMPLES:
         raise ValueError(f"samples: {samples}, expected 1 to {_MOST_SAMPLES}")
     image = as_tensor("caption_image", caption_image).cpu().long()
     first, second = (_on_cpu(name, ranks) for name, ranks in (("first", first), ("second", second)))

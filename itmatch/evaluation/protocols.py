@@ -13,6 +13,7 @@ from itmatch.evaluation.ranks import RetrievalRanks
 from itmatch.evaluation.relevance import Relevance, RetrievedHits
 from itmatch.evaluation.retrieval import retrieval_metrics
 from itmatch.ops.arrays import ArrayLike, as_tensor
+from itmatch.ops.checks import check_whole
 from itmatch.spec import Configurable
 
 
@@ -66,7 +67,7 @@ class Flickr30K(EvaluationProtocol):
     """
 
     def __init__(self, num_images: int = 1000) -> None:
-        self.num_images = num_images
+        self.num_images = check_whole(f"{type(self).__name__}.num_images", num_images)
 
     def check(self, caption_image: Tensor, num_images: int) -> None:
         """Raise unless there are as many images as expected, with five captions each."""
@@ -98,7 +99,7 @@ class Coco1K(EvaluationProtocol):
     """
 
     def __init__(self, num_images: int = 5000, folds: int = 5) -> None:
-        if folds < 1 or num_images % folds:
+        if check_whole("Coco1K.num_images", num_images) % check_whole("Coco1K.folds", folds):
             raise ValueError(f"Coco1K: {num_images} images in {folds} folds, expected folds of equal size")
         self.num_images, self.folds = num_images, folds
 

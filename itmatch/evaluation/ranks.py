@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from itmatch.ops.arrays import ArrayLike, as_tensor
+from itmatch.ops.checks import check_whole
 from itmatch.ops.collectives import all_reduce_sum
 
 ScoreBlock = Callable[[Tensor, Tensor], ArrayLike]
@@ -120,8 +121,8 @@ def streamed_ranks(
         >>> streamed_ranks(lambda i, t: image[i] @ text[t].T, torch.arange(3), 3).text_to_image
         tensor([0, 0, 0])
     """
-    if image_block < 1 or caption_block < 1:
-        raise ValueError(f"image_block={image_block}, caption_block={caption_block}: expected 1 or more")
+    check_whole("image_block", image_block)
+    check_whole("caption_block", caption_block)
     index = _check_index(caption_image_index, num_images, elsewhere=across_processes)
     here = index >= 0
     # captions in the order of their images; those whose image is elsewhere come last

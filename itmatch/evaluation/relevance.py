@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from itmatch.evaluation.ranks import ScoreBlock, checked_block, slices
 from itmatch.ops.arrays import ArrayLike, as_tensor
+from itmatch.ops.checks import check_whole
 from itmatch.ops.collectives import all_gather_ragged
 
 
@@ -146,6 +147,8 @@ def streamed_hits(
     Raises:
         ValueError: a score is NaN or infinite, or a block has the wrong shape.
     """
+    for name, value in (("places", places), ("image_block", image_block), ("caption_block", caption_block)):
+        check_whole(name, value)
     images, captions = as_tensor("images", images).long(), as_tensor("captions", captions).long()
     sides = (
         _Side(images, captions, relevance.image_to_text, places),

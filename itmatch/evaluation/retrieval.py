@@ -12,6 +12,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from itmatch.evaluation.ranks import RetrievalRanks
 from itmatch.ops.arrays import ArrayLike, as_tensor
+from itmatch.ops.checks import check_list, check_whole
 
 _UNNUMBERED = -1
 
@@ -131,8 +132,10 @@ class RetrievalMetrics(Metric):
 
 
 def _check_ks(ks: Sequence[int]) -> Sequence[int]:
-    if not len(ks) or any(k < 1 or k != int(k) for k in ks):
-        raise ValueError(f"ks: {list(ks)}, expected at least one K, each a whole number, 1 or more")
+    if not check_list("ks", ks):
+        raise ValueError("ks: none, expected at least one K")
+    for place, k in enumerate(ks):
+        check_whole(f"ks[{place}]", k)
     return ks
 
 

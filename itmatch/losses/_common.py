@@ -1,4 +1,4 @@
-"""What several score losses share: checks of settings, the pairs of a mask, the value at equal scores."""
+"""What several score losses share: grades of pairs, the pairs of a mask, the value at equal scores."""
 
 from __future__ import annotations
 
@@ -9,30 +9,6 @@ from torch import Tensor
 
 from itmatch.losses.base import ScoreLoss, even_positives
 from itmatch.losses.triplet import Reduction
-
-
-def check_not_negative(name: str, value: float) -> None:
-    """Refuse a setting that is below 0, infinite or NaN."""
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name}: {value}, expected a finite number that is not negative")
-
-
-def check_above_zero(name: str, value: float) -> None:
-    """Refuse a setting that is 0 or below, infinite or NaN."""
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}: {value}, expected a finite number above 0")
-
-
-def check_finite(name: str, value: float) -> None:
-    """Refuse a setting that is infinite or NaN."""
-    if not math.isfinite(value):
-        raise ValueError(f"{name}: {value}, expected a finite number")
-
-
-def check_choice(name: str, value: str, first: str, second: str) -> None:
-    """Refuse a setting that is neither of two words."""
-    if value not in (first, second):
-        raise ValueError(f"{name}: {value!r}, expected {first!r} or {second!r}")
 
 
 def check_grades(name: str, grades: Tensor, scores: Tensor, low: float = -math.inf, high: float = math.inf) -> Tensor:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from itmatch.losses._common import check_choice, check_grades, check_not_negative, value_at_equal_scores
+from itmatch.losses._common import check_grades, value_at_equal_scores
 from itmatch.losses.base import ScoreLoss, check_scores
 from itmatch.losses.triplet import Negatives, Reduction, hard_negative_triplet_loss
+from itmatch.ops.checks import check_choice, check_not_negative
 
 
 def adaptive_margin_triplet_loss(

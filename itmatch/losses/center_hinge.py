@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from itmatch.losses._common import check_choice, check_not_negative
 from itmatch.losses._products import inner_products, square_root, squared_distances
 from itmatch.losses.base import EmbeddingLoss, check_vectors
 from itmatch.losses.triplet import Reduction
+from itmatch.ops.checks import check_choice, check_not_negative
 from itmatch.ops.masking import l2_normalize
 
 Variant = Literal["separation", "compactness"]
@@ -98,8 +98,7 @@ def _distances(members: Tensor, centres: Tensor, distance: Distance) -> Tensor:
 def _check_options(margin: float, variant: str, distance: str, reduction: str) -> None:
     check_not_negative("margin", margin)
     check_choice("variant", variant, "separation", "compactness")
-    if distance not in ("euclidean", "squared", "cosine"):
-        raise ValueError(f"distance: {distance!r}, expected 'euclidean', 'squared' or 'cosine'")
+    check_choice("distance", distance, "euclidean", "squared", "cosine")
     check_choice("reduction", reduction, "sum", "mean")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from itmatch.losses._common import check_above_zero
 from itmatch.losses.base import ScoreLoss, check_scores
+from itmatch.ops.checks import check_above_zero, check_not_negative
 from itmatch.ops.masking import masked_logsumexp
 
 
@@ -57,7 +57,7 @@ def _from_rows(against: Tensor, behind: Tensor, positives: Tensor) -> Tensor:
 
 
 def _check_options(margin: float, scale: float) -> None:
-    if not 0 <= margin < 1:
+    if check_not_negative("margin", margin) >= 1:
         raise ValueError(f"margin: {margin}, expected from 0 to below 1")
     check_above_zero("scale", scale)
 

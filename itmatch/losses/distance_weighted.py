@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itmatch.losses._common import check_choice, check_not_negative, pairs_of, reduced, value_at_equal_scores
+from itmatch.losses._common import pairs_of, reduced, value_at_equal_scores
 from itmatch.losses.base import ScoreLoss, check_scores
 from itmatch.losses.triplet import Reduction
+from itmatch.ops.checks import check_choice, check_finite, check_not_negative, check_whole
 from itmatch.ops.masking import masked_softmax
 
 
@@ -89,10 +90,9 @@ def _one_of(weights: Tensor) -> Tensor:
 
 
 def _check_options(dim: int, margin: float, cutoff: float, far: float, reduction: str) -> None:
-    if dim < 2:
-        raise ValueError(f"dim: {dim}, expected the size of the embeddings, at least 2")
+    check_whole("dim", dim, 2)
     check_not_negative("margin", margin)
-    if not 0 < cutoff < far <= 2:
+    if not 0 < check_finite("cutoff", cutoff) < check_finite("far", far) <= 2:
         raise ValueError(f"cutoff, far: {cutoff} and {far}, expected 0 < cutoff < far <= 2")
     check_choice("reduction", reduction, "sum", "mean")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from itmatch.losses._common import check_above_zero, check_finite
 from itmatch.losses.base import ScoreLoss, check_scores
+from itmatch.ops.checks import check_above_zero, check_finite
 from itmatch.ops.masking import masked_logsumexp, masked_mean
 
 

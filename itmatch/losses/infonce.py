@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from itmatch.losses._common import check_above_zero
 from itmatch.losses.base import ScoreLoss, check_scores, even_positives
+from itmatch.ops.checks import check_above_zero
 from itmatch.ops.masking import masked_logsumexp
 
 
@@ -42,6 +42,8 @@ def info_nce_loss(scores: Tensor, positives: Tensor | None = None, *, scale: flo
         >>> info_nce_loss(torch.zeros(2, 2))  # ln 2
         tensor(0.6931)
     """
+    if not isinstance(scale, Tensor):
+        check_above_zero("scale", scale)
     scores, positives = check_scores(scores, positives)
     logits = scores * scale
     return (_from_rows(logits, positives) + _from_rows(logits.T, positives.T)) / 2

@@ -7,16 +7,10 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from itmatch.losses._common import (
-    check_choice,
-    check_finite,
-    check_grades,
-    check_not_negative,
-    reduced,
-    value_at_equal_scores,
-)
+from itmatch.losses._common import check_grades, reduced, value_at_equal_scores
 from itmatch.losses.base import ScoreLoss, check_scores
 from itmatch.losses.triplet import Reduction, hard_negative_triplet_loss
+from itmatch.ops.checks import check_choice, check_finite, check_list, check_not_negative
 from itmatch.ops.masking import masked_max
 
 
@@ -86,6 +80,8 @@ def _rung(scores: Tensor, near: Tensor, margin: float) -> Tensor:
 def _check_options(
     margins: Sequence[float], thresholds: Sequence[float], weights: Sequence[float], reduction: str
 ) -> None:
+    for name, values in (("margins", margins), ("thresholds", thresholds), ("weights", weights)):
+        check_list(name, values)
     if not len(margins) - 1 == len(thresholds) == len(weights):
         raise ValueError(
             f"margins, thresholds, weights: {len(margins)}, {len(thresholds)} and {len(weights)} of them, expected one "

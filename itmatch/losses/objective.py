@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from itmatch.losses.base import EmbeddingLoss, Loss, ScoreLoss
+from itmatch.ops.checks import check_not_negative, check_whole
 
 
 class Objective(Loss):
@@ -174,8 +174,8 @@ def _settings(setting: str, given: Mapping[str, float] | None, terms: Mapping[st
     for name, value in (given or {}).items():
         if name not in terms:
             raise ValueError(f"{setting}: no term is named {name!r}; there are {sorted(terms)}")
-        if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"{setting}: {value} for {name!r}, expected a finite number that is not negative")
-        if setting != "weights" and value != int(value):
-            raise ValueError(f"{setting}: {value} for {name!r}, expected a whole number of epochs")
+        if setting == "weights":
+            check_not_negative(f"{setting}[{name!r}]", value)
+        else:
+            check_whole(f"{setting}[{name!r}]", value, 0)
     return dict(given or {})

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from itmatch.losses._common import check_choice, check_finite, check_not_negative, reduced
+from itmatch.losses._common import reduced
 from itmatch.losses.base import ScoreLoss, check_scores
 from itmatch.losses.triplet import Reduction
+from itmatch.ops.checks import check_choice, check_finite, check_list, check_not_negative
 from itmatch.ops.masking import masked_max
 
 POSITIVE = (0.5, -0.7, 0.2)  # 0.2 (s - 1) (s - 2.5): falls to 0 at s = 1
@@ -79,7 +80,7 @@ def _check_options(margin: float, positive: Sequence[float], negative: Sequence[
     check_not_negative("margin", margin)
     check_choice("reduction", reduction, "sum", "mean")
     for name, coefficients in (("positive_coefficients", positive), ("negative_coefficients", negative)):
-        if not len(coefficients):
+        if not check_list(name, coefficients):
             raise ValueError(f"{name}: none, expected at least the constant one")
         for k, value in enumerate(coefficients):
             check_finite(f"{name}[{k}]", value)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itmatch.losses._common import check_choice, check_finite, check_not_negative
 from itmatch.losses.base import ScoreLoss, check_scores
 from itmatch.losses.triplet import Negatives, Reduction
+from itmatch.ops.checks import check_choice, check_finite, check_not_negative
 from itmatch.ops.masking import masked_max
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from itmatch.losses._common import check_above_zero, check_finite, check_not_negative
 from itmatch.losses._products import squared_distances
 from itmatch.losses.base import EmbeddingLoss, check_vectors
+from itmatch.ops.checks import check_above_zero, check_finite, check_not_negative
 from itmatch.ops.masking import l2_normalize
 
 
@@ -97,6 +97,10 @@ def probabilistic_matching_loss(
         (True, True)
     """
     _check_options(pseudo_positives, prior)
+    if not isinstance(scale, Tensor):
+        check_above_zero("scale", scale)
+    if not isinstance(bias, Tensor):
+        check_finite("bias", bias)
     image, text, groups = check_vectors(image, text, groups)
     logits = bias - scale * sampled_distances(image, text, normalize=normalize)  # (N, N)
     matched = groups[:, None] == groups

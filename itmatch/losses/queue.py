@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itmatch.losses._common import check_choice, check_not_negative
 from itmatch.losses._products import inner_products
 from itmatch.losses.base import EmbeddingLoss, check_vectors
 from itmatch.losses.triplet import Reduction
+from itmatch.ops.checks import check_choice, check_not_negative, check_whole
 from itmatch.ops.masking import l2_normalize, masked_max
 
 
@@ -129,9 +129,8 @@ class OffBatchHardestLoss(EmbeddingLoss):
     ) -> None:
         super().__init__()
         _check_options(margin, queue_margin, reduction)
-        for name, value in (("embed_dim", embed_dim), ("size", size)):
-            if value < 1:
-                raise ValueError(f"{name}: {value}, expected 1 or more")
+        check_whole("embed_dim", embed_dim)
+        check_whole("size", size)
         self.embed_dim = embed_dim
         self.size = size
         self.margin = margin

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itmatch.losses._common import check_choice, check_not_negative, pairs_of, reduced, value_at_equal_scores
+from itmatch.losses._common import pairs_of, reduced, value_at_equal_scores
 from itmatch.losses.base import ScoreLoss, check_scores
 from itmatch.losses.triplet import Reduction
+from itmatch.ops.checks import check_choice, check_not_negative
 from itmatch.ops.masking import masked_max, masked_mean
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from itmatch.losses._common import check_above_zero, check_finite
 from itmatch.losses.base import ScoreLoss, check_scores
+from itmatch.ops.checks import check_above_zero, check_finite
 
 
 def sigmoid_loss(
@@ -45,6 +45,10 @@ def sigmoid_loss(
         >>> sigmoid_loss(torch.eye(2), scale=10.0, bias=-5.0)  # two pairs of each kind, all at distance 5
         tensor(0.0134)
     """
+    if not isinstance(scale, Tensor):
+        check_above_zero("scale", scale)
+    if not isinstance(bias, Tensor):
+        check_finite("bias", bias)
     scores, positives = check_scores(scores, positives)
     logits = scale * scores + bias
     return -logsigmoid(torch.where(positives, logits, -logits)).sum() / scores.shape[1]

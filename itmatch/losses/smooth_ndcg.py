@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itmatch.losses._common import check_above_zero, check_grades, pairs_of, value_at_equal_scores
+from itmatch.losses._common import check_grades, pairs_of, value_at_equal_scores
 from itmatch.losses.base import ScoreLoss, check_scores
+from itmatch.ops.checks import check_above_zero
 
 
 def smooth_ndcg_loss(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from itmatch.losses.base import ScoreLoss, check_scores, even_positives
+from itmatch.ops.checks import check_choice, check_not_negative, check_whole
 from itmatch.ops.masking import masked_max
 
 Negatives = Literal["hardest", "all"]
@@ -80,12 +81,9 @@ def _all(scores: Tensor, positives: Tensor, margin: float, *, diagonal: bool) ->
 
 
 def _check_options(margin: float, negatives: str, reduction: str) -> None:
-    if not 0 <= margin < float("inf"):
-        raise ValueError(f"margin: {margin}, expected a finite number that is not negative")
-    if negatives not in ("hardest", "all"):
-        raise ValueError(f"negatives: {negatives!r}, expected 'hardest' or 'all'")
-    if reduction not in ("sum", "mean"):
-        raise ValueError(f"reduction: {reduction!r}, expected 'sum' or 'mean'")
+    check_not_negative("margin", margin)
+    check_choice("negatives", negatives, "hardest", "all")
+    check_choice("reduction", reduction, "sum", "mean")
 
 
 class HardNegativeTripletLoss(ScoreLoss):
@@ -120,8 +118,7 @@ class HardNegativeTripletLoss(ScoreLoss):
     ) -> None:
         super().__init__()
         _check_options(margin, negatives, reduction)
-        if warmup_epochs < 0 or warmup_epochs != int(warmup_epochs):
-            raise ValueError(f"warmup_epochs: {warmup_epochs}, expected a whole number, 0 or more")
+        check_whole("warmup_epochs", warmup_epochs, 0)
         self.margin = margin
         self.negatives: Negatives = negatives
         self.reduction: Reduction = reduction

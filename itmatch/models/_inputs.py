@@ -60,9 +60,3 @@ def as_regions(images: Images, encoder: nn.Module) -> Regions:
 def no_captions() -> Captions:
     """Captions of no texts."""
     return Captions(torch.zeros(0, 1, dtype=torch.int64), torch.zeros(0, 1, dtype=torch.bool))
-
-
-def check_block(name: str, value: int) -> None:
-    """Raise unless this is a number of rows to take at a time."""
-    if value < 1:
-        raise ValueError(f"{name}: {value}, expected 1 or more")

@@ -18,10 +18,11 @@ from itmatch.batch import Captions, Fragments, Regions
 from itmatch.data import CaptionItem, Collator, Tokenizer
 from itmatch.formats.files import read_json, user_path, write_text, written_beside, written_together
 from itmatch.formats.tensors import safetensors_sizes
-from itmatch.models._inputs import Images, as_regions, check_block, no_captions
+from itmatch.models._inputs import Images, as_regions, no_captions
 from itmatch.models.bounds import bounded_by
 from itmatch.models.weights import load_weights
 from itmatch.nn import Block, Similarity
+from itmatch.ops.checks import check_whole
 from itmatch.spec import Spec, build
 
 WEIGHTS_NAME = "model.safetensors"
@@ -106,7 +107,7 @@ class MatchingModel(
         return self._encode(self.text_encoder, captions, batch_size)
 
     def _encode(self, encoder: Block, data: Regions | Captions, batch_size: int) -> Fragments:
-        check_block("batch_size", batch_size)
+        check_whole("batch_size", batch_size)
         with self._inference():
             starts = range(0, max(1, len(data)), batch_size)  # once for no rows too, which gives the right sizes
             return Fragments.cat([encoder(data[start : start + batch_size].to(self.device)) for start in starts])
@@ -128,7 +129,7 @@ class MatchingModel(
         """
         image = images if isinstance(images, Fragments) else self.encode_images(images)
         text = texts if isinstance(texts, Fragments) else self.encode_texts(texts)
-        check_block("image_block", image_block)
+        check_whole("image_block", image_block)
         with self._inference():
             starts = range(0, max(1, len(image)), image_block)
             return torch.cat([self.similarity(image[start : start + image_block], text) for start in starts])

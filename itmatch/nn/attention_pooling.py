@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
+from itmatch.ops.checks import check_dropout, check_whole, check_whole_or_none
 from itmatch.ops.masking import at_least_float32, masked_mean, masked_softmax, masked_sum
 
 
@@ -42,6 +43,9 @@ class GlobalAttentionPooling(Pooling):
         self, embed_dim: int = 1024, dropout: float = 0.4, *, batch_norm: bool = False, places: int | None = None
     ) -> None:
         super().__init__()
+        check_whole("GlobalAttentionPooling.embed_dim", embed_dim)
+        check_dropout("GlobalAttentionPooling.dropout", dropout)
+        check_whole_or_none("GlobalAttentionPooling.places", places)
         if places is not None and not batch_norm:
             raise ValueError(f"GlobalAttentionPooling.places: {places}; it goes with batch_norm=True")
         self.embed_dim, self.places = embed_dim, places

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from itmatch.formats.files import read_json
 from itmatch.formats.word_vectors import load_word_vectors
 from itmatch.nn.block import Block
+from itmatch.ops.checks import check_whole, check_whole_or_none
 
 UNKNOWN = -1
 
@@ -45,10 +46,10 @@ class ClassEmbedding(Block):
         freeze: bool = False,
     ) -> None:
         super().__init__()
-        names = None if isinstance(classes, int) else _names(classes)
-        self.num_classes = classes if isinstance(classes, int) else len(names or [])
-        if self.num_classes < 1:
-            raise ValueError(f"ClassEmbedding.classes: {self.num_classes}, expected at least 1")
+        names = _names(classes) if isinstance(classes, (Sequence, Path)) else None
+        number = classes if names is None else len(names)
+        self.num_classes = check_whole("ClassEmbedding.classes", number)
+        check_whole_or_none("ClassEmbedding.dim", dim)
         pretrained = None if vectors is None else _name_vectors(vectors, names)
         if pretrained is not None and dim not in (None, pretrained[0].shape[1]):
             raise ValueError(f"{vectors}: word vectors of size {pretrained[0].shape[1]}, expected dim {dim}")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from itmatch.nn.block import Block
 from itmatch.nn.recurrent import recurrent_states
+from itmatch.ops.checks import check_above_zero, check_whole
 from itmatch.ops.masking import (
     at_least_float32,
     mask_to_lengths,
@@ -108,7 +109,7 @@ class SoftmaxPooling(Pooling):
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
-        self.temperature = check_positive(temperature, "temperature")
+        self.temperature = check_above_zero("temperature", temperature)
 
     def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
@@ -146,7 +147,7 @@ class LogSumExpPooling(Pooling):
 
     def __init__(self, temperature: float = 0.1, *, scaled: bool = True, length_normalized: bool = False) -> None:
         super().__init__()
-        self.temperature = check_positive(temperature, "temperature")
+        self.temperature = check_above_zero("temperature", temperature)
         self.scaled = scaled
         self.length_normalized = length_normalized
 
@@ -186,10 +187,11 @@ class GeneralizedPooling(Pooling):
 
     def __init__(self, position_dim: int = 32, hidden_dim: int = 32, temperature: float = 0.1) -> None:
         super().__init__()
-        if position_dim < 2 or position_dim % 2:
+        if check_whole("position_dim", position_dim) % 2:
             raise ValueError(f"position_dim: {position_dim}, expected an even number above 0")
+        check_whole("hidden_dim", hidden_dim)
         self.position_dim = position_dim
-        self.temperature = check_positive(temperature, "temperature")
+        self.temperature = check_above_zero("temperature", temperature)
         self.gru = nn.GRU(position_dim, hidden_dim, batch_first=True, bidirectional=True)
         self.linear = nn.Linear(hidden_dim, 1, bias=False)
 
@@ -216,10 +218,3 @@ class GeneralizedPooling(Pooling):
         rate = torch.exp(torch.arange(0, self.position_dim, 2) * (-math.log(10000.0) / self.position_dim))
         angle = torch.arange(length)[:, None] * rate
         return torch.stack((angle.sin(), angle.cos()), -1).flatten(1)  # (L, position_dim), sine and cosine in turn
-
-
-def check_positive(value: float, name: str) -> float:
-    """The number itself, if it is above 0."""
-    if not value > 0:
-        raise ValueError(f"{name}: {value}, expected a number above 0")
-    return value

@@ -9,17 +9,18 @@ nothing of the embedding size is made for a pair of image and caption.
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn.functional import leaky_relu
 
+from itmatch.ops.checks import check_above_zero, check_choice
 from itmatch.ops.pairs import PairTile, over_pairs
 from itmatch.ops.ragged import Query, check_query
 
 Normalization = Literal["clipped_l2norm", "l2norm", "clipped_l1norm", "l1norm", "clipped", "softmax", "no_norm"]
-NORMALIZATIONS = ("clipped_l2norm", "l2norm", "clipped_l1norm", "l1norm", "clipped", "softmax", "no_norm")
+NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
 
 _SLOPE = 0.1  # of the leaky ReLU that clips
 _NORM_EPSILON = 1e-8  # added to a norm, as in the public code of SCAN
@@ -70,6 +71,8 @@ def cross_attention(
         True
     """
     check_query(query)
+    check_above_zero("lambda_softmax", lambda_softmax)
+    check_normalization(normalization)
     kernel = partial(_attended_cosines, query=query, inverse_temperature=lambda_softmax, normalization=normalization)
     return over_pairs(kernel, image, image_mask, text, text_mask, output=query, chunk_size=chunk_size)
 
@@ -114,8 +117,7 @@ def soft_alignment(
         >>> soft_alignment(image, masks[0], text, masks[1], temperature=0.1).item() > 0.9999
         True
     """
-    if not temperature > 0:
-        raise ValueError(f"temperature: {temperature}, expected a number above 0")
+    check_above_zero("temperature", temperature)
     check_query(query)
     kernel = partial(_attended_products, query=query, temperature=temperature, normalize=normalize)
     return over_pairs(kernel, image, image_mask, text, text_mask, output=query, chunk_size=chunk_size)
@@ -148,6 +150,11 @@ def attention_weights(
         return softmax_over(logits, keys[1], keys[0])
     weights = keep(logits.exp(), keys[1])  # nothing to subtract first; the sum is far from 0 and from infinity
     return weights / weights.sum(keys[0], keepdim=True)
+
+
+def check_normalization(normalization: Normalization) -> Normalization:
+    """The name itself, if it is one of the normalisations."""
+    return check_choice("normalization", normalization, *NORMALIZATIONS)
 
 
 def softmax_over(logits: Tensor, mask: Tensor | None, axis: int) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from itmatch.batch import SceneGraph, readable
+from itmatch.ops.checks import check_choice, check_share, check_whole, check_whole_or_none
 from itmatch.ops.geometry import box_iou
 
 SpatialWeight = Literal["iou", "ones"]
@@ -135,8 +136,8 @@ def semantic_graph(
         >>> edges.edge_index.tolist(), edges.edge_type.tolist()
         ([[2, 3], [3, 2]], [3, 8])
     """
-    if num_predicates is not None and num_predicates < 1:
-        raise ValueError(f"num_predicates: {num_predicates}, expected at least 1, or None for untyped edges")
+    check_whole_or_none("num_predicates", num_predicates)
+    check_share("min_confidence", min_confidence)
     if scene_graph is not None:
         scene_graph.check_nodes(mask)
     if scene_graph is None or scene_graph.row.numel() == 0:
@@ -172,6 +173,7 @@ def nearest_boxes(boxes: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tens
         [[0, 1, 2], [1, 0, 1]]
     """
     check_boxes(boxes, mask)
+    check_whole("count", count, 0)
     wide = boxes.to(torch.promote_types(boxes.dtype, torch.float32)).masked_fill(~mask[..., None], 0)
     centres = (wide[..., :2] + wide[..., 2:]) / 2
     itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
@@ -200,6 +202,8 @@ def strongest_edges(scene_graph: SceneGraph, min_confidence: float = 0.0, most: 
         >>> strongest_edges(graph, most=1).tolist()
         [1, 2]
     """
+    check_share("min_confidence", min_confidence)
+    check_whole_or_none("most", most, 0)
     row, confidence = scene_graph.row, scene_graph.confidence
     kept = torch.ones_like(row, dtype=torch.bool) if confidence is None else confidence >= min_confidence
     if most is not None:
@@ -216,10 +220,8 @@ def strongest_edges(scene_graph: SceneGraph, min_confidence: float = 0.0, most: 
 
 def _joined(boxes: Tensor, mask: Tensor, threshold: float, weight: SpatialWeight) -> tuple[Tensor, Tensor]:
     """(N, L, L) bool, which boxes an edge joins, and (N, L, L) IoU in at least float32."""
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold: {threshold}, expected an IoU between 0 and 1")
-    if weight not in ("iou", "ones"):
-        raise ValueError(f"weight: {weight!r}, expected 'iou' or 'ones'")
+    check_share("threshold", threshold)
+    check_choice("weight", weight, "iou", "ones")
     check_boxes(boxes, mask)
     boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32)).masked_fill(~mask[..., None], 0)
     iou = box_iou(boxes, boxes)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from itmatch.ops.checks import check_not_negative
+
 
 def lengths_to_mask(lengths: Tensor, max_length: int | None = None) -> Tensor:
     """Mask whose row ``n`` is True in its first ``lengths[n]`` places.
@@ -111,7 +113,7 @@ def l2_normalize(x: Tensor, dim: int = -1, eps: float = 1e-8) -> Tensor:
     """
     wide = x.to(_statistics_dtype(x))
     square = wide.square().sum(dim, keepdim=True)
-    eps = max(eps, torch.finfo(x.dtype).tiny)
+    eps = max(check_not_negative("eps", eps), torch.finfo(x.dtype).tiny)
     scale = square.clamp(min=eps * eps).rsqrt()  # clamped before the root, whose gradient at 0 is infinite
     return (wide * scale.masked_fill(square == 0, 0)).to(x.dtype)
 

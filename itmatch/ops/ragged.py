@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from itmatch.ops.checks import check_whole_or_none
+
 Query = Literal["words", "regions"]
 
 _QUERY_COLUMNS = {"cpu": 1024, "cuda": 8192}  # queries a block
@@ -126,8 +128,7 @@ def check_sides(image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tens
             )
     if image.shape[2] != text.shape[2]:
         raise ValueError(f"embedding sizes differ: image {image.shape[2]}, text {text.shape[2]}")
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size: {chunk_size}, expected at least 1, or None")
+    check_whole_or_none("chunk_size", chunk_size)
     for name, mask in (("image", image_mask), ("text", text_mask)):
         if not torch.compiler.is_compiling() and not bool(mask.any(1).all()):  # a graph cannot ask
             raise ValueError(f"{name}: row {int(mask.sum(1).argmin())} has no valid fragment")

@@ -98,7 +98,7 @@ def test_blocks_that_are_arrays():
         (lambda: Relevance([0, 1], [[0, 1]]), ValueError, r"Relevance.image_to_text: \(2,\)"),
         (lambda: Relevance([[0, 1]], [[0.0, 1.0]]), ValueError, "Relevance.text_to_image: .*float64"),
         (lambda: RetrievalMetrics(ks=()), ValueError, "ks: "),
-        (lambda: RetrievalMetrics(ks=(1, 2.5)), ValueError, "ks: .*whole number"),
+        (lambda: RetrievalMetrics(ks=(1, 2.5)), ValueError, "ks.*whole number"),
     ],
 )
 def test_what_is_no_array_of_numbers(call, error, message):

@@ -182,7 +182,7 @@ def test_bad_inputs(scores, index, error, message):
 def test_bad_blocks():
     with pytest.raises(ValueError, match=r"score_block returned \(1, 1\)"):
         streamed_ranks(lambda images, captions: torch.zeros(1, 1), torch.arange(3), 3)
-    with pytest.raises(ValueError, match="image_block=0"):
+    with pytest.raises(ValueError, match="image_block: 0"):
         streamed_ranks(slicer(torch.eye(3)), torch.arange(3), 3, image_block=0)
 
 

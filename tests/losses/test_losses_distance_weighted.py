@@ -102,7 +102,7 @@ def test_many_dimensions_stay_finite():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"dim": 1}, "dim: 1, expected the size of the embeddings"),
+        ({"dim": 1}, "dim: 1, expected a whole number, 2 or more"),
         ({"margin": -0.1}, "margin: -0.1"),
         ({"cutoff": 0.0}, "cutoff, far: 0.0 and 1.4"),
         ({"cutoff": 1.5}, "cutoff, far: 1.5 and 1.4"),

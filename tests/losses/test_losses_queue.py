@@ -195,8 +195,8 @@ def test_settings_are_recorded():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"embed_dim": 0}, "embed_dim: 0, expected 1 or more"),
-        ({"size": 0}, "size: 0, expected 1 or more"),
+        ({"embed_dim": 0}, "embed_dim: 0, expected a whole number, 1 or more"),
+        ({"size": 0}, "size: 0, expected a whole number, 1 or more"),
         ({"margin": -1}, "margin: -1"),
         ({"queue_margin": float("inf")}, "queue_margin: inf"),
         ({"reduction": "none"}, "reduction: 'none'"),

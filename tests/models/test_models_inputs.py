@@ -111,7 +111,7 @@ def test_blocks_have_a_row_at_least(value):
         ("batch_size", lambda: model.encode_texts(TEXTS, batch_size=value)),
         ("image_block", lambda: model.score(features(2), TEXTS, image_block=value)),
     ):
-        with pytest.raises(ValueError, match=f"{name}: {value}, expected 1 or more"):
+        with pytest.raises(ValueError, match=f"{name}: {value}, expected a whole number, 1 or more"):
             call()
 
 

@@ -61,7 +61,7 @@ def test_no_classes_at_all_is_fine():
 
 
 def test_bad_settings(tmp_path, vectors):
-    with pytest.raises(ValueError, match="classes: 0, expected at least 1"):
+    with pytest.raises(ValueError, match="classes: 0, expected a whole number, 1 or more"):
         ClassEmbedding(0)
     with pytest.raises(ValueError, match="needs the names"):
         ClassEmbedding(3, vectors=vectors)

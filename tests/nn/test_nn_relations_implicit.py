@@ -187,9 +187,11 @@ def test_the_graph_is_not_looked_at():
 def test_errors():
     with pytest.raises(ValueError, match="ImplicitRelationAttention: embed_dim 8 is not divisible by num_heads 3"):
         ImplicitRelationAttention(8, 3)
-    with pytest.raises(ValueError, match=r"ImplicitRelationAttention.num_layers: 0, expected at least 1"):
+    with pytest.raises(
+        ValueError, match=r"ImplicitRelationAttention.num_layers: 0, expected a whole number, 1 or more"
+    ):
         ImplicitRelationAttention(8, num_layers=0)
-    with pytest.raises(ValueError, match=r"feedforward_dim: -1, expected a size"):
+    with pytest.raises(ValueError, match=r"feedforward_dim: -1, expected a whole number, 0 or more"):
         ImplicitRelationAttention(8, feedforward_dim=-1)
     with pytest.raises(ValueError, match="no boxes, expected some for geometry=True"):
         relation(geometry=True)(random_features(), MASK)

@@ -385,7 +385,7 @@ def test_errors():
         SpatialSemanticGCN(8, implementation="fast")
     with pytest.raises(ValueError, match="SpatialSemanticGCN: embed_dim 8 is not divisible by num_heads 3"):
         SpatialSemanticGCN(8, num_heads=3)
-    with pytest.raises(ValueError, match=r"SpatialSemanticGCN.num_layers: 0, expected at least 1"):
+    with pytest.raises(ValueError, match=r"SpatialSemanticGCN.num_layers: 0, expected a whole number, 1 or more"):
         SpatialSemanticGCN(8, num_layers=0)
     for wrong in ({"threshold": 1.5}, {"spatial_weight": "area"}, {"num_predicates": 0}, {"min_confidence": 2.0}):
         with pytest.raises(ValueError, match=next(iter(wrong)).removeprefix("spatial_")):

@@ -123,7 +123,7 @@ def test_boxes_a_little_outside_are_taken():
 def test_wrong_arguments_of_spatial_graphs():
     boxes = random_boxes()
     for threshold in (-0.1, 1.1, math.nan):
-        with pytest.raises(ValueError, match=f"threshold: {threshold}, expected an IoU between 0 and 1"):
+        with pytest.raises(ValueError, match=f"threshold: {threshold}, expected a number between 0 and 1"):
             spatial_graph(boxes, MASK, threshold)
     with pytest.raises(ValueError, match="weight: 'area', expected 'iou' or 'ones'"):
         spatial_graph(boxes, MASK, 0.4, "area")
@@ -187,7 +187,7 @@ def test_wrong_semantic_graphs():
         semantic_graph(scene_graph(), lengths_to_mask(torch.tensor([2, 3, 1]), WIDTH))
     with pytest.raises(ValueError, match="SceneGraph has 3 rows, the fragments have 2"):
         semantic_graph(scene_graph(), MASK[:2])
-    with pytest.raises(ValueError, match="num_predicates: 0, expected at least 1"):
+    with pytest.raises(ValueError, match="num_predicates: 0, expected a whole number, 1 or more"):
         semantic_graph(scene_graph(), MASK, num_predicates=0)
 
 

@@ -15,6 +15,7 @@ from itmatch.batch import Captions, Fragments, Regions
 from itmatch.nn.block import Block
 from itmatch.nn.encoders._output import takes_no_rows
 from itmatch.nn.encoders._pretrained import model_from_config, model_from_pretrained, recorded
+from itmatch.ops.checks import check_whole
 from itmatch.ops.masking import l2_normalize
 
 _TYPES = ("clip", "siglip")
@@ -181,8 +182,9 @@ class ClipTextEncoder(_Tower):
     ) -> None:
         super().__init__(model_name, config=config, trainable=trainable, normalize=normalize)
         settings = self.config.text_config
-        self.pad_id = (settings.pad_token_id or 0) if pad_id is None else pad_id
-        if not 0 <= self.pad_id < settings.vocab_size:
+        own = settings.pad_token_id or 0
+        self.pad_id = check_whole("ClipTextEncoder.pad_id", own if pad_id is None else pad_id, 0)
+        if self.pad_id >= settings.vocab_size:
             raise ValueError(f"ClipTextEncoder.pad_id: {pad_id}, expected an id below {settings.vocab_size}")
 
     def _take(self, model: Any) -> None:

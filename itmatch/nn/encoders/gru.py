@@ -16,6 +16,7 @@ from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragment
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.recurrent import recurrent_states
 from itmatch.nn.relations.base import Relation
+from itmatch.ops.checks import check_dropout, check_whole, check_whole_or_none
 
 
 @runtime_checkable
@@ -88,6 +89,10 @@ class GRUTextEncoder(Block):
     ) -> None:
         super().__init__()
         self.vocabulary_size, words = _read_vocabulary(vocabulary)
+        check_whole("GRUTextEncoder.embed_dim", embed_dim)
+        check_whole_or_none("GRUTextEncoder.word_dim", word_dim)
+        check_whole("GRUTextEncoder.num_layers", num_layers)
+        check_dropout("GRUTextEncoder.dropout", dropout)
         pretrained = None if vectors is None else _load_vectors(vectors, words, word_dim)
         self.word_dim = (word_dim or 300) if pretrained is None else pretrained[0].shape[1]
         self.embed_dim, self.normalize = embed_dim, normalize

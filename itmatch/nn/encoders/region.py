@@ -13,7 +13,8 @@ from itmatch.nn.class_embedding import UNKNOWN, ClassEmbedding
 from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
 from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
-from itmatch.nn.relations.base import Relation
+from itmatch.nn.relations.base import Relation, check_heads
+from itmatch.ops.checks import check_dropout, check_whole
 from itmatch.ops.masking import l2_normalize
 
 
@@ -82,8 +83,11 @@ class RegionEncoder(Block):
         super().__init__()
         if input_norm not in (None, "l2", "layer"):
             raise ValueError(f"RegionEncoder.input_norm: {input_norm!r}, expected None, 'l2' or 'layer'")
-        if self_attention and embed_dim % num_heads:
-            raise ValueError(f"RegionEncoder: embed_dim {embed_dim} is not divisible by num_heads {num_heads}")
+        check_whole("RegionEncoder.in_features", in_features)
+        check_whole("RegionEncoder.embed_dim", embed_dim)
+        check_dropout("RegionEncoder.dropout", dropout)
+        if self_attention:
+            check_heads("RegionEncoder", embed_dim, num_heads)
         self.in_features, self.embed_dim = in_features, embed_dim
         self.mask_attention, self.input_norm, self.normalize = mask_attention, input_norm, normalize
         self.input_layer_norm = nn.LayerNorm(in_features) if input_norm == "layer" else None

@@ -18,6 +18,7 @@ from itmatch.nn.encoders._pretrained import model_from_config, model_from_pretra
 from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Relation
+from itmatch.ops.checks import check_dropout, check_whole
 
 
 class TransformerTextEncoder(Block):
@@ -73,6 +74,8 @@ class TransformerTextEncoder(Block):
         super().__init__()
         if config is None and model_name is None:
             raise ValueError("TransformerTextEncoder: neither model_name nor config, expected one of them")
+        check_whole("TransformerTextEncoder.embed_dim", embed_dim)
+        check_dropout("TransformerTextEncoder.dropout", dropout)
         self.embed_dim, self.trainable, self.normalize, self.bf16 = embed_dim, trainable, normalize, bf16
         if config is not None:
             model = model_from_config(config, "TransformerTextEncoder")

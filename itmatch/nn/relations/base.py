@@ -9,6 +9,7 @@ from torch import Tensor
 
 from itmatch.batch import SceneGraph
 from itmatch.nn.block import Block
+from itmatch.ops.checks import check_whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +68,6 @@ class Relation(Block):
 
 def check_heads(name: str, embed_dim: int, num_heads: int) -> int:
     """The number of heads itself, if it divides the embedding size."""
-    if num_heads < 1 or embed_dim % num_heads:
+    if check_whole(f"{name}.embed_dim", embed_dim) % check_whole(f"{name}.num_heads", num_heads):
         raise ValueError(f"{name}: embed_dim {embed_dim} is not divisible by num_heads {num_heads}")
     return num_heads
-
-
-def check_layers(name: str, num_layers: int) -> int:
-    """The number of layers itself, if there is one."""
-    if num_layers < 1:
-        raise ValueError(f"{name}.num_layers: {num_layers}, expected at least 1")
-    return num_layers

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from itmatch.batch import SceneGraph
 from itmatch.nn.recurrent import recurrent_states
 from itmatch.nn.relations.base import Relation
+from itmatch.ops.checks import check_choice, check_whole
 
 Order = Literal["given", "raster"]
 _BANDS = 4
@@ -43,8 +44,8 @@ class ContextualOrder(Relation):
 
     def __init__(self, embed_dim: int, order: Order = "given") -> None:
         super().__init__()
-        if order not in ("given", "raster"):
-            raise ValueError(f"ContextualOrder.order: {order!r}, expected 'given' or 'raster'")
+        check_choice("ContextualOrder.order", order, "given", "raster")
+        check_whole("ContextualOrder.embed_dim", embed_dim)
         self.embed_dim, self.order = embed_dim, order
         self.rnn = nn.GRU(embed_dim, embed_dim, batch_first=True, bidirectional=True)
         self.output = nn.Linear(embed_dim, embed_dim, bias=False)

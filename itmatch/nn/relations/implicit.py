@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from itmatch.batch import SceneGraph
 from itmatch.nn.relations._geometry import GeometryPerceptron, pairwise_geometry
-from itmatch.nn.relations.base import Relation, check_heads, check_layers
+from itmatch.nn.relations.base import Relation, check_heads
+from itmatch.ops.checks import check_dropout, check_whole, check_whole_or_none
 
 
 class ImplicitRelationAttention(Relation):
@@ -64,11 +65,11 @@ class ImplicitRelationAttention(Relation):
         super().__init__()
         name = type(self).__name__
         check_heads(name, embed_dim, num_heads)
-        hidden = 2 * embed_dim if feedforward_dim is None else feedforward_dim
-        if hidden < 0:
-            raise ValueError(f"{name}.feedforward_dim: {hidden}, expected a size, 0 for no feed-forward, or None")
+        check_dropout(f"{name}.dropout", dropout)
+        given = check_whole_or_none(f"{name}.feedforward_dim", feedforward_dim, 0)
+        hidden = 2 * embed_dim if given is None else given
         self.embed_dim, self.geometry = embed_dim, geometry
-        layers = range(check_layers(name, num_layers))
+        layers = range(check_whole(f"{name}.num_layers", num_layers))
         self.layers = nn.ModuleList(_Layer(embed_dim, num_heads, hidden, dropout, geometry=geometry) for _ in layers)
 
     def forward(

@@ -20,7 +20,8 @@ from itmatch.nn.relations._layers import (
     TypeFactors,
     make_merge,
 )
-from itmatch.nn.relations.base import Relation, check_heads, check_layers
+from itmatch.nn.relations.base import Relation, check_heads
+from itmatch.ops.checks import check_choice, check_dropout, check_share, check_whole, check_whole_or_none
 from itmatch.ops.graphs import SpatialWeight, semantic_graph, spatial_adjacency
 
 Implementation = Literal["auto", "sparse", "dense"]
@@ -120,7 +121,8 @@ class SpatialSemanticGCN(Relation):
         _check_choices(merge, implementation, spatial=spatial, semantic=semantic)
         _check_edges(threshold, spatial_weight, num_predicates, min_confidence)
         check_heads("SpatialSemanticGCN", embed_dim, num_heads)
-        check_layers("SpatialSemanticGCN", num_layers)
+        check_whole("SpatialSemanticGCN.num_layers", num_layers)
+        check_dropout("SpatialSemanticGCN.dropout", dropout)
         self.embed_dim, self.implementation = embed_dim, implementation
         self.threshold, self.spatial_weight = threshold, spatial_weight
         self.geometry = geometry
@@ -213,18 +215,12 @@ class SpatialSemanticGCN(Relation):
 def _check_choices(merge: str, implementation: str, *, spatial: bool, semantic: bool) -> None:
     if not (spatial or semantic):
         raise ValueError("SpatialSemanticGCN: spatial and semantic are both off, expected one of them at least")
-    if merge not in ("mean", "concat", "gate", "union"):
-        raise ValueError(f"SpatialSemanticGCN.merge: {merge!r}, expected 'mean', 'concat', 'gate' or 'union'")
-    if implementation not in ("auto", "sparse", "dense"):
-        found = f"SpatialSemanticGCN.implementation: {implementation!r}"
-        raise ValueError(f"{found}, expected 'auto', 'sparse' or 'dense'")
+    check_choice("SpatialSemanticGCN.merge", merge, "mean", "concat", "gate", "union")
+    check_choice("SpatialSemanticGCN.implementation", implementation, "auto", "sparse", "dense")
 
 
 def _check_edges(threshold: float, weight: str, num_predicates: int | None, min_confidence: float) -> None:
-    for name, value in (("threshold", threshold), ("min_confidence", min_confidence)):
-        if not 0 <= value <= 1:
-            raise ValueError(f"SpatialSemanticGCN.{name}: {value}, expected a number between 0 and 1")
-    if weight not in ("iou", "ones"):
-        raise ValueError(f"SpatialSemanticGCN.spatial_weight: {weight!r}, expected 'iou' or 'ones'")
-    if num_predicates is not None and num_predicates < 1:
-        raise ValueError(f"SpatialSemanticGCN.num_predicates: {num_predicates}, expected at least 1, or None")
+    check_share("SpatialSemanticGCN.threshold", threshold)
+    check_share("SpatialSemanticGCN.min_confidence", min_confidence)
+    check_choice("SpatialSemanticGCN.spatial_weight", weight, "iou", "ones")
+    check_whole_or_none("SpatialSemanticGCN.num_predicates", num_predicates)

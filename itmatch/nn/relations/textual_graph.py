@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from itmatch.batch import SceneGraph
 from itmatch.nn.relations._nodes import RelationNodes
 from itmatch.nn.relations.base import Related, Relation, check_heads
+from itmatch.ops.checks import check_choice, check_dropout
 
 
 class TextualRelationGraph(Relation):
@@ -61,8 +62,8 @@ class TextualRelationGraph(Relation):
     ) -> None:
         super().__init__()
         check_heads("TextualRelationGraph", embed_dim, num_heads)
-        if unparsed not in ("adjacent", "none"):
-            raise ValueError(f"TextualRelationGraph.unparsed: {unparsed!r}, expected 'adjacent' or 'none'")
+        check_choice("TextualRelationGraph.unparsed", unparsed, "adjacent", "none")
+        check_dropout("TextualRelationGraph.dropout", dropout)
         self.embed_dim, self.unparsed = embed_dim, unparsed
         self.no_word = nn.Parameter(0.1 * torch.randn(embed_dim))  # the predicate that no word stands for
         self.relations = RelationNodes(embed_dim, embed_dim, num_heads, dropout)

@@ -11,6 +11,7 @@ from itmatch.nn.relations._geometry import GEOMETRY_SIZE, edge_geometry
 from itmatch.nn.relations._nodes import RelationNodes
 from itmatch.nn.relations.base import Related, Relation, check_heads
 from itmatch.nn.relations.context import ContextualOrder, Order
+from itmatch.ops.checks import check_dropout, check_share, check_whole, check_whole_or_none
 from itmatch.ops.graphs import check_boxes, nearest_boxes, strongest_edges
 
 
@@ -91,11 +92,15 @@ class VisualRelationGraph(Relation):
     ) -> None:
         super().__init__()
         check_heads("VisualRelationGraph", embed_dim, num_heads)
+        check_dropout("VisualRelationGraph.dropout", dropout)
         _check(min_confidence, max_relations, neighbours, semantic=semantic)
         self.embed_dim, self.semantic, self.geometry = embed_dim, semantic, geometry
         self.min_confidence, self.max_relations, self.neighbours = min_confidence, max_relations, neighbours
         self.context = None if order is None else ContextualOrder(embed_dim, order)
-        self.predicates = ClassEmbedding(predicates, embed_dim // 4 or 1) if isinstance(predicates, int) else predicates
+        named = predicates if isinstance(predicates, ClassEmbedding) else None
+        if predicates is not None and named is None:
+            named = ClassEmbedding(check_whole("VisualRelationGraph.predicates", predicates), embed_dim // 4 or 1)
+        self.predicates = named
         predicate_size = 0 if self.predicates is None else self.predicates.dim
         extra = predicate_size + (GEOMETRY_SIZE if geometry else 0)
         self.relations = RelationNodes(embed_dim, extra, num_heads, dropout)
@@ -153,11 +158,8 @@ class VisualRelationGraph(Relation):
 
 
 def _check(min_confidence: float, max_relations: int | None, neighbours: int, *, semantic: bool) -> None:
-    if not 0 <= min_confidence <= 1:
-        raise ValueError(f"VisualRelationGraph.min_confidence: {min_confidence}, expected a number between 0 and 1")
-    if max_relations is not None and max_relations < 1:
-        raise ValueError(f"VisualRelationGraph.max_relations: {max_relations}, expected at least 1, or None")
-    if neighbours < 0:
-        raise ValueError(f"VisualRelationGraph.neighbours: {neighbours}, expected 0 or more")
+    check_share("VisualRelationGraph.min_confidence", min_confidence)
+    check_whole_or_none("VisualRelationGraph.max_relations", max_relations)
+    check_whole("VisualRelationGraph.neighbours", neighbours, 0)
     if not semantic and not neighbours:
         raise ValueError("VisualRelationGraph: semantic is off and neighbours is 0, expected one of them at least")

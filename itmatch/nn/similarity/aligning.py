@@ -11,7 +11,8 @@ from torch import Tensor
 
 from itmatch.batch import Fragments
 from itmatch.nn.pooling import Pooling
-from itmatch.nn.similarity.base import Similarity, check_chunk_size
+from itmatch.nn.similarity.base import Similarity
+from itmatch.ops.checks import check_whole_or_none
 from itmatch.ops.masking import at_least_float32
 from itmatch.ops.pairs import wants_gradient
 from itmatch.ops.ragged import Query
@@ -48,7 +49,7 @@ class AligningSimilarity(Similarity):
         self.query = query
         self.pooling = pooling
         self.region_pooling = region_pooling
-        self.chunk_size = check_chunk_size(chunk_size)
+        self.chunk_size = check_whole_or_none("chunk_size", chunk_size)
 
     @property
     def queries(self) -> tuple[Query, ...]:

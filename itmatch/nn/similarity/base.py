@@ -10,7 +10,6 @@ from torch import Tensor
 
 from itmatch.batch import Fragments
 from itmatch.nn.block import Block
-from itmatch.ops.attention import NORMALIZATIONS, Normalization
 
 
 class Similarity(Block):
@@ -65,17 +64,3 @@ class Similarity(Block):
         with torch.autocast(image.features.device.type, enabled=False):  # it would make the product in half precision
             shown = function(image.features[0, regions[:, 0]].to(dtype) @ text.features[0, words[:, 0]].to(dtype).T)
         return shown.new_zeros(image.mask.shape[1], text.mask.shape[1]).index_put((regions, words.T), shown)
-
-
-def check_chunk_size(chunk_size: int | None) -> int | None:
-    """The chunk size itself, if it is None or at least 1."""
-    if chunk_size is not None and chunk_size < 1:
-        raise ValueError(f"chunk_size: {chunk_size}, expected at least 1, or None")
-    return chunk_size
-
-
-def check_normalization(normalization: Normalization) -> Normalization:
-    """The name itself, if it is one of the normalisations of cross-attention."""
-    if normalization not in NORMALIZATIONS:
-        raise ValueError(f"normalization: {normalization!r}, expected one of {', '.join(NORMALIZATIONS)}")
-    return normalization

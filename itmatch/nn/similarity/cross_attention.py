@@ -7,10 +7,10 @@ from typing import Literal
 from torch import Tensor
 
 from itmatch.batch import Fragments
-from itmatch.nn.pooling import MeanPooling, Pooling, check_positive
+from itmatch.nn.pooling import MeanPooling, Pooling
 from itmatch.nn.similarity.aligning import AligningSimilarity
-from itmatch.nn.similarity.base import check_normalization
-from itmatch.ops.attention import Normalization, attention_weights, cross_attention
+from itmatch.ops.attention import Normalization, attention_weights, check_normalization, cross_attention
+from itmatch.ops.checks import check_above_zero
 from itmatch.ops.ragged import Query
 
 _LAMBDA = {"t2i": 9.0, "i2t": 4.0}
@@ -62,8 +62,8 @@ class CrossAttentionSimilarity(AligningSimilarity):
         query: Query = "words" if direction == "t2i" else "regions"
         super().__init__(query, MeanPooling() if pooling is None else pooling, None, chunk_size)
         self.normalization = check_normalization(normalization)
-        self.lambda_softmax = check_positive(
-            _LAMBDA[direction] if lambda_softmax is None else lambda_softmax, "lambda_softmax"
+        self.lambda_softmax = check_above_zero(
+            "lambda_softmax", _LAMBDA[direction] if lambda_softmax is None else lambda_softmax
         )
 
     @property

@@ -11,6 +11,7 @@ from itmatch.batch import Fragments
 from itmatch.nn.pooling import MeanPooling, Pooling
 from itmatch.nn.similarity.base import Similarity
 from itmatch.nn.similarity.hard_aligning import HardAligningSimilarity
+from itmatch.ops.checks import check_not_negative
 
 
 class GraphMatchingSimilarity(Similarity):
@@ -54,9 +55,7 @@ class GraphMatchingSimilarity(Similarity):
         chunk_size: int | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= relation_weight < float("inf"):
-            raise ValueError(f"relation_weight: {relation_weight}, expected a finite number, 0 or more")
-        self.relation_weight = relation_weight
+        self.relation_weight = check_not_negative("relation_weight", relation_weight)
         self.nodes = HardAligningSimilarity(query, pooling or MeanPooling(), chunk_size=chunk_size)
         self.edges = HardAligningSimilarity(query, relation_pooling or MeanPooling(), chunk_size=chunk_size)
 

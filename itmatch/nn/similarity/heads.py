@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from itmatch.nn.block import Block
 from itmatch.nn.linear import xavier_linear
+from itmatch.ops.checks import check_whole
 from itmatch.ops.masking import at_least_float32, l2_normalize
 
 
@@ -24,7 +25,7 @@ class SimilarityHead(Block):
 
     def __init__(self, similarity_dim: int = 256) -> None:
         super().__init__()
-        self.similarity_dim = similarity_dim
+        self.similarity_dim = check_whole("similarity_dim", similarity_dim)
 
     @abstractmethod
     def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
@@ -54,8 +55,7 @@ class SimilarityReasoning(SimilarityHead):
 
     def __init__(self, similarity_dim: int = 256, steps: int = 3) -> None:
         super().__init__(similarity_dim)
-        if steps < 1:
-            raise ValueError(f"SimilarityReasoning.steps: {steps}, expected at least 1")
+        check_whole("SimilarityReasoning.steps", steps)
         names = ("query", "key", "out")
         self.layers = nn.ModuleList(
             nn.ModuleDict({name: xavier_linear(similarity_dim, similarity_dim) for name in names}) for _ in range(steps)

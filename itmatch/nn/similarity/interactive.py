@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.batch import Fragments
-from itmatch.nn.pooling import MeanPooling, Pooling, check_positive
-from itmatch.nn.similarity.base import check_chunk_size, check_normalization
+from itmatch.nn.pooling import MeanPooling, Pooling
 from itmatch.nn.similarity.tiled import TiledSimilarity
-from itmatch.ops.attention import Normalization, attention_weights
+from itmatch.ops.attention import Normalization, attention_weights, check_normalization
+from itmatch.ops.checks import check_above_zero, check_finite, check_whole_or_none
 from itmatch.ops.interaction import Attended, ExplicitInteraction, ResidualInteraction, attended_vectors
 from itmatch.ops.masking import at_least_float32
 from itmatch.ops.pairs import PairTile
@@ -97,20 +97,21 @@ class InteractiveSimilarity(TiledSimilarity):
             raise ValueError(f'embed_dim: {embed_dim}; give it with refinement="gated", and only then')
         if not (word_alignment or region_alignment or cross_level):
             raise ValueError("word_alignment, region_alignment and cross_level are all off: there is nothing to score")
-        self.refinement, self.embed_dim = refinement, embed_dim
+        self.refinement, self.embed_dim = refinement, check_whole_or_none("embed_dim", embed_dim)
         self.word_alignment, self.region_alignment, self.cross_level = word_alignment, region_alignment, cross_level
-        self.region_lambda = check_positive(region_lambda, "region_lambda")
-        self.word_lambda = check_positive(word_lambda, "word_lambda")
+        self.region_lambda = check_above_zero("region_lambda", region_lambda)
+        self.word_lambda = check_above_zero("word_lambda", word_lambda)
         self.normalization = check_normalization(normalization)
-        self.cross_level_temperature = check_positive(cross_level_temperature, "cross_level_temperature")
+        self.cross_level_temperature = check_above_zero("cross_level_temperature", cross_level_temperature)
         self.pooling = MeanPooling() if pooling is None else pooling
-        self.chunk_size = check_chunk_size(chunk_size)
+        self.chunk_size = check_whole_or_none("chunk_size", chunk_size)
+        check_finite("gamma", gamma)
         wanted = {"regions": refine_regions, "words": refine_words}
         if refinement == "gated" and embed_dim is not None:
             self.gates = nn.ModuleDict({side: _Gate(embed_dim) for side, refine in wanted.items() if refine})
         residual = refinement == "residual"
-        self.gamma_regions = nn.Parameter(torch.tensor([gamma])) if residual and refine_regions else None
-        self.gamma_words = nn.Parameter(torch.tensor([gamma])) if residual and refine_words else None
+        self.gamma_regions = nn.Parameter(torch.tensor([float(gamma)])) if residual and refine_regions else None
+        self.gamma_words = nn.Parameter(torch.tensor([float(gamma)])) if residual and refine_words else None
 
     def forward(self, image: Fragments, text: Fragments) -> Tensor:
         """All scores."""

@@ -7,9 +7,10 @@ from typing import Literal
 from torch import Tensor
 
 from itmatch.batch import Fragments
-from itmatch.nn.pooling import MeanPooling, Pooling, check_positive
+from itmatch.nn.pooling import MeanPooling, Pooling
 from itmatch.nn.similarity.aligning import AligningSimilarity
 from itmatch.ops.attention import soft_alignment
+from itmatch.ops.checks import check_above_zero
 from itmatch.ops.ragged import Query
 
 
@@ -49,7 +50,7 @@ class SoftAligningSimilarity(AligningSimilarity):
         chunk_size: int | None = None,
     ) -> None:
         super().__init__(query, MeanPooling() if pooling is None else pooling, region_pooling, chunk_size)
-        self.temperature = check_positive(temperature, "temperature")
+        self.temperature = check_above_zero("temperature", temperature)
         self.normalize = normalize
 
     def align_queries(self, image: Fragments, text: Fragments, query: Query) -> Tensor:

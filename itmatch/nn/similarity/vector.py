@@ -8,11 +8,11 @@ from torch import Tensor
 from itmatch.batch import Fragments
 from itmatch.nn.attention_pooling import GlobalAttentionPooling
 from itmatch.nn.linear import xavier_linear
-from itmatch.nn.pooling import Pooling, check_positive
-from itmatch.nn.similarity.base import check_chunk_size, check_normalization
+from itmatch.nn.pooling import Pooling
 from itmatch.nn.similarity.heads import SimilarityHead, SimilarityReasoning
 from itmatch.nn.similarity.tiled import TiledSimilarity
-from itmatch.ops.attention import Normalization, attention_weights
+from itmatch.ops.attention import Normalization, attention_weights, check_normalization
+from itmatch.ops.checks import check_above_zero, check_whole, check_whole_or_none
 from itmatch.ops.masking import at_least_float32, l2_normalize
 from itmatch.ops.pairs import PairTile
 from itmatch.ops.ragged import check_sides
@@ -63,13 +63,13 @@ class VectorSimilarity(TiledSimilarity):
         chunk_size: int | None = None,
     ) -> None:
         super().__init__()
-        self.embed_dim = embed_dim
+        self.embed_dim = check_whole("embed_dim", embed_dim)
         self.head = SimilarityReasoning() if head is None else head
         self.region_pooling = region_pooling or GlobalAttentionPooling(embed_dim, batch_norm=True)
         self.word_pooling = word_pooling or GlobalAttentionPooling(embed_dim)
-        self.lambda_softmax = check_positive(lambda_softmax, "lambda_softmax")
+        self.lambda_softmax = check_above_zero("lambda_softmax", lambda_softmax)
         self.normalization = check_normalization(normalization)
-        self.chunk_size = check_chunk_size(chunk_size)
+        self.chunk_size = check_whole_or_none("chunk_size", chunk_size)
         self.local = xavier_linear(embed_dim, self.head.similarity_dim)
         self.whole = xavier_linear(embed_dim, self.head.similarity_dim)
         self.score = xavier_linear(self.head.similarity_dim, 1)
