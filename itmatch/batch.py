@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from itmatch.errors import NonFiniteError
+
 
 class _TensorData:
     """What all the dataclasses here can do: move, pin, detach; ``None`` fields stay ``None``."""
@@ -374,4 +376,4 @@ def _check_finite(name: str, values: Tensor, mask: Tensor) -> None:
     bad = ~torch.isfinite(values).all(-1) & mask
     if bool(bad.any()):
         row, place = bad.nonzero()[0].tolist()
-        raise ValueError(f"{name}: NaN or inf at row {row}, place {place}")
+        raise NonFiniteError(f"{name}: NaN or inf at row {row}, place {place}")

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "itmatch"
 # A part may import the parts of lower levels, and itself. Nothing else: parts of one level do not know each other.
 LEVELS = {
     "_version": 0,
+    "errors": 0,
     "batch": 1,
     "commands": 1,
     "files": 1,

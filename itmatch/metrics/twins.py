@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from itmatch.errors import NonFiniteError
+
 
 def twin_accuracy(own: Tensor, twin: Tensor, kinds: Sequence[str]) -> dict[str, float]:
     """Percentage of captions that score their own image above its twin; a tie is wrong. Chance is 50.
@@ -34,7 +36,9 @@ def twin_accuracy(own: Tensor, twin: Tensor, kinds: Sequence[str]) -> dict[str, 
     for name, scores in (("own", own), ("twin", twin)):
         bad = (~torch.isfinite(scores)).nonzero()
         if len(bad):
-            raise ValueError(f"{name}: score of caption {int(bad[0])} is {scores[bad[0]].item()}; it must be finite")
+            raise NonFiniteError(
+                f"{name}: score of caption {int(bad[0])} is {scores[bad[0]].item()}; it must be finite"
+            )
     if "" in kinds:
         raise ValueError(f"kinds: caption {list(kinds).index('')} has none; leave out captions without a twin")
     right = (own > twin).tolist()
