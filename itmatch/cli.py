@@ -26,6 +26,7 @@ from itmatch.models import MatchingModel
 from itmatch.spec import build, import_class
 from itmatch.training import MatchingData, MatchingTask
 from itmatch.training.callbacks import BestCheckpoint, FragmentWriter, RecallReport, run_folder
+from itmatch.training.limits import fast_dev_batches
 
 VOCABULARY, IN_FEATURES = "text_encoder.init_args.vocabulary", "image_encoder.init_args.in_features"
 CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # what Lightning takes after --ckpt_path instead of a file
@@ -33,6 +34,7 @@ NOISE = (
     ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
     ".*does not have many workers.*",
     ".*Using `DistributedSampler` with the dataloaders.*",  # the images it repeats are ranked once
+    ".*could not find the monitored key in the returned metrics.*",  # without a validation, which we tell of
 )
 
 
@@ -156,21 +158,29 @@ class MatchingCLI(LightningCLI):
             self.model.evaluate_with(*models)
 
     def before_fit(self) -> None:
-        """Open the test split now: after the training would be a bad time to learn that it is missing."""
-        if self._get(self.config, "test_after_fit"):
+        """Open the test split now: after the training would be a bad time to learn that it cannot be measured."""
+        if self._get(self.config, "test_after_fit") and not fast_dev_batches(self.trainer):
             try:
-                self.datamodule.dataset("test")
+                self.datamodule.check_limit("test", self.trainer)
             except (OSError, ValueError) as error:
                 hint = "needed for the test after fit, which --test_after_fit false leaves out"
                 raise ValueError(f"{error} ({hint})") from error  # some errors cannot be made from a message alone
 
     def after_fit(self) -> None:
-        """Test the best checkpoint."""
-        kept = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)]
-        best = kept[0].best_model_path if kept else ""  # none after a fast_dev_run
-        if best and self._get(self.config, "test_after_fit"):
+        """Test the best checkpoint, or the last weights if there is none, and say so."""
+        if fast_dev_batches(self.trainer):  # which keeps no checkpoints
+            return
+        kept = _checkpoints(self.trainer)
+        best = kept[0].best_model_path if kept else ""
+        tested = self._get(self.config, "test_after_fit")
+        if not best:
+            _warn_of_no_best(self.trainer, kept, tested=tested)
+        if not tested:
+            return
+        if best:
             rank_zero_only(print)(f"best checkpoint: {best}")
-            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False)
+        self._get(self.config_init, "report").last_weights = not best
+        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, verbose=False)
 
 
 def run(args: Sequence[str]) -> MatchingCLI:
@@ -195,10 +205,24 @@ def run(args: Sequence[str]) -> MatchingCLI:
             parser_kwargs={"exit_on_error": False, "prog": "itmatch", args[0]: {"exit_on_error": False}},
             trainer_defaults={
                 "gradient_clip_val": 2.0,
-                "logger": {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "runs"}},
+                "logger": {"class_path": "itmatch.training.SafeCSVLogger", "init_args": {"save_dir": "runs"}},
                 "log_every_n_steps": 10,
             },
         )
+
+
+def _checkpoints(trainer: Trainer) -> list[BestCheckpoint]:
+    return [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)]
+
+
+def _warn_of_no_best(trainer: Trainer, kept: Sequence[BestCheckpoint], *, tested: bool) -> None:
+    """Say why there is no best checkpoint, and what there is."""
+    reason = "no validation took place" if trainer.global_step else "no training step was made"
+    if kept and kept[0].monitor in trainer.callback_metrics:
+        reason = "no checkpoint of a validation was kept"
+    last = kept[0].written if kept else ""
+    found = f"{last} holds the last weights" if last else "no file holds the last weights"
+    _warn(f"{reason}, so there is no best checkpoint; {found}{', which are tested' if tested else ''}")
 
 
 @contextmanager

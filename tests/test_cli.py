@@ -524,6 +524,65 @@ def test_a_missing_test_split_is_told_of_before_the_training(capsys):
     assert run(*on_precomp("fit", folder, "--test_after_fit=false")) == 0
 
 
+UNVALIDATED = {
+    "steps": ["--trainer.max_epochs=-1", "--trainer.max_steps=1"],
+    "epochs": ["--trainer.check_val_every_n_epoch=2"],
+    "no validation": ["--trainer.limit_val_batches=0"],
+}
+
+
+@pytest.mark.parametrize("name", UNVALIDATED)
+def test_a_run_that_ends_before_a_validation_says_so_and_tests_its_last_weights(name, capsys):
+    assert run("fit", *DEMO, *UNVALIDATED[name]) == 0
+    printed = capsys.readouterr()
+    folder = Path("runs/lightning_logs/version_0")
+    assert printed.err == (
+        "itmatch: warning: no validation took place, so there is no best checkpoint; "
+        f"{folder}/checkpoints/last.ckpt holds the last weights, which are tested\n"
+    )
+    assert "test: the last weights" in printed.out
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
+    found = figures(folder / "test_metrics.json")
+    assert found.pop("last_weights") == 1
+    assert run("test", *DEMO, "--ckpt_path", folder / "checkpoints/last.ckpt") == 0
+    assert figures(folder.parent / "version_1/test_metrics.json") == found
+
+
+def test_a_run_that_keeps_no_checkpoint_of_a_validation_says_so(capsys):
+    assert run("fit", *DEMO, "--checkpoint.save_top_k=0", "--test_after_fit=false") == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("itmatch: warning: no checkpoint of a validation was kept, so there is no best")
+    assert printed.err.endswith("last.ckpt holds the last weights\n")
+    assert "rSum" not in printed.out
+
+
+@pytest.mark.parametrize("option", ["--trainer.max_epochs=0", "--trainer.max_time={seconds: 0}"])
+def test_a_run_without_a_step_says_so(option, capsys):
+    assert run("fit", *DEMO, option, "--test_after_fit=false") == 0
+    expected = "no training step was made, so there is no best checkpoint; no file holds the last weights\n"
+    assert capsys.readouterr().err.endswith(expected)
+
+
+def test_the_last_checkpoint_is_that_of_the_end_of_the_training():
+    options = ["--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2", "--test_after_fit=false"]
+    assert run("fit", *DEMO, *options) == 0
+    steps = {path.name: torch.load(path, weights_only=True)["global_step"] for path in Path().glob("**/*.ckpt")}
+    assert steps == {"best.ckpt": 6, "last.ckpt": 9}
+
+
+def test_a_limit_that_the_closing_test_would_refuse_is_told_of_before_the_training(capsys):
+    message = error_of(capsys, "fit", *DEMO, "--trainer.limit_test_batches=1", "--data.eval_batch_size=4")
+    assert message.startswith("trainer.limit_test_batches: 1 of 5 batches")
+    assert "--test_after_fit false" in message
+    assert not list(Path().glob("**/*.ckpt"))
+
+
+def test_a_quick_run_leaves_nothing_behind(capsys):
+    assert run("fit", *DEMO, "--trainer.fast_dev_run=1") == 0
+    assert capsys.readouterr().err == ""
+    assert not list(Path().iterdir())
+
+
 def test_a_checkpoints_optimizer_wins_and_this_is_said(capsys):
     assert run("fit", *DEMO) == 0
     last = next(Path("runs").glob("**/last.ckpt"))

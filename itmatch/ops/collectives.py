@@ -48,6 +48,19 @@ def leave_processes() -> None:
         dist.destroy_process_group()
 
 
+def gather_values(value: Any) -> list[Any]:
+    """Plain values of all processes, in the order of the processes.
+
+    Example:
+        >>> gather_values("a")
+        ['a']
+    """
+    gathered = [value] * world_size()
+    if is_distributed():
+        dist.all_gather_object(gathered, value, group=_group())
+    return gathered
+
+
 def all_gather_ragged(tensor: Tensor, dim: int = 0) -> Tensor:
     """Tensors of all processes one after the other, in the order of the processes; the gradient passes.
 
@@ -149,8 +162,7 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
 
 def _gather_lengths(rows: Tensor, dim: int) -> list[int]:
     own = (len(rows), str(rows.dtype), tuple(rows.shape[1:]), dim)
-    gathered: list[tuple[int, str, tuple[int, ...], int]] = [own] * world_size()
-    dist.all_gather_object(gathered, own, group=_group())
+    gathered: list[tuple[int, str, tuple[int, ...], int]] = gather_values(own)
     for process, other in enumerate(gathered):
         if other[1:] != gathered[0][1:]:
             raise ValueError(

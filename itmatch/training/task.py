@@ -20,8 +20,10 @@ from itmatch.models import MatchingModel
 from itmatch.nn import Block, Similarity
 from itmatch.spec import build
 from itmatch.training.checkpoint_io import use_atomic_checkpoints
+from itmatch.training.data import MatchingData
 from itmatch.training.divergence import GradientWatch, divergence, told_as_divergence
 from itmatch.training.evaluator import Evaluator
+from itmatch.training.limits import check_whole
 from itmatch.training.optimizers import parameter_groups, replaced_settings
 from itmatch.training.seeding import seed_step
 from itmatch.training.step import StepResult, compute_loss, known_kind, score_statistics
@@ -276,9 +278,14 @@ class MatchingTask(LightningModule):
         """Forget the fragments of the last evaluation, and see that what is asked for can be measured."""
         self.evaluator.reset()
         state = self.trainer.state.fn
-        dataset = self._dataset("test" if state == "test" else "val")
+        stage: Literal["val", "test"] = "test" if state == "test" else "val"
+        check_whole(self.trainer, stage)
+        dataset = self._dataset(stage)
         if self.protocol is not None and dataset is not None and state in ("test", "validate"):
-            self.protocol.check(torch.as_tensor(dataset.caption_image), dataset.num_images)
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            images = data.evaluated_images(stage) if isinstance(data, MatchingData) else dataset.num_images
+            caption_image = torch.as_tensor(dataset.caption_image)
+            self.protocol.check(caption_image[caption_image < images], images)
         for model in self._others:
             model.to(self.device)
 
