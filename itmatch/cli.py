@@ -20,13 +20,16 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveCon
 from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.data import Tokenizer
+from itmatch.errors import UsageError
 from itmatch.files import read_json, write_text
 from itmatch.metrics import EvaluationProtocol
 from itmatch.models import MatchingModel
 from itmatch.spec import build, import_class
+from itmatch.stopping import Stopped
 from itmatch.training import MatchingData, MatchingTask
 from itmatch.training.callbacks import BestCheckpoint, FragmentWriter, RecallReport, run_folder
 from itmatch.training.limits import fast_dev_batches
+from itmatch.training.processes import OwnSignals, Processes, trouble
 
 VOCABULARY, IN_FEATURES = "text_encoder.init_args.vocabulary", "image_encoder.init_args.in_features"
 CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # what Lightning takes after --ckpt_path instead of a file
@@ -64,8 +67,8 @@ class MatchingCLI(LightningCLI):
     _tokenizer: Tokenizer | None = None  # of the checkpoint
     _model_folder: Path | None = None  # of save_pretrained, given as the checkpoint
 
-    def __init__(self, command: str, **kwargs: Any) -> None:
-        self.command = command
+    def __init__(self, command: str, processes: Processes, **kwargs: Any) -> None:
+        self.command, self.processes = command, processes
         super().__init__(MatchingTask, MatchingData, **kwargs)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
@@ -157,6 +160,12 @@ class MatchingCLI(LightningCLI):
                 _tell_of_tokenizer(f"--ensemble {path}", model.tokenizer)
             self.model.evaluate_with(*models)
 
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer, and see to the processes that it starts."""
+        trainer = super().instantiate_trainer(**kwargs)
+        self.processes.follow(trainer)
+        return trainer
+
     def before_fit(self) -> None:
         """Open the test split now: after the training would be a bad time to learn that it cannot be measured."""
         if self._get(self.config, "test_after_fit") and not fast_dev_batches(self.trainer):
@@ -187,15 +196,18 @@ def run(args: Sequence[str]) -> MatchingCLI:
     """Parse arguments and run their subcommand.
 
     Raises:
-        ValueError: the arguments are no good.
+        UsageError: the arguments cannot be understood.
+        Stopped: a signal came, or another process of the run failed.
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    with warnings.catch_warnings(), _plain_errors(args):
+    processes = Processes()
+    with warnings.catch_warnings(), _plain_errors(args), _told_where_to_go_on(args[0], processes), processes:
         for message in NOISE:
             warnings.filterwarnings("ignore", message)
         return MatchingCLI(
             args[0],
+            processes,
             args=list(args),
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
@@ -207,8 +219,23 @@ def run(args: Sequence[str]) -> MatchingCLI:
                 "gradient_clip_val": 2.0,
                 "logger": {"class_path": "itmatch.training.SafeCSVLogger", "init_args": {"save_dir": "runs"}},
                 "log_every_n_steps": 10,
+                "callbacks": [OwnSignals()],
             },
         )
+
+
+@contextmanager
+def _told_where_to_go_on(command: str, processes: Processes) -> Iterator[None]:
+    """A run that is stopped says which checkpoint holds it."""
+    try:
+        yield
+    except Stopped as stop:
+        if command == "fit" and stop.message is not None:
+            kept = [] if processes.trainer is None else _checkpoints(processes.trainer)
+            last = next((one.written for one in kept if one.written), None)
+            found = "no last.ckpt was written" if last is None else f"--ckpt_path {last} goes on from there"
+            raise Stopped(f"{stop.message}; {found}", stop.status) from stop
+        raise
 
 
 def _checkpoints(trainer: Trainer) -> list[BestCheckpoint]:
@@ -237,13 +264,15 @@ def _plain_errors(args: Sequence[str]) -> Iterator[None]:
             message = f"{' or '.join(files)}: {message}"
         if "arguments are required: model." in message:
             message += " (give --config; `itmatch presets` lists those that come with the package)"
-        raise ValueError(message) from error
+        raise (UsageError if isinstance(error, ArgumentError) else ValueError)(message) from error
     except Exception as error:
         if str(error).startswith("Call to compute_fn of link") and error.__cause__ is not None:
             raise error.__cause__ from None
         if str(error).startswith("Caught ") and "Original Traceback" in str(error):  # in a loading process
             found = re.findall(r"^\w[\w.]*: (.*)$", str(error), re.MULTILINE)
             raise type(error)(found[-1] if found else str(error)) from error
+        if isinstance(error, RuntimeError) and (meaning := trouble(error)) is not None:
+            raise OSError(meaning) from error
         if "Problem with given class_path" in str(error):
             raise ValueError(_readable(error)) from error
         raise

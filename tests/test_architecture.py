@@ -21,6 +21,7 @@ PACKAGE = ROOT / "itmatch"
 LEVELS = {
     "_version": 0,
     "errors": 0,
+    "stopping": 0,
     "batch": 1,
     "commands": 1,
     "files": 1,

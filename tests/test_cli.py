@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -494,17 +495,62 @@ def test_processes_are_left_in_the_end():
     assert not torch.distributed.is_initialized()
 
 
+def two_processes(*args, **environment):
+    command = [sys.executable, "-m", "itmatch", "fit", *DEMO, "--trainer.devices=2", "--trainer.strategy=ddp", *args]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+
+
 @pytest.mark.slow
 def test_two_processes_train_and_report_once(tmp_path):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "itmatch", "fit", *DEMO, "--trainer.devices=2", "--trainer.strategy=ddp"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    done = two_processes()
     assert done.returncode == 0, done.stderr
     assert "recommended" not in done.stderr  # Lightning's advice to who ranks each process's share for itself
     assert done.stdout.count("rSum") == done.stdout.count("best checkpoint") == 1
     folder = tmp_path / "runs" / "lightning_logs" / "version_0"
     assert {"config.yaml", "test_metrics.json", "checkpoints"} <= {path.name for path in folder.iterdir()}
     assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
+
+
+FAILING = """
+import os, time
+from pathlib import Path
+from lightning.pytorch import Callback
+from itmatch.data import RelationScenes
+
+
+class Failing(Callback):
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if batch_idx == 1 and trainer.global_rank == 1:
+            Path("failed").write_text(str(time.time()))
+            if "KILLED" in os.environ:
+                os.kill(os.getpid(), 9)
+            raise ValueError("made to fail")
+
+
+class Differing(RelationScenes):
+    def __init__(self) -> None:
+        super().__init__(num_train=8 + 2 * int(os.environ.get("LOCAL_RANK", 0)), num_val=4, num_test=4)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("args", "environment", "expected"),
+    [
+        (["--trainer.callbacks=failing.Failing"], {}, "error: process 1: made to fail"),
+        (["--trainer.callbacks=failing.Failing"], {"KILLED": "1"}, "error: process 1 was killed by SIGKILL; .*"),
+        (["--data.source=failing.Differing"], {}, r"error: the split 'train' \(.*\) differs between the processes: .*"),
+    ],
+)
+def test_one_of_two_processes_that_fails_ends_the_other_with_one_line(args, environment, expected):
+    Path("failing.py").write_text(FAILING)
+    done = two_processes(*args, **environment)
+    ended = time.time()
+    assert done.returncode == 1
+    assert re.fullmatch(f"itmatch: {expected}\n", done.stderr), done.stderr
+    if Path("failed").exists():
+        assert ended - float(Path("failed").read_text()) < 20
 
 
 def test_without_a_logger_nothing_of_the_users_is_overwritten(capsys):
@@ -581,6 +627,35 @@ def test_a_quick_run_leaves_nothing_behind(capsys):
     assert run("fit", *DEMO, "--trainer.fast_dev_run=1") == 0
     assert capsys.readouterr().err == ""
     assert not list(Path().iterdir())
+
+
+STATUS = [
+    (0, ["--version"]),
+    (0, ["compare", "--help"]),
+    (0, ["fit", "--help"]),
+    (1, ["fit", "--config", "nowhere.yaml"]),
+    (1, ["test", *DEMO, "--ckpt_path", "nowhere.ckpt"]),
+    (1, ["data", "check", "nowhere"]),
+    (1, ["compare", "nowhere"]),
+    (1, ["convert", "nowhere", "--format", "vse_infty", "--out", "out"]),
+    (2, []),
+    (2, ["fitt"]),
+    (2, ["data"]),
+    (2, ["data", "scene-graphs", "--no-such"]),
+    (2, ["compare"]),
+    (2, ["compare", "run", "--samples", "many"]),
+    (2, ["convert", "--no-such"]),
+    (2, ["fit"]),
+    (2, ["fit", *DEMO, "--no.such", "3"]),
+    (2, ["fit", *DEMO, "--trainer.max_epochs", "many"]),
+    (2, ["fit", *DEMO, "--model.similarity", "no.Such"]),
+]
+
+
+@pytest.mark.parametrize(("status", "arguments"), STATUS)
+def test_exit_statuses(status, arguments, capsys):
+    """Those of signals and pipes are tested in test_stopping.py."""
+    assert run(*arguments) == status
 
 
 def test_a_checkpoints_optimizer_wins_and_this_is_said(capsys):

@@ -48,6 +48,15 @@ def leave_processes() -> None:
         dist.destroy_process_group()
 
 
+def is_connection_error(error: BaseException) -> bool:
+    """Whether talking to another process failed, as it does when that process has ended."""
+    text = str(error)
+    if not isinstance(error, RuntimeError) or "EADDRINUSE" in text:  # a port that is taken is no fault of the others
+        return False
+    known = isinstance(error, dist.DistError) if dist.is_available() else False
+    return known or any(sign in text for sign in ("gloo", "Connection closed by peer", "Connection reset", "NCCL"))
+
+
 def gather_values(value: Any) -> list[Any]:
     """Plain values of all processes, in the order of the processes.
 
