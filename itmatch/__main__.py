@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 
 from itmatch._version import __version__
+from itmatch.errors import UsageError
+from itmatch.stopping import CLOSED_OUTPUT, Stopped, finish_output, is_closed, say, signals_raise
 
 RUN_COMMANDS = ("fit", "validate", "test", "predict")
 USAGE = """usage: itmatch COMMAND [options]
@@ -34,8 +36,27 @@ commands:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line; returns the exit status, of which docs/cli.md has a table."""
     args = list(sys.argv[1:] if arguments is None else arguments)
+    with signals_raise():
+        try:
+            status = _call(args)
+        except SystemExit as end:  # of --help
+            status = end.code if isinstance(end.code, int) else int(bool(end.code))
+        except Stopped as stop:
+            if stop.message is not None and _process() == "0":
+                say(f"itmatch: {stop.message}")
+            status = stop.status
+        except KeyboardInterrupt:  # a thread that is not the main one has no signals of its own
+            status = 130
+        except Exception as error:
+            status = _report(error)
+        closed = finish_output()
+    return status or closed
+
+
+def _call(args: list[str]) -> int:
+    """Run one command."""
     if not args or args[0] in ("-h", "--help"):
         print(USAGE, end="")
         return 0 if args else 2
@@ -43,35 +64,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     command, rest = args[0], args[1:]
-    try:
-        if command == "presets":
-            return _presets(rest)
-        if command == "data":
-            return _data(rest)
-        if command == "convert":
-            from itmatch.cli.convert import convert_command
+    if command == "presets":
+        return _presets(rest)
+    if command == "data":
+        return _data(rest)
+    if command == "convert":
+        from itmatch.cli.convert import convert_command
 
-            return convert_command(rest)
-        if command == "compare":
-            from itmatch.cli.compare import compare_command
+        return convert_command(rest)
+    if command == "compare":
+        from itmatch.cli.compare import compare_command
 
-            return compare_command(rest)
-        if command in RUN_COMMANDS:
-            _find_users_files()
-            from itmatch.cli.training import run
-            from itmatch.ops.collectives import leave_processes
+        return compare_command(rest)
+    if command in RUN_COMMANDS:
+        _find_users_files()
+        from itmatch.cli.training import run
 
-            run([command, *_with_preset_paths(rest)])
-            leave_processes()
-            return 0
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        if os.environ.get("ITMATCH_DEBUG") or not _is_for_the_user(error):
-            raise
-        print(f"itmatch: error: {' '.join(str(error).split()) or type(error).__name__}", file=sys.stderr)
-        return 1
-    print(f"itmatch: no command {command!r}\n\n{USAGE}", end="", file=sys.stderr)
+        run([command, *_with_preset_paths(rest)])
+        return 0
+    say(f"itmatch: no command {command!r}\n\n{USAGE}".rstrip())
     return 2
 
 
@@ -84,9 +95,29 @@ def _find_users_files() -> None:
     sys.path[:] = [*(path for path in sys.path if path not in ("", here)), here]
 
 
+def _report(error: Exception) -> int:
+    """Say in one line what went wrong; returns the exit status.
+
+    Raises:
+        Exception: the error, where its traceback is asked for, or needed.
+    """
+    if isinstance(error, BrokenPipeError) and is_closed(sys.stdout):
+        return CLOSED_OUTPUT  # as `head` leaves a program: nobody wants to read about it
+    if os.environ.get("ITMATCH_DEBUG") or not _is_for_the_user(error):
+        raise error
+    who = "" if _process() == "0" else f"process {_process()}: "
+    say(f"itmatch: error: {who}{' '.join(str(error).split()) or type(error).__name__}")
+    return 2 if isinstance(error, UsageError) else 1
+
+
+def _process() -> str:
+    """Which of the processes on this machine this is, where Lightning or torchrun has started several."""
+    return os.environ.get("LOCAL_RANK", "0")
+
+
 def _is_for_the_user(error: Exception) -> bool:
     """Whether the message says enough; what is left is a mistake in a program, which needs its traceback."""
-    told = isinstance(error, (OSError, ValueError, TypeError, ImportError, FloatingPointError))
+    told = isinstance(error, (OSError, ValueError, TypeError, ImportError, FloatingPointError, MemoryError))
     return told or type(error).__name__ == "OutOfMemoryError"  # torch's; torch may not be imported
 
 

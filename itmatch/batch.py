@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from itmatch.errors import NonFiniteError
+
 Rows: TypeAlias = int | slice | Tensor | Sequence[int]
 """Which rows of a batch: one (the result is still a batch, of one row), consecutive ones, or any."""
 
@@ -421,4 +423,4 @@ def _check_finite(name: str, values: Tensor, mask: Tensor) -> None:
     bad = ~torch.isfinite(values).all(-1) & mask
     if bool(bad.any()):
         row, place = bad.nonzero()[0].tolist()
-        raise ValueError(f"{name}: NaN or inf at row {row}, place {place}")
+        raise NonFiniteError(f"{name}: NaN or inf at row {row}, place {place}")

@@ -21,6 +21,8 @@ PACKAGE = ROOT / "itmatch"
 LEVELS = {
     "_version": 0,
     "trust": 0,
+    "errors": 0,
+    "stopping": 0,
     "batch": 1,
     "formats": 1,
     "presets": 2,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
+from itmatch.errors import UsageError
+
 
 class CommandParser(argparse.ArgumentParser):
     """An argument parser whose errors are raised; the command line then says them in one line.
@@ -14,7 +16,7 @@ class CommandParser(argparse.ArgumentParser):
         description: of the command.
 
     Raises:
-        ValueError: by ``parse_args``, for arguments that are no good.
+        UsageError: by ``parse_args``, for arguments that are no good.
     """
 
     def __init__(self, prog: str, description: str) -> None:
@@ -22,4 +24,4 @@ class CommandParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of ending the process."""
-        raise ValueError(f"{message} (see {self.prog} --help)")
+        raise UsageError(f"{message} (see {self.prog} --help)")

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from yaml import YAMLError
 
 from itmatch.data import Tokenizer
+from itmatch.errors import UsageError
 from itmatch.evaluation import EvaluationProtocol
 from itmatch.formats.configs import limited_yaml
 from itmatch.formats.files import user_path, write_text
@@ -27,9 +28,12 @@ from itmatch.models.bounds import bounded_by
 from itmatch.models.matching import WEIGHTS_NAME, read_model_folder
 from itmatch.models.weights import load_weights
 from itmatch.spec import Configurable, is_spec
+from itmatch.stopping import Stopped
 from itmatch.training import MatchingData, MatchingTask
 from itmatch.training.callbacks import BestCheckpoint, FragmentWriter, RecallReport, run_folder
 from itmatch.training.checkpoints import built_settings, read_checkpoint
+from itmatch.training.limits import fast_dev_batches
+from itmatch.training.processes import OwnSignals, Processes, trouble
 from itmatch.trust import import_class
 
 VOCABULARY, IN_FEATURES = "text_encoder.init_args.vocabulary", "image_encoder.init_args.in_features"
@@ -38,6 +42,7 @@ NOISE = (
     ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
     ".*does not have many workers.*",
     ".*Using `DistributedSampler` with the dataloaders.*",  # the images it repeats are ranked once
+    ".*could not find the monitored key in the returned metrics.*",  # without a validation, which we tell of
 )
 set_loader("yaml", limited_yaml(get_loader("yaml")), (YAMLError,))  # for the files, too, that a file names
 
@@ -73,8 +78,8 @@ class MatchingCLI(LightningCLI):
     _feature_dim_there: int | None = None  # of the checkpoint
     _model_folder: Path | None = None  # of save_pretrained, given as the checkpoint
 
-    def __init__(self, command: str, **kwargs: Any) -> None:
-        self.command = command
+    def __init__(self, command: str, processes: Processes, **kwargs: Any) -> None:
+        self.command, self.processes = command, processes
         super().__init__(MatchingTask, MatchingData, **kwargs)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
@@ -198,38 +203,55 @@ class MatchingCLI(LightningCLI):
                 _tell_of_tokenizer(f"--ensemble {path}", model.tokenizer)
             self.model.evaluate_with(*models)
 
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer, and see to the processes that it starts."""
+        trainer = super().instantiate_trainer(**kwargs)
+        self.processes.follow(trainer)
+        return trainer
+
     def before_fit(self) -> None:
-        """Open the test split now: after the training would be a bad time to learn that it is missing."""
-        if self._get(self.config, "test_after_fit"):
+        """Open the test split now: after the training would be a bad time to learn that it cannot be measured."""
+        if self._get(self.config, "test_after_fit") and not fast_dev_batches(self.trainer):
             try:
-                self.datamodule.dataset("test")
+                self.datamodule.check_limit("test", self.trainer)
             except (OSError, ValueError) as error:
                 hint = "needed for the test after fit, which --test_after_fit false leaves out"
                 raise ValueError(f"{error} ({hint})") from error  # some errors cannot be made from a message alone
 
     def after_fit(self) -> None:
-        """Test the best checkpoint."""
-        kept = [c for c in self.trainer.checkpoint_callbacks if isinstance(c, BestCheckpoint)]
-        best = kept[0].best_model_path if kept else ""  # none after a fast_dev_run
-        if best and self._get(self.config, "test_after_fit"):
+        """Test the best checkpoint, or the last weights if there is none, and say so."""
+        if fast_dev_batches(self.trainer):  # which keeps no checkpoints
+            return
+        kept = _checkpoints(self.trainer)
+        best = kept[0].best_model_path if kept else ""
+        tested = self._get(self.config, "test_after_fit")
+        if not best:
+            _warn_of_no_best(self.trainer, kept, tested=tested)
+        if not tested:
+            return
+        if best:
             rank_zero_only(print)(f"best checkpoint: {best}")
-            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, verbose=False)
+        self._get(self.config_init, "report").last_weights = not best
+        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, verbose=False)
 
 
 def run(args: Sequence[str]) -> MatchingCLI:
     """Parse arguments and run their subcommand.
 
     Raises:
-        ValueError: the arguments are no good.
+        UsageError: the arguments cannot be understood.
+        Stopped: a signal came, or another process of the run failed.
     """
     set_parsing_settings(instantiate_subclass_spec_in_any=False)  # what is annotated as plain data stays plain data
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    with warnings.catch_warnings(), _plain_errors():
+    processes = Processes()
+    with warnings.catch_warnings(), _plain_errors(), _told_where_to_go_on(args[0], processes), processes:
         for message in NOISE:
             warnings.filterwarnings("ignore", message)
         return MatchingCLI(
             args[0],
+            processes,
             args=list(args),
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
@@ -239,10 +261,39 @@ def run(args: Sequence[str]) -> MatchingCLI:
             parser_kwargs={"exit_on_error": False, "prog": "itmatch", args[0]: {"exit_on_error": False}},
             trainer_defaults={
                 "gradient_clip_val": 2.0,
-                "logger": {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": {"save_dir": "runs"}},
+                "logger": {"class_path": "itmatch.training.SafeCSVLogger", "init_args": {"save_dir": "runs"}},
                 "log_every_n_steps": 10,
+                "callbacks": [OwnSignals()],
             },
         )
+
+
+@contextmanager
+def _told_where_to_go_on(command: str, processes: Processes) -> Iterator[None]:
+    """A run that is stopped says which checkpoint holds it."""
+    try:
+        yield
+    except Stopped as stop:
+        if command == "fit" and stop.message is not None:
+            kept = [] if processes.trainer is None else _checkpoints(processes.trainer)
+            last = next((one.written for one in kept if one.written), None)
+            found = "no last.ckpt was written" if last is None else f"--ckpt_path {last} goes on from there"
+            raise Stopped(f"{stop.message}; {found}", stop.status) from stop
+        raise
+
+
+def _checkpoints(trainer: Trainer) -> list[BestCheckpoint]:
+    return [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)]
+
+
+def _warn_of_no_best(trainer: Trainer, kept: Sequence[BestCheckpoint], *, tested: bool) -> None:
+    """Say why there is no best checkpoint, and what there is."""
+    reason = "no validation took place" if trainer.global_step else "no training step was made"
+    if kept and kept[0].monitor in trainer.callback_metrics:
+        reason = "no checkpoint of a validation was kept"
+    last = kept[0].written if kept else ""
+    found = f"{last} holds the last weights" if last else "no file holds the last weights"
+    _warn(f"{reason}, so there is no best checkpoint; {found}{', which are tested' if tested else ''}")
 
 
 @contextmanager
@@ -254,13 +305,15 @@ def _plain_errors() -> Iterator[None]:
         message = _readable(error)
         if "arguments are required: model." in message:
             message += " (give --config; `itmatch presets` lists those that come with the package)"
-        raise ValueError(message) from error
+        raise (UsageError if isinstance(error, ArgumentError) else ValueError)(message) from error
     except Exception as error:
         if str(error).startswith("Call to compute_fn of link") and error.__cause__ is not None:
             raise error.__cause__ from None
         if str(error).startswith("Caught ") and "Original Traceback" in str(error):  # in a loading process
             found = re.findall(r"^\w[\w.]*: (.*)$", str(error), re.MULTILINE)
             raise type(error)(found[-1] if found else str(error)) from error
+        if isinstance(error, RuntimeError) and (meaning := trouble(error)) is not None:
+            raise OSError(meaning) from error
         if "Problem with given class_path" in str(error):
             raise ValueError(_readable(error)) from error
         raise

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from itmatch.errors import NonFiniteError
 from itmatch.ops.arrays import ArrayLike, as_tensor
 from itmatch.ops.checks import check_whole
 from itmatch.ops.collectives import all_reduce_sum
@@ -266,4 +267,4 @@ def _check_finite(block: Tensor, images: Tensor, captions: Tensor) -> None:
     if len(bad):
         row, column = bad[0].tolist()
         value, image, caption = block[row, column].item(), int(images[row]), int(captions[column])
-        raise ValueError(f"score of image {image} and caption {caption} is {value}; it must be finite")
+        raise NonFiniteError(f"score of image {image} and caption {caption} is {value}; it must be finite")

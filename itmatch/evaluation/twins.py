@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from itmatch.errors import NonFiniteError
 from itmatch.ops.arrays import ArrayLike, as_tensor
 
 
@@ -36,7 +37,9 @@ def twin_accuracy(own: ArrayLike, twin: ArrayLike, kinds: Sequence[str]) -> dict
     for name, scores in (("own", own), ("twin", twin)):
         bad = (~torch.isfinite(scores)).nonzero()
         if len(bad):
-            raise ValueError(f"{name}: score of caption {int(bad[0])} is {scores[bad[0]].item()}; it must be finite")
+            raise NonFiniteError(
+                f"{name}: score of caption {int(bad[0])} is {scores[bad[0]].item()}; it must be finite"
+            )
     if "" in kinds:
         raise ValueError(f"kinds: caption {list(kinds).index('')} has none; leave out captions without a twin")
     right = (own > twin).tolist()

@@ -48,6 +48,28 @@ def leave_processes() -> None:
         dist.destroy_process_group()
 
 
+def is_connection_error(error: BaseException) -> bool:
+    """Whether talking to another process failed, as it does when that process has ended."""
+    text = str(error)
+    if not isinstance(error, RuntimeError) or "EADDRINUSE" in text:  # a port that is taken is no fault of the others
+        return False
+    known = isinstance(error, dist.DistError) if dist.is_available() else False
+    return known or any(sign in text for sign in ("gloo", "Connection closed by peer", "Connection reset", "NCCL"))
+
+
+def gather_values(value: Any) -> list[Any]:
+    """Plain values of all processes, in the order of the processes.
+
+    Example:
+        >>> gather_values("a")
+        ['a']
+    """
+    gathered = [value] * world_size()
+    if is_distributed():
+        dist.all_gather_object(gathered, value, group=_group())
+    return gathered
+
+
 def all_gather_ragged(tensor: Tensor, dim: int = 0) -> Tensor:
     """Tensors of all processes one after the other, in the order of the processes; the gradient passes.
 
@@ -149,8 +171,7 @@ def all_reduce_sum(tensor: Tensor) -> Tensor:
 
 def _gather_lengths(rows: Tensor, dim: int) -> list[int]:
     own = (len(rows), str(rows.dtype), tuple(rows.shape[1:]), dim)
-    gathered: list[tuple[int, str, tuple[int, ...], int]] = [own] * world_size()
-    dist.all_gather_object(gathered, own, group=_group())
+    gathered: list[tuple[int, str, tuple[int, ...], int]] = gather_values(own)
     for process, other in enumerate(gathered):
         if other[1:] != gathered[0][1:]:
             raise ValueError(

@@ -2,6 +2,15 @@
 
 from itmatch.training.callbacks import FragmentWriter, RecallReport, read_fragments, write_fragments
 from itmatch.training.data import MatchingData
+from itmatch.training.loggers import SafeCSVLogger
 from itmatch.training.task import MatchingTask
 
-__all__ = ["FragmentWriter", "MatchingData", "MatchingTask", "RecallReport", "read_fragments", "write_fragments"]
+__all__ = [
+    "FragmentWriter",
+    "MatchingData",
+    "MatchingTask",
+    "RecallReport",
+    "SafeCSVLogger",
+    "read_fragments",
+    "write_fragments",
+]

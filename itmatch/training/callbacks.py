@@ -16,6 +16,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.batch import Fragments
+from itmatch.data import Stage
 from itmatch.data.tokenizers.words import digest
 from itmatch.evaluation import recall_table, results_table
 from itmatch.evaluation.evaluator import Evaluator
@@ -24,15 +25,25 @@ from itmatch.formats.files import user_path, write_text, written_beside, written
 from itmatch.formats.json import parse_json
 from itmatch.formats.messages import shown_keys
 from itmatch.formats.tensors import read_safetensors
+from itmatch.training.data import MatchingData
+from itmatch.training.limits import fast_dev_batches
 
 
 class BestCheckpoint(ModelCheckpoint):
     """A ModelCheckpoint for runs that may be interrupted.
 
     With ``save_last``, Lightning's writes ``last.ckpt`` only when an epoch was among the best; this one after every
-    validation. And Lightning's forgets the best epoch when a resumed run has a new folder, and then takes the first
-    epoch for the best; this one goes on comparing.
+    validation, and at the end of the training if there was none since. And Lightning's forgets the best epoch when a
+    resumed run has a new folder, and then takes the first epoch for the best; this one goes on comparing.
+
+    It saves right after the validation, unless ``save_on_train_epoch_end`` says otherwise: Lightning resumes a run with
+    ``max_steps`` with other data from a checkpoint of the end of an epoch.
+
+    Attributes:
+        written: the ``last.ckpt`` that this run has written, whatever checkpoint is loaded afterwards; "" = none.
     """
+
+    written = ""
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the checkpoints that are due."""
@@ -46,9 +57,22 @@ class BestCheckpoint(ModelCheckpoint):
         if self._should_save_on_train_epoch_end(trainer):
             self._keep_last(trainer)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the last weights, where no validation came after them."""
+        self._keep_last(trainer)
+
     def _keep_last(self, trainer: Trainer) -> None:
         if not self._should_skip_saving_checkpoint(trainer):  # it does when this step has been saved
             self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def _should_save_on_train_epoch_end(self, trainer: Trainer) -> bool:
+        if self._save_on_train_epoch_end is None and any(trainer.num_val_batches):
+            return False
+        return super()._should_save_on_train_epoch_end(trainer)
+
+    def _save_last_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Any]) -> None:
+        super()._save_last_checkpoint(trainer, monitor_candidates)
+        self.written = self.last_model_path
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over the best score, as long as the checkpoint that has it is still there."""
@@ -61,15 +85,22 @@ class BestCheckpoint(ModelCheckpoint):
 class RecallReport(Callback):
     """Prints the recall table after a test or a validation, and writes the figures as ``{stage}_metrics.json``.
 
+    Figures that are not those of a whole split, or not of the best weights, are told from others: by the title, and in
+    the file by ``images``, how many of the first images were evaluated, and ``last_weights``, which is then 1.
+
     Args:
         dirpath: folder of the file; left out, the folder of the run, and no file without a logger.
         form: of the table: plain text, or one line as papers have it, in Markdown or LaTeX.
+
+    Attributes:
+        last_weights: what is reported on are the last weights of a training that kept no best ones.
     """
 
     def __init__(self, dirpath: str | Path | None = None, form: Literal["text", "markdown", "latex"] = "text") -> None:
         if form not in FORMS:
             raise ValueError(f"form: {form!r}, expected one of {', '.join(FORMS)}")
         self.dirpath, self.form = dirpath, form
+        self.last_weights = False
         self._folder: str | Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -95,15 +126,17 @@ class RecallReport(Callback):
         }
         if not metrics:
             return
+        title, labels = self._labels(trainer, prefix)
+        metrics |= labels
         more = [name for name in metrics if name.startswith(("eccv_", "cxc_", "pmrp_")) or name == "rsum_std"]
         if self.form == "text":
-            print(recall_table(metrics, title=prefix))
+            print(recall_table(metrics, title=title))
             for name in more:
                 print(f"{name}: {metrics[name]:.1f}")
         else:
-            print(results_table({prefix: metrics}, self.form))
+            print(results_table({title: metrics}, self.form))
             if more:
-                print(results_table({prefix: metrics}, self.form, more))
+                print(results_table({title: metrics}, self.form, more))
         for name in sorted(name for name in metrics if name.startswith("twin_accuracy")):
             print(f"{name.replace('_', ' ')}: {metrics[name]:.1f} (chance 50)")
         if self._folder is not None:
@@ -116,6 +149,22 @@ class RecallReport(Callback):
                 if ranked is not None:
                     write_ranks(ranks, ranked)
             print(f"written to {path}")
+
+    def _labels(self, trainer: Trainer, prefix: str) -> tuple[str, dict[str, float]]:
+        """The title of a report, and what its file says beside the figures."""
+        labels: dict[str, float] = {}
+        parts = []
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, MatchingData):
+            stage: Stage = "val" if prefix == "val" else "test"
+            images, whole = data.evaluated_images(stage), data.dataset(stage).num_images
+            if images < whole:
+                labels["images"] = images
+                parts.append(f"the first {images} of {whole} images")
+        if self.last_weights:
+            labels["last_weights"] = 1
+            parts.append("the last weights")
+        return f"{prefix}: {', '.join(parts)}" if parts else prefix, labels
 
 
 def write_ranks(path: Path, evaluator: Evaluator) -> None:
@@ -156,7 +205,14 @@ class FragmentWriter(BasePredictionWriter):
         self._folder: str | Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the folder, which takes all processes."""
+        """Find the folder, which takes all processes.
+
+        Raises:
+            ValueError: the data to predict is no MatchingData, which knows the ids.
+        """
+        data = getattr(trainer, "datamodule", None)
+        if stage == "predict" and not isinstance(data, MatchingData):
+            raise ValueError(f"FragmentWriter: predicts from a MatchingData, which knows the ids, found {data!r}")
         self._folder = self.dirpath or run_folder(trainer) or trainer.default_root_dir
 
     def write_on_epoch_end(
@@ -220,9 +276,9 @@ def read_fragments(path: str | Path) -> tuple[Fragments, torch.Tensor, list[Any]
 
 
 def run_folder(trainer: Trainer) -> str | None:
-    """Where a run keeps its files, by its logger; None without one. All processes have to call it."""
+    """Where a run keeps its files, by its logger; None without one or in a ``fast_dev_run``. All processes call it."""
     logger = trainer.logger
-    if logger is None:
+    if logger is None or fast_dev_batches(trainer):
         return None
     if isinstance(logger, (CSVLogger, TensorBoardLogger)):
         folder = logger.log_dir

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from itmatch.batch import Batch
 from itmatch.data import (
@@ -23,7 +23,17 @@ from itmatch.data import (
     WordTokenizer,
 )
 from itmatch.data.tokenizers.coverage import measure_coverage
-from itmatch.training.loader import TrainLoader
+from itmatch.data.tokenizers.words import digest
+from itmatch.ops.collectives import gather_values, is_distributed
+from itmatch.training.limits import (
+    Evaluated,
+    captions_of_first,
+    check_limit,
+    fast_dev_batches,
+    number_of_batches,
+    overfits,
+)
+from itmatch.training.loader import TrainLoader, reserve_file_handles
 
 
 class MatchingData(LightningDataModule):
@@ -42,6 +52,8 @@ class MatchingData(LightningDataModule):
         keep_twins: training batches hold, beside each caption that has a ``caption_twin``, a caption of that twin image
             too, and both images: the negatives that differ in one relation. Take an even ``batch_size``; what is done
             with captions without a twin, :class:`itmatch.training.loader.TwinSampler` says.
+        val_images: a validation is of the first images of its split, so many, with all their captions; None = all.
+        test_images: the same of a test.
 
     Example:
         >>> from itmatch.data import RelationScenes
@@ -63,10 +75,15 @@ class MatchingData(LightningDataModule):
         drop_last: bool = False,  # noqa: FBT001, FBT002 - Lightning data modules are called by keyword
         predict_stage: Stage = "test",
         keep_twins: bool = False,  # noqa: FBT001, FBT002
+        val_images: int | None = None,
+        test_images: int | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1:
             raise ValueError(f"batch_size {batch_size}, eval_batch_size {eval_batch_size}: expected at least 1")
+        for name, images in (("val_images", val_images), ("test_images", test_images)):
+            if images is not None and images < 1:
+                raise ValueError(f"{name}: {images}, expected at least 1, or None for all")
         if predict_stage not in ("train", "val", "test"):
             raise ValueError(f"predict_stage: {predict_stage!r}, expected 'train', 'val' or 'test'")
         self.source = source
@@ -77,6 +94,7 @@ class MatchingData(LightningDataModule):
         self.drop_last = drop_last
         self.predict_stage = predict_stage
         self.keep_twins = keep_twins
+        self.images: dict[str, int | None] = {"val": val_images, "test": test_images}
         self.datasets: dict[str, ImageTextDataset] = {}
         self.seed: int | None = None
         self._covered: set[str] = set()
@@ -111,9 +129,33 @@ class MatchingData(LightningDataModule):
     def dataset(self, stage: Stage) -> ImageTextDataset:
         """The split of a stage ("train", "val" or "test"), read once."""
         if stage not in self.datasets:
-            self.datasets[stage] = self.source.split(stage)
+            dataset = self.source.split(stage)
+            wanted = self.images.get(stage)
+            if wanted is not None and wanted > dataset.num_images:
+                raise ValueError(f"{stage}_images: {wanted}, but {dataset.name} has {dataset.num_images} images")
+            self.datasets[stage] = dataset
             self._compare_with_train(stage)
         return self.datasets[stage]
+
+    def evaluated_images(self, stage: Stage) -> int:
+        """How many images of a split are evaluated or predicted, the first ones: all but for ``val_images`` and so on.
+
+        With Lightning's ``fast_dev_run`` as many batches of images as it says.
+        """
+        images = self.images.get(stage) or self.dataset(stage).num_images
+        quick = 0 if self.trainer is None else fast_dev_batches(self.trainer)
+        return min(images, quick * self.eval_batch_size) if quick else images
+
+    def check_limit(self, stage: Evaluated, trainer: Trainer) -> None:
+        """Read a split, and refuse a limit of the trainer that would cut captions from their images.
+
+        Raises:
+            ValueError: see :func:`itmatch.training.limits.check_limit`.
+        """
+        dataset, images = self.dataset(stage), self.evaluated_images(stage)
+        captions = len(captions_of_first(dataset, images))
+        batches = number_of_batches(images, captions, self.eval_batch_size, trainer.world_size)
+        check_limit(trainer, stage, batches)
 
     def _compare_with_train(self, stage: Stage) -> None:
         """A model is not measured on what it was trained with, where only some splits have relations."""
@@ -150,10 +192,13 @@ class MatchingData(LightningDataModule):
         """Read the splits that a stage needs, and note the seed of the run.
 
         Raises:
-            ValueError: a split is no good, or the tokenizer knows next to nothing of its captions.
+            ValueError: a split is no good, several processes have read other captions, a limit of the trainer cuts an
+                evaluation, or the tokenizer knows next to nothing of the captions.
         """
         for name in self.splits_of(stage):
-            self.dataset(name)
+            _check_same_everywhere(name, self.dataset(name))
+            if stage != "predict" and name != "train" and self.trainer is not None:
+                self.check_limit(name, self.trainer)
         if self.trainer is not None or (self._tokenizer is not None and self._tokenizer.fitted):  # else a model may
             for name in self.splits_of(stage):  # still bring a tokenizer of its own
                 self._check_coverage(name)
@@ -171,14 +216,22 @@ class MatchingData(LightningDataModule):
         raise TypeError("a checkpoint holds no data: build MatchingData(source), and hand it to the trainer")
 
     def train_dataloader(self) -> TrainLoader:
-        """Batches of pairs, shuffled."""
-        assert self.seed is not None  # set in setup
+        """Batches of pairs, shuffled; with Lightning's ``overfit_batches`` in the same order in every epoch.
+
+        Raises:
+            ValueError: before :meth:`setup`.
+        """
+        if self.seed is None:
+            raise ValueError("MatchingData: train_dataloader() before setup('fit'), which notes the seed")
         collator = Collator(self.tokenizer, augmentation=self.augmentation)
+        trainer: Any = self.trainer
         return TrainLoader(
             self.dataset("train"),
             collator,
             self.seed,
             keep_twins=self.keep_twins,
+            repeat=trainer is not None and overfits(trainer),
+            limit=1.0 if trainer is None else trainer.limit_train_batches,
             batch_size=self.batch_size,
             drop_last=self.drop_last,
             **self._loading(),
@@ -198,10 +251,15 @@ class MatchingData(LightningDataModule):
 
     def _evaluation(self, stage: Stage) -> list[DataLoader[Any]]:
         dataset, collator = self.dataset(stage), Collator(self.tokenizer)
+        parts: list[Dataset[Any]] = [ImageDataset(dataset), CaptionDataset(dataset)]
+        images = self.evaluated_images(stage)
+        if images < dataset.num_images:
+            parts = [Subset(parts[0], range(images)), Subset(parts[1], captions_of_first(dataset, images))]
         options = {"batch_size": self.eval_batch_size, "collate_fn": collator, **self._loading()}
-        return [DataLoader(ImageDataset(dataset), **options), DataLoader(CaptionDataset(dataset), **options)]
+        return [DataLoader(part, **options) for part in parts]
 
     def _loading(self) -> dict[str, Any]:
+        reserve_file_handles(self.num_workers)
         return {
             "num_workers": self.num_workers,
             "pin_memory": torch.cuda.is_available(),
@@ -219,3 +277,17 @@ class MatchingData(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the seed of the run over."""
         self.seed = state_dict["seed"]
+
+
+def _check_same_everywhere(name: str, dataset: ImageTextDataset) -> None:
+    """Raise on every process if two have read other ids or captions; each would otherwise wait for the others."""
+    if not is_distributed():
+        return
+    content = digest([dataset.image_ids, dataset.captions, dataset.caption_image.tolist(), dataset.feature_dim])
+    found = gather_values(f"{dataset.num_images} images with {dataset.num_captions} captions (digest {content})")
+    other = next((process for process, one in enumerate(found) if one != found[0]), None)
+    if other is not None:
+        raise ValueError(
+            f"the split {name!r} ({dataset.name}) differs between the processes: process 0 has {found[0]}, process "
+            f"{other} has {found[other]}"
+        )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from itmatch.batch import Batch
 from itmatch.data import CaptionItem, Collator, ImageItem, ImageTextDataset, PairDataset
@@ -17,19 +18,26 @@ from itmatch.training.seeding import mix_seed
 Pair = tuple[ImageItem, CaptionItem]
 
 
-class EpochSampler(DistributedSampler[int]):
+class EpochSampler(DistributedSampler[int], SequentialSampler):
     """This process's share of a shuffled epoch; yields (epoch, index), so that workers know the epoch.
 
-    Being a DistributedSampler, it is left alone by Lightning, which would wrap any other.
+    Being a DistributedSampler, it is left alone by Lightning, which would wrap any other; being a SequentialSampler in
+    name, also by its ``overfit_batches``, which would replace any other.
 
     Args:
         size: items in the dataset.
         seed: of the shuffling.
+        repeat: every epoch is the first again: the same order, and the same augmentation.
     """
 
-    def __init__(self, size: int, seed: int) -> None:
+    def __init__(self, size: int, seed: int, *, repeat: bool = False) -> None:
         super().__init__(range(size), num_replicas=world_size(), rank=rank(), shuffle=True, seed=seed)  # type: ignore[arg-type]
         self.skip = 0  # items of the next pass that were already used before a restart
+        self.repeat = repeat
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes next."""
+        super().set_epoch(0 if self.repeat else epoch)
 
     def __iter__(self) -> Iterator[Any]:
         """The items of this epoch that are still to come."""
@@ -56,6 +64,7 @@ class TwinSampler(EpochSampler):
         image: (T,) int, the image of each caption.
         twin: (T,) int, the image that shows the twin scene of the caption's, -1 = none.
         seed: of the shuffling.
+        repeat: every epoch is the first again.
 
     Example:
         >>> sampler = TwinSampler(torch.tensor([0, 0, 1, 1]), torch.tensor([1, 1, 0, 0]), seed=0)
@@ -63,8 +72,8 @@ class TwinSampler(EpochSampler):
         [0, 2, 1, 3]
     """
 
-    def __init__(self, image: Tensor, twin: Tensor, seed: int) -> None:
-        super().__init__(len(image), seed)
+    def __init__(self, image: Tensor, twin: Tensor, seed: int, *, repeat: bool = False) -> None:
+        super().__init__(len(image), seed, repeat=repeat)
         self.image, self.twin = image, twin
         if self.num_replicas > 1:
             units = -(-len(image) // 2)
@@ -146,6 +155,33 @@ class EpochCollator:
         return self.collator([pair for _, pair in items], generator=generator)
 
 
+def reserve_file_handles(workers: int) -> None:
+    """See that the processes that load data can hand over their tensors, each of which takes a file handle on the way.
+
+    Where there are too few, a process loses a batch, and the main one waits for it for ever.
+
+    Args:
+        workers: processes that load data.
+
+    Raises:
+        OSError: there are too few, and no more to be had.
+    """
+    if not workers or importlib.util.find_spec("resource") is None:  # Windows, which has no such limit
+        return
+    import resource
+
+    least, enough = 32 + 24 * workers, 256 + 64 * workers  # as measured, and with room to spare
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        soft = enough if hard == resource.RLIM_INFINITY else min(enough, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        if soft < least:
+            raise OSError(
+                f"num_workers: {workers} processes that load data need {least} file handles, and {soft} are allowed: "
+                "raise the limit (ulimit -n), or take fewer"
+            )
+
+
 class TrainLoader(DataLoader[Any]):
     """DataLoader over the pairs of a split, with the two methods by which Lightning saves and restores its place.
 
@@ -154,17 +190,31 @@ class TrainLoader(DataLoader[Any]):
         collator: makes batches of pairs.
         seed: of the shuffling and the augmentation.
         keep_twins: order the captions as :class:`TwinSampler` does.
+        repeat: every epoch has the batches of the first.
+        limit: how many batches of an epoch are asked for, or which share of them: Lightning's ``limit_train_batches``.
         kwargs: other arguments of ``torch.utils.data.DataLoader``.
     """
 
     def __init__(
-        self, dataset: ImageTextDataset, collator: Collator, seed: int, *, keep_twins: bool = False, **kwargs: Any
+        self,
+        dataset: ImageTextDataset,
+        collator: Collator,
+        seed: int,
+        *,
+        keep_twins: bool = False,
+        repeat: bool = False,
+        limit: float = 1.0,
+        **kwargs: Any,
     ) -> None:
         self._yielded = 0
         self._resume_at = 0
+        self.limit = limit
+        sampler = EpochSampler(dataset.num_captions, seed, repeat=repeat)
+        if keep_twins:
+            sampler = TwinSampler(*_twins(dataset), seed, repeat=repeat)
         super().__init__(
             EpochItems(PairDataset(dataset)),
-            sampler=_twin_sampler(dataset, seed) if keep_twins else EpochSampler(dataset.num_captions, seed),
+            sampler=sampler,
             collate_fn=EpochCollator(collator, seed),
             generator=torch.Generator().manual_seed(mix_seed(seed)),  # else the workers' seed is drawn from the model's
             **kwargs,
@@ -185,7 +235,9 @@ class TrainLoader(DataLoader[Any]):
         assert isinstance(self.sampler, EpochSampler)
         assert self.batch_size is not None
         size, processes = self.batch_size, self.sampler.num_replicas
-        return {"batches": self._yielded % len(self), "batch_size": size, "processes": processes}
+        used = self.limit if isinstance(self.limit, int) else int(self.limit * len(self))
+        batches = self._yielded % max(1, min(used, len(self)))
+        return {"batches": batches, "batch_size": size, "processes": processes}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Begin the next pass after the batches that were given out before.
@@ -200,10 +252,10 @@ class TrainLoader(DataLoader[Any]):
         self._resume_at = state["batches"]
 
 
-def _twin_sampler(dataset: ImageTextDataset, seed: int) -> TwinSampler:
+def _twins(dataset: ImageTextDataset) -> tuple[Tensor, Tensor]:
     if dataset.caption_twin is None or not (dataset.caption_twin >= 0).any():
         found = "no caption_twin" if dataset.caption_twin is None else "a caption_twin that is -1 for all captions"
         raise ValueError(
             f"keep_twins: {dataset.name} has {found}; expected the image that shows the twin scene of each caption's"
         )
-    return TwinSampler(torch.from_numpy(dataset.caption_image), torch.from_numpy(dataset.caption_twin), seed)
+    return torch.from_numpy(dataset.caption_image), torch.from_numpy(dataset.caption_twin)

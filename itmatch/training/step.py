@@ -56,12 +56,12 @@ def compute_loss(
         encode_chunk: images, and captions, that are encoded at a time; see :func:`encode`.
 
     Raises:
-        ValueError: the objective reads vectors and an encoder makes none.
+        ValueError: the batch lacks images or captions; the objective reads vectors and an encoder makes none.
     """
-    assert batch.regions is not None
-    assert batch.captions is not None
-    assert batch.image_index is not None
-    assert batch.caption_image is not None
+    if batch.regions is None or batch.image_index is None:
+        raise ValueError("compute_loss: a batch without images, expected images and captions")
+    if batch.captions is None or batch.caption_image is None:
+        raise ValueError("compute_loss: a batch without captions, expected images and captions")
     image = encode(model.image_encoder, batch.regions, encode_chunk)
     text = encode(model.text_encoder, batch.captions, encode_chunk)
     gather = all_gather_ragged if gather_negatives and is_distributed() else _keep

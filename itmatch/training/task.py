@@ -28,6 +28,9 @@ from itmatch.nn import Block, Similarity
 from itmatch.spec import build
 from itmatch.training.checkpoint_io import use_atomic_checkpoints
 from itmatch.training.checkpoints import built_settings, keep_own_paths, optimizer_of, read_checkpoint
+from itmatch.training.data import MatchingData
+from itmatch.training.divergence import GradientWatch, divergence, told_as_divergence
+from itmatch.training.limits import check_whole
 from itmatch.training.optimizers import make_optimizer, replaced_settings
 from itmatch.training.seeding import seed_step
 from itmatch.training.step import StepResult, compute_loss, known_kind, score_statistics
@@ -47,8 +50,9 @@ class MatchingTask(LightningModule):
 
     Logs ``train/loss``, ``train/positive`` and ``train/hardest_negative`` (mean scores), ``train/grad_norm`` (before
     clipping), ``train/lr`` (the largest of the groups), ``train/loss_<name>`` for each term of an objective of several,
-    before weighting, and the recalls as ``val/i2t_r1`` ... ``val/rsum``. A loss that is NaN or infinite stops the run;
-    one that sits at the value of a collapsed model is warned of. An objective of vectors alone has no scores to log.
+    before weighting, and the recalls as ``val/i2t_r1`` ... ``val/rsum``. A loss, a gradient or an encoding that is NaN
+    or infinite stops the run (FloatingPointError, with the step and the learning rate); a loss that sits at the value
+    of a collapsed model is warned of. An objective of vectors alone has no scores to log.
 
     Every batch draws its random numbers (dropout) from the seed of the run, the epoch and the number of the batch, so a
     run that was killed and resumed ends with the weights of one that was not.
@@ -127,6 +131,7 @@ class MatchingTask(LightningModule):
         self.evaluator = self._new_evaluator()
         self.run_seed: int | None = None
         self._steps_at_collapse = 0
+        self._gradients = GradientWatch()
         self._specification()  # a part that cannot be recorded is told of now, not at the first checkpoint
 
     @classmethod
@@ -251,6 +256,7 @@ class MatchingTask(LightningModule):
     def on_fit_start(self) -> None:
         """Keep torch's random state, which the seeding of every step replaces."""
         self._random_state = torch.get_rng_state()
+        self._gradients = GradientWatch()
 
     def on_fit_end(self) -> None:
         """Go on with the random numbers of before the training."""
@@ -272,19 +278,18 @@ class MatchingTask(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of pairs."""
-        result = compute_loss(
-            self.model,
-            self.objective,
-            batch,
-            gather_negatives=self.gather_negatives,
-            encode_chunk=self.encode_chunk,
-        )
+        with told_as_divergence(self):
+            result = compute_loss(
+                self.model,
+                self.objective,
+                batch,
+                gather_negatives=self.gather_negatives,
+                encode_chunk=self.encode_chunk,
+            )
         loss, positives = result.loss, result.positives
         if not bool(torch.isfinite(loss)):
-            raise FloatingPointError(
-                f"loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}); "
-                "try a smaller learning rate, gradient clipping, or full precision"
-            )
+            raise divergence(self, f"the loss is {loss.item()}")
+        self._check_gradients()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(positives))
         statistics = {f"train/loss_{name}": value.detach() for name, value in result.terms.items()}
         if result.scores is not None:
@@ -298,7 +303,17 @@ class MatchingTask(LightningModule):
         """Log the norm of the gradient, before it is clipped, and the learning rate."""
         self.log("train/lr", max(group["lr"] for group in optimizer.param_groups))
         gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+        self._gradients.norm = torch.nn.utils.get_total_norm(gradients)
+        self.log("train/grad_norm", self._gradients.norm)
+
+    def on_train_end(self) -> None:
+        """Look at the gradients of the last step, which no other follows."""
+        self._check_gradients()
+
+    def _check_gradients(self) -> None:
+        problem = self._gradients.problem(self._trainer)
+        if problem is not None:
+            raise divergence(self, problem)
 
     def _watch_collapse(self, result: StepResult) -> None:
         """Of an objective of several terms, those are watched that have a value at equal scores."""
@@ -338,9 +353,14 @@ class MatchingTask(LightningModule):
         """Begin anew, and see that what is asked for can be measured."""
         self.evaluator = self._new_evaluator()
         state = self.trainer.state.fn
-        dataset = self._dataset("test" if state == "test" else "val")
+        stage: Literal["val", "test"] = "test" if state == "test" else "val"
+        check_whole(self.trainer, stage)
+        dataset = self._dataset(stage)
         if self.protocol is not None and dataset is not None and state in ("test", "validate"):
-            self.protocol.check(torch.as_tensor(dataset.caption_image), dataset.num_images)
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            images = data.evaluated_images(stage) if isinstance(data, MatchingData) else dataset.num_images
+            caption_image = torch.as_tensor(dataset.caption_image)
+            self.protocol.check(caption_image[caption_image < images], images)
         for model in self._others:
             model.to(self.device)
 
@@ -348,13 +368,13 @@ class MatchingTask(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Encode a batch of images or of captions, each once."""
-        if batch.regions is not None and batch.image_index is not None:
-            self.evaluator.add_images(
-                [model.image_encoder(batch.regions) for model in (self.model, *self._others)], batch.image_index
-            )
-        if batch.captions is not None and batch.caption_index is not None and batch.caption_image is not None:
-            encoded = [model.text_encoder(batch.captions) for model in (self.model, *self._others)]
-            self.evaluator.add_captions(encoded, batch.caption_index, batch.caption_image)
+        models = (self.model, *self._others)
+        with told_as_divergence(self):
+            if batch.regions is not None and batch.image_index is not None:
+                self.evaluator.add_images([model.image_encoder(batch.regions) for model in models], batch.image_index)
+            if batch.captions is not None and batch.caption_index is not None and batch.caption_image is not None:
+                encoded = [model.text_encoder(batch.captions) for model in models]
+                self.evaluator.add_captions(encoded, batch.caption_index, batch.caption_image)
 
     test_step = validation_step
 
@@ -374,22 +394,30 @@ class MatchingTask(LightningModule):
             return  # a few batches of each loader hold no complete set to rank
         dataset = self._dataset(prefix)
         asked = prefix == "test" or self.trainer.state.fn == "validate"  # not between epochs
-        metrics = self.evaluator.compute(dataset, self.protocol if asked else None)
+        with told_as_divergence(self):
+            metrics = self.evaluator.compute(dataset, self.protocol if asked else None)
         for name, value in metrics.items():  # all processes have the same; Lightning wants to be told how they agree
             self.log(f"{prefix}/{name}", value, prog_bar=name == "rsum", sync_dist=True, reduce_fx="max")
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> tuple[Fragments, Tensor]:
-        """Fragments of a batch of images or of captions, and their places in the dataset."""
-        if batch.regions is not None:
-            assert batch.image_index is not None
-            return self.model.image_encoder(batch.regions).detach(), batch.image_index
-        assert batch.caption_index is not None
-        return self.model.text_encoder(batch.captions).detach(), batch.caption_index
+        """Fragments of a batch of images or of captions, and their places in the dataset.
+
+        Raises:
+            ValueError: the batch holds both, or neither.
+        """
+        with told_as_divergence(self):
+            if batch.image_index is not None and batch.captions is None:
+                return self.model.image_encoder(batch.regions).detach(), batch.image_index
+            if batch.caption_index is not None and batch.regions is None:
+                return self.model.text_encoder(batch.captions).detach(), batch.caption_index
+        found = "both" if batch.regions is not None else "neither"
+        raise ValueError(f"a batch to predict holds images or captions, this one {found}")
 
     # ---------------------------------------------------------------------------------------------- checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Record how the parts were built, so that the checkpoint reloads without the YAML."""
+        """Record how the parts were built, so that the checkpoint reloads without the YAML; none is of a divergence."""
+        self._check_gradients()
         checkpoint["hyper_parameters"] = self._specification()
         checkpoint["run_seed"] = self.run_seed
         optimizers = getattr(self._trainer, "optimizers", None)

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -493,17 +494,62 @@ def test_processes_are_left_in_the_end():
     assert not torch.distributed.is_initialized()
 
 
+def two_processes(*args, **environment):
+    command = [sys.executable, "-m", "itmatch", "fit", *DEMO, "--trainer.devices=2", "--trainer.strategy=ddp", *args]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
+
+
 @pytest.mark.slow
 def test_two_processes_train_and_report_once(tmp_path):
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "itmatch", "fit", *DEMO, "--trainer.devices=2", "--trainer.strategy=ddp"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240)
+    done = two_processes()
     assert done.returncode == 0, done.stderr
     assert "recommended" not in done.stderr  # Lightning's advice to who ranks each process's share for itself
     assert done.stdout.count("rSum") == done.stdout.count("best checkpoint") == 1
     folder = tmp_path / "runs" / "lightning_logs" / "version_0"
     assert {"config.yaml", "test_metrics.json", "checkpoints"} <= {path.name for path in folder.iterdir()}
     assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
+
+
+FAILING = """
+import os, time
+from pathlib import Path
+from lightning.pytorch import Callback
+from itmatch.data import RelationScenes
+
+
+class Failing(Callback):
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        if batch_idx == 1 and trainer.global_rank == 1:
+            Path("failed").write_text(str(time.time()))
+            if "KILLED" in os.environ:
+                os.kill(os.getpid(), 9)
+            raise ValueError("made to fail")
+
+
+class Differing(RelationScenes):
+    def __init__(self) -> None:
+        super().__init__(num_train=8 + 2 * int(os.environ.get("LOCAL_RANK", 0)), num_val=4, num_test=4)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("args", "environment", "expected"),
+    [
+        (["--trainer.callbacks=failing.Failing"], {}, "error: process 1: made to fail"),
+        (["--trainer.callbacks=failing.Failing"], {"KILLED": "1"}, "error: process 1 was killed by SIGKILL; .*"),
+        (["--data.source=failing.Differing"], {}, r"error: the split 'train' \(.*\) differs between the processes: .*"),
+    ],
+)
+def test_one_of_two_processes_that_fails_ends_the_other_with_one_line(args, environment, expected):
+    Path("failing.py").write_text(FAILING)
+    done = two_processes(*args, **environment)
+    ended = time.time()
+    assert done.returncode == 1
+    assert re.fullmatch(f"itmatch: {expected}\n", done.stderr), done.stderr
+    if Path("failed").exists():
+        assert ended - float(Path("failed").read_text()) < 20
 
 
 def test_without_a_logger_nothing_of_the_users_is_overwritten(capsys):
@@ -521,6 +567,94 @@ def test_a_missing_test_split_is_told_of_before_the_training(capsys):
     assert "--test_after_fit false" in line
     assert not list(Path().glob("**/*.ckpt"))
     assert run(*on_precomp("fit", folder, "--test_after_fit=false")) == 0
+
+
+UNVALIDATED = {
+    "steps": ["--trainer.max_epochs=-1", "--trainer.max_steps=1"],
+    "epochs": ["--trainer.check_val_every_n_epoch=2"],
+    "no validation": ["--trainer.limit_val_batches=0"],
+}
+
+
+@pytest.mark.parametrize("name", UNVALIDATED)
+def test_a_run_that_ends_before_a_validation_says_so_and_tests_its_last_weights(name, capsys):
+    assert run("fit", *DEMO, *UNVALIDATED[name]) == 0
+    printed = capsys.readouterr()
+    folder = Path("runs/lightning_logs/version_0")
+    assert printed.err == (
+        "itmatch: warning: no validation took place, so there is no best checkpoint; "
+        f"{folder}/checkpoints/last.ckpt holds the last weights, which are tested\n"
+    )
+    assert "test: the last weights" in printed.out
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == ["last.ckpt"]
+    found = figures(folder / "test_metrics.json")
+    assert found.pop("last_weights") == 1
+    assert run("test", *DEMO, "--ckpt_path", folder / "checkpoints/last.ckpt") == 0
+    assert figures(folder.parent / "version_1/test_metrics.json") == found
+
+
+def test_a_run_that_keeps_no_checkpoint_of_a_validation_says_so(capsys):
+    assert run("fit", *DEMO, "--checkpoint.save_top_k=0", "--test_after_fit=false") == 0
+    printed = capsys.readouterr()
+    assert printed.err.startswith("itmatch: warning: no checkpoint of a validation was kept, so there is no best")
+    assert printed.err.endswith("last.ckpt holds the last weights\n")
+    assert "rSum" not in printed.out
+
+
+@pytest.mark.parametrize("option", ["--trainer.max_epochs=0", "--trainer.max_time={seconds: 0}"])
+def test_a_run_without_a_step_says_so(option, capsys):
+    assert run("fit", *DEMO, option, "--test_after_fit=false") == 0
+    expected = "no training step was made, so there is no best checkpoint; no file holds the last weights\n"
+    assert capsys.readouterr().err.endswith(expected)
+
+
+def test_the_last_checkpoint_is_that_of_the_end_of_the_training():
+    options = ["--trainer.max_epochs=3", "--trainer.check_val_every_n_epoch=2", "--test_after_fit=false"]
+    assert run("fit", *DEMO, *options) == 0
+    steps = {path.name: torch.load(path, weights_only=True)["global_step"] for path in Path().glob("**/*.ckpt")}
+    assert steps == {"best.ckpt": 6, "last.ckpt": 9}
+
+
+def test_a_limit_that_the_closing_test_would_refuse_is_told_of_before_the_training(capsys):
+    message = error_of(capsys, "fit", *DEMO, "--trainer.limit_test_batches=1", "--data.eval_batch_size=4")
+    assert message.startswith("trainer.limit_test_batches: 1 of 5 batches")
+    assert "--test_after_fit false" in message
+    assert not list(Path().glob("**/*.ckpt"))
+
+
+def test_a_quick_run_leaves_nothing_behind(capsys):
+    assert run("fit", *DEMO, "--trainer.fast_dev_run=1") == 0
+    assert capsys.readouterr().err == ""
+    assert not list(Path().iterdir())
+
+
+STATUS = [
+    (0, ["--version"]),
+    (0, ["compare", "--help"]),
+    (0, ["fit", "--help"]),
+    (1, ["fit", "--config", "nowhere.yaml"]),
+    (1, ["test", *DEMO, "--ckpt_path", "nowhere.ckpt"]),
+    (1, ["data", "check", "nowhere"]),
+    (1, ["compare", "nowhere"]),
+    (1, ["convert", "nowhere", "--format", "vse_infty", "--out", "out"]),
+    (2, []),
+    (2, ["fitt"]),
+    (2, ["data"]),
+    (2, ["data", "scene-graphs", "--no-such"]),
+    (2, ["compare"]),
+    (2, ["compare", "run", "--samples", "many"]),
+    (2, ["convert", "--no-such"]),
+    (2, ["fit"]),
+    (2, ["fit", *DEMO, "--no.such", "3"]),
+    (2, ["fit", *DEMO, "--trainer.max_epochs", "many"]),
+    (2, ["fit", *DEMO, "--model.similarity", "no.Such"]),
+]
+
+
+@pytest.mark.parametrize(("status", "arguments"), STATUS)
+def test_exit_statuses(status, arguments, capsys):
+    """Those of signals and pipes are tested in test_stopping.py."""
+    assert run(*arguments) == status
 
 
 def test_a_checkpoints_optimizer_wins_and_this_is_said(capsys):

@@ -111,6 +111,18 @@ def twins():
     )
 
 
+def test_twins_of_no_kind_have_one_accuracy():
+    image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
+    figures = []
+    for dataset in (twins(), twins()):
+        evaluator = Evaluator(CosineSimilarity())
+        add(evaluator, image, text, torch.arange(IMAGES), torch.arange(CAPTIONS))
+        dataset.caption_twin_kind = dataset.caption_twin_kind if not figures else None
+        found = evaluator.compute(dataset)
+        figures.append({name: value for name, value in found.items() if "twin" in name})
+    assert figures[1] == {"twin_accuracy": figures[0]["twin_accuracy"]}
+
+
 def test_twins():
     image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
     similarity = CosineSimilarity()

@@ -6,6 +6,7 @@ import torch
 
 from itmatch.data import DataSource, ImageTextDataset, RelationScenes, SizeAugmentation, Vocabulary, WordTokenizer
 from itmatch.training import MatchingData
+from itmatch.training.loader import reserve_file_handles
 
 
 def small(**kwargs):
@@ -148,6 +149,52 @@ def test_training_batches_keep_twins_together():
     for batch in data.train_dataloader():
         images, twins = (column[batch.caption_index.numpy()] for column in (train.caption_image, train.caption_twin))
         assert set(images) == set(twins)
+
+
+def test_training_batches_need_a_set_up():
+    with pytest.raises(ValueError, match=r"train_dataloader\(\) before setup\('fit'\)"):
+        small().train_dataloader()
+
+
+def test_processes_that_have_read_other_data_are_told_of(monkeypatch):
+    monkeypatch.setattr("itmatch.training.data.is_distributed", lambda: True)
+    given = []
+    monkeypatch.setattr("itmatch.training.data.gather_values", lambda value: given.append(value) or [value] * 2)
+    small().setup("fit")
+    assert len(given) == 2  # train and val
+    assert given[0].startswith("6 images with 30 captions (digest ")
+    monkeypatch.setattr("itmatch.training.data.gather_values", lambda value: [value, value, "5 images"])
+    with pytest.raises(ValueError, match=r"the split 'train' \(.*\) differs .* process 2 has 5 images"):
+        small().setup("fit")
+
+
+def test_the_digest_of_a_split_is_of_its_captions_too(monkeypatch):
+    given = []
+    monkeypatch.setattr("itmatch.training.data.is_distributed", lambda: True)
+    monkeypatch.setattr("itmatch.training.data.gather_values", lambda value: given.append(value) or [value])
+    for text in (None, None, "another"):
+        data = small()
+        data.dataset("train").captions[1] = text or data.dataset("train").captions[1]
+        data.setup("fit")
+    first, again, other = given[::2]  # of the training split
+    assert first == again != other
+
+
+@pytest.mark.parametrize(("soft", "hard", "set_to"), [(1024, 4096, None), (100, 4096, 512), (200, 300, 300)])
+def test_file_handles_of_loading_processes_are_reserved(soft, hard, set_to, monkeypatch):
+    found = []
+    monkeypatch.setattr("resource.getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr("resource.setrlimit", lambda _, limits: found.append(limits))
+    reserve_file_handles(4)
+    assert found == ([] if set_to is None else [(set_to, hard)])
+    reserve_file_handles(0)
+
+
+def test_too_few_file_handles_are_told_of(monkeypatch):
+    monkeypatch.setattr("resource.getrlimit", lambda _: (24, 24))
+    data = small(num_workers=4)
+    with pytest.raises(OSError, match=r"num_workers: 4 processes .* need 128 file handles, and 24 are allowed"):
+        data.val_dataloader()
 
 
 @pytest.mark.parametrize(

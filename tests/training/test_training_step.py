@@ -4,7 +4,7 @@ from helpers_training import doubled, small_data, small_trainer
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from itmatch.batch import Fragments
+from itmatch.batch import Batch, Fragments
 from itmatch.data import RelationScenes
 from itmatch.losses import (
     CenterHingeLoss,
@@ -16,7 +16,7 @@ from itmatch.losses import (
     ScoreLoss,
     paired,
 )
-from itmatch.models import MatchingModel
+from itmatch.models import MatchingModel, chan_gru
 from itmatch.nn import (
     CosineSimilarity,
     GraphMatchingSimilarity,
@@ -272,3 +272,20 @@ def test_options_of_memory_are_checked():
         pooled_task(data, several(), encode_chunk=0)
     with pytest.raises(ValueError, match="fragment_dtype: 'half', expected 'float16' or None"):
         pooled_task(data, several(), fragment_dtype="half")
+
+
+def test_a_batch_that_lacks_a_side_is_told_of():
+    data = small_data()
+    data.setup("fit")
+    task = MatchingTask.from_model(chan_gru(data.vocabulary, region_dim=data.feature_dim, embed_dim=8, word_dim=4))
+    images, captions = (next(iter(loader)) for loader in data.val_dataloader())
+    with pytest.raises(ValueError, match="compute_loss: a batch without captions, expected images and captions"):
+        compute_loss(task.model, task.objective, images)
+    with pytest.raises(ValueError, match="compute_loss: a batch without images, expected images and captions"):
+        task.training_step(captions, 0)
+    assert len(task.predict_step(images, 0)[0]) == 8
+    assert len(task.predict_step(captions, 0)[0]) == 40
+    with pytest.raises(ValueError, match="a batch to predict holds images or captions, this one both"):
+        task.predict_step(next(iter(data.train_dataloader())), 0)
+    with pytest.raises(ValueError, match="this one neither"):
+        task.predict_step(Batch(), 0)

@@ -1,0 +1,124 @@
+"""A training that diverges says so, whatever is seen of it first."""
+
+import pytest
+import torch
+from helpers_training import fitted, small_data, small_task, small_trainer
+from lightning.pytorch import Callback
+from lightning.pytorch.plugins.precision import MixedPrecision
+
+from itmatch.losses import ScoreLoss
+from itmatch.training.callbacks import BestCheckpoint
+
+TOLD = r"the training diverged at step {step} \(epoch {epoch}\) with a learning rate of {rate}: {what}; try a smaller"
+
+
+class Broken(ScoreLoss):
+    """A loss whose value, or whose gradient, is multiplied by a number in one step."""
+
+    def __init__(self, value=1.0, gradient=1.0, step=0):
+        super().__init__()
+        self.value, self.gradient, self.step, self.calls = value, gradient, step, 0
+
+    def forward(self, scores, positives=None):
+        now, self.calls = self.calls == self.step, self.calls + 1
+        if now and scores.requires_grad:
+            scores.register_hook(lambda grad: grad * self.gradient)
+        return scores.mean() * (self.value if now else 1.0)
+
+
+def fit(folder, task, data, **options):
+    trainer = small_trainer(folder, **options)
+    trainer.fit(task, data)
+    return trainer
+
+
+def sgd(rate):
+    return lambda groups: torch.optim.SGD(groups, lr=rate)
+
+
+def test_a_learning_rate_that_is_too_large(tmp_path):
+    data = small_data()
+    task = small_task(data, optimizer=lambda groups: torch.optim.AdamW(groups, lr=1e3))
+    with pytest.raises(FloatingPointError, match=TOLD.format(step=r"\d+", epoch=r"\d", rate=1000, what="Fragments.*")):
+        fit(tmp_path, task, data, max_epochs=20, limit_val_batches=0)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite(value, tmp_path):
+    data = small_data()
+    task = small_task(data, objective=Broken(value=value, step=2), optimizer=sgd(0.25))
+    told = TOLD.format(step=2, epoch=0, rate=0.25, what=f"the loss is -?{value}")
+    with pytest.raises(FloatingPointError, match=told):
+        fit(tmp_path, task, data)
+
+
+@pytest.mark.parametrize("step", [1, 4])  # followed by another one; the last of the run
+@pytest.mark.parametrize("validated", [False, True])
+def test_a_gradient_that_is_not_finite(step, validated, tmp_path):
+    """Neither a step without a validation after it nor a checkpoint gets past it."""
+    data = small_data()
+    task = small_task(data, objective=Broken(gradient=float("nan"), step=step), optimizer=sgd(0.25))
+    keeping = BestCheckpoint(dirpath=tmp_path / "kept", save_last=True)
+    options = {"callbacks": [keeping], "enable_checkpointing": True, "limit_val_batches": 1.0 if validated else 0}
+    what = "(the norm of the gradient is nan|Fragments.*|score of image.*)"
+    with pytest.raises(FloatingPointError, match=TOLD.format(step=step + 1, epoch=0, rate=0.25, what=what)):
+        fit(tmp_path, task, data, **options)
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_a_gradient_of_the_last_step_needs_no_checkpoint_to_be_seen(tmp_path):
+    data = small_data()
+    task = small_task(data, objective=Broken(gradient=float("inf"), step=4), optimizer=sgd(0.25))
+    told = TOLD.format(step=5, epoch=r"\d", rate=0.25, what="the norm of the gradient is (nan|inf)")
+    with pytest.raises(FloatingPointError, match=told):
+        fit(tmp_path, task, data, limit_val_batches=0)
+
+
+def test_weights_that_are_not_finite_are_told_of_in_a_test(tmp_path):
+    task, data, trainer = fitted(tmp_path)
+    with torch.no_grad():
+        task.model.text_encoder.rnn.weight_ih_l0[0, 0] = float("nan")
+    told = "NaN or inf at row .*; model.text_encoder.rnn.weight_ih_l0 holds NaN or inf: .* a training that diverged"
+    with pytest.raises(FloatingPointError, match=told):
+        trainer.test(task, data, verbose=False)
+    with pytest.raises(FloatingPointError, match=told):
+        trainer.predict(task, data)
+
+
+class Scaler(torch.amp.GradScaler):
+    """One that begins at a scale of 4."""
+
+    def __init__(self):
+        super().__init__("cpu", init_scale=4.0)
+
+
+def half(**options):
+    return {"plugins": [MixedPrecision("16-mixed", "cpu", scaler=Scaler())], "limit_val_batches": 0} | options
+
+
+class Scales(Callback):
+    def __init__(self):
+        self.seen = []
+
+    def on_train_batch_end(self, trainer, *_):
+        self.seen.append(trainer.precision_plugin.scaler.get_scale())
+
+
+def test_a_scaler_may_leave_out_a_step(tmp_path):
+    data, scales = small_data(), Scales()
+    task = small_task(data, objective=Broken(gradient=float("inf"), step=1))
+    fit(tmp_path, task, data, **half(callbacks=[scales]))
+    assert scales.seen == [4.0, 2.0, 2.0, 2.0, 2.0]
+
+
+def test_a_scaler_that_leaves_out_every_step_is_a_divergence(tmp_path):
+    class Always(ScoreLoss):
+        def forward(self, scores, positives=None):
+            scores.register_hook(lambda grad: grad * float("inf"))
+            return scores.mean()
+
+    data = small_data()
+    task = small_task(data, objective=Always(), optimizer=sgd(0.25))
+    what = "the gradients are infinite in float16 even at a scale of 0.5"
+    with pytest.raises(FloatingPointError, match=TOLD.format(step=r"\d", epoch=0, rate=0.25, what=what)):
+        fit(tmp_path, task, data, **half())
