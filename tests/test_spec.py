@@ -22,7 +22,7 @@ from itmatch.data import (
     ConlluParses,
     HuggingFaceTokenizer,
     ImageFolder,
-    KarpathyDataset,
+    KarpathyJson,
     PrecompFolder,
     RelationScenes,
     SizeAugmentation,
@@ -109,7 +109,7 @@ def precomp(folder):
 
 
 def karpathy(folder):
-    return KarpathyDataset(folder / "dataset.json", folder / "features.npy", train=["train", "restval"])
+    return KarpathyJson(folder / "dataset.json", folder / "features.npy", train=["train", "restval"])
 
 
 # One of each public class, with arguments that are not the defaults.
@@ -173,7 +173,7 @@ EXAMPLES = {
     ConlluParses: lambda folder: ConlluParses(folder / "dev.conllu", "edges"),
     SpacyParser: lambda _: SpacyParser("en_core_web_md", relations="edges"),
     Triples: lambda folder: Triples(folder / "dev.jsonl"),
-    KarpathyDataset: karpathy,
+    KarpathyJson: karpathy,
     RelationScenes: lambda _: RelationScenes("easy", num_train=4, num_val=2, num_test=2),
 }
 

@@ -73,11 +73,11 @@ def first_images(dataset: Any, count: int) -> Any:
     """The first images of a dataset, and their captions, which come in the order of the images."""
     import numpy as np
 
-    from itmatch.data import ImageTextDataset
+    from itmatch.data import ImageTextSplit
 
     captions = int(np.searchsorted(dataset.caption_image, count))
     columns = {name: getattr(dataset, name) for name in ("boxes", "labels", "relations", "relation_scores")}
-    return ImageTextDataset(
+    return ImageTextSplit(
         np.stack([dataset.features[i] for i in range(count)]),
         dataset.captions[:captions],
         dataset.caption_image[:captions],

@@ -12,7 +12,7 @@ from itmatch.data.scene_graphs.benchmark import read_scene_graph_benchmark
 from itmatch.data.scene_graphs.genome import read_visual_genome
 from itmatch.data.scene_graphs.graphs import SceneGraphs
 from itmatch.data.sources.precomp import PrecompFolder
-from itmatch.data.split import ImageTextDataset
+from itmatch.data.split import ImageTextSplit
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import read_json, user_path, written_together
 
@@ -123,13 +123,13 @@ def _read(options: argparse.Namespace, wanted: set[str], num_regions: int) -> Sc
     )
 
 
-def _features(folder: Path, split: str) -> ImageTextDataset:
+def _features(folder: Path, split: str) -> ImageTextSplit:
     if (folder / f"{split}_ims.npy").exists() and not (folder / f"{split}_ids.txt").exists():
         raise FileNotFoundError(f"{folder / split}_ids.txt: no such file; it tells whose scene graph is whose")
     return PrecompFolder(folder, train=split, labels=None, relations=None).split("train")
 
 
-def _boxes(dataset: ImageTextDataset) -> Array:
+def _boxes(dataset: ImageTextSplit) -> Array:
     if dataset.boxes is None:
         raise FileNotFoundError(
             f"{dataset.name}_boxes.npy: no such file; without boxes the regions of the scene graphs cannot be matched "
@@ -138,7 +138,7 @@ def _boxes(dataset: ImageTextDataset) -> Array:
     return dataset.boxes
 
 
-def _check_regions(graphs: SceneGraphs, dataset: ImageTextDataset) -> None:
+def _check_regions(graphs: SceneGraphs, dataset: ImageTextSplit) -> None:
     images, regions = dataset.num_images, dataset.features.num_regions
     for problem in validation.relation_problems(graphs.relations, images, regions, graphs.name, dataset.lengths):
         raise ValueError(f"{problem} (--same-regions)")

@@ -16,9 +16,9 @@ from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.check import CheckReport, check_path
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FolderFeatures
 from itmatch.data.sources.images import ImageFolder, PatchFeatures
-from itmatch.data.sources.karpathy import KarpathyDataset
+from itmatch.data.sources.karpathy import KarpathyJson
 from itmatch.data.sources.precomp import PrecompFolder
-from itmatch.data.split import CaptionItem, ImageItem, ImageTextDataset
+from itmatch.data.split import CaptionItem, ImageItem, ImageTextSplit
 from itmatch.data.tokenizers.huggingface import HuggingFaceTokenizer
 from itmatch.data.tokenizers.vocabulary import Vocabulary
 from itmatch.data.tokenizers.words import Tokenizer, WordTokenizer
@@ -41,8 +41,8 @@ __all__ = [
     "ImageDataset",
     "ImageFolder",
     "ImageItem",
-    "ImageTextDataset",
-    "KarpathyDataset",
+    "ImageTextSplit",
+    "KarpathyJson",
     "PairDataset",
     "PatchFeatures",
     "PrecompFolder",

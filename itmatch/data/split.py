@@ -56,7 +56,7 @@ class CaptionItem:
     relations: Tensor | None = field(default=None, compare=False)
 
 
-class ImageTextDataset(PickledByFile):
+class ImageTextSplit(PickledByFile):
     """One split: features, captions, and whatever else is known of the regions.
 
     Every image is stored once, whatever the number of its captions. Arrays may be memory maps; they are read image by
@@ -82,7 +82,7 @@ class ImageTextDataset(PickledByFile):
         name: for error messages.
 
     Example:
-        >>> dataset = ImageTextDataset(np.ones((1, 36, 8), np.float16), ["a dog runs", "a dog"], np.array([0, 0]))
+        >>> dataset = ImageTextSplit(np.ones((1, 36, 8), np.float16), ["a dog runs", "a dog"], np.array([0, 0]))
         >>> dataset.num_images, dataset.num_captions, dataset.image(0).features.dtype, dataset.caption(1).text
         (1, 2, torch.float32, 'a dog')
     """
@@ -141,7 +141,7 @@ class ImageTextDataset(PickledByFile):
         return self.features.feature_dim
 
     def __repr__(self) -> str:
-        return f"ImageTextDataset({self.name}: {self.num_images} images, {self.num_captions} captions)"
+        return f"ImageTextSplit({self.name}: {self.num_images} images, {self.num_captions} captions)"
 
     def image(self, index: int) -> ImageItem:
         """Read one image.

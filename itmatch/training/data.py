@@ -15,7 +15,7 @@ from itmatch.data import (
     Collator,
     DataSource,
     ImageDataset,
-    ImageTextDataset,
+    ImageTextSplit,
     SizeAugmentation,
     Stage,
     Tokenizer,
@@ -95,7 +95,7 @@ class MatchingData(LightningDataModule):
         self.predict_stage = predict_stage
         self.keep_twins = keep_twins
         self.images: dict[str, int | None] = {"val": val_images, "test": test_images}
-        self.datasets: dict[str, ImageTextDataset] = {}
+        self.datasets: dict[str, ImageTextSplit] = {}
         self.seed: int | None = None
         self._covered: set[str] = set()
         self._tokenizer = tokenizer
@@ -126,7 +126,7 @@ class MatchingData(LightningDataModule):
         if self._tokenizer is None or not self._tokenizer.fitted:
             self._tokenizer = tokenizer
 
-    def dataset(self, stage: Stage) -> ImageTextDataset:
+    def dataset(self, stage: Stage) -> ImageTextSplit:
         """The split of a stage ("train", "val" or "test"), read once."""
         if stage not in self.datasets:
             dataset = self.source.split(stage)
@@ -279,7 +279,7 @@ class MatchingData(LightningDataModule):
         self.seed = state_dict["seed"]
 
 
-def _check_same_everywhere(name: str, dataset: ImageTextDataset) -> None:
+def _check_same_everywhere(name: str, dataset: ImageTextSplit) -> None:
     """Raise on every process if two have read other ids or captions; each would otherwise wait for the others."""
     if not is_distributed():
         return

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
-from itmatch.data import ImageTextDataset
+from itmatch.data import ImageTextSplit
 
 Evaluated = Literal["val", "test"]
 
@@ -35,7 +35,7 @@ def number_of_batches(images: int, captions: int, batch_size: int, processes: in
     return -(-share // batch_size)
 
 
-def captions_of_first(dataset: ImageTextDataset, images: int) -> list[int]:
+def captions_of_first(dataset: ImageTextSplit, images: int) -> list[int]:
     """Places of all captions of the first images."""
     chosen: list[int] = (dataset.caption_image < images).nonzero()[0].tolist()
     return chosen

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from itmatch.batch import Batch
-from itmatch.data import CaptionItem, Collator, ImageItem, ImageTextDataset, PairDataset
+from itmatch.data import CaptionItem, Collator, ImageItem, ImageTextSplit, PairDataset
 from itmatch.ops.collectives import rank, world_size
 from itmatch.training.seeding import mix_seed
 
@@ -197,7 +197,7 @@ class TrainLoader(DataLoader[Any]):
 
     def __init__(
         self,
-        dataset: ImageTextDataset,
+        dataset: ImageTextSplit,
         collator: Collator,
         seed: int,
         *,
@@ -252,7 +252,7 @@ class TrainLoader(DataLoader[Any]):
         self._resume_at = state["batches"]
 
 
-def _twins(dataset: ImageTextDataset) -> tuple[Tensor, Tensor]:
+def _twins(dataset: ImageTextSplit) -> tuple[Tensor, Tensor]:
     if dataset.caption_twin is None or not (dataset.caption_twin >= 0).any():
         found = "no caption_twin" if dataset.caption_twin is None else "a caption_twin that is -1 for all captions"
         raise ValueError(

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from itmatch.data import FeatureStore, ImageTextDataset
+from itmatch.data import FeatureStore, ImageTextSplit
 
 
 def parts(**changes):
@@ -25,7 +25,7 @@ def parts(**changes):
 
 def test_items_carry_what_was_given():
     given = parts()
-    dataset = ImageTextDataset(**given)
+    dataset = ImageTextSplit(**given)
     item = dataset.image(1)
     assert (dataset.num_images, dataset.num_captions, dataset.feature_dim) == (3, 4, 5)
     assert item.index == 1
@@ -44,14 +44,14 @@ def test_items_carry_what_was_given():
 def test_relations_of_captions():
     captions = ["a dog", "b", "two cats sleep", "d"]
     relations = [[[(0, 1), (-1, -1), (2, 5)]], [], np.array([[[4, 8], [9, 14], [0, 3]]] * 2), np.empty((0, 3, 2))]
-    dataset = ImageTextDataset(**parts(captions=captions, caption_relations=relations))
+    dataset = ImageTextSplit(**parts(captions=captions, caption_relations=relations))
     assert [len(dataset.caption(i).relations) for i in range(4)] == [1, 0, 2, 0]
     assert dataset.caption(2).relations.tolist() == relations[2].tolist()
     assert dataset.caption(1).relations.shape == (0, 3, 2)
     assert dataset.caption(0).relations.dtype == torch.int64
     dataset.caption(0).relations.zero_()
     assert dataset.caption(0).relations.tolist() == [[[0, 1], [-1, -1], [2, 5]]]
-    assert ImageTextDataset(**parts()).caption(0).relations is None
+    assert ImageTextSplit(**parts()).caption(0).relations is None
 
 
 def relation(*spans):
@@ -59,7 +59,7 @@ def relation(*spans):
 
 
 def test_default_ids_and_absent_columns():
-    dataset = ImageTextDataset(np.ones((2, 1, 3), np.float32), ["a", "b"], np.array([0, 1]))
+    dataset = ImageTextSplit(np.ones((2, 1, 3), np.float32), ["a", "b"], np.array([0, 1]))
     assert dataset.image_ids == ["0", "1"]
     item = dataset.image(0)
     assert item.boxes is item.labels is item.relations is item.relation_scores is None
@@ -68,7 +68,7 @@ def test_default_ids_and_absent_columns():
 
 def test_items_are_copies():
     features = np.ones((2, 1, 3), np.float32)
-    ImageTextDataset(features, ["a", "b"], np.array([0, 1])).image(0).features.zero_()
+    ImageTextSplit(features, ["a", "b"], np.array([0, 1])).image(0).features.zero_()
     assert features.all()
 
 
@@ -77,7 +77,7 @@ def test_items_are_copies():
 def test_nonfinite_features_raise_when_read(dtype, value):
     features = np.ones((3, 4, 5), dtype)
     features[1, 1, 2] = value
-    dataset = ImageTextDataset(**parts(features=features))
+    dataset = ImageTextSplit(**parts(features=features))
     dataset.image(0)
     with pytest.raises(ValueError, match="toy: image 'y' region 1: NaN or inf"):
         dataset.image(1)
@@ -86,13 +86,13 @@ def test_nonfinite_features_raise_when_read(dtype, value):
 def test_nonfinite_padding_and_large_sums_are_no_problem():
     features = np.full((3, 4, 5), 3e38, np.float32)  # the sum overflows, no term does
     features[1, 3] = np.nan  # beyond the length of image 1
-    assert torch.isfinite(ImageTextDataset(**parts(features=features)).image(1).features).all()
+    assert torch.isfinite(ImageTextSplit(**parts(features=features)).image(1).features).all()
 
 
 def test_boxes_a_hair_outside_are_clipped():
     boxes = parts()["boxes"]
     boxes[0, 0] = [-0.005, 0, 1.005, 1]
-    assert ImageTextDataset(**parts(boxes=boxes)).image(0).boxes[0].tolist() == [0, 0, 1, 1]
+    assert ImageTextSplit(**parts(boxes=boxes)).image(0).boxes[0].tolist() == [0, 0, 1, 1]
 
 
 def changed(array, place, value):
@@ -162,13 +162,13 @@ WRONG = {
 @pytest.mark.parametrize("message", WRONG)
 def test_disagreement_is_named_in_one_line(message):
     with pytest.raises(ValueError, match=message) as caught:
-        ImageTextDataset(**parts(**WRONG[message]))
+        ImageTextSplit(**parts(**WRONG[message]))
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("toy")
 
 
 def test_twins():
-    dataset = ImageTextDataset(
+    dataset = ImageTextSplit(
         **parts(caption_twin=np.array([1, -1, 0, 0]), caption_twin_kind=["spatial", "", "", "semantic"])
     )
     assert dataset.caption_twin.tolist() == [1, -1, 0, 0]
@@ -177,7 +177,7 @@ def test_twins():
 
 @pytest.mark.parametrize("index", [-1, 4])
 def test_index_out_of_range(index):
-    dataset = ImageTextDataset(**parts())
+    dataset = ImageTextSplit(**parts())
     with pytest.raises(IndexError, match="toy: image"):
         dataset.image(index)
     with pytest.raises(IndexError, match="toy: caption"):
@@ -194,14 +194,14 @@ def test_features_of_a_store_that_float32_cannot_hold():
         def __getitem__(self, index):
             return np.full((4, 5), [[1.0], [1.0], [1e39], [1.0]])
 
-    dataset = ImageTextDataset(Store(), ["a"] * 3, np.arange(3), name="toy")
+    dataset = ImageTextSplit(Store(), ["a"] * 3, np.arange(3), name="toy")
     with pytest.raises(ValueError, match="toy: image '1' region 2: float64 too large for float32 in the features"):
         dataset.image(1)
 
 
 def test_columns_may_be_lists():
     listed = {name: GIVEN[name].tolist() for name in ("lengths", "labels", "relations")}
-    again = ImageTextDataset(**parts(**listed)).image(1)
-    item = ImageTextDataset(**parts()).image(1)
+    again = ImageTextSplit(**parts(**listed)).image(1)
+    item = ImageTextSplit(**parts()).image(1)
     assert again.labels.tolist() == item.labels.tolist()
     assert again.relations.tolist() == item.relations.tolist()

@@ -4,7 +4,7 @@ import torch
 from helpers_processes import run_processes
 
 from itmatch.batch import Fragments
-from itmatch.data import ImageTextDataset
+from itmatch.data import ImageTextSplit
 from itmatch.evaluation import EvaluationProtocol, Relevance, retrieval_metrics, retrieval_ranks, twin_accuracy
 from itmatch.evaluation import evaluator as evaluator_module
 from itmatch.evaluation.evaluator import Evaluator
@@ -102,7 +102,7 @@ TWIN_KINDS = ["", "spatial", "semantic"] + [""] * (CAPTIONS - 4) + ["spatial"]
 
 
 def twins():
-    return ImageTextDataset(
+    return ImageTextSplit(
         np.zeros((IMAGES, 5, 6), np.float32),
         ["words"] * CAPTIONS,
         CAPTION_IMAGE.numpy(),

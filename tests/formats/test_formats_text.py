@@ -7,7 +7,7 @@ from itmatch.data import (
     CaptionRelations,
     ConlluParses,
     ImageFolder,
-    KarpathyDataset,
+    KarpathyJson,
     PrecompFolder,
     Triples,
     Vocabulary,
@@ -115,7 +115,7 @@ def check_values(folder):
     assert (data.captions, data.image_ids) == (["a dog", "a cat"], ["1", "2"])
     photos = ImageFolder(folder, image_size=32).split("train")
     assert (photos.captions, photos.image_ids) == (["a dog", "a cat"], ["1", "2"])
-    karpathy = KarpathyDataset(f"{folder}/karpathy.json", f"{folder}/train_ims.npy").split("train")
+    karpathy = KarpathyJson(f"{folder}/karpathy.json", f"{folder}/train_ims.npy").split("train")
     assert karpathy.captions == ["a dog"] * 4 + ["b"] * 4
     assert WordTokenizer(f"{folder}/vocab.json")(["a dog"]) == [[1, 4, 5, 2]]
     assert load_word_vectors(f"{folder}/glove.txt", ["dog"])[0].tolist() == [[1, 2]]

@@ -13,7 +13,7 @@ from itmatch.data import (
     CaptionRelations,
     ConlluParses,
     ImageFolder,
-    KarpathyDataset,
+    KarpathyJson,
     PrecompFolder,
     Triples,
     Vocabulary,
@@ -94,7 +94,7 @@ def write_karpathy(folder):
 
 
 def read_karpathy(folder):
-    data = KarpathyDataset(folder / "dataset.json", folder / "features")
+    data = KarpathyJson(folder / "dataset.json", folder / "features")
     return everything(data.split("val"))
 
 
@@ -221,7 +221,7 @@ DATA = [
         ("/dev: ", "/dev_"),
     ),
     Target("folder of features", "data check", write_split, check_report, SPLIT, named=("/dev: ", "/dev_")),
-    Target("Karpathy's json", "KarpathyDataset", write_karpathy, read_karpathy, {"dataset.json": JSON}, wrong_items),
+    Target("Karpathy's json", "KarpathyJson", write_karpathy, read_karpathy, {"dataset.json": JSON}, wrong_items),
     Target(
         "Karpathy's json",
         "features",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from itmatch.data import DataSource, ImageTextDataset, RelationScenes, SizeAugmentation, Vocabulary, WordTokenizer
+from itmatch.data import DataSource, ImageTextSplit, RelationScenes, SizeAugmentation, Vocabulary, WordTokenizer
 from itmatch.training import MatchingData
 from itmatch.training.loader import reserve_file_handles
 
@@ -65,7 +65,7 @@ class Captions(DataSource):
 
     def split(self, stage):
         captions = self.captions[stage] * 4
-        return ImageTextDataset(np.ones((1, 2, 8), np.float32), captions, np.zeros(len(captions), int), name=stage)
+        return ImageTextSplit(np.ones((1, 2, 8), np.float32), captions, np.zeros(len(captions), int), name=stage)
 
 
 CHINESE = ["\u4e00\u53ea\u68d5\u8272\u7684\u72d7\u5728\u8dd1\u3002", "\u4e24\u53ea\u732b."]

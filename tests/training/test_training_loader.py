@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from itmatch.data import Collator, ImageTextDataset, SizeAugmentation, WordTokenizer
+from itmatch.data import Collator, ImageTextSplit, SizeAugmentation, WordTokenizer
 from itmatch.training.loader import EpochSampler, TrainLoader, TwinSampler
 
 
@@ -10,7 +10,7 @@ from itmatch.training.loader import EpochSampler, TrainLoader, TwinSampler
 def dataset():
     rng = np.random.default_rng(0)
     captions = [f"photo number {i} of something" for i in range(22)]
-    return ImageTextDataset(rng.standard_normal((11, 6, 4)).astype(np.float32), captions, np.arange(22) // 2)
+    return ImageTextSplit(rng.standard_normal((11, 6, 4)).astype(np.float32), captions, np.arange(22) // 2)
 
 
 def loader(dataset, seed=3, **kwargs):
@@ -116,7 +116,7 @@ def twin_data(pairs=6, per_image=4, **replace):
     for caption, other in replace.pop("changes", {}).items():
         twin[caption] = other
     features = np.random.default_rng(0).standard_normal((2 * pairs, 6, 4)).astype(np.float32)
-    return ImageTextDataset(features, [f"photo {i}" for i in range(len(image))], image, caption_twin=twin)
+    return ImageTextSplit(features, [f"photo {i}" for i in range(len(image))], image, caption_twin=twin)
 
 
 def twin_sampler(data, seed=3):
@@ -166,7 +166,7 @@ def test_captions_that_are_left_over_are_put_together_and_an_odd_one_comes_last(
         other, own = data.caption_twin, data.caption_image
         twins = [(a, b) for a, b in units_of(order) if other[a] == own[b] and other[b] == own[a]]
         assert len(twins) == 2 + 3 + 3 + 12  # the smaller side of each pair of images
-    short = ImageTextDataset(
+    short = ImageTextSplit(
         np.ones((2, 1, 4), np.float32), list("abc"), np.array([0, 0, 1]), caption_twin=np.array([1, 1, 0])
     )
     for number in range(4):
@@ -232,6 +232,6 @@ def test_processes_that_share_an_odd_number_of_captions(monkeypatch):
 
 @pytest.mark.parametrize(("twins", "message"), [(None, "no caption_twin"), (np.full(4, -1), "-1 for all captions")])
 def test_twins_cannot_be_kept_without_twins(twins, message):
-    data = ImageTextDataset(np.ones((2, 1, 4), np.float32), list("abcd"), np.arange(4) // 2, caption_twin=twins)
+    data = ImageTextSplit(np.ones((2, 1, 4), np.float32), list("abcd"), np.arange(4) // 2, caption_twin=twins)
     with pytest.raises(ValueError, match=f"keep_twins: dataset has .*{message}"):
         loader(data, keep_twins=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch.utils.data import Dataset
 
-from itmatch.data.split import CaptionItem, ImageItem, ImageTextDataset
+from itmatch.data.split import CaptionItem, ImageItem, ImageTextSplit
 
 
 class PairDataset(Dataset[tuple[ImageItem, CaptionItem]]):
     """The captions of a split, each with its image: what a model trains on."""
 
-    def __init__(self, dataset: ImageTextDataset) -> None:
+    def __init__(self, dataset: ImageTextSplit) -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:
@@ -24,7 +24,7 @@ class PairDataset(Dataset[tuple[ImageItem, CaptionItem]]):
 class ImageDataset(Dataset[ImageItem]):
     """The images of a split, each once."""
 
-    def __init__(self, dataset: ImageTextDataset) -> None:
+    def __init__(self, dataset: ImageTextSplit) -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:
@@ -37,7 +37,7 @@ class ImageDataset(Dataset[ImageItem]):
 class CaptionDataset(Dataset[CaptionItem]):
     """The captions of a split, without their images."""
 
-    def __init__(self, dataset: ImageTextDataset) -> None:
+    def __init__(self, dataset: ImageTextSplit) -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:

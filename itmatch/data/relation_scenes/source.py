@@ -14,7 +14,7 @@ from itmatch.data.relation_scenes.captions import describe
 from itmatch.data.relation_scenes.noise import corrupt_edges, place_edges, shuffled
 from itmatch.data.relation_scenes.sampling import MOST_OBJECTS, TWIN_KINDS, Scenes, TwinKind, sample_scenes
 from itmatch.data.sources.base import DataSource, Stage
-from itmatch.data.split import ImageTextDataset
+from itmatch.data.split import ImageTextSplit
 
 Array = npt.NDArray[Any]
 
@@ -93,7 +93,7 @@ class RelationScenes(DataSource):
         >>> source = RelationScenes("easy", num_val=20)
         >>> val = source.split("val")
         >>> val
-        ImageTextDataset(RelationScenes val: 20 images, 100 captions)
+        ImageTextSplit(RelationScenes val: 20 images, 100 captions)
         >>> int(val.caption_image[0]), int(val.caption_twin[0]), val.image(0).features.shape[1]
         (0, 1, 64)
         >>> all(word in source.words() for caption in val.captions for word in caption.split())
@@ -157,7 +157,7 @@ class RelationScenes(DataSource):
         """Every word that a caption can have, sorted: a vocabulary without unknown words."""
         return grammar.words()
 
-    def split(self, stage: Stage) -> ImageTextDataset:
+    def split(self, stage: Stage) -> ImageTextSplit:
         """The images and captions of one stage; the same at every call."""
         self._check_stage(stage)
         scenes = sample_scenes(
@@ -177,7 +177,7 @@ class RelationScenes(DataSource):
         relations, scores = self._graph(scenes, order, stage)
         captions, twin_kinds = self._captions(scenes, stage)
         caption_image = np.repeat(np.arange(len(lengths)), self.captions_per_image)
-        return ImageTextDataset(
+        return ImageTextSplit(
             self._features(scenes, order, absent, stage),
             captions,
             caption_image,

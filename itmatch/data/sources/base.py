@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Literal
 
-from itmatch.data.split import ImageTextDataset
+from itmatch.data.split import ImageTextSplit
 from itmatch.spec import Configurable
 
 Stage = Literal["train", "val", "test"]
@@ -19,15 +19,15 @@ class DataSource(Configurable, ABC):
         >>> class Noise(DataSource):
         ...     def __init__(self, images: int = 4) -> None:
         ...         self.images = images
-        ...     def split(self, stage: Stage) -> ImageTextDataset:
+        ...     def split(self, stage: Stage) -> ImageTextSplit:
         ...         features = np.random.default_rng(0).standard_normal((self.images, 3, 8)).astype(np.float32)
-        ...         return ImageTextDataset(features, ["a"] * self.images, np.arange(self.images), name=stage)
+        ...         return ImageTextSplit(features, ["a"] * self.images, np.arange(self.images), name=stage)
         >>> Noise().split("val")
-        ImageTextDataset(val: 4 images, 4 captions)
+        ImageTextSplit(val: 4 images, 4 captions)
     """
 
     @abstractmethod
-    def split(self, stage: Stage) -> ImageTextDataset:
+    def split(self, stage: Stage) -> ImageTextSplit:
         """The data of one stage."""
 
     def _check_stage(self, stage: str) -> None:

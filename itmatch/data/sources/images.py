@@ -10,7 +10,7 @@ import numpy as np
 
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.features import FeatureStore
-from itmatch.data.split import ImageTextDataset
+from itmatch.data.split import ImageTextSplit
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
 from itmatch.formats.messages import reason, shown
@@ -166,7 +166,7 @@ class ImageFolder(DataSource):
         self.image_size, self.patch_size, self.fit = image_size, patch_size, fit
         self.mean, self.std = mean or _MEAN, std or _STD
 
-    def split(self, stage: Stage) -> ImageTextDataset:
+    def split(self, stage: Stage) -> ImageTextSplit:
         """The photos and captions of one stage."""
         self._check_stage(stage)
         name = _SPLITS[stage]
@@ -190,4 +190,4 @@ class ImageFolder(DataSource):
             std=self.std,
         )
         image = np.arange(len(captions)) // (len(captions) // len(ids))
-        return ImageTextDataset(features, captions, image, image_ids=ids, name=f"{self.root} ({name})")
+        return ImageTextSplit(features, captions, image, image_ids=ids, name=f"{self.root} ({name})")

@@ -9,7 +9,7 @@ import numpy as np
 
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FolderFeatures
-from itmatch.data.split import ImageTextDataset
+from itmatch.data.split import ImageTextSplit
 from itmatch.formats.arrays import Array, open_array, take_rows
 from itmatch.formats.files import read_json, user_path
 from itmatch.formats.messages import short, shown, shown_keys
@@ -18,7 +18,7 @@ KEYS = ("cocoid", "imgid", "filename")
 Key = Literal["auto", "cocoid", "imgid", "filename"]
 
 
-class KarpathyDataset(DataSource):
+class KarpathyJson(DataSource):
     """Captions and splits from one json file, features from one array or a file an image.
 
     Args:
@@ -58,7 +58,7 @@ class KarpathyDataset(DataSource):
         self._columns = {"boxes": boxes, "labels": labels, "relations": relations, "relation_scores": relation_scores}
         self._images: list[dict[str, Any]] | None = None
 
-    def split(self, stage: Stage) -> ImageTextDataset:
+    def split(self, stage: Stage) -> ImageTextSplit:
         """Read the annotations and open the features of one stage.
 
         Raises:
@@ -80,7 +80,7 @@ class KarpathyDataset(DataSource):
             sentences = sentences_of(images[row], f"{self.annotations}: images[{row}]")
             captions += sentences
             owners += [place] * len(sentences)
-        return ImageTextDataset(
+        return ImageTextSplit(
             self._open_features(rows, images),
             captions,
             np.array(owners, np.int64),

@@ -12,7 +12,7 @@ from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.features import ArrayFeatures
 from itmatch.data.sources.layout import Layout, find_layout, per_image
-from itmatch.data.split import ImageTextDataset
+from itmatch.data.split import ImageTextSplit
 from itmatch.formats.arrays import Array, open_array
 from itmatch.formats.files import read_json, user_path
 from itmatch.formats.text import read_lines
@@ -83,7 +83,7 @@ class PrecompFolder(DataSource):
         path = self.root / "predicates.json"
         return len(read_json(path, list)) if path.exists() else None
 
-    def split(self, stage: Stage) -> ImageTextDataset:
+    def split(self, stage: Stage) -> ImageTextSplit:
         """Open the files of one split.
 
         Raises:
@@ -105,7 +105,7 @@ class PrecompFolder(DataSource):
             raise ValueError(problem)
         captions = [caption.strip() for caption in captions]
         relations = self._column(where, self.relations, "relations", layout, len(features))
-        return ImageTextDataset(
+        return ImageTextSplit(
             ArrayFeatures(features, rows=layout.rows, name=f"{where}_ims.npy"),
             captions,
             layout.caption_image,

@@ -12,7 +12,7 @@ from itmatch.data import (
     Collator,
     ImageDataset,
     ImageItem,
-    ImageTextDataset,
+    ImageTextSplit,
     PairDataset,
     SizeAugmentation,
     Tokenizer,
@@ -33,7 +33,7 @@ def tokenizer():
 def dataset(tmp_path):
     features = np.arange(1, 3 * 4 * 5 + 1, dtype=np.float32).reshape(3, 4, 5).astype(np.float16)
     save_array(tmp_path / "x.npy", features)
-    return ImageTextDataset(
+    return ImageTextSplit(
         open_array(tmp_path / "x.npy"),
         ["a dog runs", "a dog", "grass", "a dog on grass"],
         np.array([0, 0, 1, 2]),
@@ -136,7 +136,7 @@ def test_worker_processes(dataset, tokenizer, start):
 def test_worker_names_the_bad_image(tokenizer):
     features = np.ones((2, 2, 3), np.float32)
     features[1, 0, 0] = np.nan
-    dataset = ImageTextDataset(features, ["a", "b"], np.arange(2), name="toy")
+    dataset = ImageTextSplit(features, ["a", "b"], np.arange(2), name="toy")
     loader = DataLoader(PairDataset(dataset), batch_size=2, num_workers=1, collate_fn=Collator(tokenizer))
     with pytest.raises(ValueError, match="toy: image '1' region 0: NaN or inf"):
         next(iter(loader))

@@ -1,11 +1,11 @@
 import numpy as np
 
-from itmatch.data import CaptionDataset, ImageDataset, ImageTextDataset, PairDataset
+from itmatch.data import CaptionDataset, ImageDataset, ImageTextSplit, PairDataset
 
 
 def test_views():
     features = np.arange(6, dtype=np.float32).reshape(3, 1, 2)
-    dataset = ImageTextDataset(features, ["a", "b", "c", "d"], np.array([0, 0, 1, 2]))
+    dataset = ImageTextSplit(features, ["a", "b", "c", "d"], np.array([0, 0, 1, 2]))
     assert len(PairDataset(dataset)) == len(CaptionDataset(dataset)) == 4
     assert len(ImageDataset(dataset)) == 3
     image, caption = PairDataset(dataset)[2]

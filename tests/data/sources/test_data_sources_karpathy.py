@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from itmatch.data import KarpathyDataset
+from itmatch.data import KarpathyJson
 from itmatch.spec import build
 
 SPLITS = ["train", "restval", "val", "train", "test"]
@@ -40,7 +40,7 @@ def files(folder, names):
 
 
 def test_one_array(tmp_path):
-    source = KarpathyDataset(annotations(tmp_path), one_array(tmp_path))
+    source = KarpathyJson(annotations(tmp_path), one_array(tmp_path))
     dataset = source.split("train")
     assert dataset.num_images == 2
     assert dataset.captions == ["sentence 0 of 0", "sentence 0 of 3", "sentence 1 of 3"]
@@ -51,15 +51,15 @@ def test_one_array(tmp_path):
 
 
 def test_several_splits_and_spec(tmp_path):
-    source = KarpathyDataset(annotations(tmp_path), one_array(tmp_path), train=["train", "restval"])
-    assert build(source.spec, KarpathyDataset).split("train").image_ids == ["100", "101", "103"]
+    source = KarpathyJson(annotations(tmp_path), one_array(tmp_path), train=["train", "restval"])
+    assert build(source.spec, KarpathyJson).split("train").image_ids == ["100", "101", "103"]
 
 
 @pytest.mark.parametrize("key", ["cocoid", "imgid", "filename"])
 @pytest.mark.parametrize("auto", [True, False])
 def test_folder(tmp_path, key, auto):
     names = {"cocoid": range(100, 105), "imgid": range(5), "filename": [f"photo_{i}" for i in range(5)]}[key]
-    source = KarpathyDataset(annotations(tmp_path), files(tmp_path, names), key="auto" if auto else key)
+    source = KarpathyJson(annotations(tmp_path), files(tmp_path, names), key="auto" if auto else key)
     item = source.split("train").image(1)
     assert item.features.shape == (5, 3)
     assert item.features[0, 0] == 3
@@ -68,7 +68,7 @@ def test_folder(tmp_path, key, auto):
 def test_files_are_opened_when_read(tmp_path):
     folder = files(tmp_path, range(5))
     (folder / "3.npy").write_bytes(b"broken")
-    dataset = KarpathyDataset(annotations(tmp_path), folder).split("train")
+    dataset = KarpathyJson(annotations(tmp_path), folder).split("train")
     dataset.image(0)
     with pytest.raises(ValueError, match=r"3\.npy: not a \.npy file"):
         dataset.image(1)
@@ -77,7 +77,7 @@ def test_files_are_opened_when_read(tmp_path):
 def test_more_columns(tmp_path):
     np.save(tmp_path / "boxes.npy", np.tile(np.array([0, 0, 0.5, 0.5], np.float32), (5, 2, 1)))
     np.save(tmp_path / "labels.npy", np.arange(5)[:, None].repeat(2, 1))
-    source = KarpathyDataset(
+    source = KarpathyJson(
         annotations(tmp_path), one_array(tmp_path), boxes=tmp_path / "boxes.npy", labels=tmp_path / "labels.npy"
     )
     item = source.split("test").image(0)
@@ -110,32 +110,32 @@ BROKEN = {
 @pytest.mark.parametrize("message", BROKEN)
 def test_broken_annotations(tmp_path, message):
     with pytest.raises(ValueError, match=message) as caught:
-        KarpathyDataset(annotations(tmp_path, BROKEN[message]), one_array(tmp_path)).split("train")
+        KarpathyJson(annotations(tmp_path, BROKEN[message]), one_array(tmp_path)).split("train")
     assert "\n" not in str(caught.value)
 
 
 def test_missing_things(tmp_path):
     path = annotations(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no\.json: no such file"):
-        KarpathyDataset(tmp_path / "no.json", one_array(tmp_path)).split("train")
+        KarpathyJson(tmp_path / "no.json", one_array(tmp_path)).split("train")
     with pytest.raises(FileNotFoundError, match=r"no\.npy: no such file"):
-        KarpathyDataset(path, tmp_path / "no.npy").split("train")
+        KarpathyJson(path, tmp_path / "no.npy").split("train")
     folder = files(tmp_path, [100, 101])
     with pytest.raises(FileNotFoundError, match=r"103\.npy: no such file, for images\[3\]"):
-        KarpathyDataset(path, folder).split("train")
+        KarpathyJson(path, folder).split("train")
     with pytest.raises(FileNotFoundError, match=r"none of 104\.npy, 4\.npy, photo_4\.npy"):
-        KarpathyDataset(path, folder).split("test")
+        KarpathyJson(path, folder).split("test")
     path.write_text('{"images": [\n}')
     with pytest.raises(ValueError, match=r"dataset\.json:2: not json"):
-        KarpathyDataset(path, folder).split("train")
+        KarpathyJson(path, folder).split("train")
     with pytest.raises(ValueError, match="key: 'id'"):
-        KarpathyDataset(path, folder, key="id")
+        KarpathyJson(path, folder, key="id")
 
 
 def test_named_key_must_be_there(tmp_path):
     path = annotations(tmp_path, drop(0, "cocoid"))
     with pytest.raises(ValueError, match=r"images\[0\] has no 'cocoid'; keys there: filename"):
-        KarpathyDataset(path, files(tmp_path, range(5)), key="cocoid").split("train")
+        KarpathyJson(path, files(tmp_path, range(5)), key="cocoid").split("train")
 
 
 def test_two_keys_that_fit_are_no_matter_of_chance(tmp_path):
@@ -145,21 +145,21 @@ def test_two_keys_that_fit_are_no_matter_of_chance(tmp_path):
         for image in images:
             image["cocoid"] = image["imgid"] + 1
 
-    source = KarpathyDataset(annotations(tmp_path, shift), files(tmp_path, range(5)), test="restval")
+    source = KarpathyJson(annotations(tmp_path, shift), files(tmp_path, range(5)), test="restval")
     with pytest.raises(ValueError, match=r"features: its files may be named by cocoid or by imgid of .*; say which"):
         source.split("train")
     (tmp_path / "features" / "4.npy").unlink()  # cocoid 4 is the last training image
     assert [source.split("train").image(i).features[0, 0] for i in range(2)] == [0, 3]
-    assert KarpathyDataset(source.annotations, source.features, key="cocoid").split("val").image(0).features[0, 0] == 3
+    assert KarpathyJson(source.annotations, source.features, key="cocoid").split("val").image(0).features[0, 0] == 3
 
 
 def test_images_that_share_a_file_of_features(tmp_path):
     path = annotations(tmp_path, lambda images: [image.update(filename=f"{i}/a.jpg") for i, image in enumerate(images)])
     with pytest.raises(ValueError, match=r"images\[3\] and images\[0\] have one file of features, a\.npy"):
-        KarpathyDataset(path, files(tmp_path, ["a"])).split("train")
+        KarpathyJson(path, files(tmp_path, ["a"])).split("train")
 
 
 def test_every_split_that_is_named_has_to_be_there(tmp_path):
-    source = KarpathyDataset(annotations(tmp_path), one_array(tmp_path), train=["train", "restvall"])
+    source = KarpathyJson(annotations(tmp_path), one_array(tmp_path), train=["train", "restvall"])
     with pytest.raises(ValueError, match=r"no image of split restvall; splits there: restval, test, train, val"):
         source.split("train")
