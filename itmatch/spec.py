@@ -178,6 +178,8 @@ def _build_nested(value: Any, kinds: tuple[type, ...] | None, where: str, truste
         raise ValueError(f"{where[:80]}...: nested more than {_MAX_DEPTH} deep")
     if isinstance(value, (list, tuple)):
         return [_build_nested(item, kinds, f"{where}[{i}]", trusted, depth + 1) for i, item in enumerate(value)]
+    if isinstance(value, Mapping) and "class_path" in value and not is_spec(value):
+        raise ValueError(f"{where}: has {', '.join(map(str, value))[:100]}, expected class_path and init_args alone")
     if isinstance(value, Mapping) and not is_spec(value):
         return {key: _build_nested(item, kinds, f"{where}.{key}", trusted, depth + 1) for key, item in value.items()}
     return _build(value, kinds, where, trusted, depth)

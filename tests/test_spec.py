@@ -583,6 +583,12 @@ def test_a_nested_wrong_class_is_never_built(user_module):
     assert user_module.built == []
 
 
+def test_an_object_with_a_key_too_many():
+    nested = {"class_path": "itmatch.nn.MeanPooling", "init_arguments": {}}
+    with pytest.raises(ValueError, match=r"spec\.pooling: has class_path, init_arguments, expected class_path and"):
+        build({"class_path": "itmatch.nn.HardAligningSimilarity", "init_args": {"pooling": nested}})
+
+
 def test_a_missing_dependency_is_named(user_module):
     with pytest.raises(ModuleNotFoundError, match="a_module_that_nobody_has"):
         build({"class_path": "users_broken_blocks.Half"}, trusted_modules=["users_broken_blocks"])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from itmatch.data import layout
+from itmatch.data.sources import layout
 from itmatch.data.sources.layout import find_layout, per_image
 
 

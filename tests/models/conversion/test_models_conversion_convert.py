@@ -16,7 +16,7 @@ from itmatch.models import MatchingModel, convert_checkpoint, read_public_checkp
 from itmatch.nn import RegionEncoder, SimilarityFiltration, SimilarityReasoning
 from itmatch.ops import lengths_to_mask
 
-REFERENCE = Path(__file__).parents[1] / "reference"
+REFERENCE = Path(__file__).parents[2] / "reference"
 NORMS = {"no_imgnorm": False, "no_txtnorm": False}
 
 
