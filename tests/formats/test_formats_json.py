@@ -33,7 +33,7 @@ def test_a_line_of_json_is_named_by_its_number():
     with pytest.raises(ValueError, match=r"a\.jsonl:7: not json"):
         parse_json("[1,", "a.jsonl", 7)
     with pytest.raises(ValueError, match=r"a\.jsonl:7: nested"):
-        parse_json("[" * 5000, "a.jsonl", 7)
+        parse_json("[" * 5000 + "]" * 5000, "a.jsonl", 7)
 
 
 def test_what_is_shown_is_short():

@@ -120,7 +120,7 @@ def test_no_file_and_spec(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "message"), [("[" * 5000, "nested more than"), ("7" * 5000, "an integer of more than")]
+    ("line", "message"), [("[" * 5000 + "]" * 5000, "nested more than"), ("7" * 5000, "an integer of more than")]
 )
 def test_json_that_no_parser_writes(tmp_path, line, message):
     (tmp_path / "triples.jsonl").write_text(f"[]\n{line}\n")
