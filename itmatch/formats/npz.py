@@ -1,13 +1,15 @@
-"""Archives of arrays that may be damaged, or made to do harm: what they would unpack to is seen before they are."""
+"""Archives of arrays: written whole or not at all; what a damaged or hostile one would unpack to is seen before."""
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from itmatch.formats.arrays import Array, array_of
-from itmatch.formats.files import existing_file
+from itmatch.formats.files import existing_file, written_beside
 from itmatch.formats.messages import reason, shown_keys
 
 _UNPACKED = 256 << 20  # bytes that the arrays of an archive may always have; beyond that a share of its own size
@@ -39,3 +41,17 @@ def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, Array]:
             f"{path}: would unpack to {unpacked} bytes, expected at most {_UNPACKED} or {_RATIO} times its own"
         )
     return {name: array_of(data, f"{path}: {name}") for name, data in zip(names, content, strict=True)}
+
+
+def write_npz(path: Path, arrays: Mapping[str, Array], *, compressed: bool = False) -> None:
+    """Write arrays to a ``.npz`` file, whole or not at all.
+
+    Raises:
+        OSError: it cannot be written; the disk is full, say.
+    """
+    method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    # not by np.savez: that of numpy 1.26 leaves the archive open when the disk is full
+    with written_beside(path) as beside, zipfile.ZipFile(beside, "w", method) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)

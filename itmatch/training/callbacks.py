@@ -24,6 +24,7 @@ from itmatch.evaluation.table import FORMS
 from itmatch.formats.files import user_path, write_text, written_beside, written_together
 from itmatch.formats.json import parse_json
 from itmatch.formats.messages import shown_keys
+from itmatch.formats.npz import write_npz
 from itmatch.formats.tensors import read_safetensors
 from itmatch.training.data import MatchingData
 from itmatch.training.limits import fast_dev_batches
@@ -176,15 +177,14 @@ def write_ranks(path: Path, evaluator: Evaluator) -> None:
     ranks, caption_image = evaluator.ranks, evaluator.caption_image
     if ranks is None or caption_image is None:  # the two come together
         raise ValueError(f"{path}: no ranks to write; the evaluator has not ranked a whole split")
-    with written_beside(path) as beside, beside.open("wb") as file:
-        np.savez_compressed(
-            file,
-            image_to_text=ranks.image_to_text.cpu().numpy(),
-            text_to_image=ranks.text_to_image.cpu().numpy(),
-            caption_image=caption_image.cpu().numpy(),
-            image_ids=np.array(evaluator.image_ids, dtype=np.str_),
-            captions_digest=np.array(digest(evaluator.captions)),
-        )
+    content = {
+        "image_to_text": ranks.image_to_text.cpu().numpy(),
+        "text_to_image": ranks.text_to_image.cpu().numpy(),
+        "caption_image": caption_image.cpu().numpy(),
+        "image_ids": np.array(evaluator.image_ids, dtype=np.str_),
+        "captions_digest": np.array(digest(evaluator.captions)),
+    }
+    write_npz(path, content, compressed=True)
 
 
 class FragmentWriter(BasePredictionWriter):

@@ -8,10 +8,11 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from helpers_files import files_in, small_files
 from safetensors.torch import save_file
 
 from itmatch.formats.arrays import open_array, read_array
-from itmatch.formats.npz import read_npz
+from itmatch.formats.npz import read_npz, write_npz
 from itmatch.formats.tensors import read_safetensors
 
 
@@ -151,3 +152,16 @@ def test_damaged_safetensors_are_told_of(tmp_path):
         read_safetensors(path)
     with pytest.raises(FileNotFoundError, match="no such file"):
         read_safetensors(tmp_path / "none")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_arrays_are_written_whole_or_not_at_all(tmp_path, compressed):
+    arrays = {"a": np.arange(6, dtype=np.int32).reshape(2, 3), "names": np.array(["x", "ü"]), "one": np.array("digest")}
+    write_npz(tmp_path / "a.npz", arrays, compressed=compressed)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as read:
+        assert {name: read[name].tolist() for name in read} == {name: array.tolist() for name, array in arrays.items()}
+    before = files_in(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 2**60, 500)
+    with small_files(1000), pytest.raises(OSError, match=r"a\.npz: cannot be written \(File too large\)"):
+        write_npz(tmp_path / "a.npz", {"a": noise}, compressed=compressed)
+    assert files_in(tmp_path) == before

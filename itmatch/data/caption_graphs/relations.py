@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from itmatch.formats.arrays import Array
-from itmatch.formats.files import user_path, written_beside
-from itmatch.formats.npz import read_npz
+from itmatch.formats.files import user_path
+from itmatch.formats.npz import read_npz, write_npz
 
 NOWHERE = (-1, -1)  # the span of a predicate for which no words stand
 _FIELDS = ("spans", "offsets", "captions_sha256")
@@ -118,8 +118,7 @@ class CaptionRelations(Sequence[Array]):
         for problem in self.problems(captions, str(path)):
             raise ValueError(problem)
         hashed = np.frombuffer(_hash(captions), np.uint8)
-        with written_beside(path) as beside, beside.open("wb") as file:
-            np.savez(file, spans=self.spans, offsets=self.offsets, captions_sha256=hashed)
+        write_npz(path, {"spans": self.spans, "offsets": self.offsets, "captions_sha256": hashed})
 
     @classmethod
     def load(cls, path: str | Path, captions: Sequence[str]) -> CaptionRelations:
