@@ -284,7 +284,7 @@ def names(class_path):
 
 
 def test_a_model_does_not_bring_code_of_its_own(folder, monkeypatch):
-    monkeypatch.syspath_prepend(".")
+    monkeypatch.syspath_prepend(Path.cwd())  # "." would stay the folder of the first test
     write_module(folder / "evil.py")
     write_module(Path("my_evil.py"))
     for path in ("folder.evil.Mean", "my_evil.Mean", "unittest.__main__.Mean", "this.Mean", "__main__.Mean"):
@@ -297,7 +297,7 @@ def test_a_model_does_not_bring_code_of_its_own(folder, monkeypatch):
 
 
 def test_a_folder_without_init_is_never_a_package(folder, monkeypatch):
-    monkeypatch.syspath_prepend(".")
+    monkeypatch.syspath_prepend(Path.cwd())  # "." would stay the folder of the first test
     write_module(folder / "evil.py")
     edit(folder, names("folder.evil.Mean"))
     for trusted in (["folder"], ["folder.evil"]):
@@ -307,7 +307,7 @@ def test_a_folder_without_init_is_never_a_package(folder, monkeypatch):
 
 
 def test_modules_that_are_named_are_imported(folder, monkeypatch):
-    monkeypatch.syspath_prepend(".")
+    monkeypatch.syspath_prepend(Path.cwd())  # "." would stay the folder of the first test
     write_module(Path("my_pooling.py"))
     edit(folder, names("my_pooling.Mean"))
     with pytest.raises(ValueError, match=r"trusted_modules=\['my_pooling'\], on the command line --trust my_pooling"):
