@@ -1,4 +1,4 @@
-"""Pickles that are read and not run: the plain values and arrays that they describe; nothing that they name is called."""
+"""Pickles, read and not run: the plain values and arrays that they describe. Nothing that they name is called."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from itmatch.formats.files import existing_file
-from itmatch.formats.messages import reason, shown, short
+from itmatch.formats.messages import reason, short, shown
 
 _MOST_STEPS = 10_000_000  # of one pickle; the sizes of all images of COCO take one million
 _PASSED_OVER = {"PROTO", "FRAME", "STOP"}
@@ -254,7 +254,7 @@ def _array(shape: Any, dtype: Any, data: Any, order: str) -> Any:
     """An array whose bytes are as many as it needs; a list, or the one thing, of objects."""
     if not isinstance(dtype, _Made) or not isinstance(dtype.content, np.dtype) or type(shape) is not tuple:
         raise ValueError("an array without shape or dtype")
-    if dtype.content == object:
+    if dtype.content.hasobject:
         if type(data) is not list or shape not in ((), (len(data),)) or (shape == () and len(data) != 1):
             raise ValueError("an array of objects of more than one dimension")
         return data if shape else data[0]
