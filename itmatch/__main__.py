@@ -27,6 +27,7 @@ commands:
   convert    make a model of a public checkpoint file         itmatch convert FILE --format FORMAT --out DIR
   compare    the figures of runs beside each other            itmatch compare RUN RUN --published flickr30k
   data       say what a folder or file of data holds          itmatch data check PATH
+             make a folder of features in another layout      itmatch data convert SOURCE --out FOLDER
              write the relations of stored scene graphs       itmatch data scene-graphs FOLDER SPLIT ...
              write the relations of the captions' words       itmatch data parse FOLDER SPLIT ...
 
@@ -136,12 +137,18 @@ def _presets(args: Sequence[str]) -> int:
 def _data(args: Sequence[str]) -> int:
     usage = (
         "usage: itmatch data check PATH [PATH ...] [--tokenizer NAME]\n"
+        "       itmatch data convert SOURCE [SOURCE ...] --out FOLDER [options]\n"
         "       itmatch data scene-graphs FOLDER SPLIT [SPLIT ...] [options]\n"
         "       itmatch data parse FOLDER SPLIT [SPLIT ...] [options]\n\n"
         "check: say what PATH holds, what is missing, and what is wrong (--help tells more).\n"
+        "convert: make a folder of precomputed features from features in another layout (--help tells more).\n"
         "scene-graphs: write the relations of stored scene graphs beside precomputed features (--help tells more).\n"
         "parse: write the relations between the words of the captions beside them (--help tells more)."
     )
+    if args[:1] == ["convert"]:
+        from itmatch.cli.convert_data import convert_data_command
+
+        return convert_data_command(args[1:])
     if args[:1] == ["scene-graphs"]:
         from itmatch.cli.scene_graphs import scene_graphs_command
 

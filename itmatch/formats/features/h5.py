@@ -37,7 +37,7 @@ _WANTED = (*FEATURES, *BOXES, *COUNTS, *WIDTHS, *HEIGHTS, *LABELS, "size")
 class H5Features(RegionReader):
     """The photos of an ``.h5`` or ``.hdf5`` file, in one of these layouts.
 
-    - arrays of all photos: ``features`` (N, R, F), and ``boxes``, ``ids``, ``num_boxes``, ``image_w`` ... where there are
+    - arrays of all photos: ``features`` (N, R, F), and ``boxes``, ``ids``, ``num_boxes``, ``image_w`` ... if there are
       any;
     - rows of all photos behind one another: ``image_features`` (rows, F), ``image_bb``, and ``pos_boxes`` (N, 2), where
       the rows of a photo begin and end;

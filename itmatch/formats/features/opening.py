@@ -83,6 +83,17 @@ def open_regions(
     return PhotoFiles(paths[0], grid)
 
 
+def how_to_convert(path: Path) -> str:
+    """What to do with files of features that are no folder of precomputed features, in half a sentence."""
+    try:
+        layout = layout_of(path)
+    except ValueError as error:
+        return f"it is not read as {str(error).partition(': ')[2]}"
+    if path.is_dir() and layout == "a file a photo" and not any(p.suffix in (".npz", ".npy") for p in path.iterdir()):
+        return "no files of features in this folder"
+    return f"of features ({layout}) make one by `itmatch data convert {path} --karpathy JSON --out FOLDER`"
+
+
 def layout_of(path: Path) -> str:
     """What a file or folder of features is, told by its name and its first line.
 
