@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from itmatch.cli.parser import CommandParser
 from itmatch.data.conversion.hub import convert_hub_folder, is_hub_folder
@@ -16,7 +15,7 @@ from itmatch.formats.messages import is_count
 from itmatch.formats.text import read_lines
 
 _DESCRIPTION = """Write a folder of precomputed features (SPLIT_ims.npy, SPLIT_caps.txt, boxes, lengths, ids) from
-SOURCE: .tsv files of bottom-up-attention or LXMERT; features.tsv of VinVL, or its folder; a folder with one .npz or .npy
+SOURCE: .tsv files of bottom-up-attention or LXMERT; features.tsv of VinVL, or its folder; a folder with a .npz or .npy
 file a photo; an .h5 file; one .npy file of all photos. Splits and captions come from --karpathy or from --lists. From a
 folder of Hugging Face datasets (.arrow, .parquet) a folder of photos is made. All files are there together, or none."""
 
@@ -30,7 +29,7 @@ def convert_data_command(arguments: Sequence[str]) -> int:
     layout = layout_of(options.source[0])
     if options.karpathy is None and options.lists is None:
         raise ValueError(
-            f"{options.source[0]}: a {layout}; say whose captions and splits go with it: --karpathy dataset_coco.json, "
+            f"{options.source[0]}: {layout}; say whose captions and splits go with it: --karpathy dataset_coco.json, "
             "or --lists FOLDER with SPLIT_ids.txt and SPLIT_caps.txt"
         )
     lists = _lists(options)
@@ -53,9 +52,7 @@ def convert_data_command(arguments: Sequence[str]) -> int:
 def _parser() -> CommandParser:
     parser = CommandParser(prog="itmatch data convert", description=_DESCRIPTION)
     add = parser.add_argument
-    add(
-        "source", metavar="SOURCE", nargs="+", type=user_path, help="file or folder; several .tsv files are read as one"
-    )
+    add("source", metavar="SOURCE", nargs="+", type=user_path, help="file or folder; several .tsv are read as one")
     add("--out", required=True, metavar="FOLDER", type=user_path, help="folder to write")
     whose = parser.add_mutually_exclusive_group()
     whose.add_argument("--karpathy", metavar="JSON", type=user_path, help="captions and splits: dataset_coco.json ...")
@@ -66,8 +63,8 @@ def _parser() -> CommandParser:
         "--split",
         nargs="+",
         metavar="NAME[=PART,...]",
-        help="splits to write; with --karpathy also those of the json that each consists of, which is train=train,restval "
-        "dev=val test=test unless you say otherwise",
+        help="splits to write; with --karpathy also those of the json that each consists of, by default "
+        "train=train,restval dev=val test=test",
     )
     add("--key", help="what names the photos in SOURCE: cocoid, imgid, filename, stem or id; the default is what fits")
     add(
@@ -104,15 +101,7 @@ def _lists(options: argparse.Namespace) -> list[PhotoList]:
         return karpathy_lists(options.karpathy, splits or None)
     if any(parts for _, _, parts in given):
         raise ValueError("--split NAME=PART,... goes with --karpathy; with --lists name the splits alone")
-    return text_lists(_existing(options.lists), [name for name, _, _ in given] or None)
-
-
-def _existing(folder: Path) -> Path:
-    """The folder of the lists, or ``precomp`` in it, where VSE-infinity has them."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
-    inner = folder / "precomp"
-    return inner if inner.is_dir() and not any(folder.glob("*_ids.txt")) else folder
+    return text_lists(options.lists, [name for name, _, _ in given] or None)
 
 
 def _count(text: str) -> int:

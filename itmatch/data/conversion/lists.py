@@ -9,9 +9,8 @@ from pathlib import Path
 
 from itmatch.data.batching import validation
 from itmatch.data.sources.karpathy import image_id, read_karpathy, sentences_of
-from itmatch.data.sources.layout import owners_of
+from itmatch.data.sources.layout import lists_in, mapping_beside, owners_of
 from itmatch.formats.features.base import RegionReader
-from itmatch.formats.files import read_json
 from itmatch.formats.messages import shown, shown_keys
 from itmatch.formats.text import read_lines
 
@@ -80,6 +79,9 @@ def text_lists(folder: Path, splits: Sequence[str] | None = None) -> list[PhotoL
         FileNotFoundError: there are no such files.
         ValueError: the two do not agree, or a caption or an id is none.
     """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    folder = lists_in(folder)
     names = splits or sorted(path.name[: -len("_ids.txt")] for path in folder.glob("*_ids.txt"))
     if not names:
         raise FileNotFoundError(f"{folder}: no SPLIT_ids.txt with SPLIT_caps.txt in it")
@@ -102,22 +104,6 @@ def text_lists(folder: Path, splits: Sequence[str] | None = None) -> list[PhotoL
             keys["file"] = [Path(mapping[photo]).stem for photo in ids]
         lists.append(PhotoList(name, ids, keys, captions, str(ids_file)))
     return lists
-
-
-def mapping_beside(folder: Path) -> dict[str, str] | None:
-    """The files of photos by id, from ``id_mapping.json`` in a folder or in the one around it.
-
-    Raises:
-        ValueError: the json is no dict of texts.
-    """
-    path = next((path for path in (folder, folder.parent) if (path / "id_mapping.json").exists()), None)
-    if path is None:
-        return None
-    content = read_json(path / "id_mapping.json")
-    for key, value in content.items():
-        if not isinstance(value, str):
-            raise ValueError(f"{path / 'id_mapping.json'}: {shown(key)} is {shown(value)}, expected the name of a file")
-    return dict(content)
 
 
 def find_photos(lists: Sequence[PhotoList], reader: RegionReader, key: str | None = None) -> list[list[int | None]]:
@@ -155,7 +141,7 @@ def find_photos(lists: Sequence[PhotoList], reader: RegionReader, key: str | Non
     best = [kind for kind, count in counts.items() if count == most]
     if any(found[kind] != found[best[0]] for kind in best):
         raise ValueError(
-            f"{lists[0].where}: {' and '.join(best)} fit the files and mean different photos; say which by key"
+            f"{lists[0].where}: {' and '.join(best)} fit the files and mean different photos; say which by --key"
         )
     return found[best[0]]
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from itmatch.formats.arrays import Array, take_rows
+from itmatch.formats.files import read_json
+from itmatch.formats.messages import shown
 
 _BLOCK = 4096  # rows a block
 _REPEATED = "since equal rows of _ims.npy were taken for one image; captions_per_image says how many rows are one"
@@ -101,6 +103,28 @@ def owners_of(ids: list[str], num_captions: int, where: str) -> tuple[list[str],
             f"{where}: {num_captions} captions for {len(ids)} ids, expected as many for each, or an id a caption"
         )
     return ids, np.arange(num_captions) // (num_captions // len(ids))
+
+
+def mapping_beside(folder: Path) -> dict[str, str] | None:
+    """The files of photos by id, from ``id_mapping.json`` in a folder, or beside a folder ``precomp``.
+
+    Raises:
+        ValueError: the json is no dict of texts.
+    """
+    path = (folder.parent if folder.name == "precomp" else folder) / "id_mapping.json"
+    if not path.exists():
+        return None
+    content = read_json(path)
+    for key, value in content.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{path}: {shown(key)} is {shown(value)}, expected the name of a file")
+    return dict(content)
+
+
+def lists_in(folder: Path) -> Path:
+    """Where the lists of ids and captions are: in the folder, or in ``precomp`` in it."""
+    inner = folder / "precomp"
+    return inner if inner.is_dir() and not any(folder.glob("*_ids.txt")) else folder
 
 
 def per_image(array: Array, layout: Layout, rows: int, path: Path) -> Array:

@@ -76,9 +76,9 @@ def open_regions(
         return BottomUpTsv(paths, fields)
     if layout == "VinVL tsv":
         return VinvlTsv(paths[0])
-    if layout == "h5":
+    if layout == "HDF5":
         return H5Features(paths[0], grid, names)
-    if layout == "array":
+    if layout == "one array":
         return ArrayFile(paths[0], names, grid)
     return PhotoFiles(paths[0], grid)
 
@@ -109,9 +109,9 @@ def layout_of(path: Path) -> str:
     if path.is_dir():
         return "VinVL tsv" if (path / "features.tsv").exists() else "a file a photo"
     if path.suffix.lower() in (".h5", ".hdf5"):
-        return "h5"
+        return "HDF5"
     if path.suffix == ".npy":
-        return "array"
+        return "one array"
     if ".tsv" not in path.suffixes:
         raise ValueError(
             f"{path}: a {short(path.suffix) or 'file without an ending'}, expected .tsv, .h5, .hdf5, .npy, or a folder "

@@ -26,6 +26,7 @@ from itmatch.formats.features.base import (
     stem_of,
 )
 from itmatch.formats.files import existing_file
+from itmatch.formats.messages import shown_keys
 from itmatch.formats.npz import npz_header, npz_names, read_npz
 from itmatch.formats.pickles import holds_objects, parse_pickle, read_pickled_npy
 
@@ -95,6 +96,10 @@ def read_photo_file(path: Path, grid: Grid | None = None) -> RegionRecord:
     path, name = existing_file(path), stem_of(path)
     if path.suffix == ".npz":
         there = npz_names(path)
+        if not any(key in there for key in FEATURES):
+            raise ValueError(
+                f"{path}: no features; it holds {shown_keys(there)}, expected one of {', '.join(FEATURES)}"
+            )
         return record_of(name, read_npz(path, [key for key in _WANTED if key in there]), str(path), grid)
     if holds_objects(path):
         return record_of(name, _dict(read_pickled_npy(path), path), str(path), grid)

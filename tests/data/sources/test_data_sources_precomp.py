@@ -374,8 +374,14 @@ def test_ids_of_captions_allow_any_number_of_captions(folder):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("trainval.tsv", r"a file, expected a folder; of features \(bottom-up-attention tsv\) make one by `itmatch data"),
-        ("photos", r"photos/train_ims\.npy: no such file; of features \(a file a photo\) make one by `itmatch data conv"),
+        (
+            "trainval.tsv",
+            r"a file, expected a folder; of features \(bottom-up-attention tsv\) make one by `itmatch data",
+        ),
+        (
+            "photos",
+            r"photos/train_ims\.npy: no such file; of features \(a file a photo\) make one by `itmatch data conv",
+        ),
         ("coco.lmdb", r"a file, expected a folder; it is not read as an LMDB database"),
         ("empty", r"empty/train_ims\.npy: no such file; no files of features in this folder"),
     ],
