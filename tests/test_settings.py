@@ -55,7 +55,7 @@ LEFT_OUT = {"AligningSimilarity", "PlausibleMatch"}  # abstract; checks the file
 NO_NUMBERS = {"vocabulary"}  # may be much else, with errors of its own
 MAY_BE_0 = {"feedforward_dim", "neighbours", "pad_id", "warmup_epochs"}  # of the whole numbers
 SIGNED = {"bias", "gamma", "negative_margin", "positive_margin", "threshold"}  # of the others
-ABOVE_0 = re.compile("temperature|lambda|scale$|cutoff|far")
+ABOVE_0 = re.compile("temperature|scale$|cutoff|far")
 
 
 def settings():
@@ -94,7 +94,7 @@ CASES = list(settings())
 
 def test_the_search_finds_the_settings():
     found = {(name, setting) for name, _, setting, _ in CASES}
-    expected = {"dropout", "temperature", "chunk_size", "margin", "embed_dim", "lambda_softmax", "min_confidence"}
+    expected = {"dropout", "temperature", "chunk_size", "margin", "embed_dim", "min_confidence"}
     assert expected <= {setting for _, setting in found}
     assert len(found) > 90
 
@@ -136,8 +136,8 @@ def hits(**kwargs):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: cross_attention(*SIDES, lambda_softmax=NAN), "lambda_softmax: nan"),
-        (lambda: cross_attention(*SIDES, lambda_softmax=-9.0), "lambda_softmax: -9.0"),
+        (lambda: cross_attention(*SIDES, temperature=NAN), "temperature: nan"),
+        (lambda: cross_attention(*SIDES, temperature=-9.0), "temperature: -9.0"),
         (lambda: cross_attention(*SIDES, normalization="l3norm"), "normalization: 'l3norm', expected"),
         (lambda: cross_attention(*SIDES, chunk_size=NAN), "chunk_size: nan"),
         (lambda: hard_alignment(*SIDES, chunk_size=0), "chunk_size: 0"),

@@ -123,12 +123,12 @@ EXAMPLES = {
     GlobalAttentionPooling: lambda _: GlobalAttentionPooling(4, 0.1, batch_norm=True, places=3),
     SimilarityReasoning: lambda _: SimilarityReasoning(4, steps=2),
     SimilarityFiltration: lambda _: SimilarityFiltration(4),
-    VectorSimilarity: lambda _: VectorSimilarity(4, SimilarityFiltration(3), MeanPooling(), lambda_softmax=5.0),
+    VectorSimilarity: lambda _: VectorSimilarity(4, SimilarityFiltration(3), MeanPooling(), temperature=0.2),
     GeneralizedPooling: lambda _: GeneralizedPooling(4, hidden_dim=3, temperature=0.5),
     CosineSimilarity: lambda _: CosineSimilarity(),
     HardAligningSimilarity: lambda _: HardAligningSimilarity("both", MeanPooling(), SoftmaxPooling(0.3), chunk_size=3),
     SoftAligningSimilarity: lambda _: SoftAligningSimilarity(0.2, "regions", LogSumExpPooling(0.3), normalize=True),
-    CrossAttentionSimilarity: lambda _: CrossAttentionSimilarity("i2t", 5.0, "softmax", MaxPooling(), chunk_size=2),
+    CrossAttentionSimilarity: lambda _: CrossAttentionSimilarity("regions", 0.2, "softmax", MaxPooling(), chunk_size=2),
     InteractiveSimilarity: lambda _: InteractiveSimilarity(
         "gated", 4, refine_words=False, pooling=GeneralizedPooling(2)
     ),

@@ -48,7 +48,17 @@ def _inverse(value: Any) -> Any:
 
 CLASSES: dict[str, str] = {}  # by their names then, as in "itmatch.nn.Block"
 
-ARGUMENTS: dict[str, dict[str, Renamed | Removed]] = {}  # by the names of the classes now
+ARGUMENTS: dict[str, dict[str, Renamed | Removed]] = {  # by the names of the classes now
+    "itmatch.nn.CrossAttentionSimilarity": {
+        "direction": Renamed("query", {"t2i": "words", "i2t": "regions"}.get),
+        "lambda_softmax": Renamed("temperature", _inverse),
+    },
+    "itmatch.nn.InteractiveSimilarity": {
+        "region_lambda": Renamed("region_temperature", _inverse),
+        "word_lambda": Renamed("word_temperature", _inverse),
+    },
+    "itmatch.nn.VectorSimilarity": {"lambda_softmax": Renamed("temperature", _inverse)},
+}
 
 
 def renamed(value: Any, where: str) -> Any:

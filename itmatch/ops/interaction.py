@@ -54,11 +54,13 @@ class Attended:
     regions: Tensor
 
     @classmethod
-    def of(cls, tile: PairTile, region_lambda: float, word_lambda: float, normalization: Normalization) -> Attended:
-        """Attention with two inverse temperatures, of regions and of words as queries."""
+    def of(
+        cls, tile: PairTile, region_temperature: float, word_temperature: float, normalization: Normalization
+    ) -> Attended:
+        """Attention with two temperatures, of regions and of words as queries."""
         masks = tile.region_mask, tile.word_mask
-        alpha = attention_weights(tile.scores, "regions", region_lambda, normalization, *masks)
-        beta = attention_weights(tile.scores, "words", word_lambda, normalization, *masks)
+        alpha = attention_weights(tile.scores, "regions", region_temperature, normalization, *masks)
+        beta = attention_weights(tile.scores, "words", word_temperature, normalization, *masks)
         alpha = keep(alpha, None if tile.region_mask is None else tile.region_mask[:, :, None])
         beta = keep(beta, None if tile.word_mask is None else tile.word_mask[..., None])
         words = torch.bmm(tile.word_gram, alpha.flatten(0, 1)).view_as(alpha)

@@ -48,8 +48,8 @@ SIMILARITIES = {
     "hard both": lambda: HardAligningSimilarity("both", MaxPooling(), region_pooling=LastPooling()),
     "hard lse": lambda: HardAligningSimilarity("words", LogSumExpPooling(length_normalized=True)),
     "soft": lambda: SoftAligningSimilarity(0.1, "both", SoftmaxPooling(), region_pooling=SumPooling(), normalize=True),
-    "t2i": lambda: CrossAttentionSimilarity("t2i"),
-    "i2t in chunks": lambda: CrossAttentionSimilarity("i2t", normalization="softmax", chunk_size=2),
+    "attention": lambda: CrossAttentionSimilarity("words"),
+    "regions in chunks": lambda: CrossAttentionSimilarity("regions", normalization="softmax", chunk_size=2),
     "residual": lambda: InteractiveSimilarity(region_alignment=True),
     "gated": lambda: InteractiveSimilarity("gated", SIZE, region_alignment=True),
     "plain": lambda: InteractiveSimilarity(None),
@@ -110,7 +110,7 @@ def test_compiled_whole(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["cosine", "hard both", "t2i", "graph"])
+@pytest.mark.parametrize("name", ["cosine", "hard both", "attention", "graph"])
 def test_compiled_with_fragments_as_arguments(name):
     similarity, given = make(name).similarity, inputs(name)
     relations = given[4:] or (None, None)
@@ -121,7 +121,7 @@ def test_compiled_with_fragments_as_arguments(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["cosine", "hard both", "soft", "t2i", "plain", "sgr", "graph", "own"])
+@pytest.mark.parametrize("name", ["cosine", "hard both", "soft", "attention", "plain", "sgr", "graph", "own"])
 def test_exported_for_any_sizes(name):
     module, given = make(name), inputs(name)
     sizes = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
@@ -133,7 +133,7 @@ def test_exported_for_any_sizes(name):
 
 @torch.no_grad()
 def test_exported_in_chunks_and_read_again():
-    module, given = make("i2t in chunks"), inputs("i2t in chunks")
+    module, given = make("regions in chunks"), inputs("regions in chunks")
     file = io.BytesIO()
     torch.export.save(torch.export.export(module, given), file)
     file.seek(0)

@@ -146,8 +146,8 @@ def zero_gamma(**parts):
 @pytest.mark.parametrize("refinement", REFINEMENTS)
 def test_numbers_are_used(refinement):
     image, text = ragged_pair()
-    similarity = build(refinement, region_lambda=2.5, word_lambda=6.0, cross_level_temperature=0.4)
-    kwargs = {"region_smooth": 2.5, "word_smooth": 6.0, "temperature": 0.4}
+    similarity = build(refinement, region_temperature=0.4, word_temperature=0.2, cross_level_temperature=0.4)
+    kwargs = {"region_temperature": 0.4, "word_temperature": 0.2, "temperature": 0.4}
     assert_same(similarity, image, text, dense(), **kwargs)
 
 
@@ -481,10 +481,10 @@ def test_bad_arguments_are_named():
         InteractiveSimilarity(word_alignment=False, region_alignment=False, cross_level=False)
     with pytest.raises(ValueError, match="cross_level_temperature: 0"):
         InteractiveSimilarity(cross_level_temperature=0.0)
-    with pytest.raises(ValueError, match="region_lambda: -1"):
-        InteractiveSimilarity(region_lambda=-1.0)
-    with pytest.raises(ValueError, match="word_lambda: -1"):
-        InteractiveSimilarity(word_lambda=-1.0)
+    with pytest.raises(ValueError, match="region_temperature: -1"):
+        InteractiveSimilarity(region_temperature=-1.0)
+    with pytest.raises(ValueError, match="word_temperature: -1"):
+        InteractiveSimilarity(word_temperature=-1.0)
     with pytest.raises(ValueError, match="chunk_size: 0"):
         InteractiveSimilarity(chunk_size=0)
     with pytest.raises(ValueError, match="embedding sizes differ: image 6, text 5"):

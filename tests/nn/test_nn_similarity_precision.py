@@ -147,9 +147,13 @@ def test_interactive_similarities_in_one_precision(dtype, refinement):
 
 
 @pytest.mark.parametrize("grad", [True, False])
-@pytest.mark.parametrize("name", ["cosine", "hard", "soft", "t2i", "interactive", "graph"])
+@pytest.mark.parametrize("name", ["cosine", "hard", "soft", "attention", "interactive", "graph"])
 def test_no_images_or_no_captions(name, grad):
-    others = {"t2i": CrossAttentionSimilarity, "interactive": InteractiveSimilarity, "graph": GraphMatchingSimilarity}
+    others = {
+        "attention": CrossAttentionSimilarity,
+        "interactive": InteractiveSimilarity,
+        "graph": GraphMatchingSimilarity,
+    }
     similarity = (SIMILARITIES | others)[name]()
     for counts in ((0, 3), (3, 0)):
         image, text = (

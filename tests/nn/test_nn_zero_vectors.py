@@ -36,9 +36,9 @@ SIMILARITIES = {
     "graph": lambda: GraphMatchingSimilarity("both"),
 }
 for _name in NORMALIZATIONS:
-    SIMILARITIES[f"t2i {_name}"] = lambda name=_name: CrossAttentionSimilarity("t2i", normalization=name)
+    SIMILARITIES[f"words {_name}"] = lambda name=_name: CrossAttentionSimilarity("words", normalization=name)
 for _name in ("clipped_l2norm", "l1norm"):
-    SIMILARITIES[f"i2t {_name}"] = lambda name=_name: CrossAttentionSimilarity("i2t", normalization=name)
+    SIMILARITIES[f"regions {_name}"] = lambda name=_name: CrossAttentionSimilarity("regions", normalization=name)
 # type of the fragments, type of the module, type of autocast
 MODES = {
     "float32": (FP32, FP32, None),
@@ -94,7 +94,7 @@ def test_scores_and_gradients_of_zero_vectors(name, mode):
             assert gradient is None or gradient.abs().max() < 1e4, what
 
 
-@pytest.mark.parametrize("name", ["t2i clipped_l2norm", "i2t clipped_l2norm", "plain", "cosine"])
+@pytest.mark.parametrize("name", ["words clipped_l2norm", "regions clipped_l2norm", "plain", "cosine"])
 def test_a_zero_vector_has_cosine_zero_and_no_gradient(name):
     image, text = side((3, 3, 1), ZEROS["an image"][0], FP32, 1), side((4, 4, 2, 1), [], FP32, 2)
     scores = SIMILARITIES[name]()(image, text)

@@ -38,8 +38,8 @@ class InteractiveSimilarity(TiledSimilarity):
         region_alignment: take the part of the regions. It is off by default: scoring takes two fifths more time
             with it, and the few runs that we have show no gain.
         cross_level: take the part of the global vectors.
-        region_lambda: inverse temperature of the attention of regions over words.
-        word_lambda: inverse temperature of the attention of words over regions.
+        region_temperature: of the attention of regions over words.
+        word_temperature: of the attention of words over regions.
         normalization: of the inner products before the attention, as in
             :class:`~itmatch.nn.CrossAttentionSimilarity`.
         cross_level_temperature: of the softmax that weighs regions by the sentence and words by the image.
@@ -82,8 +82,8 @@ class InteractiveSimilarity(TiledSimilarity):
         word_alignment: bool = True,
         region_alignment: bool = False,
         cross_level: bool = True,
-        region_lambda: float = 4.0,
-        word_lambda: float = 9.0,
+        region_temperature: float = 1 / 4,
+        word_temperature: float = 1 / 9,
         normalization: Normalization = "clipped_l2norm",
         cross_level_temperature: float = 0.1,
         gamma: float = 0.1,
@@ -99,8 +99,8 @@ class InteractiveSimilarity(TiledSimilarity):
             raise ValueError("word_alignment, region_alignment and cross_level are all off: there is nothing to score")
         self.refinement, self.embed_dim = refinement, check_whole_or_none("embed_dim", embed_dim)
         self.word_alignment, self.region_alignment, self.cross_level = word_alignment, region_alignment, cross_level
-        self.region_lambda = check_above_zero("region_lambda", region_lambda)
-        self.word_lambda = check_above_zero("word_lambda", word_lambda)
+        self.region_temperature = check_above_zero("region_temperature", region_temperature)
+        self.word_temperature = check_above_zero("word_temperature", word_temperature)
         self.normalization = check_normalization(normalization)
         self.cross_level_temperature = check_above_zero("cross_level_temperature", cross_level_temperature)
         self.pooling = MeanPooling() if pooling is None else pooling
@@ -131,13 +131,13 @@ class InteractiveSimilarity(TiledSimilarity):
 
     def _attention(self, scores: Tensor) -> Tensor:
         pair = scores.T[None, None]  # (1, 1, W, R)
-        alpha = attention_weights(pair, "regions", self.region_lambda, self.normalization)
-        beta = attention_weights(pair, "words", self.word_lambda, self.normalization)
+        alpha = attention_weights(pair, "regions", self.region_temperature, self.normalization)
+        beta = attention_weights(pair, "words", self.word_temperature, self.normalization)
         return ((alpha + beta) / 2)[0, 0].T
 
     def score_tile(self, tile: PairTile) -> Tensor:
         """(i, t, 1) scores of a tile of pairs."""
-        attended = Attended.of(tile, self.region_lambda, self.word_lambda, self.normalization)
+        attended = Attended.of(tile, self.region_temperature, self.word_temperature, self.normalization)
         refined = self._refined(tile, attended)
         parts = []
         if self.word_alignment:
