@@ -42,7 +42,6 @@ ARGUMENTS = {
     "GRUTextEncoder": {"vocabulary": 9, "embed_dim": 8, "word_dim": 4},
     "GlobalAttentionPooling": {"embed_dim": 8, "batch_norm": True},
     "ImplicitRelationAttention": {"embed_dim": 8},
-    "InteractiveSimilarity": {"refinement": "gated", "embed_dim": 8},
     "OffBatchHardestLoss": {"embed_dim": 8, "size": 4},
     "RegionEncoder": {"in_features": 6, "embed_dim": 8, "self_attention": True},
     "SpatialSemanticGCN": {"embed_dim": 8},
@@ -103,8 +102,6 @@ def test_the_search_finds_the_settings():
 def test_settings_out_of_range(name):
     for _, cls, setting, value in (case for case in CASES if case[0] == name):
         arguments = ARGUMENTS.get(name, {}) | {setting: value}
-        if setting == "embed_dim" and name == "InteractiveSimilarity" and value is None:
-            continue
         with pytest.raises((ValueError, TypeError)) as caught:
             print(cls(**arguments), setting, value)
         assert setting in str(caught.value), (setting, value)

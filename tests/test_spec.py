@@ -130,7 +130,7 @@ EXAMPLES = {
     SoftAligningSimilarity: lambda _: SoftAligningSimilarity(0.2, "regions", LogSumExpPooling(0.3), normalize=True),
     CrossAttentionSimilarity: lambda _: CrossAttentionSimilarity("regions", 0.2, "softmax", MaxPooling(), chunk_size=2),
     InteractiveSimilarity: lambda _: InteractiveSimilarity(
-        "gated", 4, refine_words=False, pooling=GeneralizedPooling(2)
+        region_alignment=True, word_temperature=0.2, pooling=GeneralizedPooling(2)
     ),
     RegionEncoder: lambda _: RegionEncoder(
         5, 4, self_attention=True, num_heads=2, pooling=GeneralizedPooling(2), relations=[SpatialSemanticGCN(8)]

@@ -127,7 +127,7 @@ def attention_weights(
     scores: Tensor,
     query: Query,
     temperature: float,
-    normalization: Normalization,
+    normalization: Normalization = "clipped_l2norm",
     region_mask: Tensor | None = None,
     word_mask: Tensor | None = None,
 ) -> Tensor:

@@ -40,6 +40,12 @@ def test_what_is_not_of_this_library_stays():
     assert renamed({"class_path": 3, "init_args": [1]}, "file") == {"class_path": 3, "init_args": [1]}
 
 
+def test_a_gated_refinement_is_refused():
+    spec = {"class_path": "itmatch.nn.InteractiveSimilarity", "init_args": {"refinement": "gated", "embed_dim": 8}}
+    with pytest.raises(ValueError, match="InteractiveSimilarity was saved with refinement=gated, which is gone: keep"):
+        renamed(spec, "file")
+
+
 @pytest.mark.usefixtures("_tables")
 def test_an_argument_that_is_gone_is_refused_where_it_did_something():
     spec = {"class_path": "itmatch.nn.Head", "init_args": {"merge": "gate"}}
@@ -65,8 +71,11 @@ def test_data_without_an_end_is_left_to_the_one_who_builds():
         (("CrossAttentionSimilarity", {"direction": "t2i", "lambda_softmax": None}), nn.CrossAttentionSimilarity()),
         (("VectorSimilarity", {"embed_dim": 8, "lambda_softmax": 4}), nn.VectorSimilarity(8, temperature=0.25)),
         (
-            ("InteractiveSimilarity", {"region_lambda": 2.0, "word_lambda": 10.0}),
-            nn.InteractiveSimilarity(region_temperature=0.5, word_temperature=0.1),
+            (
+                "InteractiveSimilarity",
+                {"refinement": "residual", "embed_dim": None, "gamma": 7.0, "region_lambda": 2.0, "cross_level": False},
+            ),
+            nn.InteractiveSimilarity(region_temperature=0.5, cross_level=False),
         ),
     ],
 )

@@ -109,11 +109,6 @@ def residual(gamma):
     return lambda x, attended: x + gamma * attended
 
 
-def gated(scale, shift, inner, outer):
-    """The gated refinement, of four linear maps."""
-    return lambda x, attended: x + outer(inner(x * scale(attended).tanh() + shift(attended)).relu())
-
-
 # -- how the library cuts its work ------------------------------------------------------------------------------------
 
 # Settings of itmatch.ops.pairs under which small inputs meet what large ones, and those on a GPU, meet.

@@ -28,9 +28,7 @@ SIMILARITIES = {
     "hard": lambda: HardAligningSimilarity("both"),
     "soft": lambda: SoftAligningSimilarity(0.1, "both"),
     "soft cosine": lambda: SoftAligningSimilarity(0.1, "both", normalize=True),
-    "gated": lambda: InteractiveSimilarity("gated", SIZE, region_alignment=True),
-    "residual": lambda: InteractiveSimilarity(region_alignment=True),
-    "plain": lambda: InteractiveSimilarity(None, region_alignment=True),
+    "interactive": lambda: InteractiveSimilarity(region_alignment=True),
     "sgr": lambda: VectorSimilarity(SIZE, SimilarityReasoning(4)),
     "saf": lambda: VectorSimilarity(SIZE, SimilarityFiltration(4)),
     "graph": lambda: GraphMatchingSimilarity("both"),
@@ -94,7 +92,7 @@ def test_scores_and_gradients_of_zero_vectors(name, mode):
             assert gradient is None or gradient.abs().max() < 1e4, what
 
 
-@pytest.mark.parametrize("name", ["words clipped_l2norm", "regions clipped_l2norm", "plain", "cosine"])
+@pytest.mark.parametrize("name", ["words clipped_l2norm", "regions clipped_l2norm", "interactive", "cosine"])
 def test_a_zero_vector_has_cosine_zero_and_no_gradient(name):
     image, text = side((3, 3, 1), ZEROS["an image"][0], FP32, 1), side((4, 4, 2, 1), [], FP32, 2)
     scores = SIMILARITIES[name]()(image, text)
