@@ -141,7 +141,7 @@ EXAMPLES = {
     VisualRelationGraph: lambda _: VisualRelationGraph(8, ClassEmbedding(3, 2), neighbours=2, num_heads=2),
     TextualRelationGraph: lambda _: TextualRelationGraph(8, unparsed="none", num_heads=4),
     ImplicitRelationAttention: lambda _: ImplicitRelationAttention(8, 4, geometry=True, num_layers=2),
-    SpatialSemanticGCN: lambda _: SpatialSemanticGCN(8, merge="union", num_predicates=3, implementation="dense"),
+    SpatialSemanticGCN: lambda _: SpatialSemanticGCN(8, num_layers=2, num_predicates=3),
     ClipImageEncoder: lambda _: ClipImageEncoder(config=CLIP, trainable=False),
     ClipTextEncoder: lambda _: ClipTextEncoder(config=CLIP, normalize=False),
     ImageFolder: lambda folder: ImageFolder(folder, image_size=16, patch_size=8, fit="stretch", mean=[0.5] * 3),

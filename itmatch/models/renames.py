@@ -65,6 +65,13 @@ ARGUMENTS: dict[str, dict[str, Renamed | Removed]] = {  # by the names of the cl
         "normalization": Removed(("clipped_l2norm",)),
         "gamma": Removed(None),
     },
+    "itmatch.nn.SpatialSemanticGCN": {
+        "merge": Removed(("mean",)),
+        "inverse": Removed((True,)),
+        "affinity": Removed((False,)),
+        "dropout": Removed((0.0,), "it only acted in training: write 0 there"),
+        "implementation": Removed(None),
+    },
     "itmatch.nn.VectorSimilarity": {"lambda_softmax": Renamed("temperature", _inverse)},
 }
 

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from itmatch.batch import SceneGraph
 from itmatch.nn.class_embedding import UNKNOWN, ClassEmbedding
-from itmatch.nn.relations._geometry import GEOMETRY_SIZE, edge_geometry
 from itmatch.nn.relations._nodes import RelationNodes
 from itmatch.nn.relations.base import Related, Relation, check_heads
 from itmatch.nn.relations.context import ContextualOrder, Order
 from itmatch.ops.checks import check_dropout, check_share, check_whole, check_whole_or_none
+from itmatch.ops.geometry import GEOMETRY_SIZE, edge_geometry
 from itmatch.ops.graphs import check_boxes, nearest_boxes, strongest_edges
 
 
@@ -151,9 +151,7 @@ class VisualRelationGraph(Relation):
         if self.predicates is not None:
             parts.append(self.predicates(predicate).to(features.dtype))
         if self.geometry and boxes is not None:
-            wide = boxes.to(torch.promote_types(boxes.dtype, torch.float32))
-            subject, target = wide[row, ends[0]], wide[row, ends[1]]
-            parts.append(edge_geometry(subject, target).to(features.dtype))
+            parts.append(edge_geometry(boxes[row, ends[0]], boxes[row, ends[1]]).to(features.dtype))
         return torch.cat(parts, -1)
 
 
