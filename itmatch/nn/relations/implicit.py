@@ -74,10 +74,14 @@ class ImplicitRelationAttention(Relation):
         self.layers = nn.ModuleList(_Layer(embed_dim, num_heads, hidden, dropout, geometry=geometry) for _ in layers)
 
     def forward(
-        self, features: Tensor, mask: Tensor, boxes: Tensor | None = None, graph: SceneGraph | None = None
+        self,
+        features: Tensor,
+        mask: Tensor | None = None,
+        boxes: Tensor | None = None,
+        graph: SceneGraph | None = None,
     ) -> Tensor:
         """Attend; ``graph`` is not looked at."""
-        self.check_size(features, self.embed_dim)
+        features, mask = self.prepared(features, mask, self.embed_dim)
         if self.geometry and boxes is None:
             raise ValueError(
                 "ImplicitRelationAttention: no boxes, expected some for geometry=True; words need geometry=False"
@@ -86,7 +90,6 @@ class ImplicitRelationAttention(Relation):
         if self.geometry and boxes is not None:
             boxes = self.zero_padding(boxes, mask)
             geometry = edge_geometry(boxes[:, :, None], boxes[:, None])  # (N, L, L, 8)
-        features = self.zero_padding(features, mask)
         keys = (mask | ~mask.any(1, keepdim=True))[:, None, None]  # a row of padding alone attends to its zeros
         for layer in self.layers:
             features = layer(features, keys, geometry)

@@ -124,11 +124,14 @@ class SpatialSemanticGCN(Relation):
             self.branches["semantic"] = branch(types)
 
     def forward(
-        self, features: Tensor, mask: Tensor, boxes: Tensor | None = None, graph: SceneGraph | None = None
+        self,
+        features: Tensor,
+        mask: Tensor | None = None,
+        boxes: Tensor | None = None,
+        graph: SceneGraph | None = None,
     ) -> Tensor:
         """Send messages along the edges."""
-        self.check_size(features, self.embed_dim)
-        features = self.zero_padding(features, mask)
+        features, mask = self.prepared(features, mask, self.embed_dim)
         updates = []
         for name, branch in self.branches.items():
             edges = self._spatial(mask, boxes) if name == "spatial" else self._semantic(mask, graph)

@@ -106,10 +106,14 @@ class VisualRelationGraph(Relation):
         self.relations = RelationNodes(embed_dim, extra, num_heads, dropout)
 
     def forward(
-        self, features: Tensor, mask: Tensor, boxes: Tensor | None = None, graph: SceneGraph | None = None
+        self,
+        features: Tensor,
+        mask: Tensor | None = None,
+        boxes: Tensor | None = None,
+        graph: SceneGraph | None = None,
     ) -> Related:
         """Make the fragments of the relations, and update those of the regions."""
-        self.check_size(features, self.embed_dim)
+        features, mask = self.prepared(features, mask, self.embed_dim)
         if boxes is None and (self.geometry or self.neighbours or getattr(self.context, "order", None) == "raster"):
             raise ValueError(
                 "VisualRelationGraph: no boxes, expected those of the regions; data without boxes need geometry=False, "
@@ -117,7 +121,6 @@ class VisualRelationGraph(Relation):
             )
         if boxes is not None:
             check_boxes(boxes, mask)
-        features = self.zero_padding(features, mask)
         if self.context is not None:
             features = self.context(features, mask, boxes)
         row, ends, predicate = self._edges(mask, boxes, graph)

@@ -103,5 +103,4 @@ class InteractiveSimilarity(TiledSimilarity):
         return torch.stack(parts).mean(0)[..., None]
 
     def _pool(self, values: Tensor, mask: Tensor | None) -> Tensor:
-        mask = values.new_ones(1, 1, values.shape[2], dtype=torch.bool) if mask is None else mask
         return at_least_float32(self.pooling(values, mask))
