@@ -65,7 +65,9 @@ def _call(args: list[str]) -> int:
         return 0
     command, rest = args[0], args[1:]
     if command == "presets":
-        return _presets(rest)
+        from itmatch.cli.presets import presets_command
+
+        return presets_command(rest)
     if command == "data":
         return _data(rest)
     if command == "convert":
@@ -78,9 +80,10 @@ def _call(args: list[str]) -> int:
         return compare_command(rest)
     if command in RUN_COMMANDS:
         _find_users_files()
+        from itmatch.cli.presets import with_whole_configs
         from itmatch.cli.training import run
 
-        run([command, *_with_preset_paths(rest)])
+        run([command, *with_whole_configs(rest)])
         return 0
     say(f"itmatch: no command {command!r}\n\n{USAGE}".rstrip())
     return 2
@@ -121,18 +124,6 @@ def _is_for_the_user(error: Exception) -> bool:
     return told or type(error).__name__ == "OutOfMemoryError"  # torch's; torch may not be imported
 
 
-def _presets(args: Sequence[str]) -> int:
-    from itmatch.presets import describe_presets, preset_path
-
-    if args and args[0] not in ("-h", "--help"):
-        print(preset_path(args[0]).read_text(encoding="utf-8"), end="")
-    elif args:
-        print("usage: itmatch presets [NAME]\n\nWithout NAME: list the presets. With NAME: print that preset's YAML.")
-    else:
-        print(describe_presets())
-    return 0
-
-
 def _data(args: Sequence[str]) -> int:
     usage = (
         "usage: itmatch data check PATH [PATH ...] [--tokenizer NAME]\n"
@@ -156,21 +147,6 @@ def _data(args: Sequence[str]) -> int:
         return check_command(args[1:])
     print(usage)
     return 0 if "--help" in args or "-h" in args else 2
-
-
-def _with_preset_paths(args: Sequence[str]) -> list[str]:
-    """Names of presets after ``--config`` become paths; files and everything else stay as they are."""
-    from itmatch.presets import resolve_config
-
-    resolved: list[str] = []
-    for i, arg in enumerate(args):
-        if i and args[i - 1] in ("--config", "-c"):
-            resolved.append(resolve_config(arg))
-        elif arg.startswith("--config="):
-            resolved.append("--config=" + resolve_config(arg.removeprefix("--config=")))
-        else:
-            resolved.append(arg)
-    return resolved
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ import functools
 import inspect
 import os
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ Spec = dict[str, Any]
 _MISSING = object()
 _PLAIN_TYPES = (type(None), bool, int, float, complex, str, bytes, Path)
 _MAX_DEPTH = 40  # of specs and containers in each other; a real model has about ten
+_only_noted: ContextVar[bool] = ContextVar("_only_noted", default=False)
 
 
 class Configurable:
@@ -66,6 +69,10 @@ class Configurable:
                 bound = signature.bind(self, *args, **kwargs)
             except TypeError as error:
                 raise TypeError(f"{type(self).__qualname__}: {error}") from None
+            if _only_noted.get():
+                self.__dict__["_init_arguments"] = noted = _flatten(bound, signature)
+                self.__dict__.update(noted)  # settings can be asked for, as of a finished object
+                return
             bound.apply_defaults()
             arguments = self.__dict__["_init_arguments"] = _flatten(bound, signature)
             original(self, *args, **kwargs)
@@ -110,6 +117,36 @@ class Configurable:
                 )
             arguments[name] = now
         return arguments
+
+
+@contextmanager
+def only_noted() -> Iterator[None]:
+    """Constructors of :class:`Configurable` only note their arguments: nothing is allocated, read or downloaded.
+
+    What is constructed is of no use but for :func:`noted_spec`. A function that puts a model together thereby says what
+    it is made of, at no cost.
+    """
+    token = _only_noted.set(True)
+    try:
+        yield
+    finally:
+        _only_noted.reset(token)
+
+
+def noted_spec(value: Any, without: Any = None) -> Any:
+    """The arguments that a constructor was given, as plain data; those left to their defaults are not in it.
+
+    Args:
+        value: constructed within :func:`only_noted`, or a list or dict of such, or plain.
+        without: arguments that are this very object are left out.
+    """
+    if isinstance(value, Configurable):
+        noted = value.__dict__.get("_init_arguments", {})  # none: no class here has a constructor
+        given = {name: noted_spec(item, without) for name, item in noted.items() if item is not without}
+        return {"class_path": public_path(type(value))} | ({"init_args": given} if given else {})
+    if isinstance(value, Mapping):
+        return {str(key): noted_spec(item, without) for key, item in value.items()}
+    return [noted_spec(item, without) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def build(spec: Any, expected: type = object, where: str = "spec", *, trusted_modules: Sequence[str] = ()) -> Any:

@@ -25,7 +25,7 @@ LEVELS = {
     "stopping": 0,
     "batch": 1,
     "formats": 1,
-    "presets": 2,
+    "presets": 5,
     "spec": 1,
     "ops": 2,
     "nn": 3,
