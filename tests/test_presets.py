@@ -7,7 +7,8 @@ import pytest
 import yaml
 from helpers_cli import QUIET, error_of, run, write_precomp
 
-from itmatch.presets import describe_presets, expanded, preset_config, preset_names, preset_path, resolve_config
+from itmatch.cli.configs import resolve_config
+from itmatch.presets import describe_presets, expanded, preset_config, preset_names, preset_path
 
 WIDTH = 16
 ENCODERS = ("image_encoder", "text_encoder")

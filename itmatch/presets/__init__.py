@@ -13,7 +13,6 @@ from typing import Any
 from itmatch.formats.configs import read_config
 from itmatch.formats.messages import shown
 
-PREFIX = "preset:"
 INHERITS, SYSTEM = "inherits", "system"
 Config = dict[str, Any]
 
@@ -37,25 +36,6 @@ def preset_path(name: str) -> Path:
 def preset_config(name: str) -> Config:
     """The whole configuration of a preset."""
     return expanded(read_config(preset_path(name)), name)
-
-
-def resolve_config(value: str) -> str:
-    """What stands after ``--config`` (``preset:NAME``, a file, or the name of a preset), for a parser.
-
-    A file that is a whole configuration stays what it is; of all else the whole configuration is returned, as YAML.
-
-    Raises:
-        FileNotFoundError: it looks like a file and there is none.
-        ValueError: it is none of these, or a file that holds no configuration.
-    """
-    if not value.startswith(PREFIX) and Path(value).is_file():
-        config = read_config(value)
-        return _as_yaml(expanded(config, value)) if {INHERITS, SYSTEM} & set(config) else value
-    if Path(value).is_dir() and value not in preset_names():
-        raise IsADirectoryError(f"--config {value}: a folder, expected a file")
-    if Path(value).suffix in (".yaml", ".yml", ".json") or "/" in value:
-        raise FileNotFoundError(f"--config {value}: no such file")
-    return _as_yaml(preset_config(value.removeprefix(PREFIX)))
 
 
 def expanded(config: Config, where: str) -> Config:
@@ -100,7 +80,14 @@ def describe_presets() -> str:
 
 def preset_text(name: str) -> str:
     """The whole configuration of a preset, as YAML."""
-    return f"# {_summary(preset_path(name))}\n{_as_yaml(preset_config(name))}"
+    return f"# {_summary(preset_path(name))}\n{as_yaml(preset_config(name))}"
+
+
+def as_yaml(config: Config) -> str:
+    """A configuration as text."""
+    import yaml
+
+    return yaml.safe_dump(config, sort_keys=False)
 
 
 def _inherited(config: Config, where: str) -> Config:
@@ -127,12 +114,6 @@ def _merged(below: Config, above: Config) -> Config:
         if isinstance(below[key], dict) and isinstance(above[key], dict):
             merged[key] = _merged(below[key], above[key])
     return merged
-
-
-def _as_yaml(config: Config) -> str:
-    import yaml
-
-    return yaml.safe_dump(config, sort_keys=False)
 
 
 def _summary(path: Path) -> str:
