@@ -50,6 +50,7 @@ PACKAGES = [
     "nn.relations",
     "nn.similarity",
     "ops",
+    "spec",
     "training",
 ]
 
