@@ -25,7 +25,7 @@ LEVELS = {
     "stopping": 0,
     "batch": 1,
     "formats": 1,
-    "presets": 2,
+    "presets": 5,
     "spec": 1,
     "ops": 2,
     "nn": 3,
@@ -50,6 +50,7 @@ PACKAGES = [
     "nn.relations",
     "nn.similarity",
     "ops",
+    "spec",
     "training",
 ]
 
