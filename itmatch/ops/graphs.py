@@ -8,9 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from itmatch.batch import SceneGraph, readable
+from itmatch.batch import SceneGraph
 from itmatch.ops.checks import check_choice, check_share, check_whole, check_whole_or_none
 from itmatch.ops.geometry import box_iou
+from itmatch.tensordata import readable
 
 SpatialWeight = Literal["iou", "ones"]
 

@@ -6,7 +6,7 @@ and ``d_w = sum_r beta_rw v_r``. With the residual refinement ``v' = v + gamma c
 follows from refined fragments follows from ``s`` and the two Gram matrices: no vector of the embedding size is made for
 a pair.
 
-Tensors are laid out as in :class:`~itmatch.ops.pairs.PairTile`.
+Tensors are laid out as in :class:`~itmatch.ops.tiles.PairTile`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from itmatch.ops.attention import (
     squared_lengths,
     zero_where,
 )
-from itmatch.ops.cached import cached_property
-from itmatch.ops.pairs import PairTile
+from itmatch.ops.compiling import cached_property
+from itmatch.ops.tiles import PairTile
 
 Factor: TypeAlias = Tensor | float
 """How much of the attended vector is added; the number 0.0 says that this side is not refined."""

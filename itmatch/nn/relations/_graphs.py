@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from itmatch.nn.relations._geometry import edge_geometry, pairwise_geometry
-from itmatch.ops.cached import cached_property
+from itmatch.ops.compiling import cached_property
 
 Affinity = tuple[Tensor, Tensor]  # queries of the targets and keys of the sources, (N, L, D) each
 

@@ -14,7 +14,7 @@ from itmatch.ops.attention import Normalization, attention_weights, check_normal
 from itmatch.ops.checks import check_above_zero, check_finite, check_whole_or_none
 from itmatch.ops.interaction import Attended, ExplicitInteraction, ResidualInteraction, attended_vectors
 from itmatch.ops.masking import at_least_float32
-from itmatch.ops.pairs import PairTile
+from itmatch.ops.tiles import PairTile
 
 
 class InteractiveSimilarity(TiledSimilarity):
