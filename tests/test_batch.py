@@ -305,6 +305,30 @@ def test_cat_of_pooled():
         Fragments.cat([])
 
 
+def test_a_mask_that_is_left_out_says_that_all_is_real():
+    for data in (Fragments(features()), Regions(features()), Captions(torch.ones(2, 3, dtype=torch.int64))):
+        assert data.mask.tolist() == [[True] * 3] * 2
+    with pytest.raises(ValueError, match="three dimensions"):
+        Fragments(torch.zeros(2, 3))
+
+
+def test_repr_shows_shapes():
+    assert repr(Fragments(features(), MASK)) == "Fragments(features (2, 3, 4) float32, mask (2, 3) bool)"
+    graph = SceneGraph(torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), 2)
+    shown = "graph=SceneGraph(edge_index (2, 0) int64, row (0,) int64, num_rows=2)"
+    assert repr(Regions(features(), graph=graph)).endswith(f"mask (2, 3) bool, {shown})")
+
+
+def test_to_a_dtype_changes_floating_point_numbers_alone():
+    graph = SceneGraph(torch.tensor([[0], [1]]), torch.tensor([0]), 2, confidence=torch.tensor([0.5]))
+    regions = Regions(features(), MASK, labels=torch.zeros(2, 3, dtype=torch.int64), graph=graph).to(
+        dtype=torch.float64
+    )
+    assert regions.features.dtype == regions.graph.confidence.dtype == torch.float64
+    assert regions.mask.dtype == torch.bool
+    assert regions.labels.dtype == regions.graph.row.dtype == torch.int64
+
+
 def with_relations():
     mask = torch.tensor([[True, True, True, False], [True, True, True, True], [False, True, False, False]])
     relation = torch.tensor([[False, False, True, True], [True, False, True, False], [False, False, False, True]])
