@@ -33,14 +33,21 @@ class Conversion:
         boxes: whether to write boxes.
         numbers: of a region, the first so many; None = all.
         overwrite: whether to replace splits that are there.
+
+    Raises:
+        ValueError: numbers that are no count.
     """
 
     dtype: Literal["float32", "float16"] = "float32"
-    without_regions: Literal["zeros", "leave_out"] = "zeros"
-    missing: Literal["error", "leave_out"] = "error"
+    without_regions: Literal["zeros", "drop"] = "zeros"
+    missing: Literal["error", "drop"] = "error"
     boxes: bool = field(default=True, kw_only=True)
     numbers: int | None = None
     overwrite: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        if self.numbers is not None and self.numbers < 1:
+            raise ValueError(f"numbers: {self.numbers}, expected 1 or more")
 
 
 def convert_regions(
@@ -83,11 +90,11 @@ class _Split:
         if missing and how.missing == "error":
             raise ValueError(
                 f"{photos.where}: no features of {len(missing)} of its {len(places)} photos, the first is "
-                f"{shown(missing[0])}; --missing leave_out leaves them out"
+                f"{shown(missing[0])}; --missing drop leaves them out"
             )
         found = [(row, place) for row, place in enumerate(places) if place is not None]
         empty = [photos.ids[row] for row, place in found if reader.counts[place] == 0]
-        if how.without_regions == "leave_out":
+        if how.without_regions == "drop":
             found = [(row, place) for row, place in found if reader.counts[place]]
         for what, names in (("without features", missing), ("in which nothing was detected", empty)):
             if names:
@@ -121,7 +128,7 @@ class _Split:
                 if record.size is None and boxes is not None and in_pixels(boxes[row]):
                     raise ValueError(
                         f"features of {shown(record.name)}: boxes in pixels without width and height of the photo; "
-                        "--no_boxes writes none"
+                        "--no-boxes writes none"
                     )
                 sizes[row] = sizes[row] if record.size is None else record.size
         self._save_columns(where, boxes, sizes, labels)
@@ -159,7 +166,7 @@ class _Split:
         if boxes is not None:
             boxes = fractions(boxes, sizes, where) if in_pixels(boxes) else boxes
             for problem in validation.box_problems(boxes, count, most, f"{where}: boxes", self.counts):
-                raise ValueError(f"{problem}; --no_boxes writes none")
+                raise ValueError(f"{problem}; --no-boxes writes none")
             save_array(f"{where}_boxes.npy", boxes.clip(0, 1))
         if labels is not None:
             for problem in validation.label_problems(labels, count, most, f"{where}: labels"):

@@ -185,9 +185,7 @@ class ImageFolder(DataSource):
             if len(image) > 500:
                 raise ValueError(f"{where}:{lines.index(image) + 1}: {shown(image)}, expected the name of a file")
             if mapping is not None and image not in mapping:
-                raise ValueError(
-                    f"{where}:{lines.index(image) + 1}: {shown(image)}, expected an id of id_mapping.json"
-                )
+                raise ValueError(f"{where}:{lines.index(image) + 1}: {shown(image)}, expected an id of id_mapping.json")
         features = PatchFeatures(
             [self.images / (image if mapping is None else mapping[image]) for image in ids],
             self.image_size,

@@ -83,11 +83,11 @@ class PrecompFolder(DataSource):
         relations: str | None = "relations",
         relation_scores: str | None = "relation_scores",
         caption_relations: str | None = "caption_relations",
-        without_regions: Literal["zeros", "leave_out"] = "zeros",
+        without_regions: Literal["zeros", "drop"] = "zeros",
         grid: Grid | None = None,
     ) -> None:
-        if without_regions not in ("zeros", "leave_out"):
-            raise ValueError(f"without_regions: {without_regions!r}, expected zeros or leave_out")
+        if without_regions not in ("zeros", "drop"):
+            raise ValueError(f"without_regions: {without_regions!r}, expected zeros or drop")
         self.root = user_path(root)
         self.splits: dict[str, str] = {"train": train, "val": val, "test": test}
         self.captions_per_image = captions_per_image
@@ -136,7 +136,7 @@ class PrecompFolder(DataSource):
             )
         caption_relations: Sequence[Any] | None = self._caption_relations(where, captions)
         lengths = columns["lengths"]
-        if self.without_regions == "leave_out" and lengths is not None and not lengths.all():
+        if self.without_regions == "drop" and lengths is not None and not lengths.all():
             layout, images, places = layout.without(lengths == 0)
             columns = {name: None if column is None else take_rows(column, images) for name, column in columns.items()}
             captions = [captions[place] for place in places]

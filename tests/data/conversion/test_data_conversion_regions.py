@@ -92,7 +92,7 @@ def test_float16_rounds_and_says_so(tmp_path, capsys):
     assert open_array(tmp_path / "out/dev_ims.npy").dtype == np.float16
     same(PrecompFolder(tmp_path / "out").split("val"), ["102"], tolerance=2**-11)
     np.savez(path / "102.npz", x=np.full((1, NUMBERS), 1e5))
-    options = ["--no_boxes", "--dtype", "float16", "--overwrite"]
+    options = ["--no-boxes", "--dtype", "float16", "--overwrite"]
     message = error_of(capsys, "data", "convert", path, "--karpathy", made, "--out", tmp_path / "out", *options)
     assert message.endswith("features of '102': 100000 is beyond float16")
 
@@ -101,9 +101,9 @@ def test_photos_without_regions_or_features_are_left_out(tmp_path, capsys):
     path, made = write_npz(tmp_path / "n"), write_karpathy(tmp_path / "k.json", SPLITS | {"104": "train"})
     convert = ["data", "convert", path, "--karpathy", made, "--out", tmp_path / "out"]
     message = error_of(capsys, *convert)
-    assert "no features of 1 of its 3 photos, the first is '104'; --missing leave_out leaves them out" in message
+    assert "no features of 1 of its 3 photos, the first is '104'; --missing drop leaves them out" in message
     assert not (tmp_path / "out").exists()
-    assert run(*convert, "--missing", "leave_out", "--without_regions", "leave_out") == 0
+    assert run(*convert, "--missing", "drop", "--without-regions", "drop") == 0
     told = capsys.readouterr().out
     assert "train: 1 photos without features, the first is '104': left out" in told
     assert "train: 1 photos in which nothing was detected, the first is '103': left out" in told
@@ -141,7 +141,7 @@ def test_nothing_is_replaced_unless_asked_for_and_old_columns_go(tmp_path, capsy
     assert "out/train_ims.npy: there is one already; --overwrite replaces it" in error_of(capsys, *convert)
     assert files_in(out) == before
     np.save(out / "train_relations.npy", np.zeros((2, 1, 3), int))  # of the regions that were there
-    assert run(*convert, "--overwrite", "--no_boxes", "--split", "train=train") == 0
+    assert run(*convert, "--overwrite", "--no-boxes", "--split", "train=train") == 0
     kept = {name for name in before if name.startswith("dev")}
     assert set(files_in(out)) == kept | {"train_ims.npy", "train_ids.txt", "train_caps.txt"}
 
@@ -213,13 +213,14 @@ def test_photos_of_other_data(tmp_path, capsys):
 def test_the_command_says_what_it_needs(tmp_path, capsys):
     path = write_npz(tmp_path / "n")
     message = error_of(capsys, "data", "convert", path, "--out", tmp_path / "out")
-    assert "n: a file a photo; say whose captions and splits go with it: --karpathy" in message
+    assert message.startswith("one of the arguments --karpathy --lists is required")
     convert = ["data", "convert", path, "--out", tmp_path / "out"]
     assert "no SPLIT_ids.txt with SPLIT_caps.txt" in error_of(capsys, *convert, "--lists", path)
     made = write_karpathy(tmp_path / "k.json")
     message = error_of(capsys, *convert, "--karpathy", made, "--split", "dev=dev")
     assert "no image of split dev, named for dev; there: restval, train, val" in message
-    assert "--numbers: 0, expected a whole number" in error_of(capsys, *convert, "--numbers", "0")
+    message = error_of(capsys, *convert, "--karpathy", made, "--numbers", "0")
+    assert "numbers: 0, expected 1 or more" in message
 
 
 def test_in_python(tmp_path):

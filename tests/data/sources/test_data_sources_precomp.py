@@ -351,7 +351,7 @@ def test_images_without_regions_are_left_out(folder, repeated):
     )
     if repeated:
         repeat_rows(folder, "ims")
-    dataset = PrecompFolder(folder, without_regions="leave_out").split("train")
+    dataset = PrecompFolder(folder, without_regions="drop").split("train")
     assert (dataset.num_images, dataset.image_ids) == (3, ["0.jpg", "2.jpg", "3.jpg"])
     assert dataset.caption_image.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert dataset.caption(3).text == "caption 0 of 2"
