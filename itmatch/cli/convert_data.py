@@ -38,8 +38,8 @@ def convert_data(
     folder of photos is made, without either. All files are there together, or none.
 
     Args:
-        sources: .tsv files of bottom-up-attention or LXMERT, several of which are read as one; features.tsv of VinVL, or
-            its folder; a folder with one .npz or .npy file per photo; a .h5 file; a .npy file of all photos.
+        sources: .tsv files of bottom-up-attention or LXMERT, several of which are read as one; features.tsv of VinVL,
+            or its folder; a folder with one .npz or .npy file per photo; a .h5 file; a .npy file of all photos.
         out: folder to write.
         karpathy: captions and splits from such a json, dataset_coco.json for example.
         lists: captions and splits from SPLIT_ids.txt and SPLIT_caps.txt in this folder.

@@ -84,13 +84,18 @@ def record_of(name: str, content: Mapping[str, Any], where: str, grid: Grid | No
         raise ValueError(f"{where}: no features; found {shown_keys(content)}, expected one of {', '.join(FEATURES)}")
     features = np.asarray(features)
     boxes = first_of(content, BOXES)
-    boxes = None if boxes is None else np.asarray(boxes)
+    boxes = None if boxes is None else np.atleast_1d(boxes)
     turned = features.ndim == 2 and boxes is not None and features.shape[0] != len(boxes) == features.shape[1]
     features = features.T if turned else regions_of(features, where, grid)  # older files hold a column a region
     count = first_of(content, COUNTS)
-    if count is not None and np.ndim(count) == 0 and 0 <= int(count) < len(features):
-        features = features[: int(count)]  # the rest is padding
-        boxes = None if boxes is None else boxes[: int(count)]
+    if count is not None:
+        given = np.asarray(count)
+        if given.size != 1 or given.dtype.kind not in "iu" or not 0 <= given.item() <= len(features):
+            raise ValueError(
+                f"{where}: {shown(given.tolist())} boxes, expected a number of up to {len(features)}, its regions"
+            )
+        features = features[: given.item()]  # the rest is padding
+        boxes = None if boxes is None else boxes[: given.item()]
     labels = first_of(content, LABELS)
     labels = None if labels is None else np.asarray(labels)
     if labels is not None and (labels.ndim != 1 or labels.dtype.kind not in "iu"):
@@ -175,7 +180,8 @@ def size_of(content: Mapping[str, Any], where: str) -> tuple[float, float] | Non
     except (TypeError, ValueError):
         width = height = float("nan")
     if not (0 < width < 1e9 and 0 < height < 1e9):
-        raise ValueError(f"{where}: width and height {shown(given)}, expected positive numbers")
+        found = [np.asarray(side).tolist() for side in given]
+        raise ValueError(f"{where}: width and height {shown(found)}, expected positive numbers")
     return width, height
 
 

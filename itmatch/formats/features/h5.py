@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,12 @@ class H5Features(RegionReader):
     def __init__(self, path: Path, grid: Grid | None = None, names: Sequence[str] | None = None) -> None:
         self._path, self._grid = existing_file(path), grid
         self._file: Any = None
+        self._root()  # a missing library is told of as such
+        with _told(str(path)):
+            self._open(names)
+
+    def _open(self, names: Sequence[str] | None) -> None:
+        """Find the layout, and the photos."""
         keys = self._keys(self._root())
         self._arrays = [key for key in _WANTED + IDS + _STARTS if key in keys]
         self._read: Callable[[int], RegionRecord]
@@ -71,15 +78,13 @@ class H5Features(RegionReader):
             self.names = ends or [key for key in keys if key.rpartition("_")[2] not in ("boxes", "size", "grids")]
             self._ending = _END if ends else ""
             if not self.names:
-                raise ValueError(f"{path}: no features; it holds {shown_keys(keys)}")
+                raise ValueError(f"{self._path}: no features; it holds {shown_keys(keys)}")
             self.counts = [self._own_count(name) for name in self.names]
 
     def read(self, index: int) -> RegionRecord:
         """One photo."""
-        try:
+        with _told(f"{self._path}: {shown(self.names[index])}"):
             return self._read(index)
-        except (OSError, RuntimeError, KeyError) as error:  # of h5py, about a damaged file
-            raise ValueError(f"{self._path}: {shown(self.names[index])} cannot be read ({reason(error)})") from None
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything but the open file, which a process does not share with another."""
@@ -202,6 +207,15 @@ class H5Features(RegionReader):
             height, width = size.reshape(-1).tolist()
             content = {"image_w": width, "image_h": height, **content}
         return record_of(self.names[index], content, f"{self._path}: {shown(self.names[index])}", self._grid)
+
+
+@contextmanager
+def _told(where: str) -> Iterator[None]:
+    """Errors of h5py about a damaged file name it."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError) as error:
+        raise ValueError(f"{where}: cannot be read ({reason(error)})") from None
 
 
 def _text(value: Any) -> str:

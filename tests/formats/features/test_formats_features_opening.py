@@ -154,7 +154,7 @@ BROKEN = {
     changed(4, LINE[4][:-4]): r"a\.tsv:1: boxes: 15 bytes for 1 boxes, expected 16",
     changed(5, "%%%"): r"a\.tsv:1: features: no base64",
     changed(5, ""): r"a\.tsv:1: features: 0 bytes for 1 boxes",
-    changed(1, "0"): r"a\.tsv:1: width and height \(0\.0, 20\.0\), expected positive numbers",
+    changed(1, "0"): r"a\.tsv:1: width and height \[0\.0, 20\.0\], expected positive numbers",
     changed(2, "x"): r"a\.tsv:1: width and height",
     "\t".join(LINE) + "\n1\t2\n": r"a\.tsv:2: 2 fields between tabs, expected 6 or 7 or 10",
     "1\t2\t3\t4\n": r"a\.tsv:1: 4 fields between tabs, expected 2, 3 or 6, 7, 10",
