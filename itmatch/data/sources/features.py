@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from itmatch.formats.arrays import Array, PickledByFile, open_array
-from itmatch.formats.features.base import Grid, flat_grid
+from itmatch.formats.features.base import Grid, RegionReader, flat_grid
 from itmatch.formats.features.photo_files import read_photo_file
+from itmatch.formats.messages import shown
 
 _FLOATS = ("float16", "float32", "float64")
 
@@ -101,6 +102,33 @@ class ArrayFeatures(PickledByFile, FeatureStore):
     def __getitem__(self, index: int) -> Array:
         row: Array = self._array[index if self._rows is None else self._rows[index]]
         return row
+
+
+class FileFeatures(FeatureStore):
+    """Photos of a file in another layout whose photos are read one by one: HDF5, for example.
+
+    Args:
+        reader: of the file.
+        places: of the photos in the file, in image order.
+    """
+
+    def __init__(self, reader: RegionReader, places: Sequence[int]) -> None:
+        if not places:
+            raise ValueError("no photos")
+        self._reader, self._places = reader, list(places)
+        self.num_regions = None
+        filled = next((place for place in places if reader.counts[place]), places[0])
+        self.feature_dim = reader.read(filled).features.shape[1]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> Array:
+        record = self._reader.read(self._places[index])
+        if record.features.shape[1] != self.feature_dim:
+            found = record.features.shape
+            raise ValueError(f"features of {shown(record.name)}: {found}, expected (regions, {self.feature_dim})")
+        return record.features
 
 
 class FolderFeatures(FeatureStore):
