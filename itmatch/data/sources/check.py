@@ -92,7 +92,7 @@ def _check_json(path: Path, tokenizer: Tokenizer | None) -> CheckReport:
     if "word2idx" in content or "idx2word" in content:
         report = CheckReport(str(path), "vocabulary")
         try:
-            report.found.append(f"{len(Vocabulary.from_json(path))} words, the specials included")
+            report.found.append(f"{len(Vocabulary.from_file(path))} words, the specials included")
         except ValueError as error:
             report.problems.append(str(error))
         return report
