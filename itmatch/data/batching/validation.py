@@ -22,10 +22,13 @@ _BLOCK_BYTES = 2**26  # of features a block
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # halves of a pair of surrogates come from json
 
 
-def caption_problems(captions: Sequence[str], where: str) -> Iterator[str]:
-    """Captions that are no text or have no visible character; ``where`` is a file or a name, lines count from 1."""
+def caption_problems(captions: Sequence[str], where: str, *, blank: bool = False) -> Iterator[str]:
+    """Captions that are no text or, unless ``blank`` ones are wanted, have no visible character.
+
+    ``where`` is a file or a name; lines count from 1.
+    """
     yield from (problems := list(_text_problems(captions, where, "caption")))
-    empty = [] if problems else [line for line, caption in enumerate(captions, 1) if not _is_visible(caption)]
+    empty = [] if problems or blank else [line for line, caption in enumerate(captions, 1) if not is_visible(caption)]
     if empty:
         yield f"{where}:{empty[0]}: empty caption{_more(len(empty))}"
 
@@ -60,7 +63,7 @@ def _text_problems(texts: Sequence[Any], where: str, what: str) -> Iterator[str]
             return
 
 
-def _is_visible(text: str) -> bool:
+def is_visible(text: str) -> bool:
     """Whether there is more than blanks, control characters and marks of no width."""
     return any(not char.isspace() and unicodedata.category(char) not in ("Cc", "Cf") for char in text)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from itmatch.data.batching.validation import caption_problems
+from itmatch.data.sources.annotations import KEYS
 from itmatch.data.sources.check_report import CheckReport
-from itmatch.data.sources.karpathy import KEYS
 from itmatch.data.tokenizers.words import Tokenizer
 from itmatch.formats.messages import shown
 

@@ -12,7 +12,7 @@ from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.features import ArrayFeatures
 from itmatch.data.sources.layout import Layout, find_layout, per_image
-from itmatch.data.split import ImageTextSplit
+from itmatch.data.split import BlankCaptions, ImageTextSplit
 from itmatch.formats.arrays import Array, open_array
 from itmatch.formats.files import read_json, user_path
 from itmatch.formats.text import read_lines
@@ -47,6 +47,8 @@ class PrecompFolder(DataSource):
         val: name of the split to select on.
         test: name of the split to report (``testall`` for the 5K images of COCO).
         captions_per_image: None = found from the files; otherwise they have to agree with it.
+        blank_captions: what is done with lines of the captions that have no visible character: ``"drop"`` leaves them
+            out and says so, ``"keep"`` takes them for captions without words, ``"refuse"`` raises.
         labels: middle of the name of the label file; None = do not read one.
         relations: likewise for the relations.
         relation_scores: likewise for the confidences of the relations; not read without relations.
@@ -64,6 +66,7 @@ class PrecompFolder(DataSource):
         test: str = "test",
         *,
         captions_per_image: int | None = None,
+        blank_captions: BlankCaptions = "drop",
         labels: str | None = "labels",
         relations: str | None = "relations",
         relation_scores: str | None = "relation_scores",
@@ -72,6 +75,7 @@ class PrecompFolder(DataSource):
         self.root = user_path(root)
         self.splits: dict[str, str] = {"train": train, "val": val, "test": test}
         self.captions_per_image = captions_per_image
+        self.blank_captions = blank_captions
         self.labels = labels
         self.relations = relations
         self.relation_scores = relation_scores if relations is not None else None
@@ -99,7 +103,7 @@ class PrecompFolder(DataSource):
         ids = [line.strip() for line in read_lines(ids_file)] if ids_file.exists() else None
         layout = find_layout(features, len(captions), ids, self.captions_per_image, str(where))
         for problem in chain(
-            validation.caption_problems(captions, f"{where}_caps.txt"),
+            validation.caption_problems(captions, f"{where}_caps.txt", blank=self.blank_captions != "refuse"),
             validation.id_problems(layout.image_ids or [], str(ids_file)),
         ):
             raise ValueError(problem)
@@ -118,6 +122,7 @@ class PrecompFolder(DataSource):
             if relations is None
             else self._column(where, self.relation_scores, "relation_scores", layout, len(features)),
             caption_relations=self._caption_relations(where, captions),
+            blank_captions=self.blank_captions,
             name=str(where),
         )
 
