@@ -19,6 +19,7 @@ from itmatch.data.sources.images import ImageFolder, PatchFeatures
 from itmatch.data.sources.karpathy import KarpathyJson
 from itmatch.data.sources.precomp import PrecompFolder
 from itmatch.data.split import CaptionItem, ImageItem, ImageTextSplit
+from itmatch.data.tokenizers.characters import CharacterTokenizer
 from itmatch.data.tokenizers.huggingface import HuggingFaceTokenizer
 from itmatch.data.tokenizers.vocabulary import Vocabulary
 from itmatch.data.tokenizers.words import Tokenizer, WordTokenizer
@@ -31,6 +32,7 @@ __all__ = [
     "CaptionItem",
     "CaptionParser",
     "CaptionRelations",
+    "CharacterTokenizer",
     "CheckReport",
     "Collator",
     "ConlluParses",
