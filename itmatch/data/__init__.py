@@ -8,12 +8,13 @@ from itmatch.data.caption_graphs.conllu import ConlluParses
 from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.caption_graphs.spacy import SpacyParser
 from itmatch.data.caption_graphs.triples import Triples
+from itmatch.data.check.paths import check_path
+from itmatch.data.check.report import CheckReport
 from itmatch.data.relation_scenes.source import RelationScenes
 from itmatch.data.scene_graphs.benchmark import read_scene_graph_benchmark
 from itmatch.data.scene_graphs.genome import read_visual_genome
 from itmatch.data.scene_graphs.graphs import SceneGraphs
 from itmatch.data.sources.base import DataSource, Stage
-from itmatch.data.sources.check import CheckReport, check_path
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FolderFeatures
 from itmatch.data.sources.images import ImageFolder, PatchFeatures
 from itmatch.data.sources.karpathy import KarpathyJson

@@ -9,7 +9,7 @@ from itmatch.data import CaptionRelations, CheckReport, Vocabulary, check_path
 
 @pytest.fixture
 def folder(tmp_path):
-    for split, images in (("train", 4), ("dev", 2)):
+    for split, images in (("train", 4), ("dev", 2), ("test", 3)):
         rng = np.random.default_rng(images)
         np.save(tmp_path / f"{split}_ims.npy", rng.standard_normal((images, 2, 3)).astype(np.float16))
         np.save(tmp_path / f"{split}_boxes.npy", np.tile(np.array([0, 0, 1, 1], np.float32), (images, 2, 1)))
@@ -28,6 +28,8 @@ def test_a_good_folder(folder):
     text = str(report)
     assert "train: 4 images, 8 captions (2 an image)" in text
     assert "dev: features of 2 regions x 3, float16" in text
+    assert "dev: 2 regions per image, their norms 1.5 in the mean and up to 3.24" in text
+    assert "dev: boxes inside their images, of 100 % of them in the mean" in text
     assert "train_vg_labels.npy" in text
     assert "not there (optional): train_lengths.npy" in text
     assert text.endswith("ok")
@@ -41,8 +43,7 @@ def test_every_problem_is_listed(folder):
     np.save(folder / "train_relations.npy", np.full((4, 1, 3), 2))
     np.save(folder / "train_relation_scores.npy", np.full((4, 1), 2.0))
     np.save(folder / "train_vg_labels.npy", np.zeros((3, 2), int))
-    (folder / "train_caps.txt").write_text("a caption\n" * 7 + " \n")
-    (folder / "train_ids.txt").write_text("a\nb\na\ndev1\n")
+    (folder / "train_ids.txt").write_text("a\nb\na\nd\n")
     (folder / "dev_caps.txt").write_text("a caption\n" * 3)
     report = check_path(folder)
     expected = [
@@ -51,7 +52,6 @@ def test_every_problem_is_listed(folder):
         "train_relations.npy: image 0 relation 0 is [2, 2, 2]",
         "train_relation_scores.npy: image 0 relation 0 has score 2",
         "train_vg_labels.npy: shape (3, 2), expected 4 rows",
-        "train_caps.txt:8: empty caption",
         "train_ids.txt:3: image id 'a'",
         "dev_caps.txt: 3 captions for 2 rows",
     ]
@@ -65,11 +65,9 @@ def test_every_problem_is_listed(folder):
 def test_between_splits(folder):
     (folder / "dev_ids.txt").write_text("dev0\ntrain1\n")
     np.save(folder / "dev_ims.npy", np.random.default_rng(0).standard_normal((2, 2, 7)).astype(np.float32))
-    problems = check_path(folder).problems
-    assert problems == [
-        f"{folder}: features of different sizes: dev 7, train 3",
-        f"{folder}: dev and train share 1 image ids, the first is 'train1'",
-    ]
+    report = check_path(folder)
+    assert report.problems == [f"{folder}: features of different sizes: dev 7, test 3, train 3"]
+    assert report.warnings == [f"{folder}: dev and train share 1 image ids, the first is 'train1'"]
 
 
 def test_files_that_cannot_be_opened(folder):
@@ -136,10 +134,10 @@ def test_files_that_were_made_and_never_filled(folder):
     report = check_path(folder)
     assert report.ok
     assert report.warnings == [
-        f"{folder}/dev_ims.npy: image 1: zeros alone in the features",
         f"{folder}/dev_boxes.npy: 4 of 4 boxes have no area",
+        f"{folder}/dev_ims.npy: image 1: zeros alone in the features",
     ]
-    assert check_path(folder / "dev_ims.npy").warnings == report.warnings[:1]
+    assert check_path(folder / "dev_ims.npy").warnings == report.warnings[1:]
 
 
 def test_padding_without_lengths(folder):
@@ -176,11 +174,11 @@ def test_captions_that_are_unknown_to_the_tokenizer(folder):
     (folder / "train_caps.txt").write_text(CHINESE, "utf-8")
     report = check_path(folder)
     assert [problem.split(",")[0] for problem in report.problems] == [
-        f"{split}: 100.0 % of the tokens are unknown to WordTokenizer (5 entries)" for split in ("dev", "train")
+        f"{split}: 100.0 % of the tokens are unknown to WordTokenizer (5 entries)" for split in ("dev", "test", "train")
     ]
     assert "Chinese" in report.problems[0]
     (folder / "train_caps.txt").unlink()  # nothing to make a vocabulary of
-    assert not any("%" in line for line in check_path(folder).found)
+    assert not any("% of the tokens" in line for line in check_path(folder).found)
 
 
 def test_the_command_takes_a_tokenizer(folder, tiny_bert, capsys):
@@ -202,7 +200,8 @@ def test_captions_of_annotations_are_measured_too(tmp_path):
     (tmp_path / "x.json").write_text(json.dumps({"images": images}))
     report = check_path(tmp_path / "x.json")
     assert report.problems[0].startswith("val: 100.0 % of the tokens are unknown to WordTokenizer (8 entries)")
-    assert len(report.found) == 5
+    assert len(report.found) == 6
+    assert 'restval: is in no stage; --data.source.train "[train, restval]" trains on it, too' in report.found
 
 
 def test_other_folders_and_nothing(tmp_path):
@@ -217,19 +216,18 @@ def test_karpathy(tmp_path):
     report = check_path(path)
     assert report.ok
     assert report.found == [
-        "train: 1 images, 4 captions",
+        "train: 1 images, 4 captions (4 per image)",
         "train: 0.0 % of the tokens are unknown to WordTokenizer (6 entries)",
     ]
     bad = [good, {**good, "filename": "b.jpg", "sentences": []}, {"split": "val", "filename": "c.jpg"}, 3]
     path.write_text(json.dumps({"images": bad}))
     problems = check_path(path).problems
     assert [problem.removeprefix(f"{path}: ") for problem in problems] == [
-        "images[1] has the imgid of images[0]: 0",
-        "images[1]: no sentences",
         "images[2] has no 'sentences' (list)",
-        "images[2]: no sentences",
         "images[3] is a int, expected a dict",
+        "images[1]: no sentences",
     ]
+    assert check_path(path).warnings == [f"{path}: images[1] has the imgid of {path}: images[0]: 0"]
 
 
 def test_vocabulary_and_other_json(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from itmatch.data.sources.check_report import CheckReport
+from itmatch.data.check.report import CheckReport
 from itmatch.formats.word_vectors import WordVectorFile
 
 

@@ -1,61 +1,62 @@
-"""Checking one split of a folder of precomputed features, file by file."""
+"""Checking a folder of precomputed features, split by split and file by file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from itmatch.data.batching import validation
 from itmatch.data.caption_graphs.relations import CaptionRelations
+from itmatch.data.check.features import SeenSplit, compare_splits, look_at_features
+from itmatch.data.check.report import CheckReport
+from itmatch.data.sources.features import ArrayFeatures
 from itmatch.data.sources.layout import Layout, find_layout, per_image
-from itmatch.data.sources.precomp import BOX_FILES, SIZE_FILES, first_file, fractions, in_pixels
+from itmatch.data.sources.precomp import (
+    BOX_FILES,
+    SIZE_FILES,
+    PrecompFolder,
+    first_file,
+    found_splits,
+    fractions,
+    in_pixels,
+)
+from itmatch.data.tokenizers.words import Tokenizer
 from itmatch.formats.arrays import Array, open_array
 from itmatch.formats.files import read_json
 from itmatch.formats.text import read_lines
 
-_T = TypeVar("_T")
+_SMALL = 0.5  # of the side of an image, beyond which some box goes wherever boxes are right
 
 
-@dataclass
-class SplitCheck:
-    """What was seen of a split.
+class SplitCheck(CheckReport):
+    """What was seen of a split, and what of it is compared with the others."""
 
-    Args:
-        where: path of the split, without the endings.
-        found: sentences on what is there.
-        missing: names of optional files that are not there.
-        problems: sentences on what is wrong.
-        warnings: sentences on what may be wrong.
-        captions: its captions, when they could be read.
-        image_ids: its ids, when there are any.
-        feature_dim: size of its features, when they could be opened.
-    """
+    def __init__(self, where: Path) -> None:
+        super().__init__(str(where), "split")
+        self.where = where
+        self.captions: list[str] = []
+        self.seen = SeenSplit()
 
-    where: Path
-    found: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    captions: list[str] = field(default_factory=list)
-    image_ids: list[str] | None = None
-    feature_dim: int | None = None
 
-    def attempt(self, function: Callable[[], _T]) -> _T | None:
-        """The result, or None and a problem noted."""
-        try:
-            return function()
-        except (ValueError, OSError) as error:
-            self.problems.append(str(error))
-            return None
+def check_precomp(path: Path, tokenizer: Tokenizer | None) -> CheckReport:
+    """Look at all splits of a folder of precomputed features, file by file."""
+    report = CheckReport(str(path), "folder of precomputed features")
+    splits = {split: check_split(path / split) for split in found_splits(path)}
+    for split, checked in splits.items():
+        report.found += [f"{split}: {line}" for line in checked.found]
+        report.missing += [", ".join(checked.missing)] if checked.missing else []
+        report.problems += checked.problems
+        report.warnings += checked.warnings
+    compare_splits(report, {split: checked.seen for split, checked in splits.items()})
+    report.note_splits(list(splits), {"train": "train", "val": "dev", "test": "test"})
+    report.add_coverage({split: checked.captions for split, checked in splits.items()}, ("train",), tokenizer)
+    return report
 
 
 def check_split(where: Path) -> SplitCheck:
-    """Look at all files ``{where}_*``."""
+    """Look at all files ``{where}_*``; where none is wrong, the reader itself has the last word."""
     check = SplitCheck(where)
     features = check.attempt(lambda: open_array(f"{where}_ims.npy", ndim=3, dtypes=("float16", "float32")))
     captions = check.attempt(lambda: read_lines(f"{where}_caps.txt"))
@@ -64,26 +65,24 @@ def check_split(where: Path) -> SplitCheck:
     if not ids_file.exists():
         check.missing.append(ids_file.name)
     if captions is not None:
-        check.captions = captions
-        check.problems += validation.caption_problems(captions, f"{where}_caps.txt")
-    if features is None:
-        return check
-    check.feature_dim = features.shape[2]
-    check.found.append(f"features of {features.shape[1]} regions x {features.shape[2]}, {features.dtype}")
-    padded = Path(f"{where}_lengths.npy").exists()
-    problems, check.warnings = validation.look_at_features(features, f"{where}_ims.npy", padded=padded)
-    check.problems += problems
-    if captions is None:
-        return check
-    layout = check.attempt(lambda: find_layout(features, len(captions), ids, None, str(where)))
-    if layout is None:
-        return check
-    check.found.insert(0, _numbers(layout, len(features), len(captions)))
-    if layout.image_ids is not None:
-        check.image_ids = layout.image_ids
-        check.problems += validation.id_problems(layout.image_ids, str(ids_file))
-    _check_columns(check, layout, features)
-    _check_caption_relations(check, [caption.strip() for caption in captions])
+        check.captions = [caption.strip() for caption in captions if caption.strip()]
+        check.problems += validation.caption_problems(captions, f"{where}_caps.txt", blank=True)
+    layout = lengths = None
+    if features is not None and captions is not None:
+        layout = check.attempt(lambda: find_layout(features, len(captions), ids, None, str(where)))
+    if layout is not None and captions is not None and features is not None:
+        check.found.append(_numbers(layout, len(features), len(captions)))
+        check.seen.image_ids = layout.image_ids
+        check.problems += validation.id_problems(layout.image_ids or [], str(ids_file))
+        lengths = _check_columns(check, layout, features)
+        _check_caption_relations(check, [caption.strip() for caption in captions])
+    if features is not None and 0 not in features.shape:
+        check.found.append(f"features of {features.shape[1]} regions x {features.shape[2]}, {features.dtype}")
+        store = ArrayFeatures(features, rows=None if layout is None else layout.rows, name=f"{where}_ims.npy")
+        check.seen.feature_dim = store.feature_dim
+        check.seen.prints = look_at_features(check, store, f"{where}_ims.npy", lengths)
+    if not check.problems:
+        check.attempt(lambda: PrecompFolder(where.parent, train=where.name).split("train"))
     return check
 
 
@@ -97,24 +96,8 @@ def _numbers(layout: Layout, rows: int, captions: int) -> str:
     return f"{layout.num_images} images{repeated}, {captions} captions ({share} an image)"
 
 
-def compare_splits(root: Path, ids: dict[str, list[str]], sizes: dict[str, int]) -> list[str]:
-    """Problems between splits: other feature sizes, and images that are in two of them."""
-    problems = []
-    if len(set(sizes.values())) > 1:
-        shown = ", ".join(f"{split} {size}" for split, size in sizes.items())
-        problems.append(f"{root}: features of different sizes: {shown}")
-    names = list(ids)
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            common = sorted(set(ids[first]) & set(ids[second]))
-            if common and {first, second} != {"test", "testall"}:  # COCO: test is a part of testall
-                problems.append(
-                    f"{root}: {first} and {second} share {len(common)} image ids, the first is {common[0]!r}"
-                )
-    return problems
-
-
-def _check_columns(check: SplitCheck, layout: Layout, features: Array) -> None:
+def _check_columns(check: SplitCheck, layout: Layout, features: Array) -> Array | None:
+    """Look at the files beside the features; gives the lengths, if there are good ones."""
     where, rows = check.where, len(features)
     shape = (layout.num_images, features.shape[1])
     optional: list[str] = []
@@ -137,7 +120,8 @@ def _check_columns(check: SplitCheck, layout: Layout, features: Array) -> None:
     if boxes is not None:
         found = list(validation.box_problems(boxes, *shape, str(boxes_file), lengths))
         check.problems += found
-        check.warnings += [] if found else _flat_boxes(boxes, lengths, str(boxes_file))
+        if not found:
+            _note_boxes(check, np.asarray(boxes, np.float32), lengths, str(boxes_file))
     label_files = sorted(where.parent.glob(f"{where.name}_*labels.npy")) or [Path(f"{where}_labels.npy")]
     for path in label_files:
         labels = column(path, "labels")
@@ -148,18 +132,31 @@ def _check_columns(check: SplitCheck, layout: Layout, features: Array) -> None:
         found = list(validation.relation_problems(relations, *shape, f"{where}_relations.npy", lengths))
         check.problems += found or _predicate_problems(relations, where.parent / "predicates.json", where)
     scores = column(Path(f"{where}_relation_scores.npy"), "relation_scores")
-    if scores is not None:
+    if scores is not None and not Path(f"{where}_relations.npy").exists():
+        check.warnings.append(f"{where}_relation_scores.npy: without {where.name}_relations.npy it is not read")
+    elif scores is not None and relations is not None:
         check.problems += validation.score_problems(scores, relations, f"{where}_relation_scores.npy")
     if optional:
         check.found.append("with " + ", ".join(optional))
+    return lengths
 
 
-def _flat_boxes(boxes: Array, lengths: Array | None, where: str) -> list[str]:
-    """Whether most boxes have no area, as in a file that was made and never filled."""
-    flat = (boxes[..., 0] == boxes[..., 2]) | (boxes[..., 1] == boxes[..., 3])
-    real = np.arange(flat.shape[1]) < (flat.shape[1:] if lengths is None else lengths[:, None])
-    count, total = int((flat & real).sum()), int(np.broadcast_to(real, flat.shape).sum())
-    return [f"{where}: {count} of {total} boxes have no area"] if 2 * count > total else []
+def _note_boxes(check: SplitCheck, boxes: Array, lengths: Array | None, where: str) -> None:
+    """Note how much of the images the boxes cover, and boxes that were never filled or are of another scale."""
+    shape = boxes.shape[:2]
+    count = np.full(shape[0], shape[1]) if lengths is None else lengths
+    real = np.asarray(np.arange(shape[1]) < count[:, None])  # (N, R)
+    sides = boxes[..., 2:] - boxes[..., :2]
+    areas, outside = sides.prod(-1)[real], ((boxes < 0) | (boxes > 1)).any(-1)[real]
+    if not areas.size:
+        return
+    flat, largest = int((areas <= 0).sum()), float(boxes[real].max())
+    cut = f", {int(outside.sum())} of {len(areas)} reach out a little and are cut" if outside.any() else ""
+    check.found.append(f"boxes inside their images, of {100 * areas.mean():.3g} % of them in the mean{cut}")
+    if 2 * flat > len(areas):
+        check.warnings.append(f"{where}: {flat} of {len(areas)} boxes have no area")
+    elif largest < _SMALL:
+        check.warnings.append(f"{where}: no box goes beyond {largest:.2g} of a side; were they divided twice?")
 
 
 def _predicate_problems(relations: Array, names_file: Path, where: Path) -> list[str]:
