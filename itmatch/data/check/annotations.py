@@ -38,13 +38,15 @@ def check_annotations(
         chosen = [image for image in images if image.split == split]
         texts = [image.captions() for image in chosen if not any(image.problems())]
         captions[split] = [text for found in texts for text in found if text]
-        report.found.append(f"{split}: {len(chosen)} images, {len(captions[split])} captions{_per_image(texts)}")
-        dataset = report.attempt(partial(_open, path, features, split, chosen)) if whole else None
+        part = CheckReport(str(path), "split")
+        part.found.append(f"{len(chosen)} images, {len(captions[split])} captions{_per_image(texts)}")
+        dataset = part.attempt(partial(_open, path, features, split, chosen)) if whole else None
         if dataset is not None:
             seen[split] = SeenSplit(dataset.image_ids)
         if dataset is not None and features is not None:
             seen[split].feature_dim = dataset.feature_dim
-            seen[split].prints = look_at_features(report, dataset.features, str(features), prefix=f"{split}: ")
+            seen[split].prints = look_at_features(part, dataset.features, dataset.name, names=dataset.image_ids)
+        report.add_part(split, part)
     compare_splits(report, seen)
     if "restval" in splits:
         report.found.append('restval: is in no stage; --data.source.train "[train, restval]" trains on it, too')

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import blake2b
 from itertools import combinations
 
@@ -15,7 +16,7 @@ from itmatch.formats.arrays import Array
 
 _PRINT = 1024  # numbers of an image that tell it from others
 _SCALES = 1e-3, 1e4  # between which the norms of usual features lie
-_FAR = 20  # times the mean norm
+_FAR = 20  # times the usual norm
 _MANY = 0.01  # of the images that come twice
 
 
@@ -34,41 +35,18 @@ class SeenSplit:
     prints: dict[bytes, int] = field(default_factory=dict)
 
 
-@dataclass
-class _Counts:
-    """What was seen so far, image by image."""
-
-    bad: list[tuple[int, int]] = field(default_factory=list)
-    empty: list[int] = field(default_factory=list)
-    zeros: int = 0
-    beyond: list[int] = field(default_factory=list)
-    twice: list[tuple[int, int]] = field(default_factory=list)
-    regions: list[int] = field(default_factory=list)
-    norms: list[tuple[float, float]] = field(default_factory=list)  # mean and largest
-
-    def add(self, image: int, rows: Array, count: int, prints: dict[bytes, int]) -> None:
-        real = rows[:count]
-        with np.errstate(over="ignore", invalid="ignore"):
-            norms = np.sqrt(np.square(real, dtype=np.float64).sum(-1))  # (R,)
-        self.bad += [(image, int(region)) for region in np.flatnonzero(~np.isfinite(norms))]
-        self.beyond += [image] if count < len(rows) and bool(np.any(rows[count:])) else []
-        self.regions.append(count)
-        if not norms.any():
-            self.empty.append(image)
-            return
-        self.zeros += int((norms == 0).sum())
-        self.norms.append((float(norms[norms > 0].mean()), float(norms.max())))
-        seen = prints.setdefault(fingerprint(real), image)
-        self.twice += [(image, seen)] if seen != image else []
-
-
 def fingerprint(rows: Array) -> bytes:
     """A hash of the first numbers of an image."""
     return blake2b(np.ascontiguousarray(rows).ravel()[:_PRINT].tobytes(), digest_size=16).digest()
 
 
 def look_at_features(
-    report: CheckReport, store: FeatureStore, where: str, lengths: Array | None = None, *, prefix: str = ""
+    report: CheckReport,
+    store: FeatureStore,
+    where: str,
+    *,
+    lengths: Array | None = None,
+    names: Sequence[str] | None = None,
 ) -> dict[bytes, int]:
     """Read every image once, and note what was seen.
 
@@ -77,57 +55,97 @@ def look_at_features(
         store: the features.
         where: the file, for what is wrong.
         lengths: (N,) regions that an image really has; None = all.
-        prefix: stands before what is found.
+        names: what the images are called; None = by their places.
 
     Returns:
         The first image of each kind of features, by their hash.
     """
-    counts, prints = _Counts(), dict[bytes, int]()
+    look = _Look(where, names)
     for image in range(len(store)):
-        try:
-            rows = store[image]
-        except (ValueError, OSError) as error:
-            report.problems.append(str(error))
-            continue
-        counts.add(image, rows, len(rows) if lengths is None else int(lengths[image]), prints)
-    if counts.bad:
-        image, region = counts.bad[0]
-        report.problems.append(f"{where}: image {image} region {region}: NaN or inf in the features{_more(counts.bad)}")
-    elif counts.norms:
-        _note_statistics(report, counts, prefix, where)
-    _note_zeros(report, counts, where, padded=lengths is not None)
-    if len(counts.twice) > _MANY * len(store):
-        image, other = counts.twice[0]
-        report.warnings.append(f"{where}: image {image} has the features of image {other}{_more(counts.twice)}")
-    return prints
+        rows = report.attempt(partial(store.__getitem__, image))
+        if rows is not None:
+            look.add(image, rows, len(rows) if lengths is None else int(lengths[image]))
+    report.problems += look.problems()
+    report.warnings += look.warnings(padded=lengths is not None)
+    report.found += look.statistics()
+    return look.prints
 
 
-def _note_statistics(report: CheckReport, counts: _Counts, prefix: str, where: str) -> None:
-    least, most = min(counts.regions), max(counts.regions)
-    share = f"{least}" if least == most else f"{least} to {most}, {np.mean(counts.regions):.1f} in the mean,"
-    mean, largest = float(np.mean([norm[0] for norm in counts.norms])), max(norm[1] for norm in counts.norms)
-    report.found.append(
-        f"{prefix}{share} regions per image, their norms {mean:.3g} in the mean and up to {largest:.3g}"
-    )
-    if not _SCALES[0] <= mean <= _SCALES[1]:
-        report.warnings.append(f"{where}: norms of {mean:.3g} in the mean, usual are {_SCALES[0]:g} to {_SCALES[1]:g}")
-    if largest > _FAR * mean:
-        report.warnings.append(
-            f"{where}: a norm of {largest:.3g}, where the mean is {mean:.3g}; is a part of another scale?"
-        )
+class _Look:
+    """What was seen of the images so far."""
 
+    def __init__(self, where: str, names: Sequence[str] | None) -> None:
+        self.where, self.names = where, names
+        self.prints: dict[bytes, int] = {}
+        self.bad: list[tuple[int, int]] = []  # image and region, of NaN and infinity
+        self.empty: list[int] = []
+        self.beyond: list[int] = []  # images with numbers beyond their length
+        self.twice: list[tuple[int, int]] = []
+        self.zeros = 0
+        self.regions: list[int] = []
+        self.norms: list[tuple[float, float]] = []  # mean and largest
 
-def _note_zeros(report: CheckReport, counts: _Counts, where: str, *, padded: bool) -> None:
-    if counts.empty:
-        report.warnings.append(f"{where}: image {counts.empty[0]}: zeros alone in the features{_more(counts.empty)}")
-    if counts.zeros:
-        unless = "by the lengths too" if padded else "a lengths file says which are none"
-        report.warnings.append(f"{where}: {counts.zeros} regions of zeros alone, taken for regions; {unless}")
-    if counts.beyond:
-        report.warnings.append(
-            f"{where}: image {counts.beyond[0]}: numbers beyond its length{_more(counts.beyond)}; are the lengths of "
-            "other features?"
-        )
+    def add(self, image: int, rows: Array, count: int) -> None:
+        """Look at one image, of which ``count`` rows are real."""
+        real = rows[:count]
+        with np.errstate(over="ignore", invalid="ignore"):
+            norms = np.sqrt(np.square(real, dtype=np.float64).sum(-1))  # (R,)
+        bad = np.flatnonzero(~np.isfinite(norms))
+        self.bad += [(image, int(region)) for region in bad]
+        self.beyond += [image] if count < len(rows) and bool(np.any(rows[count:])) else []
+        self.regions.append(count)
+        if not norms.any():
+            self.empty.append(image)
+            return
+        self.zeros += int((norms == 0).sum())
+        if not len(bad):
+            self.norms.append((float(norms[norms > 0].mean()), float(norms.max())))
+        first = self.prints.setdefault(fingerprint(real), image)
+        self.twice += [(image, first)] if first != image else []
+
+    def problems(self) -> Iterator[str]:
+        """NaN and infinity."""
+        if self.bad:
+            yield self._told(self.bad, f"region {self.bad[0][1]}: NaN or inf in the features", sep=" ")
+
+    def warnings(self, *, padded: bool) -> Iterator[str]:
+        """What is read, and looks wrong."""
+        if self.empty:
+            yield self._told(self.empty, "zeros alone in the features")
+        if self.zeros:
+            unless = "by the lengths too" if padded else "a lengths file says which are none"
+            yield f"{self.where}: {self.zeros} regions of zeros alone, taken for regions; {unless}"
+        if self.beyond:
+            yield self._told(self.beyond, "numbers beyond its length; are the lengths of other features?")
+        if len(self.twice) > _MANY * len(self.regions):
+            yield self._told(self.twice, f"has the features of image {self._name(self.twice[0][1])}", sep=" ")
+        usual, largest = self._scale()
+        if self.norms and not _SCALES[0] <= usual <= _SCALES[1]:
+            yield f"{self.where}: norms near {usual:.3g}, expected {_SCALES[0]:g} to {_SCALES[1]:g}"
+        if largest > _FAR * usual:
+            yield f"{self.where}: a norm of {largest:.3g}, most are near {usual:.3g}; is a part of another scale?"
+
+    def statistics(self) -> Iterator[str]:
+        """Numbers of regions, and norms."""
+        if self.norms and not self.bad:
+            least, most = min(self.regions), max(self.regions)
+            share = f"{least}" if least == most else f"{least} to {most}, {np.mean(self.regions):.1f} in the mean,"
+            norms = "their norms near {:.3g} and up to {:.3g}".format(*self._scale())
+            yield f"{share} regions per image, {norms}"
+
+    def _scale(self) -> tuple[float, float]:
+        """The usual norm, and the largest."""
+        if not self.norms:
+            return 0.0, 0.0
+        return float(np.median([mean for mean, _ in self.norms])), max(largest for _, largest in self.norms)
+
+    def _told(self, places: Sequence[int] | Sequence[tuple[int, int]], what: str, sep: str = ": ") -> str:
+        first = places[0] if isinstance(places[0], int) else places[0][0]
+        more = f" ({len(places)} such in all)" if len(places) > 1 else ""
+        return f"{self.where}: image {self._name(first)}{sep}{what}{more}"
+
+    def _name(self, image: int) -> str:
+        return str(image) if self.names is None else repr(self.names[image])
 
 
 def compare_splits(report: CheckReport, seen: Mapping[str, SeenSplit]) -> None:
@@ -150,7 +168,3 @@ def compare_splits(report: CheckReport, seen: Mapping[str, SeenSplit]) -> None:
                 f"{report.path}: {len(equal)} images of {first} have the features of images of {second}, the first is "
                 f"image {equal[0]}"
             )
-
-
-def _more(places: Sequence[object]) -> str:
-    return f" ({len(places)} such in all)" if len(places) > 1 else ""

@@ -58,5 +58,5 @@ def check_feature_files(path: Path) -> CheckReport:
     store = report.attempt(partial(FolderFeatures, files))
     if store is not None:
         report.found.append(f"{len(files)} files, {store.feature_dim} numbers per region")
-        look_at_features(report, store, str(path))
+        look_at_features(report, store, str(path), names=[file.name for file in files])
     return report

@@ -45,10 +45,7 @@ def check_precomp(path: Path, tokenizer: Tokenizer | None) -> CheckReport:
     report = CheckReport(str(path), "folder of precomputed features")
     splits = {split: check_split(path / split) for split in found_splits(path)}
     for split, checked in splits.items():
-        report.found += [f"{split}: {line}" for line in checked.found]
-        report.missing += [", ".join(checked.missing)] if checked.missing else []
-        report.problems += checked.problems
-        report.warnings += checked.warnings
+        report.add_part(split, checked)
     compare_splits(report, {split: checked.seen for split, checked in splits.items()})
     report.note_splits(list(splits), {"train": "train", "val": "dev", "test": "test"})
     report.add_coverage({split: checked.captions for split, checked in splits.items()}, ("train",), tokenizer)
@@ -80,7 +77,7 @@ def check_split(where: Path) -> SplitCheck:
         check.found.append(f"features of {features.shape[1]} regions x {features.shape[2]}, {features.dtype}")
         store = ArrayFeatures(features, rows=None if layout is None else layout.rows, name=f"{where}_ims.npy")
         check.seen.feature_dim = store.feature_dim
-        check.seen.prints = look_at_features(check, store, f"{where}_ims.npy", lengths)
+        check.seen.prints = look_at_features(check, store, f"{where}_ims.npy", lengths=lengths)
     if not check.problems:
         check.attempt(lambda: PrecompFolder(where.parent, train=where.name).split("train"))
     return check
@@ -147,7 +144,8 @@ def _note_boxes(check: SplitCheck, boxes: Array, lengths: Array | None, where: s
     count = np.full(shape[0], shape[1]) if lengths is None else lengths
     real = np.asarray(np.arange(shape[1]) < count[:, None])  # (N, R)
     sides = boxes[..., 2:] - boxes[..., :2]
-    areas, outside = sides.prod(-1)[real], ((boxes < 0) | (boxes > 1)).any(-1)[real]
+    areas = (sides[..., 0] * sides[..., 1])[real]
+    outside = np.asarray(((boxes < 0) | (boxes > 1)).any(-1))[real]
     if not areas.size:
         return
     flat, largest = int((areas <= 0).sum()), float(boxes[real].max())

@@ -62,6 +62,13 @@ class CheckReport:
         lines += [f"not ready: {self.not_ready}"] if self.not_ready else []
         return "\n".join(lines if count or self.not_ready else [*lines, "ok"])
 
+    def add_part(self, name: str, part: CheckReport) -> None:
+        """Take over what was seen of a split."""
+        self.found += [f"{name}: {line}" for line in part.found]
+        self.missing += [", ".join(part.missing)] if part.missing else []
+        self.problems += part.problems
+        self.warnings += part.warnings
+
     def attempt(self, function: Callable[[], _T]) -> _T | None:
         """What a reader gives, its warnings noted; or None, and its error noted as a problem."""
         with warnings.catch_warnings(record=True) as caught:

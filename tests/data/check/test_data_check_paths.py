@@ -28,7 +28,7 @@ def test_a_good_folder(folder):
     text = str(report)
     assert "train: 4 images, 8 captions (2 an image)" in text
     assert "dev: features of 2 regions x 3, float16" in text
-    assert "dev: 2 regions per image, their norms 1.5 in the mean and up to 3.24" in text
+    assert "dev: 2 regions per image, their norms near 1.5 and up to 3.24" in text
     assert "dev: boxes inside their images, of 100 % of them in the mean" in text
     assert "train_vg_labels.npy" in text
     assert "not there (optional): train_lengths.npy" in text
@@ -290,3 +290,111 @@ def test_a_flood_of_problems_is_cut_when_printed():
     assert str(report).splitlines()[-2:] == ["  and 10 more", "60 problems"]
     assert "problem 49" in str(report)
     assert "problem 50" not in str(report)
+
+
+def test_what_fit_lacks_is_named(folder, capsys):
+    for name in folder.glob("dev_*"):
+        name.rename(folder / name.name.replace("dev_", "valid_"))
+    report = check_path(folder)
+    assert report.ok
+    assert not report.ready
+    assert str(report).splitlines()[-1] == (
+        "not ready: no split dev (val); name it by --data.source.val NAME; there: test, train, valid"
+    )
+    assert check_command([str(folder)]) == 1
+    for name in folder.glob("test_*"):
+        name.unlink()
+    assert "--data.source.val NAME --data.source.test NAME; there: train, valid" in check_path(folder).not_ready
+    assert check_command([str(folder), "--json"]) == 1
+    capsys.readouterr()
+    check_command([str(folder), str(folder / "train_ims.npy"), "--json"])
+    whole, array = json.loads(capsys.readouterr().out)
+    assert (whole["ok"], whole["ready"], array["ready"]) == (True, False, True)
+    assert whole["not_ready"].startswith("no split dev (val), test (test)")
+    assert set(whole) == {"path", "kind", "found", "missing", "problems", "warnings", "not_ready", "ok", "ready"}
+
+
+def test_lengths_that_are_those_of_other_features(folder):
+    features = np.ones((4, 3, 3), np.float32) * np.arange(1, 5)[:, None, None].astype(np.float32)
+    features[1, 1:] = 0
+    np.save(folder / "train_ims.npy", features)
+    for name in ("boxes", "vg_labels", "relations", "relation_scores"):
+        (folder / f"train_{name}.npy").unlink()
+    np.save(folder / "train_lengths.npy", np.array([3, 2, 2, 3]))
+    report = check_path(folder)
+    assert report.ok
+    assert report.warnings == [
+        f"{folder}/train_ims.npy: 1 regions of zeros alone, taken for regions; by the lengths too",
+        f"{folder}/train_ims.npy: image 2: numbers beyond its length; are the lengths of other features?",
+    ]
+    assert any("train: 2 to 3, 2.5 in the mean, regions per image" in line for line in report.found)
+
+
+def test_numbers_of_unusual_size(folder):
+    good = np.random.default_rng(5).standard_normal((4, 2, 3)).astype(np.float32)
+    np.save(folder / "train_ims.npy", good * 1e6)
+    assert "train_ims.npy: norms near 1.47e+06, expected 0.001 to 10000" in check_path(folder).warnings[0]
+    good[3] *= 1000
+    np.save(folder / "train_ims.npy", good)
+    assert any("is a part of another scale?" in warning for warning in check_path(folder).warnings)
+    np.save(folder / "train_ims.npy", good[:1].repeat(4, 0))
+    assert "image 1 has the features of image 0 (3 such in all)" in check_path(folder).warnings[-1]
+
+
+def test_boxes_that_were_divided_twice(folder):
+    np.save(folder / "dev_boxes.npy", np.tile(np.array([0, 0, 0.002, 0.003], np.float32), (2, 2, 1)))
+    assert check_path(folder).warnings == [
+        f"{folder}/dev_boxes.npy: no box goes beyond 0.003 of a side; were they divided twice?"
+    ]
+    np.save(folder / "dev_boxes.npy", np.tile(np.array([-0.005, 0, 1, 1.004], np.float32), (2, 2, 1)))
+    assert any("4 of 4 reach out a little and are cut" in line for line in check_path(folder).found)
+
+
+def test_images_that_are_in_two_splits_without_ids(folder):
+    for split in ("train", "dev"):
+        (folder / f"{split}_ids.txt").unlink()
+    features = np.load(folder / "train_ims.npy")
+    np.save(folder / "dev_ims.npy", features[[1, 3]])
+    assert check_path(folder).warnings == [
+        f"{folder}: 2 images of dev have the features of images of train, the first is image 0"
+    ]
+
+
+def test_a_folder_with_a_file_per_image(tmp_path):
+    for i in range(3):
+        np.save(tmp_path / f"{i}.npy", np.random.default_rng(i).standard_normal((2 + i, 4)).astype(np.float32))
+    report = check_path(tmp_path)
+    assert report.ok
+    assert report.found[0] == "3 files, 4 numbers per region"
+    (tmp_path / "1.npy").write_bytes(b"x")
+    (tmp_path / "2.npy").unlink()
+    np.save(tmp_path / "2.npy", np.full((2, 4), np.nan, np.float32))
+    assert [problem.removeprefix(f"{tmp_path}") for problem in check_path(tmp_path).problems] == [
+        "/1.npy: not a .npy file (EOF: reading magic string, expected 8 bytes got 1)",
+        ": image '2.npy' region 0: NaN or inf in the features (2 such in all)",
+    ]
+
+
+def test_coco_s_own_captions(tmp_path):
+    path = tmp_path / "captions_val2014.json"
+    images = [{"id": i, "file_name": f"{i}.jpg"} for i in (5, 9)]
+    annotations = [{"image_id": i, "caption": "a dog"} for i in (5, 9) for _ in range(4 + i // 5)]
+    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    report = check_path(path)
+    assert report.kind == "COCO's captions"
+    assert report.found[0] == ("val2014: 2 images, 10 captions (5 per image)")
+    assert report.not_ready.endswith("--data.source.test NAME; there: val2014")
+    annotations.append({"image_id": 5, "caption": "a cat"})
+    annotations.append({"image_id": 7, "caption": "a cat"})
+    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    report = check_path(path)
+    assert report.found[0].endswith("(5 to 6 per image; captions_per_image: 5 takes the first 5 of each)")
+    assert report.problems == [f"{path}: annotations[11] has image_id 7, which is not among the 'images'"]
+
+
+def test_characters_as_tokenizer(folder):
+    for split in ("train", "dev", "test"):
+        count = len(np.load(folder / f"{split}_ims.npy"))
+        (folder / f"{split}_caps.txt").write_text("".join(CHINESE.splitlines(keepends=True)[: 2 * count]), "utf-8")
+    assert check_command([str(folder)]) == 1
+    assert check_command([str(folder), "--tokenizer", "characters"]) == 0
