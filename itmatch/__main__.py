@@ -34,7 +34,7 @@ commands:
   itmatch COMMAND --help lists the options of a command; itmatch --version prints the version.
   ITMATCH_DEBUG=1 shows the traceback of an error.
 """
-DATA_USAGE = """usage: itmatch data check PATH [PATH ...] [--tokenizer NAME]
+DATA_USAGE = """usage: itmatch data check PATH [PATH ...] [options]
        itmatch data convert SOURCE [SOURCE ...] --out FOLDER [options]
        itmatch data scene-graphs FOLDER SPLIT [SPLIT ...] [options]
        itmatch data parse FOLDER SPLIT [SPLIT ...] [options]

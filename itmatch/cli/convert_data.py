@@ -21,6 +21,7 @@ def convert_data(
     karpathy: Path | None = None,
     lists: Path | None = None,
     split: list[str] | None = None,
+    captions_per_image: int | None = None,
     key: str | None = None,
     dtype: Literal["float32", "float16"] = "float32",
     without_regions: Literal["zeros", "drop"] = "zeros",
@@ -45,6 +46,7 @@ def convert_data(
         lists: captions and splits from SPLIT_ids.txt and SPLIT_caps.txt in this folder.
         split: splits to write; with --karpathy NAME=PART,... also those of the json that each consists of, by default
             train=train,restval dev=val test=test.
+        captions_per_image: with --karpathy, keep so many captions of a photo, the first; 5 for COCO, which has 6 and 7.
         key: what names the photos in SOURCE: cocoid, imgid, filename, stem or id; the default is what fits.
         dtype: of the features; float16 takes half the disk and rounds by up to a part in 2048.
         without_regions: photos in which nothing was detected are kept, to be read as one region of zeros, or left out
@@ -62,7 +64,7 @@ def convert_data(
         return
     layout = layout_of(sources[0])
     check_one_of(karpathy=karpathy, lists=lists)
-    photos = _photos(karpathy, lists, split or [])
+    photos = _photos(karpathy, lists, split or [], captions_per_image)
     names = None if ids is None else [line.strip() for line in read_lines(ids)]
     reader = open_regions(sources, grid=grid, fields=None if fields is None else fields.split(","), names=names)
     print(f"{sources[0]}: {layout}, {len(reader)} photos")
@@ -70,10 +72,11 @@ def convert_data(
     print(*convert_regions(reader, photos, out, how, key), f"written to {out}", sep="\n")
 
 
-def _photos(karpathy: Path | None, lists: Path | None, split: Sequence[str]) -> list[PhotoList]:
+def _photos(karpathy: Path | None, lists: Path | None, split: Sequence[str], most: int | None) -> list[PhotoList]:
     given = [text.partition("=") for text in split]
     if karpathy is not None:
-        return karpathy_lists(karpathy, {name: (parts or name).split(",") for name, _, parts in given} or None)
-    if lists is None or any(parts for _, _, parts in given):
-        raise ValueError("--split NAME=PART,... goes with --karpathy; with --lists name the splits alone")
+        splits = {name: (parts or name).split(",") for name, _, parts in given}
+        return karpathy_lists(karpathy, splits or None, most)
+    if lists is None or most is not None or any(parts for _, _, parts in given):
+        raise ValueError("--split NAME=PART,... and --captions-per-image go with --karpathy; --lists are taken whole")
     return text_lists(lists, [name for name, _, _ in given] or None)

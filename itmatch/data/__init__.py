@@ -8,17 +8,19 @@ from itmatch.data.caption_graphs.conllu import ConlluParses
 from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.caption_graphs.spacy import SpacyParser
 from itmatch.data.caption_graphs.triples import Triples
+from itmatch.data.check.paths import check_path
+from itmatch.data.check.report import CheckReport
 from itmatch.data.relation_scenes.source import RelationScenes
 from itmatch.data.scene_graphs.benchmark import read_scene_graph_benchmark
 from itmatch.data.scene_graphs.genome import read_visual_genome
 from itmatch.data.scene_graphs.graphs import SceneGraphs
 from itmatch.data.sources.base import DataSource, Stage
-from itmatch.data.sources.check import CheckReport, check_path
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FolderFeatures
 from itmatch.data.sources.images import ImageFolder, PatchFeatures
 from itmatch.data.sources.karpathy import KarpathyJson
 from itmatch.data.sources.precomp import PrecompFolder
 from itmatch.data.split import CaptionItem, ImageItem, ImageTextSplit
+from itmatch.data.tokenizers.characters import CharacterTokenizer
 from itmatch.data.tokenizers.huggingface import HuggingFaceTokenizer
 from itmatch.data.tokenizers.vocabulary import Vocabulary
 from itmatch.data.tokenizers.words import Tokenizer, WordTokenizer
@@ -31,6 +33,7 @@ __all__ = [
     "CaptionItem",
     "CaptionParser",
     "CaptionRelations",
+    "CharacterTokenizer",
     "CheckReport",
     "Collator",
     "ConlluParses",

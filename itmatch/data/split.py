@@ -6,16 +6,19 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from itmatch.data.batching import validation
+from itmatch.data.batching.validation import is_visible
 from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore
 from itmatch.formats.arrays import Array, PickledByFile
+
+BlankCaptions = Literal["drop", "keep", "refuse"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,8 @@ class ImageTextSplit(PickledByFile):
             :class:`CaptionRelations`. None = captions were not parsed.
         caption_twin: (T,) int, the image that shows the twin scene of the caption's, -1 = none.
         caption_twin_kind: T strings, what the twins differ in ("spatial", "semantic", "").
+        blank_captions: what is done with captions that have no visible character: ``"drop"`` leaves them out and says
+            so, ``"keep"`` takes them for captions without words, ``"refuse"`` raises.
         name: for error messages.
 
     Example:
@@ -104,6 +109,7 @@ class ImageTextSplit(PickledByFile):
         caption_relations: Sequence[Any] | None = None,
         caption_twin: Array | None = None,
         caption_twin_kind: Sequence[str] | None = None,
+        blank_captions: BlankCaptions = "refuse",
         name: str = "",
     ) -> None:
         self.name = name or "dataset"
@@ -125,7 +131,7 @@ class ImageTextSplit(PickledByFile):
             None if caption_twin is None else self._caption_column("caption_twin", caption_twin, lowest=-1)
         )
         self.caption_twin_kind = None if caption_twin_kind is None else list(caption_twin_kind)
-        self._validate()
+        self._validate(blank_captions)
 
     @property
     def num_images(self) -> int:
@@ -222,7 +228,34 @@ class ImageTextSplit(PickledByFile):
             )
         return values.astype(np.int64)
 
-    def _validate(self) -> None:
+    def _leave_out_blank(self) -> None:
+        """Leave blank captions out of all that has an entry per caption, and say so."""
+        kept = [i for i, text in enumerate(self.captions) if not isinstance(text, str) or is_visible(text)]
+        lost = len(self.captions) - len(kept)
+        if not lost:
+            return
+        where = self._where("captions")
+        alone = np.setdiff1d(self.caption_image, self.caption_image[kept])
+        if len(alone):
+            image = self.image_ids[alone[0]]
+            raise ValueError(f"{where}: image {image!r} has blank captions alone; blank_captions: keep takes them")
+        first = next(i for i, place in enumerate([*kept, len(self.captions)]) if i != place)
+        warnings.warn(
+            f"{where}: {lost} blank of {len(self.captions)} left out, the first is caption {first} (image "
+            f"{self.image_ids[self.caption_image[first]]!r}); blank_captions: keep takes them",
+            stacklevel=5,
+        )
+        if self.caption_relations is not None and len(self.caption_relations) == len(self.captions):
+            self.caption_relations = CaptionRelations.pack([self.caption_relations[i] for i in kept])
+        self.captions = [self.captions[i] for i in kept]
+        self.caption_image = self.caption_image[kept]
+        self.caption_twin = None if self.caption_twin is None else self.caption_twin[kept]
+        if self.caption_twin_kind is not None:
+            self.caption_twin_kind = [self.caption_twin_kind[i] for i in kept]
+
+    def _validate(self, blank_captions: BlankCaptions) -> None:
+        if blank_captions not in ("drop", "keep", "refuse"):
+            raise ValueError(f"blank_captions: {blank_captions!r}, expected drop, keep or refuse")
         shape = (self.num_images, self.features.num_regions)
         if len(self.image_ids) != self.num_images:
             raise ValueError(f"{self._where('image_ids')}: {len(self.image_ids)} ids for {self.num_images} images")
@@ -234,8 +267,10 @@ class ImageTextSplit(PickledByFile):
             raise ValueError(
                 f"{self._where('caption_twin_kind')}: {len(self.caption_twin_kind)} for {self.num_captions} captions"
             )
+        if blank_captions == "drop":
+            self._leave_out_blank()
         checks = [
-            validation.caption_problems(self.captions, self._where("captions")),
+            validation.caption_problems(self.captions, self._where("captions"), blank=blank_captions == "keep"),
             validation.id_problems(self.image_ids, self._where("image_ids")),
         ]
         if self.lengths is not None:

@@ -241,9 +241,9 @@ DATA = [
     ),
     Target(
         "vocabulary",
-        "from_json",
+        "from_file",
         write_vocabulary,
-        lambda f: Vocabulary.from_json(f / "vocab.json"),
+        lambda f: Vocabulary.from_file(f / "vocab.json"),
         {"vocab.json": JSON},
         wrong_vocabulary,
     ),

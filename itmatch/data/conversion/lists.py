@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from itmatch.data.batching import validation
-from itmatch.data.sources.karpathy import image_id, read_karpathy, sentences_of
+from itmatch.data.batching.validation import is_visible
+from itmatch.data.sources.annotations import KEYS, AnnotatedImage, read_annotations
 from itmatch.data.sources.layout import lists_in, mapping_beside, owners_of
 from itmatch.formats.features.base import RegionReader
 from itmatch.formats.messages import shown, shown_keys
@@ -37,19 +38,22 @@ class PhotoList:
     where: str
 
 
-def karpathy_lists(path: Path, splits: Mapping[str, Sequence[str]] | None = None) -> list[PhotoList]:
-    """The splits of a ``dataset_*.json``.
+def karpathy_lists(
+    path: Path, splits: Mapping[str, Sequence[str]] | None = None, captions_per_image: int | None = None
+) -> list[PhotoList]:
+    """The splits of a ``dataset_*.json``, or of COCO's own file of captions.
 
     Args:
         path: the json.
         splits: by the name that a split gets, those of the json that it consists of; None = :data:`SPLITS`, as far as
             the json has them.
+        captions_per_image: the first so many captions of an image; None = all. Blank ones are left out.
 
     Raises:
         ValueError: the json is no good, or lacks a split that was named.
     """
-    images = read_karpathy(path)
-    there = {image["split"] for image in images}
+    images = read_annotations([path])
+    there = {image.split for image in images}
     wanted = splits or {name: parts for name, parts in SPLITS.items() if there.intersection(parts)}
     for name, parts in wanted.items():
         missing = sorted(set(parts) - there) if splits else []
@@ -59,14 +63,14 @@ def karpathy_lists(path: Path, splits: Mapping[str, Sequence[str]] | None = None
         raise ValueError(f"{path}: splits {shown_keys(there)}, expected train, val or test; name others by --split")
     lists = []
     for name, parts in wanted.items():
-        rows = [row for row, image in enumerate(images) if image["split"] in parts]
-        chosen = [images[row] for row in rows]
-        keys = {key: [str(image[key]) for image in chosen] for key in ("cocoid", "imgid") if _all_have(chosen, key)}
-        files = [image["filename"] for image in chosen]
-        keys |= {"filename": files, "stem": [Path(file).stem for file in files]}
-        ids = [image_id(images[row], f"{path}: images[{row}]") for row in rows]
-        captions = [sentences_of(images[row], f"{path}: images[{row}]") for row in rows]
-        lists.append(PhotoList(name, ids, keys, captions, f"{path} ({name})"))
+        chosen = [image for image in images if image.split in parts]
+        keys = {key: [str(image.names[key]) for image in chosen] for key in KEYS if _all_have(chosen, key)}
+        keys["stem"] = [Path(file).stem for file in keys["filename"]]
+        captions = [list(filter(is_visible, image.captions(captions_per_image))) for image in chosen]
+        for image, texts in zip(chosen, captions, strict=True):
+            if not texts:
+                raise ValueError(f"{image.where}: blank captions alone")
+        lists.append(PhotoList(name, [image.image_id for image in chosen], keys, captions, f"{path} ({name})"))
     return lists
 
 
@@ -151,5 +155,5 @@ def _plain(name: str) -> str:
     return str(int(name)) if _NUMBER.fullmatch(name) else name
 
 
-def _all_have(images: Sequence[Mapping[str, object]], key: str) -> bool:
-    return all(type(image.get(key)) in (int, str) for image in images)
+def _all_have(images: Sequence[AnnotatedImage], key: str) -> bool:
+    return all(type(image.names.get(key)) in (int, str) for image in images)

@@ -175,7 +175,7 @@ class ImageFolder(DataSource):
         """The photos and captions of one stage."""
         self._check_stage(stage)
         name = _SPLITS[stage]
-        lists, mapping = lists_in(self.root), mapping_beside(self.root)
+        lists = lists_in(self.root)
         lines, captions = (
             [line.strip() for line in read_lines(lists / f"{name}_{what}.txt")] for what in ("ids", "caps")
         )
@@ -184,17 +184,22 @@ class ImageFolder(DataSource):
         for image in ids:
             if len(image) > 500:
                 raise ValueError(f"{where}:{lines.index(image) + 1}: {shown(image)}, expected the name of a file")
-            if mapping is not None and image not in mapping:
-                raise ValueError(f"{where}:{lines.index(image) + 1}: {shown(image)}, expected an id of id_mapping.json")
         features = PatchFeatures(
-            [self.images / (image if mapping is None else mapping[image]) for image in ids],
-            self.image_size,
-            self.patch_size,
-            fit=self.fit,
-            mean=self.mean,
-            std=self.std,
+            self.files(ids), self.image_size, self.patch_size, fit=self.fit, mean=self.mean, std=self.std
         )
         return ImageTextSplit(features, captions, owners, image_ids=ids, name=f"{self.root} ({name})")
+
+    def files(self, ids: Sequence[str]) -> list[Path]:
+        """The files of photos by their ids.
+
+        Raises:
+            ValueError: an id is not in ``id_mapping.json``.
+        """
+        mapping = mapping_beside(self.root)
+        for image in ids:
+            if mapping is not None and image not in mapping:
+                raise ValueError(f"{self.root / 'id_mapping.json'}: no id {shown(image)}, which the lists have")
+        return [self.images / (image if mapping is None else mapping[image]) for image in ids]
 
 
 def _photos_in(root: Path) -> Path:

@@ -15,7 +15,7 @@ from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.features import ArrayFeatures, open_features
 from itmatch.data.sources.layout import Layout, find_layout, per_image
-from itmatch.data.split import ImageTextSplit
+from itmatch.data.split import BlankCaptions, ImageTextSplit
 from itmatch.formats.arrays import Array, open_array, take_rows
 from itmatch.formats.features.base import HEIGHTS, WIDTHS, Grid, size_of
 from itmatch.formats.features.opening import how_to_convert
@@ -57,6 +57,8 @@ class PrecompFolder(DataSource):
         val: name of the split to select on.
         test: name of the split to report (``testall`` for the 5K images of COCO).
         captions_per_image: None = found from the files; otherwise they have to agree with it.
+        blank_captions: what is done with lines of the captions that have no visible character: ``"drop"`` leaves them
+            out and says so, ``"keep"`` takes them for captions without words, ``"refuse"`` raises.
         boxes: None = open neither boxes nor sizes, for a system that needs none; otherwise the middle of the name of
             the file of boxes.
         labels: middle of the name of the label file; None = do not read one.
@@ -78,6 +80,7 @@ class PrecompFolder(DataSource):
         test: str = "test",
         *,
         captions_per_image: int | None = None,
+        blank_captions: BlankCaptions = "drop",
         boxes: str | None = "boxes",
         labels: str | None = "labels",
         relations: str | None = "relations",
@@ -91,6 +94,7 @@ class PrecompFolder(DataSource):
         self.root = user_path(root)
         self.splits: dict[str, str] = {"train": train, "val": val, "test": test}
         self.captions_per_image = captions_per_image
+        self.blank_captions = blank_captions
         self.boxes, self.labels = boxes, labels
         self.relations = relations
         self.relation_scores = relation_scores if relations is not None else None
@@ -119,14 +123,14 @@ class PrecompFolder(DataSource):
         ids = [line.strip() for line in read_lines(ids_file)] if ids_file.exists() else None
         layout = find_layout(features, len(captions), ids, self.captions_per_image, str(where))
         for problem in chain(
-            validation.caption_problems(captions, f"{where}_caps.txt"),
+            validation.caption_problems(captions, f"{where}_caps.txt", blank=self.blank_captions != "refuse"),
             validation.id_problems(layout.image_ids or [], str(ids_file)),
         ):
             raise ValueError(problem)
         captions = [caption.strip() for caption in captions]
         columns = {
             "lengths": self._column(where, "lengths", "lengths", layout, len(features)),
-            "boxes": self._boxes(where, layout, len(features)),
+            "boxes": None if self.boxes is None else open_boxes(where, layout, len(features), self.boxes),
             "labels": self._column(where, self.labels, "labels", layout, len(features)),
             "relations": self._column(where, self.relations, "relations", layout, len(features)),
         }
@@ -147,6 +151,7 @@ class PrecompFolder(DataSource):
             layout.caption_image,
             image_ids=layout.image_ids,
             caption_relations=caption_relations,
+            blank_captions=self.blank_captions,
             name=str(where),
             lengths=columns["lengths"],
             boxes=columns["boxes"],
@@ -165,23 +170,6 @@ class PrecompFolder(DataSource):
             hint = f"splits in this folder: {there}" if there else how_to_convert(self.root)
             raise FileNotFoundError(f"{path}: no such file; {hint}")
         return path
-
-    def _boxes(self, where: Path, layout: Layout, rows: int) -> Array | None:
-        if self.boxes is None:
-            return None
-        boxes_file = first_file(where, BOX_FILES) if self.boxes == "boxes" else Path(f"{where}_{self.boxes}.npy")
-        if boxes_file is None:
-            return None
-        boxes = per_image(open_array(boxes_file, ndim=3, dtypes=("float", "int")), layout, rows, boxes_file)
-        if not in_pixels(boxes):
-            return boxes if boxes.dtype.kind == "f" else boxes.astype(np.float32)
-        sizes_file = first_file(where, SIZE_FILES)
-        if sizes_file is None:
-            raise ValueError(
-                f"{boxes_file}: boxes in pixels, which needs {where}_sizes.npy of (images, width and height)"
-            )
-        sizes = per_image(open_sizes(sizes_file), layout, rows, sizes_file)
-        return fractions(boxes, sizes, sizes_file)
 
     def _caption_relations(self, where: Path, captions: list[str]) -> CaptionRelations | None:
         if self.caption_relations is None:
@@ -214,6 +202,24 @@ def first_file(where: Path, stems: tuple[str, ...]) -> Path | None:
 def in_pixels(boxes: Array) -> bool:
     """Whether boxes are in pixels: some coordinate is far above 1."""
     return bool(boxes.size) and float(np.nanmax(boxes, initial=0)) > 2
+
+
+def open_boxes(where: Path, layout: Layout, rows: int, stem: str = "boxes") -> Array | None:
+    """The boxes of a split as fractions, or None where it has none; sizes are opened for boxes in pixels alone.
+
+    Raises:
+        ValueError: boxes or sizes are no good, or there are no sizes for boxes in pixels.
+    """
+    path = first_file(where, BOX_FILES) if stem == "boxes" else Path(f"{where}_{stem}.npy")
+    if path is None:
+        return None
+    boxes = per_image(open_array(path, ndim=3, dtypes=("float", "int")), layout, rows, path)
+    if not in_pixels(boxes):
+        return boxes if boxes.dtype.kind == "f" else boxes.astype(np.float32)
+    sizes_file = first_file(where, SIZE_FILES)
+    if sizes_file is None:
+        raise ValueError(f"{path}: boxes in pixels, which needs {where}_sizes.npy of (images, width and height)")
+    return fractions(boxes, per_image(open_sizes(sizes_file), layout, rows, sizes_file), sizes_file)
 
 
 def open_sizes(path: Path) -> Array:

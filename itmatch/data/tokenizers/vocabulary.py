@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from itmatch.formats.files import read_json, user_path, write_text
+from itmatch.formats.files import existing_file, read_json, user_path, write_text
 from itmatch.formats.messages import shown, shown_keys
+from itmatch.formats.pickled_words import is_pickle, read_pickled_vocabulary
 
 PAD, START, END, UNKNOWN, MASK = "<pad>", "<start>", "<end>", "<unk>", "<mask>"
 SPECIALS = (PAD, START, END, UNKNOWN)
@@ -52,14 +53,17 @@ class Vocabulary:
         )
 
     @classmethod
-    def from_json(cls, path: str | Path) -> Vocabulary:
-        """Read ``{"word2idx": {...}, "idx2word": {...}, "idx": n}``, the form of the SCAN repository.
+    def from_file(cls, path: str | Path) -> Vocabulary:
+        """Read ``{"word2idx": {...}, "idx2word": {...}, "idx": n}``: SCAN's json, or the pickle of VSE++ and SCAN.
+
+        Nothing that a pickle contains is run.
 
         Raises:
             FileNotFoundError: no such file.
             ValueError: a key is missing, ids are not 0..n-1, or the parts disagree.
         """
-        content = read_json(path)
+        path = existing_file(path)
+        content = read_pickled_vocabulary(path) if is_pickle(path) else read_json(path)
         for key, kind in (("word2idx", dict), ("idx2word", dict), ("idx", int)):
             if type(content.get(key)) is not kind:
                 raise ValueError(f"{path}: no {key!r} ({kind.__name__}); keys there: {shown_keys(content)}")
@@ -83,7 +87,7 @@ class Vocabulary:
             raise ValueError(f"{path}: {error}") from None
 
     def to_json(self, path: str | Path) -> None:
-        """Write the form that :meth:`from_json` reads."""
+        """Write the form that :meth:`from_file` reads."""
         content = {
             "word2idx": self._ids,
             "idx2word": {str(index): word for index, word in enumerate(self.words)},

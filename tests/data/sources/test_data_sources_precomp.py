@@ -218,7 +218,6 @@ BROKEN = {
     r"train_caps\.txt: 11 captions for 4 rows of _ims\.npy, expected a multiple of 4": captions(*TWELVE[:11]),
     r"0 captions in _caps\.txt": captions(),
     r"train_caps\.txt: 2 captions for 4 rows": captions("a", "b"),
-    r"train_caps\.txt:5: empty caption": captions(*TWELVE[:4], "  ", *TWELVE[5:]),
     r"train_caps\.txt:2: not UTF-8 \(byte 0xff\)": lambda f: (f / "train_caps.txt").write_bytes(b"a\n\xff\n"),
     r"train_ids\.txt: 3 ids, expected 4 \(one an image\) or 12 \(one a caption\)": ids("a", "b", "c"),
     r"train_ids\.txt:4: image id 'a' is already on line 1": ids("a", "b", "c", "a"),
@@ -288,6 +287,28 @@ def test_columns_are_pickled_by_the_names_of_their_files(folder, repeats):
         before, after = vars(dataset.image(index)), vars(again.image(index))
         assert before.keys() == after.keys()
         assert all(torch.equal(value, after[name]) for name, value in before.items() if name != "index")
+
+
+def test_blank_lines_of_captions(folder):
+    """Lines count with the blank one, so the other captions stay with their images; relations stay with captions."""
+    texts = [*TWELVE[:4], " \r", *TWELVE[5:]]
+    write(folder / "train_caps.txt", [*texts, "", "\r", ""])  # empty lines at the end are none
+    stripped = [text.strip() for text in texts]
+    table = [[] if not text else [((0, 1), (-1, -1), (0, 1 + number % 2))] for number, text in enumerate(stripped)]
+    CaptionRelations.pack(table).save(folder / "train_caption_relations.npz", stripped)
+    with pytest.warns(UserWarning, match=r"train: captions: 1 blank of 12 left out, the first is caption 4 \(image '1"):
+        dataset = PrecompFolder(folder).split("train")
+    assert dataset.caption_image.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert dataset.captions == stripped[:4] + stripped[5:]
+    assert [dataset.caption(i).relations[0, 2, 1].item() for i in range(3, 6)] == [2, 2, 1]
+    kept = PrecompFolder(folder, blank_captions="keep").split("train")
+    assert kept.captions == stripped
+    with pytest.raises(ValueError, match=r"train_caps\.txt:5: empty caption"):
+        PrecompFolder(folder, blank_captions="refuse").split("train")
+    write(folder / "train_caps.txt", [*TWELVE[:3], " ", " ", " ", *TWELVE[6:]])
+    (folder / "train_caption_relations.npz").unlink()
+    with pytest.raises(ValueError, match=r"image '1\.jpg' has blank captions alone; blank_captions: keep takes them"):
+        PrecompFolder(folder).split("train")
 
 
 def sizes_of(width, height, names=("image_w", "image_h")):

@@ -1,0 +1,85 @@
+"""Pickled vocabularies of the public code: read as they are, and never run."""
+
+import os
+import pickle
+import sys
+import types
+
+import pytest
+
+from itmatch.data import Vocabulary, WordTokenizer
+from itmatch.formats.pickled_words import read_pickled_vocabulary
+
+WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "straße"]
+
+
+@pytest.fixture
+def public(monkeypatch):
+    """A vocabulary as the public code makes it, of a module that is not there when it is read."""
+    module = types.ModuleType("vocab")
+    module.Vocabulary = type("Vocabulary", (), {"__module__": "vocab", "__call__": lambda self, word: word})
+    monkeypatch.setitem(sys.modules, "vocab", module)
+    vocabulary = module.Vocabulary()
+    vocabulary.word2idx = {word: index for index, word in enumerate(WORDS)}
+    vocabulary.idx2word = dict(enumerate(WORDS))
+    vocabulary.idx = len(WORDS)
+    return vocabulary
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_every_protocol_gives_the_words(public, protocol, tmp_path, monkeypatch):
+    path = tmp_path / "f30k_precomp_vocab.pkl"
+    path.write_bytes(pickle.dumps(public, protocol))
+    monkeypatch.delitem(sys.modules, "vocab")
+    assert Vocabulary.from_file(path).words == WORDS
+    assert WordTokenizer(str(path))(["a straße"])[0] == [1, 4, 5, 2]
+    assert "vocab" not in sys.modules
+
+
+def test_one_of_python_2(tmp_path):
+    """Protocol 2, words as bytes, which Python 3 cannot write; taken apart as Python 2 writes it."""
+    words = b"".join(b"U" + bytes([len(w.encode())]) + w.encode() + b"K" + bytes([i]) for i, w in enumerate(WORDS))
+    back = b"".join(b"K" + bytes([i]) + b"U" + bytes([len(w.encode())]) + w.encode() for i, w in enumerate(WORDS))
+    state = b"(U\x08word2idx}(" + words + b"uU\x08idx2word}(" + back + b"uU\x03idxK\x06d"
+    (tmp_path / "vocab.pkl").write_bytes(b"\x80\x02cvocab\nVocabulary\n)\x81" + state + b"b.")
+    assert Vocabulary.from_file(tmp_path / "vocab.pkl").words == WORDS
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.system, ("touch hacked",)
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+def test_a_harmful_file_is_refused_and_runs_nothing(protocol, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "vocab.pkl"
+    path.write_bytes(pickle.dumps(Harmful(), protocol))
+    with pytest.raises(ValueError, match=r"vocab\.pkl: names \w+\.system; only a Vocabulary of plain words"):
+        read_pickled_vocabulary(path)
+    path.write_bytes(b"\x80\x02ccopy_reg\n_reconstructor\nc__builtin__\nobject\nc__builtin__\nobject\nN\x87R.")
+    with pytest.raises(ValueError, match="names an object of another class"):
+        read_pickled_vocabulary(path)
+    path.write_bytes(b"\x80\x02cvocab\nVocabulary\nN}U\x08__call__K\x01s\x86b)\x81.")  # changes the class itself
+    with pytest.raises(ValueError, match="expected a Vocabulary"):
+        read_pickled_vocabulary(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["vocab.pkl"]
+
+
+def test_other_files_are_named(public, tmp_path):
+    path = tmp_path / "vocab.pkl"
+    whole = pickle.dumps(public)
+    for length in (1, 10, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=r"vocab\.pkl"):
+            Vocabulary.from_file(path)
+    path.write_bytes(b"\x80\x02r\xff\xff\xff\x7f.")  # a place that would take all the memory
+    with pytest.raises(ValueError, match=r"vocab\.pkl: no pickled vocabulary"):
+        Vocabulary.from_file(path)
+    path.write_bytes(pickle.dumps([1]))
+    with pytest.raises(ValueError, match="'list', expected a Vocabulary"):
+        Vocabulary.from_file(path)
+    public.idx2word[4] = "dog"
+    path.write_bytes(pickle.dumps(public))
+    with pytest.raises(ValueError, match=r"vocab\.pkl: idx2word\[4\] is 'dog', word2idx says 'a'"):
+        Vocabulary.from_file(path)
