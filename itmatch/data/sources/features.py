@@ -125,6 +125,8 @@ class FileFeatures(FeatureStore):
 
     def __getitem__(self, index: int) -> Array:
         record = self._reader.read(self._places[index])
+        if len(record.features) == 0:  # of no numbers, in text
+            return np.zeros((0, self.feature_dim), np.float32)
         if record.features.shape[1] != self.feature_dim:
             found = record.features.shape
             raise ValueError(f"features of {shown(record.name)}: {found}, expected (regions, {self.feature_dim})")
