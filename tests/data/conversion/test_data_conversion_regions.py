@@ -123,6 +123,17 @@ def test_any_number_of_captions(tmp_path):
     same(split, ["101", "103"])
 
 
+def test_the_first_captions_and_blank_ones(tmp_path):
+    path, made = write_npz(tmp_path / "n"), write_karpathy(tmp_path / "k.json", captions=5, **{"102": 2})
+    content = json.loads(made.read_text())
+    content["images"][1]["sentences"][0]["raw"] = " "
+    made.write_text(json.dumps(content))
+    convert = ["data", "convert", path, "--karpathy", made, "--out", tmp_path / "out", "--captions-per-image", "5"]
+    assert run(*convert) == 0
+    assert (tmp_path / "out/dev_caps.txt").read_text() == "".join(f"caption {i} of 102\n" for i in range(1, 6))
+    assert (tmp_path / "out/dev_ids.txt").read_text() == "102\n"
+
+
 def test_parts_of_a_json_and_numbers_of_a_region(tmp_path):
     path, out = write_npz(tmp_path / "n"), tmp_path / "out"
     made = write_karpathy(tmp_path / "k.json")

@@ -339,7 +339,7 @@ def test_layouts_that_are_not_read_at_random_are_named_with_the_command(tmp_path
     with pytest.raises(ValueError, match=r"a\.tsv: of features .* make one by `itmatch data convert \S+a\.tsv --karp"):
         source.split("test")
     (tmp_path / "a.pt").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"a\.pt: it is not read as a file of torch; write one \.npy"):
+    with pytest.raises(ValueError, match=r"a\.pt: a file of torch; write one \.npy"):
         KarpathyJson(tmp_path / "dataset.json", tmp_path / "a.pt").split("test")
 
 
