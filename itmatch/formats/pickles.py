@@ -6,7 +6,7 @@ import pickletools
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.lib import format as npy_format
@@ -21,6 +21,7 @@ _VALUES = {
     *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
 }
+_BYTES = {"STRING", "BINSTRING", "SHORT_BINSTRING"}  # which Python 2 took for texts
 _CONSTANTS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -40,7 +41,9 @@ _KEYS = (str, int, float, bytes, type(None))  # a tuple's hash may go deeper tha
 _DTYPE = re.compile(r"[<>=|]?(b1|[iu][1248]|f[248]|[SU][0-9]{1,6}|O8?)")
 
 
-def parse_pickle(data: bytes, where: str | Path, *, classes: Sequence[str] = ()) -> Any:
+def parse_pickle(
+    data: bytes, where: str | Path, *, classes: Sequence[str] = (), encoding: Literal["latin-1", "utf-8"] = "latin-1"
+) -> Any:
     """The value of a pickle of plain values, containers and numpy arrays.
 
     The steps of the pickle are followed here, one by one, and those that would call something are only understood where
@@ -49,8 +52,8 @@ def parse_pickle(data: bytes, where: str | Path, *, classes: Sequence[str] = ())
     Args:
         data: the pickle.
         where: its file, for error messages.
-        classes: names of classes, such as ``"vocab.Vocabulary"``, for whose objects the dict of their attributes is
-            taken.
+        classes: names of classes of any module, for whose objects the dict of their attributes is taken.
+        encoding: of the texts that Python 2 wrote; arrays that it wrote need the first.
 
     Raises:
         ValueError: no pickle, a damaged one, or one that names anything else.
@@ -64,7 +67,7 @@ def parse_pickle(data: bytes, where: str | Path, *, classes: Sequence[str] = ())
         ValueError: evil.pkl: names builtins.print, expected plain values and numpy arrays alone; nothing was run
     """
     try:
-        return _Machine(classes).run(data)
+        return _Machine(classes, encoding).run(data)
     except _NotAdmittedError as error:
         raise ValueError(
             f"{where}: names {short(str(error))}, expected plain values and numpy arrays alone; nothing was run"
@@ -122,8 +125,8 @@ class _Made:
 class _Machine:
     """The stack and the memory of a pickle that is followed."""
 
-    def __init__(self, classes: Sequence[str]) -> None:
-        self.classes = set(classes)
+    def __init__(self, classes: Sequence[str], encoding: str) -> None:
+        self.classes, self.encoding = set(classes), encoding
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memory: dict[int, Any] = {}
@@ -140,7 +143,7 @@ class _Machine:
 
     def _follow(self, name: str, argument: Any) -> None:
         if name in _VALUES:
-            self.stack.append(argument)
+            self.stack.append(argument if name not in _BYTES else argument.encode("latin-1").decode(self.encoding))
         elif name in _CONSTANTS:
             self.stack.append(_CONSTANTS[name]())
         elif name in _PASSED_OVER:
@@ -202,7 +205,7 @@ class _Machine:
         return self.stack[-1]
 
     def _named(self, name: str) -> _Name:
-        if name not in _ADMITTED and name not in self.classes:
+        if name not in _ADMITTED and name.rpartition(".")[2] not in self.classes:
             raise _NotAdmittedError(name)
         return _Name(name)
 
@@ -211,7 +214,7 @@ class _Machine:
             raise ValueError("a call of no function")
         if function.endswith("._reconstructor"):  # of the second protocol and older: class, base, state of the base
             function, arguments = arguments[0], ()
-        if function in self.classes:
+        if isinstance(function, _Name) and function.rpartition(".")[2] in self.classes:
             return _Made("object")
         if function == "collections.OrderedDict":
             return {_key(key): value for key, value in (arguments[0] if arguments else ())}

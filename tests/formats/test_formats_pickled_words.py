@@ -55,13 +55,13 @@ def test_a_harmful_file_is_refused_and_runs_nothing(protocol, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "vocab.pkl"
     path.write_bytes(pickle.dumps(Harmful(), protocol))
-    with pytest.raises(ValueError, match=r"vocab\.pkl: names \w+\.system; only a Vocabulary of plain words"):
+    with pytest.raises(ValueError, match=r"vocab\.pkl: names \w+\.system, expected plain values"):
         read_pickled_vocabulary(path)
     path.write_bytes(b"\x80\x02ccopy_reg\n_reconstructor\nc__builtin__\nobject\nc__builtin__\nobject\nN\x87R.")
-    with pytest.raises(ValueError, match="names an object of another class"):
+    with pytest.raises(ValueError, match="names __builtin__.object, expected plain values"):
         read_pickled_vocabulary(path)
     path.write_bytes(b"\x80\x02cvocab\nVocabulary\nN}U\x08__call__K\x01s\x86b)\x81.")  # changes the class itself
-    with pytest.raises(ValueError, match="expected a Vocabulary"):
+    with pytest.raises(ValueError, match="no pickle of plain values"):
         read_pickled_vocabulary(path)
     assert [file.name for file in tmp_path.iterdir()] == ["vocab.pkl"]
 
@@ -74,7 +74,7 @@ def test_other_files_are_named(public, tmp_path):
         with pytest.raises(ValueError, match=r"vocab\.pkl"):
             Vocabulary.from_file(path)
     path.write_bytes(b"\x80\x02r\xff\xff\xff\x7f.")  # a place that would take all the memory
-    with pytest.raises(ValueError, match=r"vocab\.pkl: no pickled vocabulary"):
+    with pytest.raises(ValueError, match=r"vocab\.pkl: no pickle of plain values"):
         Vocabulary.from_file(path)
     path.write_bytes(pickle.dumps([1]))
     with pytest.raises(ValueError, match="'list', expected a Vocabulary"):
