@@ -9,7 +9,7 @@ from itmatch.data.check.features import SeenSplit, compare_splits, fingerprint, 
 from itmatch.data.check.report import CheckReport
 from itmatch.data.sources.base import Stage
 from itmatch.data.sources.features import FolderFeatures
-from itmatch.data.sources.images import ImageFolder, PatchFeatures
+from itmatch.data.sources.images import MOST_LETTERS, ImageFolder, PatchFeatures
 from itmatch.data.tokenizers.words import Tokenizer
 from itmatch.formats.text import read_lines
 
@@ -34,7 +34,8 @@ def check_photos(path: Path, photos: Path | None, tokenizer: Tokenizer | None) -
             numbers = f"{dataset.num_images} photos, {dataset.num_captions} captions ({share} per image)"
             report.found.append(f"{split}: {numbers}")
         names = dataset.image_ids if dataset else report.attempt(partial(read_lines, path / f"{split}_ids.txt"))
-        seen[split] = SeenSplit(names, prints=_look_at_photos(report, [source.images / name for name in names or ()]))
+        paths = [source.images / name for name in names or () if len(name) <= MOST_LETTERS]
+        seen[split] = SeenSplit(names, prints=_look_at_photos(report, paths))
     compare_splits(report, seen)
     report.note_splits(there, dict(_STAGES), nameable=False)
     report.add_coverage(captions, ("train",), tokenizer)

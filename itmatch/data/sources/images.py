@@ -18,6 +18,7 @@ from itmatch.formats.text import read_lines
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # all others have readers that nobody needs here
+MOST_LETTERS = 500  # of the name of a file
 _LONGEST = 64  # times the shorter side
 _SPLITS = {"train": "train", "val": "dev", "test": "test"}
 
@@ -179,7 +180,7 @@ class ImageFolder(DataSource):
                 "expected as many for each"
             )
         for line, file in enumerate(ids, 1):
-            if len(file) > 500:
+            if len(file) > MOST_LETTERS:
                 raise ValueError(f"{self.root / name}_ids.txt:{line}: {shown(file)}, expected the name of a file")
         features = PatchFeatures(
             [self.images / image for image in ids],
