@@ -348,6 +348,13 @@ DATA = [
         {"vectors.vec.gz": BYTES},
         finite,
     ),
-    Target("pictures", "data check", write_photos, check_report, PHOTOS, named=("(dev): ", ": no such file", "no image that")),
+    Target(
+        "pictures",
+        "data check",
+        write_photos,
+        check_report,
+        PHOTOS,
+        named=("(dev): ", ": no such file", "no image that"),
+    ),
     Target("pictures", "ImageFolder", write_photos, read_photos, PHOTOS, wrong_items, ("(dev): ", ": no such file")),
 ]
