@@ -68,11 +68,12 @@ class ImageTextSplit(PickledByFile):
     it is read, because that takes reading them.
 
     Args:
-        features: (N, R, F) float16 or float32, or a :class:`FeatureStore`.
+        features: (N, R, F) float16, float32 or float64, or a :class:`FeatureStore`.
         captions: T captions.
         caption_image: (T,) int, the image that each describes.
         image_ids: N different names; None = "0", "1", ...
-        lengths: (N,) int, regions an image really has; None = all R.
+        lengths: (N,) int, regions an image really has; None = all R. An image of 0, in which nothing was detected, gets
+            one region of zeros, which is warned of.
         boxes: (N, R, 4) float, x1 y1 x2 y2 as fractions of width and height. A hundredth outside [0, 1], as rounding to
             pixels gives, is accepted and clipped.
         labels: (N, R) int object classes, -1 = unknown.
@@ -163,6 +164,8 @@ class ImageTextSplit(PickledByFile):
         features = torch.from_numpy(np.asarray(rows[:count])).to(torch.float32, copy=True)
         if not bool(torch.isfinite(features.sum())):  # a finite sum has finite terms, and is cheap to see
             self._check_finite(index, features, rows)
+        if count == 0:
+            return self._without_regions(index)
         boxes = None if self.boxes is None else _rows(self.boxes[index], count, np.float32).clamp_(0, 1)
         labels = None if self.labels is None else _rows(self.labels[index], count, np.int64)
         for what, found in (("boxes", boxes), ("labels", labels)):
@@ -171,6 +174,14 @@ class ImageTextSplit(PickledByFile):
                     f"{self.name}: image {self.image_ids[index]!r} has {count} regions and {len(found)} {what}"
                 )
         return ImageItem(index, features, boxes, labels, *self._relations_of(index, count))
+
+    def _without_regions(self, index: int) -> ImageItem:
+        """An image in which nothing was detected: one region of zeros, so that every image has one."""
+        if self.lengths is None:  # else they have been told of
+            warnings.warn(f"{self.name}: images without regions get one of zeros", stacklevel=3)
+        boxes = None if self.boxes is None else torch.zeros(1, 4)
+        labels = None if self.labels is None else torch.full((1,), -1)
+        return ImageItem(index, torch.zeros(1, self.feature_dim), boxes, labels, *self._relations_of(index, 0))
 
     def caption(self, index: int) -> CaptionItem:
         """One caption and the image that it describes."""
@@ -263,7 +274,7 @@ class ImageTextSplit(PickledByFile):
             validation.id_problems(self.image_ids, self._where("image_ids")),
         ]
         if self.lengths is not None:
-            checks.append(validation.length_problems(self.lengths, *shape, self._where("lengths")))
+            checks.append(validation.length_problems(self.lengths, *shape, self._where("lengths"), least=0))
         if self.boxes is not None:
             checks.append(validation.box_problems(self.boxes, *shape, self._where("boxes"), self.lengths))
         if self.labels is not None:
@@ -278,6 +289,9 @@ class ImageTextSplit(PickledByFile):
             checks.append(self.caption_relations.problems(self.captions, self._where("caption_relations")))
         for problem in chain.from_iterable(checks):
             raise ValueError(problem)
+        empty = 0 if self.lengths is None else int((self.lengths == 0).sum())
+        if empty:
+            warnings.warn(f"{self.name}: {empty} images without regions get one of zeros", stacklevel=4)
 
     def _where(self, field: str) -> str:
         return f"{self.name}: {field}"

@@ -78,6 +78,7 @@ class _Look:
         self.where, self.names = where, names
         self.prints: dict[bytes, int] = {}
         self.bad: list[tuple[int, int]] = []  # image and region, of NaN and infinity
+        self.none: list[int] = []  # images without regions
         self.empty: list[int] = []
         self.beyond: list[int] = []  # images with numbers beyond their length
         self.twice: list[tuple[int, int]] = []
@@ -94,6 +95,9 @@ class _Look:
         self.bad += [(image, int(region)) for region in bad]
         self.beyond += [image] if count < len(rows) and bool(np.any(rows[count:])) else []
         self.regions.append(count)
+        if count == 0:
+            self.none.append(image)
+            return
         if not norms.any():
             self.empty.append(image)
             return
@@ -110,6 +114,8 @@ class _Look:
 
     def warnings(self, *, padded: bool) -> Iterator[str]:
         """What is read, and looks wrong."""
+        if self.none:
+            yield self._told(self.none, "no regions; it is read as one region of zeros")
         if self.empty:
             yield self._told(self.empty, "zeros alone in the features")
         if self.zeros:

@@ -8,11 +8,12 @@ import numpy as np
 
 from itmatch.data.check.annotations import check_annotations
 from itmatch.data.check.features import look_at_features
-from itmatch.data.check.photos import check_feature_files, check_photos
+from itmatch.data.check.photos import check_feature_files, check_photos, check_region_file
 from itmatch.data.check.precomp import check_precomp
 from itmatch.data.check.report import CheckReport
 from itmatch.data.check.vectors import check_vectors
 from itmatch.data.sources.features import ArrayFeatures
+from itmatch.data.sources.layout import lists_in
 from itmatch.data.tokenizers.vocabulary import Vocabulary
 from itmatch.data.tokenizers.words import Tokenizer
 from itmatch.formats.arrays import open_array
@@ -52,6 +53,8 @@ def check_path(
         return _check_array(path)
     if is_pickle(path):
         return _check_vocabulary(path)
+    if ".tsv" in path.suffixes or path.suffix in (".h5", ".hdf5"):
+        return check_region_file(path)
     if path.suffix == ".json":
         return _check_json(path, beside, tokenizer)
     return check_vectors(path)
@@ -60,12 +63,14 @@ def check_path(
 def _check_folder(path: Path, beside: Path | None, tokenizer: Tokenizer | None) -> CheckReport:
     if any(path.glob("*_ims.npy")):
         return check_precomp(path, tokenizer)
-    if any(path.glob("*_ids.txt")):
+    if any(lists_in(path).glob("*_ids.txt")):
         return check_photos(path, beside, tokenizer)
     if any(path.glob("*_caps.txt")):
         return check_precomp(path, tokenizer)
-    if any(path.glob("*.npy")):
+    if any(path.glob("*.np[yz]")):
         return check_feature_files(path)
+    if (path / "features.tsv").exists():
+        return check_region_file(path)
     wanted = "neither a SPLIT_ims.npy, a SPLIT_caps.txt, nor a SPLIT_ids.txt in it"
     return CheckReport(str(path), "folder", problems=[f"{path}: {wanted}"])
 
@@ -76,7 +81,7 @@ def _check_array(path: Path) -> CheckReport:
     if array is None:
         return report
     report.found.append(f"shape {array.shape}, {array.dtype}")
-    if array.ndim == 3 and array.dtype in ("float16", "float32") and 0 not in array.shape:
+    if array.ndim == 3 and array.dtype in ("float16", "float32", "float64") and 0 not in array.shape:
         look_at_features(report, ArrayFeatures(array, name=str(path)), str(path))
     elif array.dtype.kind == "f" and array.ndim:
         bad = next((row for row in range(len(array)) if not np.isfinite(array[row]).all()), None)

@@ -11,16 +11,14 @@ from itmatch.data.batching import validation
 from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.check.features import SeenSplit, compare_splits, look_at_features
 from itmatch.data.check.report import CheckReport
-from itmatch.data.sources.features import ArrayFeatures
+from itmatch.data.sources.features import ArrayFeatures, open_features
 from itmatch.data.sources.layout import Layout, find_layout, per_image
 from itmatch.data.sources.precomp import (
     BOX_FILES,
-    SIZE_FILES,
     PrecompFolder,
     first_file,
     found_splits,
-    fractions,
-    in_pixels,
+    open_boxes,
 )
 from itmatch.data.tokenizers.words import Tokenizer
 from itmatch.formats.arrays import Array, open_array
@@ -55,7 +53,7 @@ def check_precomp(path: Path, tokenizer: Tokenizer | None) -> CheckReport:
 def check_split(where: Path) -> SplitCheck:
     """Look at all files ``{where}_*``; where none is wrong, the reader itself has the last word."""
     check = SplitCheck(where)
-    features = check.attempt(lambda: open_array(f"{where}_ims.npy", ndim=3, dtypes=("float16", "float32")))
+    features = check.attempt(lambda: open_features(f"{where}_ims.npy"))
     captions = check.attempt(lambda: read_lines(f"{where}_caps.txt"))
     ids_file = Path(f"{where}_ids.txt")
     ids = check.attempt(lambda: [line.strip() for line in read_lines(ids_file)]) if ids_file.exists() else None
@@ -108,12 +106,15 @@ def _check_columns(check: SplitCheck, layout: Layout, features: Array) -> Array 
 
     lengths = column(Path(f"{where}_lengths.npy"), "lengths")
     if lengths is not None:
-        found = list(validation.length_problems(lengths, *shape, f"{where}_lengths.npy"))
+        found = list(validation.length_problems(lengths, *shape, f"{where}_lengths.npy", least=0))
         check.problems += found
         lengths = None if found else lengths
     boxes_file = first_file(where, BOX_FILES)
-    raw = column(boxes_file, "boxes")
-    boxes = None if raw is None else check.attempt(partial(_as_fractions, raw, where, layout, rows))
+    if boxes_file is None:
+        check.missing.append(f"{where.name}_boxes.npy")
+    else:
+        optional.append(boxes_file.name)
+    boxes = check.attempt(partial(open_boxes, where, layout, rows))
     if boxes is not None:
         found = list(validation.box_problems(boxes, *shape, str(boxes_file), lengths))
         check.problems += found
@@ -181,12 +182,3 @@ def _check_caption_relations(check: SplitCheck, captions: list[str]) -> None:
         if relations is not None:
             check.found.append(f"{path.name}: {relations.summary()}")
             check.problems += relations.problems(captions, str(path))
-
-
-def _as_fractions(boxes: Array, where: Path, layout: Layout, rows: int) -> Array:
-    if boxes.ndim != 3 or not in_pixels(boxes):
-        return boxes
-    path = first_file(where, SIZE_FILES)
-    if path is None:
-        raise ValueError(f"{where}: boxes in pixels, which needs {where}_sizes.npy of (images, width and height)")
-    return fractions(boxes, per_image(open_array(path, ndim=2), layout, rows, path), path)

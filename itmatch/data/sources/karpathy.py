@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from itmatch.data.sources.annotations import KEYS, AnnotatedImage, read_annotations
 from itmatch.data.sources.base import DataSource, Stage
-from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FolderFeatures
+from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FileFeatures, FolderFeatures, open_features
 from itmatch.data.split import BlankCaptions, ImageTextSplit
 from itmatch.formats.arrays import Array, open_array, take_rows
+from itmatch.formats.features.base import Grid, stem_of
+from itmatch.formats.features.opening import how_to_convert, layout_of, open_regions
+from itmatch.formats.features.photo_files import files_of
 from itmatch.formats.files import user_path
 from itmatch.formats.messages import short, shown_keys
 
@@ -24,8 +28,9 @@ class KarpathyJson(DataSource):
     Args:
         annotations: ``dataset_coco.json``, ``dataset_flickr30k.json`` or one like them. Or COCO's own file of captions,
             whose split is what its name says (``train2014`` for ``captions_train2014.json``). Or a list of such files.
-        features: a ``.npy`` file (N, R, F) whose rows are the images of the json, all splits, in its order; or a
-            folder with one (R, F) ``.npy`` file per image, opened when the image is read.
+        features: a ``.npy`` file (N, R, F) whose rows are the images of the json, all splits, in its order (vectors and
+            grids as :class:`PrecompFolder` takes them); a folder with one (R, F) ``.npy`` or ``.npz`` file per image,
+            opened when the image is read; or a HDF5 file.
         train: splits to train on, such as ``[train, restval]`` for COCO.
         val: splits to select on.
         test: splits to report.
@@ -40,6 +45,7 @@ class KarpathyJson(DataSource):
         labels: likewise.
         relations: likewise.
         relation_scores: likewise.
+        grid: which of the sizes of a grid is F, where it cannot be seen.
     """
 
     def __init__(
@@ -57,6 +63,7 @@ class KarpathyJson(DataSource):
         labels: str | Path | None = None,
         relations: str | Path | None = None,
         relation_scores: str | Path | None = None,
+        grid: Grid | None = None,
     ) -> None:
         if key not in ("auto", *KEYS):
             raise ValueError(f"key: {key!r}, expected auto, {', '.join(KEYS)}")
@@ -65,7 +72,7 @@ class KarpathyJson(DataSource):
         self.annotations = annotations
         self._paths = [user_path(path) for path in (annotations if isinstance(annotations, list) else [annotations])]
         self._where = ", ".join(map(str, self._paths))
-        self.features, self.key = user_path(features), key
+        self.features, self.key, self.grid = user_path(features), key, grid
         self.captions_per_image, self.blank_captions = captions_per_image, blank_captions
         stages = {"train": train, "val": val, "test": test}
         self.splits = {stage: [names] if isinstance(names, str) else list(names) for stage, names in stages.items()}
@@ -110,10 +117,12 @@ class KarpathyJson(DataSource):
 
     def _open_features(self, rows: Array, images: list[AnnotatedImage]) -> FeatureStore:
         if not self.features.is_dir():
-            array = open_array(self.features, ndim=3, dtypes=("float16", "float32"))
+            if self.features.suffix != ".npy" and self.features.exists():
+                return self._open_file(rows, images)
+            array = open_features(self.features, self.grid)
             self._check_rows(self.features, array, len(images))
             return ArrayFeatures(array, rows=rows, name=str(self.features))
-        there = {path.name for path in self.features.iterdir()}
+        there = {f"{stem_of(path)}.npy": path.name for path in files_of(self.features)}
         names = self._file_names(self._find_key(rows, images, there), rows, images)
         first: dict[str, int] = {}
         for row, name in zip(rows, names, strict=True):
@@ -121,9 +130,21 @@ class KarpathyJson(DataSource):
                 raise ValueError(f"{images[row].where}: its file of features is that of images[{first[name]}], {name}")
             if name not in there:
                 raise FileNotFoundError(f"{self.features / short(name)}: no such file, for {images[row].where}")
-        return FolderFeatures([self.features / name for name in names])
+        return FolderFeatures([self.features / there[name] for name in names], self.grid)
 
-    def _find_key(self, rows: Array, images: list[AnnotatedImage], there: set[str]) -> str:
+    def _open_file(self, rows: Array, images: list[AnnotatedImage]) -> FeatureStore:
+        """Features of a HDF5 file, whose photos are named as files would be."""
+        if layout_of(self.features) != "HDF5":
+            raise ValueError(f"{self.features}: {how_to_convert(self.features)}")
+        reader = open_regions([self.features], grid=self.grid)
+        places = {f"{name}.npy": place for place, name in enumerate(reader.names)}
+        names = self._file_names(self._find_key(rows, images, places), rows, images)
+        for row, name in zip(rows, names, strict=True):
+            if name not in places:
+                raise ValueError(f"{self.features}: no {short(name.removesuffix('.npy'))}, for {images[row].where}")
+        return FileFeatures(reader, [places[name] for name in names])
+
+    def _find_key(self, rows: Array, images: list[AnnotatedImage], there: Mapping[str, Any]) -> str:
         """What names the files: a key that fits the first image, and all of them if several keys fit the first."""
         if self.key != "auto":
             return self.key
@@ -141,7 +162,7 @@ class KarpathyJson(DataSource):
                 for key in fitting
                 if all(key in images[row].names for row in rows)
             }
-            whole = [key for key, files in all_names.items() if there.issuperset(files)]
+            whole = [key for key, files in all_names.items() if there.keys() >= set(files)]
             if len({tuple(all_names[key]) for key in whole}) > 1:
                 raise ValueError(
                     f"{self.features}: its files may be named by {' or by '.join(whole)} of {self._where}, which "

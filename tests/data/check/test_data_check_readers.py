@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pytest
 from helpers_cli import write_precomp
+from helpers_layouts import write_bottom_up, write_h5, write_npz, write_vinvl
 
 from itmatch.data import CaptionRelations, ImageFolder, KarpathyJson, PrecompFolder, check_path
 
@@ -63,6 +64,20 @@ def relations_of_others(folder):
     CaptionRelations.pack([[]] * 8).save(folder / "train_caption_relations.npz", ["other"] * 8)
 
 
+def vectors(folder):
+    for split in ("train", "dev", "test"):
+        np.save(folder / f"{split}_ims.npy", FEATURES[:, 0])
+        for name in ("boxes", "relations", "relation_scores"):
+            (folder / f"{split}_{name}.npy").unlink()
+
+
+def grids(folder, *shapes):
+    """The first split alone: a check compares the sizes of the others."""
+    vectors(folder)
+    for split, shape in zip(("train", "dev"), shapes, strict=True):
+        np.save(folder / f"{split}_ims.npy", RANDOM.standard_normal(shape).astype(np.float32))
+
+
 EIGHT = [f"a dog {i}" for i in range(8)]
 RANDOM = np.random.default_rng(1)
 FEATURES = RANDOM.standard_normal((4, 3, 6)).astype(np.float32)
@@ -86,6 +101,16 @@ FOLDERS = {
     "ids of another split": lines("ids", "a", "b"),
     "an empty id": lines("ids", "a", "", "c", "d"),
     "features per caption": save("ims", FEATURES.repeat(2, 0)),
+    "float64": save("ims", FEATURES.astype(np.float64)),
+    "a vector per image": lambda folder: vectors(folder),
+    "a grid per image": lambda folder: grids(folder, (4, 1, 3, 6), (4, 2, 2, 6)),
+    "a grid that does not tell": lambda folder: grids(folder, (4, 2, 2, 2), (4, 1, 3, 6)),
+    "images without regions": both(save("lengths", np.array([3, 0, 3, 3])), change("relations", 1, -1)),
+    "boxes of integers": both(save("boxes", np.tile([0, 0, 50, 60], (4, 3, 1))), save("sizes", np.full((4, 2), 100))),
+    "sizes of GSMN": both(
+        save("boxes", np.tile([0.0, 0, 50, 60], (4, 3, 1))),
+        lambda folder: np.save(folder / "train_ims_size.npy", [{"image_w": 60, "image_h": 50}] * 4, allow_pickle=True),
+    ),
     "features of integers": save("ims", FEATURES.astype(np.int32)),
     "features of complex numbers": save("ims", FEATURES.astype(np.complex64)),
     "no regions": save("ims", FEATURES[:, :0]),
@@ -235,3 +260,23 @@ def test_photos(what, tmp_path):
     told, report = everything(ImageFolder(tmp_path, image_size=8, patch_size=4)), check_path(tmp_path)
     assert report.ok is (not told), (told, report.problems)
     assert report.ready is (not told)
+
+
+@pytest.mark.parametrize("layout", ["bottom-up-attention.pytorch", "UNITER", "padded"])
+def test_a_folder_of_npz_files(layout, tmp_path):
+    report = check_path(write_npz(tmp_path / "n", layout))
+    assert report.ok, report.problems
+    assert any("no regions; it is read as one region of zeros" in warning for warning in report.warnings)
+    (tmp_path / "n/102.npz").write_bytes(b"PK")
+    assert not check_path(tmp_path / "n").ok
+
+
+def test_features_in_other_layouts(tmp_path):
+    for path in (write_bottom_up(tmp_path / "a.tsv"), write_vinvl(tmp_path / "v")):
+        report = check_path(path)
+        assert report.ok, report.problems
+        assert "3 photos; a folder is made of them by `itmatch data convert`" in report.found
+    (tmp_path / "a.tsv").write_text("1\t2\n")
+    assert not check_path(tmp_path / "a.tsv").ok
+    pytest.importorskip("h5py")
+    assert check_path(write_h5(tmp_path / "a.h5", "groups")).ok

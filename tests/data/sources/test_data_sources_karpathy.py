@@ -1,8 +1,10 @@
 import json
+import pickle
 
 import numpy as np
 import pytest
 import torch
+from helpers_layouts import COUNTS, NUMBERS, photos, write_bottom_up, write_h5, write_npz
 
 from itmatch.batch import Fragments
 from itmatch.data import KarpathyJson, PrecompFolder
@@ -301,3 +303,50 @@ def test_five_captions_give_the_recalls_of_the_precomputed_folder(tmp_path):
     assert (whole.num_captions, direct.num_captions) == (56, 50)
     with pytest.raises(ValueError, match="10 images with 5 to 7 captions, expected 10 with 5"):
         recalls(whole)
+
+
+def photos_of_other_layouts(folder):
+    """The json of the photos of ``helpers_layouts``, all in one split."""
+    images = [
+        {"split": "test", "filename": f"COCO_{name}.jpg", "cocoid": int(name), "sentences": [{"raw": f"of {name}"}]}
+        for name in COUNTS
+    ]
+    (folder / "dataset.json").write_text(json.dumps({"images": images}))
+    return folder / "dataset.json"
+
+
+@pytest.mark.filterwarnings("ignore:.*images without regions")
+@pytest.mark.parametrize(
+    "layout", ["bottom-up-attention.pytorch", "a column a region", "UNITER", "padded", "h5 groups", "h5 names"]
+)
+def test_npz_files_and_hdf5(tmp_path, layout):
+    """Any number of regions; none is one region of zeros."""
+    if layout.startswith("h5"):
+        pytest.importorskip("h5py")
+        path = write_h5(tmp_path / "a.h5", layout.removeprefix("h5 "))
+    else:
+        path = write_npz(tmp_path / "n", layout)
+    dataset = KarpathyJson(photos_of_other_layouts(tmp_path), path).split("test")
+    again = pickle.loads(pickle.dumps(dataset))
+    for index, (features, _, _) in enumerate(photos().values()):
+        expected = features if len(features) else np.zeros((1, NUMBERS))
+        np.testing.assert_array_equal(dataset.image(index).features, expected)
+        np.testing.assert_array_equal(again.image(index).features, expected)
+
+
+def test_layouts_that_are_not_read_at_random_are_named_with_the_command(tmp_path):
+    source = KarpathyJson(photos_of_other_layouts(tmp_path), write_bottom_up(tmp_path / "a.tsv"))
+    with pytest.raises(ValueError, match=r"a\.tsv: of features .* make one by `itmatch data convert \S+a\.tsv --karp"):
+        source.split("test")
+    (tmp_path / "a.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.pt: a file of torch; write one \.npy"):
+        KarpathyJson(tmp_path / "dataset.json", tmp_path / "a.pt").split("test")
+
+
+def test_grids_and_vectors(tmp_path):
+    np.save(tmp_path / "grid.npy", np.arange(5 * 12, dtype=np.float64).reshape(5, 3, 2, 2))
+    np.save(tmp_path / "vectors.npy", np.arange(10, dtype=np.float16).reshape(5, 2))
+    grid = KarpathyJson(annotations(tmp_path), tmp_path / "grid.npy").split("val").image(0)
+    assert grid.features.tolist() == [[24 + region + 4 * number for number in range(3)] for region in range(4)]
+    vector = KarpathyJson(annotations(tmp_path), tmp_path / "vectors.npy").split("val").image(0)
+    assert vector.features.tolist() == [[4, 5]]
