@@ -37,9 +37,10 @@ def test_every_protocol_gives_the_words(public, protocol, tmp_path, monkeypatch)
 
 
 def test_one_of_python_2(tmp_path):
-    """Protocol 2, words as bytes, which Python 3 cannot write; taken apart as Python 2 writes it."""
-    words = b"".join(b"U" + bytes([len(w.encode())]) + w.encode() + b"K" + bytes([i]) for i, w in enumerate(WORDS))
-    back = b"".join(b"K" + bytes([i]) + b"U" + bytes([len(w.encode())]) + w.encode() for i, w in enumerate(WORDS))
+    """Protocol 2 with names as bytes, which Python 3 cannot write."""
+    text = [b"X" + len(word.encode()).to_bytes(4, "little") + word.encode() for word in WORDS]
+    words = b"".join(word + b"K" + bytes([i]) for i, word in enumerate(text))
+    back = b"".join(b"K" + bytes([i]) + word for i, word in enumerate(text))
     state = b"(U\x08word2idx}(" + words + b"uU\x08idx2word}(" + back + b"uU\x03idxK\x06d"
     (tmp_path / "vocab.pkl").write_bytes(b"\x80\x02cvocab\nVocabulary\n)\x81" + state + b"b.")
     assert Vocabulary.from_file(tmp_path / "vocab.pkl").words == WORDS
@@ -55,13 +56,13 @@ def test_a_harmful_file_is_refused_and_runs_nothing(protocol, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "vocab.pkl"
     path.write_bytes(pickle.dumps(Harmful(), protocol))
-    with pytest.raises(ValueError, match=r"vocab\.pkl: names \w+\.system; only a Vocabulary of plain words"):
+    with pytest.raises(ValueError, match=r"vocab\.pkl: names \w+\.system, expected plain values .*; nothing was run"):
         read_pickled_vocabulary(path)
     path.write_bytes(b"\x80\x02ccopy_reg\n_reconstructor\nc__builtin__\nobject\nc__builtin__\nobject\nN\x87R.")
-    with pytest.raises(ValueError, match="names an object of another class"):
+    with pytest.raises(ValueError, match=r"names __builtin__\.object"):
         read_pickled_vocabulary(path)
     path.write_bytes(b"\x80\x02cvocab\nVocabulary\nN}U\x08__call__K\x01s\x86b)\x81.")  # changes the class itself
-    with pytest.raises(ValueError, match="expected a Vocabulary"):
+    with pytest.raises(ValueError, match=r"vocab\.pkl: no pickle of plain values"):
         read_pickled_vocabulary(path)
     assert [file.name for file in tmp_path.iterdir()] == ["vocab.pkl"]
 
@@ -74,10 +75,10 @@ def test_other_files_are_named(public, tmp_path):
         with pytest.raises(ValueError, match=r"vocab\.pkl"):
             Vocabulary.from_file(path)
     path.write_bytes(b"\x80\x02r\xff\xff\xff\x7f.")  # a place that would take all the memory
-    with pytest.raises(ValueError, match=r"vocab\.pkl: no pickled vocabulary"):
+    with pytest.raises(ValueError, match=r"vocab\.pkl: no pickle of plain values"):
         Vocabulary.from_file(path)
     path.write_bytes(pickle.dumps([1]))
-    with pytest.raises(ValueError, match="'list', expected a Vocabulary"):
+    with pytest.raises(ValueError, match="a pickled 'list', expected a Vocabulary"):
         Vocabulary.from_file(path)
     public.idx2word[4] = "dog"
     path.write_bytes(pickle.dumps(public))
