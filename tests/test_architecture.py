@@ -23,6 +23,7 @@ LEVELS = {
     "trust": 0,
     "errors": 0,
     "stopping": 0,
+    "tensordata": 0,
     "batch": 1,
     "formats": 1,
     "presets": 5,
