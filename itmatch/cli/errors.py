@@ -49,13 +49,13 @@ def plain_errors(arguments: Sequence[str]) -> Iterator[None]:
 def one_line(error: BaseException) -> str:
     """What is wrong and where, whatever the words: the innermost cause, and before it what the errors around it add.
 
-    jsonargparse wraps an error once a level (a key, the class there, a key of that class) in one that has a line of its
-    own before the lines of its cause; such a line says where. An error that is more than that, such as a list of all
-    forms that a value could have had, is left out; its cause is what is wrong with the first of these forms.
+    jsonargparse wraps an error once a level (a key, the class there, a key of that class) in one that says where, and
+    then what its cause says. An error that says more, such as a list of all forms that a value could have had, is left
+    out; its cause is what is wrong with the first of these forms.
     """
-    texts = [[line.strip() for line in str(one).splitlines() if line.strip()] for one in _chain(error)]
-    where = [outer[0] for outer, inner in pairwise(texts) if outer[1:] == inner != []]
-    return " ".join([*where, *texts[-1]])
+    texts = ["\n".join(line.strip() for line in str(one).splitlines() if line.strip()) for one in _chain(error)]
+    added = [outer.removesuffix(inner).rstrip("\n -") for outer, inner in pairwise(texts) if outer.endswith(inner)]
+    return " ".join(" ".join([*(where for where in added if "\n- " not in f"\n{where}"), texts[-1]]).split())
 
 
 @rank_zero_only

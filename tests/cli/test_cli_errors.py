@@ -23,6 +23,11 @@ def test_where_is_told_and_then_the_innermost_cause():
     assert one_line(wrapped("in x:\n  wrong", "in x:\n  wrong", "wrong")) == "in x: wrong"  # once, though said twice
 
 
+def test_more_than_a_line_may_say_where():
+    assert one_line(wrapped("in x:\nfile y\n  - wrong\n    at all", "wrong\n  at all")) == "in x: file y wrong at all"
+    assert one_line(wrapped("in file y: wrong\n  at all", "wrong\nat all")) == "in file y: wrong at all"
+
+
 def test_a_list_of_alternatives_is_left_out():
     alternatives = "none of them\n- wrong\n- other\ngot 3"
     assert one_line(wrapped("in x:\n" + alternatives, alternatives, "wrong")) == "in x: wrong"
