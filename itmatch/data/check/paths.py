@@ -19,7 +19,7 @@ from itmatch.data.tokenizers.words import Tokenizer
 from itmatch.formats.arrays import open_array
 from itmatch.formats.files import read_json, user_path
 from itmatch.formats.messages import shown_keys
-from itmatch.formats.pickled_words import is_pickle
+from itmatch.formats.vocabularies import is_pickle
 
 
 def check_path(

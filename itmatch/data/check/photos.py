@@ -9,7 +9,7 @@ from itmatch.data.check.features import SeenSplit, compare_splits, fingerprint, 
 from itmatch.data.check.report import CheckReport
 from itmatch.data.sources.base import Stage
 from itmatch.data.sources.features import FileFeatures, FolderFeatures
-from itmatch.data.sources.images import ImageFolder, PatchFeatures
+from itmatch.data.sources.images import MOST_LETTERS, ImageFolder, PatchFeatures
 from itmatch.data.sources.layout import lists_in
 from itmatch.data.tokenizers.words import Tokenizer
 from itmatch.formats.features.opening import layout_of, open_regions
@@ -38,7 +38,8 @@ def check_photos(path: Path, photos: Path | None, tokenizer: Tokenizer | None) -
             numbers = f"{dataset.num_images} photos, {dataset.num_captions} captions ({share} per image)"
             report.found.append(f"{split}: {numbers}")
         names = dataset.image_ids if dataset else report.attempt(partial(read_lines, lists / f"{split}_ids.txt"))
-        files = report.attempt(partial(source.files, list(dict.fromkeys(names or ()))))
+        ids = [name for name in dict.fromkeys(names or ()) if len(name) <= MOST_LETTERS]
+        files = report.attempt(partial(source.files, ids))
         seen[split] = SeenSplit(names, prints=_look_at_photos(report, files or []))
     compare_splits(report, seen)
     report.note_splits(there, dict(_STAGES), nameable=False)

@@ -19,6 +19,7 @@ from itmatch.formats.text import read_lines
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # all others have readers that nobody needs here
+MOST_LETTERS = 500  # of the name of a file
 _LONGEST = 64  # times the shorter side
 _SPLITS = {"train": "train", "val": "dev", "test": "test"}
 
@@ -182,7 +183,7 @@ class ImageFolder(DataSource):
         where = f"{lists / name}_ids.txt"
         ids, owners = owners_of(lines, len(captions), where)
         for image in ids:
-            if len(image) > 500:
+            if len(image) > MOST_LETTERS:
                 raise ValueError(f"{where}:{lines.index(image) + 1}: {shown(image)}, expected the name of a file")
         features = PatchFeatures(
             self.files(ids), self.image_size, self.patch_size, fit=self.fit, mean=self.mean, std=self.std

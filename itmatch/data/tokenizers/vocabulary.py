@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from itmatch.formats.files import existing_file, read_json, user_path, write_text
-from itmatch.formats.messages import shown, shown_keys
-from itmatch.formats.pickled_words import is_pickle, read_pickled_vocabulary
+from itmatch.formats.messages import shown
+from itmatch.formats.vocabularies import read_vocabulary, write_vocabulary
 
 PAD, START, END, UNKNOWN, MASK = "<pad>", "<start>", "<end>", "<unk>", "<mask>"
 SPECIALS = (PAD, START, END, UNKNOWN)
@@ -54,46 +52,21 @@ class Vocabulary:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Vocabulary:
-        """Read ``{"word2idx": {...}, "idx2word": {...}, "idx": n}``: SCAN's json, or the pickle of VSE++ and SCAN.
-
-        Nothing that a pickle contains is run.
+        """Read a file of the form of the SCAN repository, see :func:`itmatch.formats.vocabularies.read_vocabulary`.
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: a key is missing, ids are not 0..n-1, or the parts disagree.
+            ValueError: it is no such file, or its words are no vocabulary.
         """
-        path = existing_file(path)
-        content = read_pickled_vocabulary(path) if is_pickle(path) else read_json(path)
-        for key, kind in (("word2idx", dict), ("idx2word", dict), ("idx", int)):
-            if type(content.get(key)) is not kind:
-                raise ValueError(f"{path}: no {key!r} ({kind.__name__}); keys there: {shown_keys(content)}")
-        ids = content["word2idx"]
-        size = len(ids)
-        by_id = {index: word for word, index in ids.items() if type(index) is int and 0 <= index < size}
-        if len(by_id) != size:
-            missing = next(index for index in range(size) if index not in by_id)
-            raise ValueError(
-                f"{path}: word2idx has {size} words and none with id {missing}, expected ids 0..{size - 1}"
-            )
-        if content["idx"] != size:
-            raise ValueError(f"{path}: idx is {shown(content['idx'])}, word2idx has {size} words")
-        for index, word in by_id.items():
-            if content["idx2word"].get(str(index)) != word:
-                found = shown(content["idx2word"].get(str(index)))
-                raise ValueError(f"{path}: idx2word[{index}] is {found}, word2idx says {shown(word)}")
+        words = read_vocabulary(path)
         try:
-            return cls([by_id[index] for index in range(size)])
+            return cls(words)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
     def to_json(self, path: str | Path) -> None:
         """Write the form that :meth:`from_file` reads."""
-        content = {
-            "word2idx": self._ids,
-            "idx2word": {str(index): word for index, word in enumerate(self.words)},
-            "idx": len(self.words),
-        }
-        write_text(user_path(path), json.dumps(content, ensure_ascii=False))
+        write_vocabulary(path, self.words)
 
     def __len__(self) -> int:
         return len(self.words)

@@ -90,6 +90,8 @@ def wrong(**changed):
     ("content", "said"),
     [
         (wrong(filename="../evil.png"), r"row 0: photo '../evil.png', expected the name of a file"),
+        (wrong(filename="a/evil.png"), r"row 0: photo 'a/evil.png', expected"),
+        (wrong(filename="/evil.png"), r"row 0: photo '/evil.png', expected"),
         (wrong(filename=".hidden"), r"row 0: photo '.hidden', expected"),
         (wrong(split="../evil"), "a split called '../evil', expected letters and digits"),
         (wrong(image="no photo"), "row 0: no photo under 'image'; columns there: caption, filename"),

@@ -126,7 +126,7 @@ def test_any_number_of_captions(tmp_path):
 def test_the_first_captions_and_blank_ones(tmp_path):
     path, made = write_npz(tmp_path / "n"), write_karpathy(tmp_path / "k.json", captions=5, **{"102": 2})
     content = json.loads(made.read_text())
-    content["images"][1]["sentences"][0]["raw"] = " "
+    content["images"][1]["sentences"][0]["raw"] = " \u200b"
     made.write_text(json.dumps(content))
     convert = ["data", "convert", path, "--karpathy", made, "--out", tmp_path / "out", "--captions-per-image", "5"]
     assert run(*convert) == 0
@@ -212,6 +212,16 @@ def test_names_of_photos_that_fit_in_two_ways(tmp_path, capsys):
     for key, values in (("cocoid", [1, 0]), ("imgid", [0, 1])):
         assert run(*convert, "--key", key, "--overwrite") == 0
         assert open_array(tmp_path / "out/train_ims.npy")[:, 0, 0].tolist() == values
+
+
+@pytest.mark.filterwarnings("ignore:.*images without regions")
+def test_numbers_may_be_filled_up_with_zeros(tmp_path):
+    """As the files of COCO of 2017 are."""
+    path, made = write_npz(tmp_path / "n"), write_karpathy(tmp_path / "k.json")
+    for file in list(path.iterdir()):
+        file.rename(path / f"{file.stem:0>12}.npz")
+    assert run("data", "convert", path, "--karpathy", made, "--out", tmp_path / "out", "--key", "cocoid") == 0
+    same(PrecompFolder(tmp_path / "out").split("train"), ["101", "103"])
 
 
 def test_photos_of_other_data(tmp_path, capsys):

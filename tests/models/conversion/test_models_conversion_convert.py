@@ -404,7 +404,11 @@ LAYOUTS = {
     "a list": lambda image, text: {"model": [image, text]},
     "a tuple": lambda image, text: {"model": (image, text)},
     "a dict of parts": lambda image, text: {"model": {"txt_enc": text, "img_enc": image}},
-    "parts beside other things": lambda image, text: {"text_encoder": text, "image_encoder": image, "optimizer": {}},
+    "parts beside other things": lambda image, text: {
+        "caption_encoder": text,
+        "visual_encoder": image,
+        "optimizer": {},
+    },
     "one dict": lambda image, text: {"state_dict": named("txt_enc.", text) | named("img_enc.module.", image)},
 }
 
