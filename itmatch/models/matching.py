@@ -15,10 +15,11 @@ from typing_extensions import Self
 
 from itmatch._version import __version__
 from itmatch.batch import Captions, Fragments, Regions
-from itmatch.data import Tokenizer
+from itmatch.data import ImageTextSplit, Tokenizer
+from itmatch.evaluation import EvaluationProtocol, Evaluator
 from itmatch.formats.files import read_json, user_path, write_text, written_beside, written_together
 from itmatch.formats.tensors import safetensors_sizes
-from itmatch.models._inputs import Images, as_regions
+from itmatch.models._inputs import Images, as_regions, batches_of
 from itmatch.models.bounds import bounded_by
 from itmatch.models.renames import renamed
 from itmatch.models.weights import load_weights
@@ -104,11 +105,13 @@ class MatchingModel(
         Raises:
             ValueError: strings were given and the model has no tokenizer, or one of them is empty.
         """
-        if not isinstance(texts, Captions):
-            if self.tokenizer is None:
-                raise ValueError("this model has no tokenizer: give Captions, or set model.tokenizer")
-            texts = self.tokenizer.batch(texts)
-        return self._encode(self.text_encoder, texts, batch_size)
+        captions = texts if isinstance(texts, Captions) else self._own_tokenizer().batch(texts)
+        return self._encode(self.text_encoder, captions, batch_size)
+
+    def _own_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise ValueError("this model has no tokenizer: give Captions, or set model.tokenizer")
+        return self.tokenizer
 
     def _encode(self, encoder: Block, data: Regions | Captions, batch_size: int) -> Fragments:
         check_whole("batch_size", batch_size)
@@ -144,6 +147,28 @@ class MatchingModel(
         texts = text if isinstance(text, Fragments) else self.encode_texts([text] if isinstance(text, str) else text)
         with self._inference():
             return self.similarity.align(images, texts)
+
+    def evaluate(
+        self, split: ImageTextSplit, protocol: EvaluationProtocol | None = None, *, batch_size: int = 128
+    ) -> dict[str, float]:
+        """Figures of a split, in percent: ``i2t_r1`` ... ``rsum``, and those of the protocol if one is given.
+
+        Args:
+            split: images and captions, as from ``source.split("test")``.
+            protocol: what to measure; None: recalls of the whole split.
+            batch_size: images, and captions, that are encoded at a time.
+
+        Raises:
+            ValueError: the model has no tokenizer, or the protocol is not for such a split.
+        """
+        tokenizer, size = self._own_tokenizer(), check_whole("batch_size", batch_size)
+        if protocol is not None:
+            protocol.check(torch.as_tensor(split.caption_image), split.num_images)
+        evaluator = Evaluator(self)
+        with self._inference():
+            for batch in batches_of(split, tokenizer, size):
+                evaluator.add(batch.to(self.device))
+            return evaluator.compute(split, protocol)
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
