@@ -124,22 +124,22 @@ class MatchingModel(
         images: Fragments | Images,
         texts: Fragments | Captions | Sequence[str],
         *,
-        image_block: int = 64,
+        chunk_size: int = 64,
     ) -> Tensor:
         """Scores (I, T) of every image with every caption; encodes what is not yet encoded.
 
         Args:
             images: Fragments of :meth:`encode_images`, or what that method takes.
             texts: Fragments of :meth:`encode_texts`, or what that method takes.
-            image_block: images that are scored at a time; the result does not depend on it. Beside their scores
+            chunk_size: images that are scored at a time; the result does not depend on it. Beside their scores
                 with all captions it takes about as much memory as the captions, once more.
         """
         image = images if isinstance(images, Fragments) else self.encode_images(images)
         text = texts if isinstance(texts, Fragments) else self.encode_texts(texts)
-        check_whole("image_block", image_block)
+        check_whole("chunk_size", chunk_size)
         with self._inference():
-            starts = range(0, max(1, len(image)), image_block)
-            return torch.cat([self.similarity(image[start : start + image_block], text) for start in starts])
+            starts = range(0, max(1, len(image)), chunk_size)
+            return torch.cat([self.similarity(image[start : start + chunk_size], text) for start in starts])
 
     def align(self, image: Fragments | Images, text: Fragments | Captions | str) -> Tensor:
         """How the regions of one image meet the words of one caption, (R, W), for pictures."""

@@ -60,7 +60,7 @@ def test_scores_are_the_similarity_of_the_encoded():
     for found in (
         model.score(images(), TEXTS),
         model.score(images(), tokens(model)),
-        model.score(images(), TEXTS, image_block=2),
+        model.score(images(), TEXTS, chunk_size=2),
         model.score(encoded[0], TEXTS),
         model.score(images(), encoded[1]),
         model.score(*encoded),
@@ -73,7 +73,7 @@ def test_scores_are_the_similarity_of_the_encoded():
 def test_image_blocks_bound_what_is_scored_at_a_time():
     model, seen = make(), []
     model.similarity.register_forward_pre_hook(lambda _, args: seen.append((len(args[0]), len(args[1]))))
-    model.score(images(), TEXTS, image_block=2)
+    model.score(images(), TEXTS, chunk_size=2)
     assert seen == [(2, 6), (2, 6), (1, 6)]
 
 
