@@ -26,7 +26,7 @@ LEVELS = {
     "tensordata": 0,
     "batch": 1,
     "formats": 1,
-    "presets": 2,
+    "presets": 5,
     "spec": 1,
     "ops": 2,
     "nn": 3,
@@ -51,6 +51,7 @@ PACKAGES = [
     "nn.relations",
     "nn.similarity",
     "ops",
+    "spec",
     "training",
 ]
 

@@ -33,11 +33,12 @@ class Removed:
     """An argument that is gone.
 
     Args:
-        unless: the values with which the class did what it does now; with any other the model is refused.
+        unless: the values with which the class did what it does now; with any other the model is refused. None: all
+            values, because they only mattered when the model was new.
         instead: what to do with such a model, for the error message.
     """
 
-    unless: tuple[Any, ...]
+    unless: tuple[Any, ...] | None
     instead: str = "keep the version of itmatch that saved it"
 
 
@@ -48,7 +49,31 @@ def _inverse(value: Any) -> Any:
 
 CLASSES: dict[str, str] = {}  # by their names then, as in "itmatch.nn.Block"
 
-ARGUMENTS: dict[str, dict[str, Renamed | Removed]] = {}  # by the names of the classes now
+ARGUMENTS: dict[str, dict[str, Renamed | Removed]] = {  # by the names of the classes now
+    "itmatch.nn.CrossAttentionSimilarity": {
+        "direction": Renamed("query", {"t2i": "words", "i2t": "regions"}.get),
+        "lambda_softmax": Renamed("temperature", _inverse),
+    },
+    "itmatch.nn.InteractiveSimilarity": {
+        "region_lambda": Renamed("region_temperature", _inverse),
+        "word_lambda": Renamed("word_temperature", _inverse),
+        "refinement": Removed(("residual",)),
+        "embed_dim": Removed((None,)),
+        "refine_regions": Removed((True,)),
+        "refine_words": Removed((True,)),
+        "word_alignment": Removed((True,)),
+        "normalization": Removed(("clipped_l2norm",)),
+        "gamma": Removed(None),
+    },
+    "itmatch.nn.SpatialSemanticGCN": {
+        "merge": Removed(("mean",)),
+        "inverse": Removed((True,)),
+        "affinity": Removed((False,)),
+        "dropout": Removed((0.0,), "it only acted in training: write 0 there"),
+        "implementation": Removed(None),
+    },
+    "itmatch.nn.VectorSimilarity": {"lambda_softmax": Renamed("temperature", _inverse)},
+}
 
 
 def renamed(value: Any, where: str) -> Any:
@@ -92,6 +117,6 @@ def _arguments(arguments: dict[str, Any], changes: Mapping[str, Renamed | Remove
             found[name] = value
         elif isinstance(change, Renamed):
             found[change.to] = change.value(value)
-        elif value not in change.unless:
+        elif change.unless is not None and value not in change.unless:
             raise ValueError(f"{where} was saved with {name}={str(value)[:80]}, which is gone: {change.instead}")
     return found

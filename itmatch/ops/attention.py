@@ -39,7 +39,7 @@ def cross_attention(
     text_mask: Tensor | None,
     *,
     query: Query = "words",
-    lambda_softmax: float = 9.0,
+    temperature: float = 1 / 9,
     normalization: Normalization = "clipped_l2norm",
     chunk_size: int | None = None,
 ) -> Tensor:
@@ -51,7 +51,7 @@ def cross_attention(
         text: (T, W, D) word embeddings.
         text_mask: (T, W) bool; None = all real.
         query: ``"words"``: words attend to regions; ``"regions"``: regions attend to words.
-        lambda_softmax: inverse temperature of the attention.
+        temperature: of the attention, above 0; its inverse is the lambda of the paper.
         normalization: of the inner products before the softmax, over the *queries* of each key.
         chunk_size: images per block; bounds memory. Neither values nor gradients depend on it.
 
@@ -59,7 +59,7 @@ def cross_attention(
         (I, T, W) for words, (I, T, R) for regions, in at least float32; 0 in the padded places of the queries.
 
     Formula:
-        ``β_rw = softmax_r(lambda x_rw)``, ``cos(t_w, sum_r β_rw v_r)``; with ``"clipped_l2norm"``
+        ``β_rw = softmax_r(x_rw / temperature)``, ``cos(t_w, sum_r β_rw v_r)``; with ``"clipped_l2norm"``
         ``x_rw = c_rw / (|c_r| + 1e-8)``, ``c = LeakyReLU_0.1(s)``, ``|c_r|`` over the words. Mirrored for regions.
 
     Source:
@@ -67,13 +67,13 @@ def cross_attention(
 
     Example:
         >>> image, text = torch.eye(2)[None], torch.tensor([[[1.0, 0.0]]])
-        >>> cross_attention(image, None, text, None, lambda_softmax=100.0).item() > 0.9999
+        >>> cross_attention(image, None, text, None, temperature=0.01).item() > 0.9999
         True
     """
     check_query(query)
-    check_above_zero("lambda_softmax", lambda_softmax)
+    check_above_zero("temperature", temperature)
     check_normalization(normalization)
-    kernel = partial(_attended_cosines, query=query, inverse_temperature=lambda_softmax, normalization=normalization)
+    kernel = partial(_attended_cosines, query=query, temperature=temperature, normalization=normalization)
     return over_pairs(kernel, image, image_mask, text, text_mask, output=query, chunk_size=chunk_size)
 
 
@@ -125,8 +125,8 @@ def soft_alignment(
 def attention_weights(
     scores: Tensor,
     query: Query,
-    inverse_temperature: float,
-    normalization: Normalization,
+    temperature: float,
+    normalization: Normalization = "clipped_l2norm",
     region_mask: Tensor | None = None,
     word_mask: Tensor | None = None,
 ) -> Tensor:
@@ -135,7 +135,7 @@ def attention_weights(
     Args:
         scores: (i, t, W, R) inner products, 0 where padded.
         query: what attends.
-        inverse_temperature: of the softmax.
+        temperature: of the softmax.
         normalization: see :func:`cross_attention`.
         region_mask: broadcasts to (i, t, R), None when nothing is padded.
         word_mask: broadcasts to (i, t, W), likewise.
@@ -143,8 +143,8 @@ def attention_weights(
     regions = None if region_mask is None else region_mask[:, :, None]
     words = None if word_mask is None else word_mask[..., None]
     keys, queries = ((REGIONS, regions), (WORDS, words)) if query == "words" else ((WORDS, words), (REGIONS, regions))
-    logits = _logits(scores, *queries, inverse_temperature, normalization)
-    bounded = normalization not in ("clipped", "no_norm") and inverse_temperature <= _SAFE
+    logits = _logits(scores, *queries, 1 / temperature, normalization)
+    bounded = normalization not in ("clipped", "no_norm") and 1 / temperature <= _SAFE
     if not bounded:
         return softmax_over(logits, keys[1], keys[0])
     weights = keep(logits.exp(), keys[1])  # nothing to subtract first; the sum is far from 0 and from infinity
@@ -179,12 +179,10 @@ def _logits(scores: Tensor, axis: int, mask: Tensor | None, scale: float, normal
     return scale * (softmax_over(scores, mask, axis) if normalization == "softmax" else scores)
 
 
-def _attended_cosines(
-    tile: PairTile, *, query: Query, inverse_temperature: float, normalization: Normalization
-) -> Tensor:
+def _attended_cosines(tile: PairTile, *, query: Query, temperature: float, normalization: Normalization) -> Tensor:
     """(i, t, W) or (i, t, R)."""
     scores, axis = tile.scores, REGIONS if query == "words" else WORDS
-    weights = attention_weights(scores, query, inverse_temperature, normalization, tile.region_mask, tile.word_mask)
+    weights = attention_weights(scores, query, temperature, normalization, tile.region_mask, tile.word_mask)
     own = tile.captions.gram if query == "words" else tile.images.gram
     length = squared_lengths(own) if query == "words" else tile.per_image(squared_lengths(own))
     return cosine((weights * scores).sum(axis), length, _attended_square(tile, weights, query))
@@ -193,7 +191,7 @@ def _attended_cosines(
 def _attended_products(tile: PairTile, *, query: Query, temperature: float, normalize: bool) -> Tensor:
     """(i, t, W) or (i, t, R)."""
     scores, axis = tile.scores, REGIONS if query == "words" else WORDS
-    weights = attention_weights(scores, query, 1 / temperature, "no_norm", tile.region_mask, tile.word_mask)
+    weights = attention_weights(scores, query, temperature, "no_norm", tile.region_mask, tile.word_mask)
     values = (weights * scores).sum(axis)
     if not normalize:
         return values

@@ -29,9 +29,8 @@ SYSTEMS = {
 RELATIONS = {
     "order": lambda: ContextualOrder(16, "raster"),
     "implicit": lambda: ImplicitRelationAttention(16, geometry=True),
-    "sparse": lambda: SpatialSemanticGCN(16, geometry=True, num_predicates=3, implementation="sparse"),
-    "dense": lambda: SpatialSemanticGCN(16, geometry=True, num_predicates=3, implementation="dense", merge="gate"),
-    "affinity": lambda: SpatialSemanticGCN(16, affinity=True, threshold=0.0, spatial_weight="ones", merge="union"),
+    "explicit": lambda: SpatialSemanticGCN(16, geometry=True, num_predicates=3),
+    "complete": lambda: SpatialSemanticGCN(16, threshold=0.0, spatial_weight="ones"),
     "nodes": lambda: VisualRelationGraph(16, 3, neighbours=1),
 }
 MODES = {

@@ -136,10 +136,9 @@ def test_no_captions_without_gradient():
 
 
 @pytest.mark.parametrize("dtype", [BF16, FP16, FP64])
-@pytest.mark.parametrize("refinement", ["residual", "gated"])
-def test_interactive_similarities_in_one_precision(dtype, refinement):
+def test_an_interactive_similarity_in_one_precision(dtype):
     image, text = make(dtype, dtype)
-    similarity = InteractiveSimilarity(refinement, 8 if refinement == "gated" else None).to(dtype)
+    similarity = InteractiveSimilarity().to(dtype)
     scores = similarity(image, text)
     assert scores.dtype == torch.promote_types(dtype, FP32)
     scores.sum().backward()
@@ -147,9 +146,13 @@ def test_interactive_similarities_in_one_precision(dtype, refinement):
 
 
 @pytest.mark.parametrize("grad", [True, False])
-@pytest.mark.parametrize("name", ["cosine", "hard", "soft", "t2i", "interactive", "graph"])
+@pytest.mark.parametrize("name", ["cosine", "hard", "soft", "attention", "interactive", "graph"])
 def test_no_images_or_no_captions(name, grad):
-    others = {"t2i": CrossAttentionSimilarity, "interactive": InteractiveSimilarity, "graph": GraphMatchingSimilarity}
+    others = {
+        "attention": CrossAttentionSimilarity,
+        "interactive": InteractiveSimilarity,
+        "graph": GraphMatchingSimilarity,
+    }
     similarity = (SIMILARITIES | others)[name]()
     for counts in ((0, 3), (3, 0)):
         image, text = (

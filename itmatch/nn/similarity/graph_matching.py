@@ -52,6 +52,7 @@ class GraphMatchingSimilarity(Similarity):
         pooling: Pooling | None = None,
         relation_pooling: Pooling | None = None,
         relation_weight: float = 1.0,
+        *,
         chunk_size: int | None = None,
     ) -> None:
         super().__init__()

@@ -42,6 +42,7 @@ class HardAligningSimilarity(AligningSimilarity):
         query: Literal["words", "regions", "both"] = "words",
         pooling: Pooling | None = None,
         region_pooling: Pooling | None = None,
+        *,
         chunk_size: int | None = None,
     ) -> None:
         super().__init__(query, LogSumExpPooling() if pooling is None else pooling, region_pooling, chunk_size)
