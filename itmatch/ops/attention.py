@@ -52,10 +52,10 @@ def cross_attention(
         query: ``"words"``: words attend to regions; ``"regions"``: regions attend to words.
         temperature: of the attention, above 0; its inverse is the lambda of the paper.
         normalization: of the inner products before the softmax, over the *queries* of each key.
-        chunk_size: images a block; bounds memory. Neither values nor gradients depend on it.
+        chunk_size: images per block; bounds memory. Neither values nor gradients depend on it.
 
     Returns:
-        (I, T, W) for words, (I, T, R) for regions, in at least float32; 0 in the padded places of the queries.
+        (I, T, W) for words, (I, T, R) for regions, in at least float32; 0 in the padded positions of the queries.
 
     Formula:
         ``β_rw = softmax_r(x_rw / temperature)``, ``cos(t_w, sum_r β_rw v_r)``; with ``"clipped_l2norm"``
@@ -102,10 +102,10 @@ def soft_alignment(
         query: ``"words"``: softmax over the regions for each word; ``"regions"``: over the words for each region.
         normalize: divide by the length of the attended vector ``c``; with queries of length 1 the result is then
             the cosine of query and ``c`` (the soft coding of CHAN's public code). ``c`` itself is never formed.
-        chunk_size: images a block, as in :func:`hard_alignment`.
+        chunk_size: images per block, as in :func:`hard_alignment`.
 
     Returns:
-        (I, T, W) for words, (I, T, R) for regions, in at least float32; 0 in the padded places of the queries.
+        (I, T, W) for words, (I, T, R) for regions, in at least float32; 0 in the padded positions of the queries.
 
     Formula:
         ``p = softmax_r(s[i, t, :, w] / temperature)``, ``a = sum_r p_r s[i, t, r, w]``, and with ``normalize`` that

@@ -75,7 +75,7 @@ def test_the_public_numbers(name):
     with np.load(REFERENCE / f"sgraf_{name}.npz", allow_pickle=False) as file:
         data = {key: torch.from_numpy(file[key]) for key in file.files}
     head = {"sgr": SimilarityReasoning, "saf": SimilarityFiltration}[name](16)
-    similarity = VectorSimilarity(32, head, GlobalAttentionPooling(32, batch_norm=True, places=36)).eval()
+    similarity = VectorSimilarity(32, head, GlobalAttentionPooling(32, batch_norm=True, positions=36)).eval()
     state = {}
     for key, value in data.items():
         if key.startswith("similarity.") and not key.startswith("similarity.SAF_module.bn.num"):
@@ -187,7 +187,7 @@ def test_what_does_not_fit():
     with pytest.raises(ValueError, match="steps: 0"):
         SimilarityReasoning(4, steps=0)
     with pytest.raises(ValueError, match="goes with batch_norm"):
-        GlobalAttentionPooling(4, places=36)
+        GlobalAttentionPooling(4, positions=36)
     with pytest.raises(ValueError, match=r"expected \(N, L, 4\) and dim=1"):
         GlobalAttentionPooling(4)(image.features, image.mask[..., None], 1)
 

@@ -29,7 +29,7 @@ class Related:
 
 
 class Relation(Block):
-    """Lets the fragments of a row (the regions of an image, the words of a caption) learn from each other.
+    """Base class: lets the regions of an image, or the words of a caption, take from each other.
 
     An encoder applies its relations one after the other. To write your own, subclass this and implement
     :meth:`forward`; what lies in padded positions, NaN perhaps, must not be read (``self.prepared`` replaces it).

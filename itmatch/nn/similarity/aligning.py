@@ -1,4 +1,4 @@
-"""What hard and soft aligning have in common: align, then pool over the queries."""
+"""The base class of similarities that align first, and then pool over the queries."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COPIED = 1 << 25  # numbers of captions that a tile may copy
 
 
 class AligningSimilarity(Similarity):
-    """Gives each query fragment a value for the other side as a whole, and pools those values.
+    """Gives each query fragment one value for the whole other side, and pools these values to the score.
 
     A subclass says how: :meth:`align_queries` for all pairs, :meth:`align_pair` for a picture. Values are pooled, and
     scores returned, in at least float32.
@@ -31,7 +31,7 @@ class AligningSimilarity(Similarity):
         query: fragments that get a value: the words, the regions, or both; then the two scores are averaged.
         pooling: over the words, and over the regions too unless ``region_pooling`` is given.
         region_pooling: over the regions; only with ``query="both"``.
-        chunk_size: images a block, see :class:`Similarity`.
+        chunk_size: images per block, see :class:`Similarity`.
     """
 
     def __init__(

@@ -15,14 +15,14 @@ from itmatch.ops.ragged import Query
 
 
 class HardAligningSimilarity(AligningSimilarity):
-    """Each query fragment takes its single best partner; the values are pooled to the score.
+    """CHAN: each query fragment takes its best partner of the other side; these products are pooled to the score.
 
     Args:
         query: ``"words"``: each word takes its best region; ``"regions"``: each region its best word; ``"both"``:
             the mean of the two scores.
         pooling: over the queries; by default :class:`~itmatch.nn.LogSumExpPooling` with temperature 0.1.
         region_pooling: with ``query="both"``, over the regions, if it is to differ from that over the words.
-        chunk_size: images a block; by default one that fits the cache.
+        chunk_size: images per block; by default one that fits the cache.
 
     Formula:
         ``S[i, t] = pool_w max_r v_r . t_w``

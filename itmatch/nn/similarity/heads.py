@@ -1,4 +1,4 @@
-"""From the similarity vectors of a pair to one vector: graph reasoning and attention filtration."""
+"""Heads of VectorSimilarity: they reduce the similarity vectors of a pair to one vector."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from itmatch.ops.masking import at_least_float32, l2_normalize
 
 
 class SimilarityHead(Block):
-    """Reduces the similarity vectors of a pair, that of the whole image and caption first, to one.
+    """Base class: reduces the similarity vectors of a pair to one; the first is that of the whole image and caption.
 
     Args:
         similarity_dim: size S of a similarity vector.
