@@ -20,7 +20,8 @@ from itmatch.ops.masking import (
     masked_softmax,
     masked_sum,
 )
-from itmatch.ops.pairs import PairTile, over_pairs
+from itmatch.ops.pairs import over_pairs
+from itmatch.ops.tiles import PairTile
 
 __all__ = [
     "Edges",

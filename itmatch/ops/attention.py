@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from itmatch.ops.checks import check_above_zero, check_choice
-from itmatch.ops.pairs import PairTile, over_pairs
-from itmatch.ops.ragged import Query, check_query
+from itmatch.ops.pairs import over_pairs
+from itmatch.ops.sides import Query, check_query
+from itmatch.ops.tiles import PairTile
 
 Normalization = Literal["clipped_l2norm", "l2norm", "clipped_l1norm", "l1norm", "clipped", "softmax", "no_norm"]
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
@@ -33,9 +34,9 @@ REGIONS, WORDS = 3, 2  # axes of a tile, (i, t, W, R)
 
 def cross_attention(
     image: Tensor,
-    image_mask: Tensor,
+    image_mask: Tensor | None,
     text: Tensor,
-    text_mask: Tensor,
+    text_mask: Tensor | None,
     *,
     query: Query = "words",
     temperature: float = 1 / 9,
@@ -46,9 +47,9 @@ def cross_attention(
 
     Args:
         image: (I, R, D) region embeddings.
-        image_mask: (I, R) bool.
+        image_mask: (I, R) bool; None = all real.
         text: (T, W, D) word embeddings.
-        text_mask: (T, W) bool.
+        text_mask: (T, W) bool; None = all real.
         query: ``"words"``: words attend to regions; ``"regions"``: regions attend to words.
         temperature: of the attention, above 0; its inverse is the lambda of the paper.
         normalization: of the inner products before the softmax, over the *queries* of each key.
@@ -66,8 +67,7 @@ def cross_attention(
 
     Example:
         >>> image, text = torch.eye(2)[None], torch.tensor([[[1.0, 0.0]]])
-        >>> masks = torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)
-        >>> cross_attention(image, masks[0], text, masks[1], temperature=0.01).item() > 0.9999
+        >>> cross_attention(image, None, text, None, temperature=0.01).item() > 0.9999
         True
     """
     check_query(query)
@@ -79,9 +79,9 @@ def cross_attention(
 
 def soft_alignment(
     image: Tensor,
-    image_mask: Tensor,
+    image_mask: Tensor | None,
     text: Tensor,
-    text_mask: Tensor,
+    text_mask: Tensor | None,
     *,
     temperature: float,
     query: Query = "words",
@@ -95,9 +95,9 @@ def soft_alignment(
 
     Args:
         image: (I, R, D) region embeddings.
-        image_mask: (I, R) bool.
+        image_mask: (I, R) bool; None = all real.
         text: (T, W, D) word embeddings.
-        text_mask: (T, W) bool.
+        text_mask: (T, W) bool; None = all real.
         temperature: of the softmax, above 0.
         query: ``"words"``: softmax over the regions for each word; ``"regions"``: over the words for each region.
         normalize: divide by the length of the attended vector ``c``; with queries of length 1 the result is then
@@ -113,8 +113,7 @@ def soft_alignment(
 
     Example:
         >>> image, text = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[1.0, 0.0]]])
-        >>> masks = torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)
-        >>> soft_alignment(image, masks[0], text, masks[1], temperature=0.1).item() > 0.9999
+        >>> soft_alignment(image, None, text, None, temperature=0.1).item() > 0.9999
         True
     """
     check_above_zero("temperature", temperature)

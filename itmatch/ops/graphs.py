@@ -8,10 +8,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from itmatch.batch import SceneGraph, readable
+from itmatch.batch import SceneGraph
 from itmatch.ops.checks import check_choice, check_share, check_whole, check_whole_or_none
 from itmatch.ops.geometry import box_iou
 from itmatch.ops.masking import at_least_float32
+from itmatch.tensordata import readable
 
 SpatialWeight = Literal["iou", "ones"]
 

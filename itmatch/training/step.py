@@ -12,7 +12,7 @@ from itmatch.batch import Batch, Captions, Fragments, Regions
 from itmatch.losses import EmbeddingLoss, Loss, Objective, ScoreLoss, paired
 from itmatch.models import MatchingModel
 from itmatch.ops.collectives import all_gather_ragged, is_distributed
-from itmatch.ops.packing import PackedFragments
+from itmatch.ops.ragged import Ragged
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def compute_loss(
     positives = image_index[:, None] == caption_image[None, :]  # (I, T)
     scores = first = second = None
     if objective.needs_scores:
-        captions = text if gather is _keep else PackedFragments.pack(text).gathered()[:]
+        captions = text if gather is _keep else Ragged.of(text).gathered()[:]
         scores = gather(model.similarity(image, captions))
     if objective.needs_vectors:
         image_vectors, text_vectors = (gather(side) for side in _vectors(image, text, objective))

@@ -69,7 +69,7 @@ def side(lengths, zeros, dtype, seed):
 @pytest.fixture
 def _like_cuda(monkeypatch):
     """Inner products in the type of autocast, as on a GPU."""
-    monkeypatch.setattr("itmatch.ops.ragged._autocast_chooses", torch.is_autocast_enabled)
+    monkeypatch.setattr("itmatch.ops.sides._autocast_chooses", torch.is_autocast_enabled)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -11,7 +11,7 @@ from itmatch.batch import Fragments
 from itmatch.nn.pooling import LogSumExpPooling, Pooling
 from itmatch.nn.similarity.aligning import AligningSimilarity
 from itmatch.ops.alignment import hard_alignment
-from itmatch.ops.ragged import Query
+from itmatch.ops.sides import Query
 
 
 class HardAligningSimilarity(AligningSimilarity):

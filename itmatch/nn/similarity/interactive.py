@@ -12,7 +12,7 @@ from itmatch.ops.attention import attention_weights
 from itmatch.ops.checks import check_above_zero, check_whole_or_none
 from itmatch.ops.interaction import Attended, RefinedCosines
 from itmatch.ops.masking import at_least_float32
-from itmatch.ops.pairs import PairTile
+from itmatch.ops.tiles import PairTile
 
 _GAMMA = 0.1  # where the learned factors of the refinement start
 

@@ -14,8 +14,8 @@ from itmatch.nn.similarity.tiled import TiledSimilarity
 from itmatch.ops.attention import Normalization, attention_weights, check_normalization
 from itmatch.ops.checks import check_above_zero, check_whole, check_whole_or_none
 from itmatch.ops.masking import at_least_float32, l2_normalize
-from itmatch.ops.pairs import PairTile
-from itmatch.ops.ragged import check_sides
+from itmatch.ops.sides import check_sides
+from itmatch.ops.tiles import PairTile
 
 
 class VectorSimilarity(TiledSimilarity):
