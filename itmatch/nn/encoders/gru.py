@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.batch import Captions, Fragments
-from itmatch.formats.files import read_json
+from itmatch.formats.vocabularies import read_words
 from itmatch.formats.word_vectors import load_word_vectors
 from itmatch.nn.block import Block
 from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
@@ -38,7 +38,7 @@ class GRUTextEncoder(Block):
 
     Args:
         vocabulary: number of words; or the words in the order of their ids, as a list, an object with ``words``
-            (:class:`itmatch.data.Vocabulary`), or the path of a vocabulary file of SCAN (JSON with ``word2idx``).
+            (:class:`itmatch.data.Vocabulary`), or the path of a vocabulary file of SCAN (JSON).
             The words themselves matter only together with ``vectors``. None stands for "filled in by the command
             line from the data" and is an error here.
         embed_dim: size D of the shared space, and of the hidden state of each direction.
@@ -155,7 +155,7 @@ def _read_vocabulary(vocabulary: object) -> tuple[int, list[str] | None]:
             raise ValueError(f"GRUTextEncoder.vocabulary: {vocabulary}, expected at least one word")
         return vocabulary, None
     if isinstance(vocabulary, (str, Path)):
-        words = _read_vocabulary_file(Path(vocabulary))
+        words = read_words(vocabulary)
     elif isinstance(vocabulary, (list, tuple)):
         words = list(vocabulary)
     elif isinstance(vocabulary, WordList):
@@ -169,16 +169,6 @@ def _read_vocabulary(vocabulary: object) -> tuple[int, list[str] | None]:
     if not words:
         raise ValueError("GRUTextEncoder.vocabulary: no words")
     return len(words), words
-
-
-def _read_vocabulary_file(path: Path) -> list[str]:
-    ids = read_json(path).get("word2idx")
-    if not isinstance(ids, dict) or not all(isinstance(number, int) for number in ids.values()):
-        raise ValueError(f"{path}: no vocabulary of SCAN, expected `word2idx`, word to id")
-    words = sorted(ids, key=ids.__getitem__)
-    if [ids[word] for word in words] != list(range(len(words))):
-        raise ValueError(f"{path}: word2idx has {len(words)} words, expected their ids to be 0..{len(words) - 1}")
-    return words
 
 
 def _load_vectors(path: str | Path, words: list[str] | None, word_dim: int | None) -> tuple[Tensor, Tensor]:
