@@ -12,5 +12,5 @@ def test_words_come_in_the_order_of_their_ids(tmp_path):
     path.write_text(json.dumps({"word2idx": {"b": 1, "a": 0}, "idx2word": {"0": "a", "1": "b"}, "idx": 2}))
     assert read_words(path) == ["a", "b"]
     path.write_text(json.dumps({"word2idx": {"b": 2, "a": 0}, "idx2word": {"0": "a", "1": "b"}, "idx": 2}))
-    with pytest.raises(ValueError, match="vocab.json: word2idx has 2 words and none with id 1"):
+    with pytest.raises(ValueError, match=r"vocab\.json: word2idx has 2 words and none with id 1"):
         read_words(path)

@@ -11,7 +11,7 @@ from torch import Tensor
 from itmatch.batch import Fragments
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.similarity.base import Similarity
-from itmatch.ops.checks import check_whole_or_none
+from itmatch.ops.checks import check_choice, check_whole_or_none
 from itmatch.ops.masking import at_least_float32
 from itmatch.ops.pairs import wants_gradient
 from itmatch.ops.ragged import Ragged
@@ -38,22 +38,21 @@ class AligningSimilarity(Similarity):
         self,
         query: Literal["words", "regions", "both"],
         pooling: Pooling,
-        region_pooling: Pooling | None,
-        chunk_size: int | None,
+        region_pooling: Pooling | None = None,
+        *,
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__()
-        if query not in ("words", "regions", "both"):
-            raise ValueError(f'query: {query!r}, expected "words", "regions" or "both"')
         if region_pooling is not None and query != "both":
             raise ValueError(f'region_pooling goes with query="both", got query={query!r}; use pooling')
-        self.query = query
+        self.query = check_choice("query", query, "words", "regions", "both")
         self.pooling = pooling
         self.region_pooling = region_pooling
         self.chunk_size = check_whole_or_none("chunk_size", chunk_size)
 
     @property
     def queries(self) -> tuple[Query, ...]:
-        """The directions that take part."""
+        """What gets values: words, regions, or first the one and then the other."""
         return ("words", "regions") if self.query == "both" else (self.query,)
 
     @abstractmethod
@@ -83,7 +82,7 @@ class AligningSimilarity(Similarity):
         return scores
 
     def align(self, image: Fragments, text: Fragments) -> Tensor:
-        """What links regions and words, (R, W), averaged over the directions that take part."""
+        """What links regions and words, (R, W), averaged over words and regions as queries where both are."""
 
         def mean_map(scores: Tensor) -> Tensor:
             return torch.stack([self.align_pair(scores, 0 if query == "words" else 1) for query in self.queries]).mean(

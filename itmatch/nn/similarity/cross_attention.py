@@ -59,7 +59,7 @@ class CrossAttentionSimilarity(AligningSimilarity):
         *,
         chunk_size: int | None = None,
     ) -> None:
-        super().__init__(query, MeanPooling() if pooling is None else pooling, None, chunk_size)
+        super().__init__(query, MeanPooling() if pooling is None else pooling, chunk_size=chunk_size)
         self.normalization = check_normalization(normalization)
         self.temperature = None if temperature is None else check_above_zero("temperature", temperature)
 

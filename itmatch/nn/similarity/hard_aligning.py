@@ -45,7 +45,9 @@ class HardAligningSimilarity(AligningSimilarity):
         *,
         chunk_size: int | None = None,
     ) -> None:
-        super().__init__(query, LogSumExpPooling() if pooling is None else pooling, region_pooling, chunk_size)
+        super().__init__(
+            query, LogSumExpPooling() if pooling is None else pooling, region_pooling, chunk_size=chunk_size
+        )
 
     def align_queries(self, image: Fragments, text: Fragments, query: Query) -> Tensor:
         """Best score of every word (I, T, W) or region (I, T, R)."""

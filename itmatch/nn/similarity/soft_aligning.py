@@ -49,7 +49,7 @@ class SoftAligningSimilarity(AligningSimilarity):
         normalize: bool = False,
         chunk_size: int | None = None,
     ) -> None:
-        super().__init__(query, MeanPooling() if pooling is None else pooling, region_pooling, chunk_size)
+        super().__init__(query, MeanPooling() if pooling is None else pooling, region_pooling, chunk_size=chunk_size)
         self.temperature = check_above_zero("temperature", temperature)
         self.normalize = normalize
 
