@@ -64,9 +64,8 @@ class SimilarityReasoning(SimilarityHead):
 
     def forward(self, vectors: Tensor, mask: Tensor | None = None) -> Tensor:
         """Reduce to one vector per pair."""
-        real = vectors.new_zeros(vectors.shape[:2]).masked_fill(~real_or_all(mask, vectors), -torch.inf)[
-            :, None
-        ]  # (N, 1, L)
+        real = real_or_all(mask, vectors)[:, None]  # (N, 1, L)
+        real = vectors.new_zeros(real.shape).masked_fill(~real, -torch.inf)
         for layer in self.layers:
             assert isinstance(layer, nn.ModuleDict)
             read = vectors[:, :1] if layer is self.layers[-1] else vectors  # of the last step, that of the whole alone
