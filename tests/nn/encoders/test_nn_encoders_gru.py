@@ -18,7 +18,7 @@ from itmatch.nn.pooling import MeanPooling
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.spec import build
 
-REFERENCE = Path(__file__).parents[1] / "reference"
+REFERENCE = Path(__file__).parents[2] / "reference"
 WORDS = ["<pad>", "<start>", "a", "dog", "cat"]
 
 

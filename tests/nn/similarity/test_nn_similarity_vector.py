@@ -18,7 +18,7 @@ from itmatch.nn import (
 )
 from itmatch.ops import lengths_to_mask, pairs
 
-REFERENCE = Path(__file__).parents[1] / "reference"
+REFERENCE = Path(__file__).parents[2] / "reference"
 RENAMED = [
     ("v_global_w", "region_pooling"), ("t_global_w", "word_pooling"), ("embedding_local.0", "local"),
     ("embedding_global.0", "whole"), ("embedding_local.1", "local_norm"), ("embedding_global.1", "whole_norm"),
