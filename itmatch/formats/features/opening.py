@@ -11,7 +11,8 @@ from itmatch.formats.arrays import open_array
 from itmatch.formats.features.base import Grid, RegionReader, RegionRecord, regions_of
 from itmatch.formats.features.h5 import H5Features
 from itmatch.formats.features.photo_files import PhotoFiles
-from itmatch.formats.features.tsv import FIELDS, BottomUpTsv, VinvlTsv
+from itmatch.formats.features.tsv import FIELDS, BottomUpTsv
+from itmatch.formats.features.vinvl import VinvlTsv
 from itmatch.formats.messages import short
 
 _REFUSED = {
