@@ -19,6 +19,7 @@ import itmatch.losses
 import itmatch.nn
 from itmatch.data import (
     AdjacentWords,
+    CharacterTokenizer,
     ConlluParses,
     HuggingFaceTokenizer,
     ImageFolder,
@@ -165,6 +166,7 @@ EXAMPLES = {
     Objective: lambda _: Objective(
         {"sigmoid": SigmoidLoss(learnable=True), "center": CenterHingeLoss()}, {"center": 0.5}, {"center": 2}
     ),
+    CharacterTokenizer: lambda _: CharacterTokenizer(WORDS, min_count=2),
     WordTokenizer: lambda _: WordTokenizer(WORDS, min_count=2),
     HuggingFaceTokenizer: lambda _: HuggingFaceTokenizer("somewhere", max_length=12),
     SizeAugmentation: lambda _: SizeAugmentation(0.1, token_mask=0.4),

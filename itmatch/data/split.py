@@ -230,28 +230,26 @@ class ImageTextSplit(PickledByFile):
 
     def _leave_out_blank(self) -> None:
         """Leave blank captions out of all that has an entry per caption, and say so."""
-        kept = [i for i, text in enumerate(self.captions) if not isinstance(text, str) or is_visible(text)]
-        lost = len(self.captions) - len(kept)
-        if not lost:
+        visible = np.array([not isinstance(text, str) or is_visible(text) for text in self.captions])
+        if visible.all():
             return
-        where = self._where("captions")
-        alone = np.setdiff1d(self.caption_image, self.caption_image[kept])
+        where, keeps = self._where("captions"), "blank_captions: keep takes them"
+        alone = np.setdiff1d(self.caption_image, self.caption_image[visible])
         if len(alone):
-            image = self.image_ids[alone[0]]
-            raise ValueError(f"{where}: image {image!r} has blank captions alone; blank_captions: keep takes them")
-        first = next(i for i, place in enumerate([*kept, len(self.captions)]) if i != place)
-        warnings.warn(
-            f"{where}: {lost} blank of {len(self.captions)} left out, the first is caption {first} (image "
-            f"{self.image_ids[self.caption_image[first]]!r}); blank_captions: keep takes them",
-            stacklevel=5,
+            raise ValueError(f"{where}: image {self.image_ids[alone[0]]!r} has blank captions alone; {keeps}")
+        first = int(visible.argmin())
+        image = self.image_ids[self.caption_image[first]]
+        told = (
+            f"{int((~visible).sum())} blank of {len(visible)} left out, the first is caption {first} (image {image!r})"
         )
-        if self.caption_relations is not None and len(self.caption_relations) == len(self.captions):
+        warnings.warn(f"{where}: {told}; {keeps}", stacklevel=5)
+        kept = np.flatnonzero(visible)
+        if self.caption_relations is not None and len(self.caption_relations) == len(visible):
             self.caption_relations = CaptionRelations.pack([self.caption_relations[i] for i in kept])
         self.captions = [self.captions[i] for i in kept]
         self.caption_image = self.caption_image[kept]
         self.caption_twin = None if self.caption_twin is None else self.caption_twin[kept]
-        if self.caption_twin_kind is not None:
-            self.caption_twin_kind = [self.caption_twin_kind[i] for i in kept]
+        self.caption_twin_kind = self.caption_twin_kind and [self.caption_twin_kind[i] for i in kept]
 
     def _validate(self, blank_captions: BlankCaptions) -> None:
         if blank_captions not in ("drop", "keep", "refuse"):
