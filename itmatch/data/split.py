@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from itmatch.data.batching import validation
-from itmatch.data.batching.validation import is_visible
 from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore
 from itmatch.formats.arrays import Array, PickledByFile
@@ -87,6 +86,7 @@ class ImageTextSplit(PickledByFile):
         blank_captions: what is done with captions that have no visible character: ``"drop"`` leaves them out and says
             so, ``"keep"`` takes them for captions without words, ``"refuse"`` raises.
         name: for error messages.
+        files: where arguments come from, by their names, for error messages.
 
     Example:
         >>> dataset = ImageTextSplit(np.ones((1, 36, 8), np.float16), ["a dog runs", "a dog"], np.array([0, 0]))
@@ -111,8 +111,10 @@ class ImageTextSplit(PickledByFile):
         caption_twin_kind: Sequence[str] | None = None,
         blank_captions: BlankCaptions = "refuse",
         name: str = "",
+        files: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name or "dataset"
+        self._files = {} if files is None else files
         self.features = (
             features if isinstance(features, FeatureStore) else ArrayFeatures(features, name=self._where("features"))
         )
@@ -230,18 +232,16 @@ class ImageTextSplit(PickledByFile):
 
     def _leave_out_blank(self) -> None:
         """Leave blank captions out of all that has an entry per caption, and say so."""
-        visible = np.array([not isinstance(text, str) or is_visible(text) for text in self.captions])
+        visible = np.array([not isinstance(text, str) or validation.is_visible(text) for text in self.captions])
         if visible.all():
             return
         where, keeps = self._where("captions"), "blank_captions: keep takes them"
         alone = np.setdiff1d(self.caption_image, self.caption_image[visible])
         if len(alone):
             raise ValueError(f"{where}: image {self.image_ids[alone[0]]!r} has blank captions alone; {keeps}")
-        first = int(visible.argmin())
-        image = self.image_ids[self.caption_image[first]]
-        told = (
-            f"{int((~visible).sum())} blank of {len(visible)} left out, the first is caption {first} (image {image!r})"
-        )
+        image = self.image_ids[self.caption_image[first := int(visible.argmin())]]
+        told = f"blank and left out: {int((~visible).sum())} of {len(visible)} captions"
+        told += f", the first is caption {first} (image {image!r})"
         warnings.warn(f"{where}: {told}; {keeps}", stacklevel=5)
         kept = np.flatnonzero(visible)
         if self.caption_relations is not None and len(self.caption_relations) == len(visible):
@@ -292,7 +292,7 @@ class ImageTextSplit(PickledByFile):
             warnings.warn(f"{self.name}: {empty} images without regions get one of zeros", stacklevel=4)
 
     def _where(self, field: str) -> str:
-        return f"{self.name}: {field}"
+        return self._files.get(field, f"{self.name}: {field}")
 
 
 def _rows(values: Array, count: int, dtype: type) -> Tensor:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-from itmatch.data.batching import validation
 from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.boxes import open_boxes
@@ -115,11 +113,6 @@ class PrecompFolder(DataSource):
         ids_file = Path(f"{where}_ids.txt")
         ids = [line.strip() for line in read_lines(ids_file)] if ids_file.exists() else None
         layout = find_layout(features, len(captions), ids, self.captions_per_image, str(where))
-        for problem in chain(
-            validation.caption_problems(captions, f"{where}_caps.txt", blank=self.blank_captions != "refuse"),
-            validation.id_problems(layout.image_ids or [], str(ids_file)),
-        ):
-            raise ValueError(problem)
         captions = [caption.strip() for caption in captions]
         columns = {
             "lengths": self._column(where, "lengths", "lengths", layout, len(features)),
@@ -151,6 +144,7 @@ class PrecompFolder(DataSource):
             labels=columns["labels"],
             relations=columns["relations"],
             relation_scores=columns.get("relation_scores"),
+            files={"captions": f"{where}_caps.txt", "image_ids": str(ids_file)},
         )
 
     def _features_file(self, name: str) -> Path:

@@ -14,7 +14,7 @@ SPECIALS = (PAD, START, END, UNKNOWN)
 
 
 class Vocabulary:
-    """A list of words; the place of a word is its id.
+    """A list of words; the position of a word is its id.
 
     Args:
         words: different words, among them ``<pad>``, ``<start>``, ``<end>`` and ``<unk>``.

@@ -178,7 +178,9 @@ def test_every_split_that_is_named_has_to_be_there(tmp_path):
 
 def test_blank_sentences_are_left_out_or_kept(tmp_path):
     path = annotations(tmp_path, change_sentence(raw=" \n\u200b"))
-    with pytest.warns(UserWarning, match=r"captions: 1 blank of 3 left out, the first is caption 2 \(image '103'\)"):
+    with pytest.warns(
+        UserWarning, match=r"captions: blank and left out: 1 of 3 captions, the first is caption 2 \(image '103'\)"
+    ):
         dataset = KarpathyJson(path, one_array(tmp_path)).split("train")
     assert dataset.captions == ["sentence 0 of 0", "sentence 0 of 3"]
     assert dataset.caption_image.tolist() == [0, 1]
@@ -203,7 +205,7 @@ def test_the_first_captions_of_an_image_alone(tmp_path):
         images[3]["sentences"] = [{"raw": text} for text in texts]
 
     path, features = annotations(tmp_path, many), one_array(tmp_path)
-    with pytest.warns(UserWarning, match="1 blank of 4"):
+    with pytest.warns(UserWarning, match="left out: 1 of 4 captions"):
         dataset = KarpathyJson(path, features, captions_per_image=2).split("train")
     assert dataset.captions == ["sentence 0 of 0", "a", "b"]  # a blank one does not count
     dataset = KarpathyJson(path, features, captions_per_image=2, blank_captions="keep").split("train")
