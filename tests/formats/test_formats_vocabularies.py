@@ -60,9 +60,11 @@ def test_every_protocol_gives_the_words(public, protocol, tmp_path, monkeypatch)
     assert "vocab" not in sys.modules
 
 
-def test_one_of_python_2(tmp_path):
-    """Protocol 2 with names as bytes, which Python 3 cannot write."""
-    text = [b"X" + len(word.encode()).to_bytes(4, "little") + word.encode() for word in WORDS]
+@pytest.mark.parametrize("step", [b"X", b"U"])
+def test_one_of_python_2(step, tmp_path):
+    """Protocol 2 with names, and words, as bytes, which Python 3 cannot write."""
+    size = 4 if step == b"X" else 1
+    text = [step + len(word.encode()).to_bytes(size, "little") + word.encode() for word in WORDS]
     words = b"".join(word + b"K" + bytes([i]) for i, word in enumerate(text))
     back = b"".join(b"K" + bytes([i]) + word for i, word in enumerate(text))
     state = b"(U\x08word2idx}(" + words + b"uU\x08idx2word}(" + back + b"uU\x03idxK\x06d"

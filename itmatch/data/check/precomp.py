@@ -11,15 +11,10 @@ from itmatch.data.batching import validation
 from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.check.features import SeenSplit, compare_splits, look_at_features
 from itmatch.data.check.report import CheckReport
+from itmatch.data.sources.boxes import BOX_FILES, first_file, open_boxes
 from itmatch.data.sources.features import ArrayFeatures, open_features
 from itmatch.data.sources.layout import Layout, find_layout, per_image
-from itmatch.data.sources.precomp import (
-    BOX_FILES,
-    PrecompFolder,
-    first_file,
-    found_splits,
-    open_boxes,
-)
+from itmatch.data.sources.precomp import PrecompFolder, found_splits
 from itmatch.data.tokenizers.words import Tokenizer
 from itmatch.formats.arrays import Array, open_array
 from itmatch.formats.files import read_json

@@ -12,7 +12,7 @@ import numpy as np
 
 from itmatch.data.batching import validation
 from itmatch.data.conversion.lists import PhotoList, find_photos
-from itmatch.data.sources.precomp import fractions, in_pixels
+from itmatch.data.sources.boxes import fractions, in_pixels
 from itmatch.formats.arrays import Array, save_array
 from itmatch.formats.features.base import RegionReader, RegionRecord
 from itmatch.formats.files import write_text, written_beside, written_together

@@ -11,7 +11,8 @@ from itmatch.formats.arrays import open_array
 from itmatch.formats.features.base import Grid, RegionReader, RegionRecord, regions_of
 from itmatch.formats.features.h5 import H5Features
 from itmatch.formats.features.photo_files import PhotoFiles
-from itmatch.formats.features.tsv import FIELDS, BottomUpTsv, VinvlTsv
+from itmatch.formats.features.tsv import FIELDS, BottomUpTsv
+from itmatch.formats.features.vinvl import VinvlTsv
 from itmatch.formats.messages import short
 
 _REFUSED = {
@@ -91,7 +92,7 @@ def how_to_convert(path: Path) -> str:
         return f"it is not read as {str(error).partition(': ')[2]}"
     if path.is_dir() and layout == "a file a photo" and not any(p.suffix in (".npz", ".npy") for p in path.iterdir()):
         return "no files of features in this folder"
-    return f"of features ({layout}) make one by `itmatch data convert {path} --karpathy JSON --out FOLDER`"
+    return f"`itmatch data convert {path} --karpathy JSON --out FOLDER` makes a folder of features of this {layout}"
 
 
 def layout_of(path: Path) -> str:

@@ -338,7 +338,9 @@ def test_npz_files_and_hdf5(tmp_path, layout):
 
 def test_layouts_that_are_not_read_at_random_are_named_with_the_command(tmp_path):
     source = KarpathyJson(photos_of_other_layouts(tmp_path), write_bottom_up(tmp_path / "a.tsv"))
-    with pytest.raises(ValueError, match=r"a\.tsv: of features .* make one by `itmatch data convert \S+a\.tsv --karp"):
+    with pytest.raises(
+        ValueError, match=r"a\.tsv: `itmatch data convert \S+a\.tsv --karpathy JSON --out FOLDER` makes a folder"
+    ):
         source.split("test")
     (tmp_path / "a.pt").write_bytes(b"")
     with pytest.raises(ValueError, match=r"a\.pt: a file of torch; write one \.npy"):

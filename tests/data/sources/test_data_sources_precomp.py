@@ -399,11 +399,11 @@ def test_ids_of_captions_allow_any_number_of_captions(folder):
     [
         (
             "trainval.tsv",
-            r"a file, expected a folder; of features \(bottom-up-attention tsv\) make one by `itmatch data",
+            r"a file, expected a folder; `itmatch data convert \S+ --karpathy JSON --out FOLDER` makes a folder of f",
         ),
         (
             "photos",
-            r"photos/train_ims\.npy: no such file; of features \(a file a photo\) make one by `itmatch data conv",
+            r"photos/train_ims\.npy: no such file; `itmatch data convert \S+ --karpathy JSON --out FOLDER` makes",
         ),
         ("coco.lmdb", r"a file, expected a folder; it is not read as an LMDB database"),
         ("empty", r"empty/train_ims\.npy: no such file; no files of features in this folder"),
