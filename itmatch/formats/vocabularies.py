@@ -1,16 +1,14 @@
-"""Vocabulary files of the SCAN and VSE++ repositories: words and their ids, as json."""
+"""Vocabulary files of SCAN: words and their ids, as JSON."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 
-from itmatch.formats.files import read_json, user_path, write_text
+from itmatch.formats.files import read_json
 from itmatch.formats.messages import shown, shown_keys
 
 
-def read_vocabulary(path: str | Path) -> list[str]:
+def read_words(path: str | Path) -> list[str]:
     """The words of ``{"word2idx": {...}, "idx2word": {...}, "idx": n}``, in the order of their ids.
 
     Raises:
@@ -34,13 +32,3 @@ def read_vocabulary(path: str | Path) -> list[str]:
             found = shown(content["idx2word"].get(str(index)))
             raise ValueError(f"{path}: idx2word[{index}] is {found}, word2idx says {shown(word)}")
     return [by_id[index] for index in range(size)]
-
-
-def write_vocabulary(path: str | Path, words: Sequence[str]) -> None:
-    """Write the form that :func:`read_vocabulary` reads."""
-    content = {
-        "word2idx": {word: index for index, word in enumerate(words)},
-        "idx2word": {str(index): word for index, word in enumerate(words)},
-        "idx": len(words),
-    }
-    write_text(user_path(path), json.dumps(content, ensure_ascii=False))

@@ -54,6 +54,7 @@ ARGUMENTS: dict[str, dict[str, Renamed | Removed]] = {  # by the names of the cl
         "direction": Renamed("query", {"t2i": "words", "i2t": "regions"}.get),
         "lambda_softmax": Renamed("temperature", _inverse),
     },
+    "itmatch.nn.GlobalAttentionPooling": {"places": Renamed("positions")},
     "itmatch.nn.InteractiveSimilarity": {
         "region_lambda": Renamed("region_temperature", _inverse),
         "word_lambda": Renamed("word_temperature", _inverse),

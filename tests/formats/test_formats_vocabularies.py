@@ -1,31 +1,16 @@
+"""Vocabulary files of SCAN; what is wrong with one is tested where a Vocabulary reads it."""
+
 import json
 
 import pytest
 
-from itmatch.data import Vocabulary
-from itmatch.formats.vocabularies import read_vocabulary, write_vocabulary
-from itmatch.nn import GRUTextEncoder
-
-WORDS = ["<pad>", "<start>", "<end>", "<unk>", "straße", "dog"]
+from itmatch.formats.vocabularies import read_words
 
 
-def test_a_file_is_read_in_the_order_of_the_ids(tmp_path):
+def test_words_come_in_the_order_of_their_ids(tmp_path):
     path = tmp_path / "vocab.json"
-    write_vocabulary(path, WORDS)
-    assert read_vocabulary(path) == WORDS
-    content = json.loads(path.read_text("utf-8"))
-    content["word2idx"] = dict(reversed(content["word2idx"].items()))
-    path.write_text(json.dumps(content))
-    assert read_vocabulary(path) == WORDS
-    write_vocabulary(path, ["b", "a"])  # of any words: what a vocabulary needs is told by who uses them
-    assert read_vocabulary(path) == ["b", "a"]
-
-
-def test_readers_take_and_refuse_the_same(tmp_path):
-    path = tmp_path / "vocab.json"
-    write_vocabulary(path, WORDS)
-    assert GRUTextEncoder(path, 8, word_dim=4).vocabulary_size == len(Vocabulary.from_json(path)) == 6
-    path.write_text('{"word2idx": {"a": 0, "b": 2}, "idx2word": {}, "idx": 2}')
-    for read in (read_vocabulary, Vocabulary.from_json, GRUTextEncoder):
-        with pytest.raises(ValueError, match=r"vocab\.json: word2idx has 2 words and none with id 1"):
-            read(path)
+    path.write_text(json.dumps({"word2idx": {"b": 1, "a": 0}, "idx2word": {"0": "a", "1": "b"}, "idx": 2}))
+    assert read_words(path) == ["a", "b"]
+    path.write_text(json.dumps({"word2idx": {"b": 2, "a": 0}, "idx2word": {"0": "a", "1": "b"}, "idx": 2}))
+    with pytest.raises(ValueError, match=r"vocab\.json: word2idx has 2 words and none with id 1"):
+        read_words(path)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from itmatch.formats.files import user_path, write_text
 from itmatch.formats.messages import shown
-from itmatch.formats.vocabularies import read_vocabulary, write_vocabulary
+from itmatch.formats.vocabularies import read_words
 
 PAD, START, END, UNKNOWN, MASK = "<pad>", "<start>", "<end>", "<unk>", "<mask>"
 SPECIALS = (PAD, START, END, UNKNOWN)
 
 
 class Vocabulary:
-    """A list of words; the place of a word is its id.
+    """A list of words; the position of a word is its id.
 
     Args:
         words: different words, among them ``<pad>``, ``<start>``, ``<end>`` and ``<unk>``.
@@ -52,13 +54,13 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, path: str | Path) -> Vocabulary:
-        """Read a file of the form of the SCAN repository, see :func:`itmatch.formats.vocabularies.read_vocabulary`.
+        """Read ``{"word2idx": {...}, "idx2word": {...}, "idx": n}``, the form of the SCAN repository.
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: it is no such file, or its words are no vocabulary.
+            ValueError: a key is missing, ids are not 0..n-1, or the parts disagree.
         """
-        words = read_vocabulary(path)
+        words = read_words(path)
         try:
             return cls(words)
         except ValueError as error:
@@ -66,7 +68,12 @@ class Vocabulary:
 
     def to_json(self, path: str | Path) -> None:
         """Write the form that :meth:`from_json` reads."""
-        write_vocabulary(path, self.words)
+        content = {
+            "word2idx": self._ids,
+            "idx2word": {str(index): word for index, word in enumerate(self.words)},
+            "idx": len(self.words),
+        }
+        write_text(user_path(path), json.dumps(content, ensure_ascii=False))
 
     def __len__(self) -> int:
         return len(self.words)

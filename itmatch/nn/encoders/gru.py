@@ -1,4 +1,4 @@
-"""Words of a caption through a bidirectional GRU."""
+"""The text encoder with a GRU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.batch import Captions, Fragments
-from itmatch.formats.vocabularies import read_vocabulary
+from itmatch.formats.vocabularies import read_words
 from itmatch.formats.word_vectors import load_word_vectors
 from itmatch.nn.block import Block
 from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
@@ -21,11 +21,11 @@ from itmatch.ops.checks import check_dropout, check_whole, check_whole_or_none
 
 @runtime_checkable
 class WordList(Protocol):
-    """What a vocabulary has to offer an encoder: its words, in the order of their ids."""
+    """A vocabulary as the encoder needs it: its words, in the order of their ids."""
 
     @property
     def words(self) -> list[str]:
-        """The words; the place in the list is the id."""
+        """The words; the position in the list is the id."""
         ...
 
     def __len__(self) -> int:
@@ -34,11 +34,11 @@ class WordList(Protocol):
 
 
 class GRUTextEncoder(Block):
-    r"""Word embeddings and a GRU, by default bidirectional with its two directions averaged.
+    r"""Text encoder: word embeddings and a GRU, by default bidirectional with its two directions averaged.
 
     Args:
         vocabulary: number of words; or the words in the order of their ids, as a list, an object with ``words``
-            (:class:`itmatch.data.Vocabulary`), or the path of a vocabulary file of SCAN, json.
+            (:class:`itmatch.data.Vocabulary`), or the path of a vocabulary file of SCAN (JSON).
             The words themselves matter only together with ``vectors``. None stands for "filled in by the command
             line from the data" and is an error here.
         embed_dim: size D of the shared space, and of the hidden state of each direction.
@@ -55,7 +55,7 @@ class GRUTextEncoder(Block):
 
     Shape:
         ``Captions`` with input_ids (T, W) -> ``Fragments`` with features (T, W, D). Real tokens stand first in a row.
-        Padded places are never read and come out as 0.
+        Padded positions are never read and come out as 0.
 
     Formula:
         .. math::
@@ -88,7 +88,7 @@ class GRUTextEncoder(Block):
         relations: list[Relation] | None = None,
     ) -> None:
         super().__init__()
-        self.vocabulary_size, words = _words(vocabulary)
+        self.vocabulary_size, words = _read_vocabulary(vocabulary)
         check_whole("GRUTextEncoder.embed_dim", embed_dim)
         check_whole_or_none("GRUTextEncoder.word_dim", word_dim)
         check_whole("GRUTextEncoder.num_layers", num_layers)
@@ -131,9 +131,9 @@ class GRUTextEncoder(Block):
         return to_fragments(related, mask, normalize=self.normalize, pooling=self.pooling)
 
     def _check(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """(T,) number of real tokens, on the CPU; everything that is checked crosses over in the one copy it needs."""
-        places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
-        facts = torch.stack([mask.sum(1), (mask * places).amax(1), input_ids.amax(1)]).cpu()
+        """(T,) number of real tokens, on the CPU; everything that is checked is copied there at once."""
+        positions = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+        facts = torch.stack([mask.sum(1), (mask * positions).amax(1), input_ids.amax(1)]).cpu()
         lengths, ends, largest = facts.unbind()
         if bool((lengths != ends).any()):
             row = int((lengths != ends).nonzero()[0])
@@ -148,14 +148,14 @@ class GRUTextEncoder(Block):
         return lengths
 
 
-def _words(vocabulary: object) -> tuple[int, list[str] | None]:
+def _read_vocabulary(vocabulary: object) -> tuple[int, list[str] | None]:
     """Number of words, and the words where they are known."""
     if isinstance(vocabulary, int) and not isinstance(vocabulary, bool):
         if vocabulary < 1:
             raise ValueError(f"GRUTextEncoder.vocabulary: {vocabulary}, expected at least one word")
         return vocabulary, None
     if isinstance(vocabulary, (str, Path)):
-        words = read_vocabulary(vocabulary)
+        words = read_words(vocabulary)
     elif isinstance(vocabulary, (list, tuple)):
         words = list(vocabulary)
     elif isinstance(vocabulary, WordList):
