@@ -13,7 +13,7 @@ from itmatch.data import Tokenizer
 from itmatch.formats.files import user_path
 from itmatch.models import MatchingModel
 from itmatch.models.bounds import bounded_by
-from itmatch.models.matching import WEIGHTS_NAME, read_model_folder
+from itmatch.models.folders import WEIGHTS_NAME, read_model_folder
 from itmatch.models.weights import load_weights
 from itmatch.spec import Configurable, is_spec
 from itmatch.training import MatchingTask

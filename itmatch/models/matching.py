@@ -15,18 +15,17 @@ from typing_extensions import Self
 
 from itmatch._version import __version__
 from itmatch.batch import Captions, Fragments, Regions
-from itmatch.data import Tokenizer
-from itmatch.formats.files import read_json, user_path, write_text, written_beside, written_together
-from itmatch.formats.tensors import safetensors_sizes
-from itmatch.models._inputs import Images, as_regions
+from itmatch.data import ImageTextSplit, Tokenizer
+from itmatch.evaluation import EvaluationProtocol, Evaluator
+from itmatch.formats.files import user_path, write_text, written_beside, written_together
+from itmatch.models._inputs import Images, as_regions, batches_of
 from itmatch.models.bounds import bounded_by
+from itmatch.models.folders import WEIGHTS_NAME, model_file, settings_and_sizes
 from itmatch.models.renames import renamed
 from itmatch.models.weights import load_weights
 from itmatch.nn import Block, Similarity
 from itmatch.ops.checks import check_whole
 from itmatch.spec import Spec, build
-
-WEIGHTS_NAME = "model.safetensors"
 
 
 class MatchingModel(
@@ -104,11 +103,13 @@ class MatchingModel(
         Raises:
             ValueError: strings were given and the model has no tokenizer, or one of them is empty.
         """
-        if not isinstance(texts, Captions):
-            if self.tokenizer is None:
-                raise ValueError("this model has no tokenizer: give Captions, or set model.tokenizer")
-            texts = self.tokenizer.batch(texts)
-        return self._encode(self.text_encoder, texts, batch_size)
+        captions = texts if isinstance(texts, Captions) else self._own_tokenizer().batch(texts)
+        return self._encode(self.text_encoder, captions, batch_size)
+
+    def _own_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise ValueError("this model has no tokenizer: give Captions, or set model.tokenizer")
+        return self.tokenizer
 
     def _encode(self, encoder: Block, data: Regions | Captions, batch_size: int) -> Fragments:
         check_whole("batch_size", batch_size)
@@ -121,22 +122,22 @@ class MatchingModel(
         images: Fragments | Images,
         texts: Fragments | Captions | Sequence[str],
         *,
-        image_block: int = 64,
+        chunk_size: int = 64,
     ) -> Tensor:
         """Scores (I, T) of every image with every caption; encodes what is not yet encoded.
 
         Args:
             images: Fragments of :meth:`encode_images`, or what that method takes.
             texts: Fragments of :meth:`encode_texts`, or what that method takes.
-            image_block: images that are scored at a time; the result does not depend on it. Beside their scores
+            chunk_size: images that are scored at a time; the result does not depend on it. Beside their scores
                 with all captions it takes about as much memory as the captions, once more.
         """
         image = images if isinstance(images, Fragments) else self.encode_images(images)
         text = texts if isinstance(texts, Fragments) else self.encode_texts(texts)
-        check_whole("image_block", image_block)
+        check_whole("chunk_size", chunk_size)
         with self._inference():
-            starts = range(0, max(1, len(image)), image_block)
-            return torch.cat([self.similarity(image[start : start + image_block], text) for start in starts])
+            starts = range(0, max(1, len(image)), chunk_size)
+            return torch.cat([self.similarity(image[start : start + chunk_size], text) for start in starts])
 
     def align(self, image: Fragments | Images, text: Fragments | Captions | str) -> Tensor:
         """How the regions of one image meet the words of one caption, (R, W), for pictures."""
@@ -144,6 +145,28 @@ class MatchingModel(
         texts = text if isinstance(text, Fragments) else self.encode_texts([text] if isinstance(text, str) else text)
         with self._inference():
             return self.similarity.align(images, texts)
+
+    def evaluate(
+        self, split: ImageTextSplit, protocol: EvaluationProtocol | None = None, *, batch_size: int = 128
+    ) -> dict[str, float]:
+        """Figures of a split, in percent: ``i2t_r1`` ... ``rsum``, and those of the protocol if one is given.
+
+        Args:
+            split: images and captions, as from ``source.split("test")``.
+            protocol: what to measure; None: recalls of the whole split.
+            batch_size: images, and captions, that are encoded at a time.
+
+        Raises:
+            ValueError: the model has no tokenizer, or the protocol is not for such a split.
+        """
+        tokenizer, size = self._own_tokenizer(), check_whole("batch_size", batch_size)
+        if protocol is not None:
+            protocol.check(torch.as_tensor(split.caption_image), split.num_images)
+        evaluator = Evaluator(self)
+        with self._inference():
+            for batch in batches_of(split, tokenizer, size):
+                evaluator.add(batch.to(self.device))
+            return evaluator.compute(split, protocol)
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -245,8 +268,8 @@ class MatchingModel(
         is_path = isinstance(pretrained_model_name_or_path, Path) or name.startswith((".", "/", "~")) or "\\" in name
         if (is_path or name.count("/") > 1) and not Path(name).is_dir():  # the hub has NAME and OWNER/NAME
             raise FileNotFoundError(f"{name}: no such folder")
-        config, weights = (_model_file(name, part, kwargs) for part in ("config.json", WEIGHTS_NAME))
-        settings, sizes = _settings_and_sizes(config, weights)
+        config, weights = (model_file(name, part, kwargs) for part in ("config.json", WEIGHTS_NAME))
+        settings, sizes = settings_and_sizes(config, weights)
         with bounded_by(sizes, str(config)):
             model = cls.from_spec(settings, str(config), trusted_modules=trusted_modules)
         load_weights(model, weights)
@@ -260,38 +283,6 @@ PARTS: dict[str, type] = {
     "tokenizer": Tokenizer,
 }
 _DOWNLOAD_ARGUMENTS = frozenset({"revision", "cache_dir", "force_download", "local_files_only", "token"})
-
-
-def _model_file(model: str, name: str, download: dict[str, Any]) -> Path:
-    """A file of a model folder, or of a model on the Hub."""
-    if Path(model).is_dir():
-        if not (Path(model) / name).is_file():
-            raise FileNotFoundError(f"{model}: no {name}; is this a folder of save_pretrained?")
-        return Path(model) / name
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(repo_id=model, filename=name, **download))
-
-
-def read_model_folder(folder: str | Path) -> tuple[dict[str, Any], list[int]]:
-    """How the model of a folder of :meth:`MatchingModel.save_pretrained` was built, as plain data, and its sizes.
-
-    Returns:
-        The parts by name, and the number of elements of each weight; nothing but the head of that file is read.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: it is none of ours.
-    """
-    return _settings_and_sizes(
-        *(_model_file(str(user_path(folder)), part, {}) for part in ("config.json", WEIGHTS_NAME))
-    )
-
-
-def _settings_and_sizes(config: Path, weights: Path) -> tuple[dict[str, Any], list[int]]:
-    settings: dict[str, Any] = read_json(config)
-    settings.pop("itmatch_version", None)
-    return settings, safetensors_sizes(weights)
 
 
 def _part(value: Any, expected: type, where: str) -> Any:

@@ -368,13 +368,8 @@ class MatchingTask(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Encode a batch of images or of captions, each once."""
-        models = (self.model, *self._others)
         with told_as_divergence(self):
-            if batch.regions is not None and batch.image_index is not None:
-                self.evaluator.add_images([model.image_encoder(batch.regions) for model in models], batch.image_index)
-            if batch.captions is not None and batch.caption_index is not None and batch.caption_image is not None:
-                encoded = [model.text_encoder(batch.captions) for model in models]
-                self.evaluator.add_captions(encoded, batch.caption_index, batch.caption_image)
+            self.evaluator.add(batch)
 
     test_step = validation_step
 

@@ -1,0 +1,42 @@
+"""The files of a model that was saved: where they are, and what they say before anything is built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from itmatch.formats.files import read_json, user_path
+from itmatch.formats.tensors import safetensors_sizes
+
+WEIGHTS_NAME = "model.safetensors"
+
+
+def model_file(model: str, name: str, download: dict[str, Any]) -> Path:
+    """A file of a model folder, or of a model on the Hub."""
+    if Path(model).is_dir():
+        if not (Path(model) / name).is_file():
+            raise FileNotFoundError(f"{model}: no {name}; is this a folder of save_pretrained?")
+        return Path(model) / name
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(repo_id=model, filename=name, **download))
+
+
+def read_model_folder(folder: str | Path) -> tuple[dict[str, Any], list[int]]:
+    """How the model of a folder of ``save_pretrained`` was built, as plain data, and its sizes.
+
+    Returns:
+        The parts by name, and the number of elements of each weight; nothing but the head of that file is read.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: it is none of ours.
+    """
+    return settings_and_sizes(*(model_file(str(user_path(folder)), part, {}) for part in ("config.json", WEIGHTS_NAME)))
+
+
+def settings_and_sizes(config: Path, weights: Path) -> tuple[dict[str, Any], list[int]]:
+    """What the two files of a model say: its parts, and the number of elements of each weight."""
+    settings: dict[str, Any] = read_json(config)
+    settings.pop("itmatch_version", None)
+    return settings, safetensors_sizes(weights)
