@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import reprlib
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from itmatch.trust import import_class, public_path
 Spec = dict[str, Any]
 
 _MISSING = object()
+_SHORT = reprlib.Repr()  # a vocabulary has thousands of words
+_SHORT.maxstring = _SHORT.maxother = 80
 _PLAIN_TYPES = (type(None), bool, int, float, complex, str, bytes, Path)
 _MAX_DEPTH = 40  # of specs and containers in each other; a real model has about ten
 
@@ -110,6 +113,18 @@ class Configurable:
                 )
             arguments[name] = now
         return arguments
+
+    def extra_repr(self) -> str:
+        """The settings that are plain values: what ``repr`` of a module shows beside its parts."""
+        try:
+            settings = self.spec_arguments()
+        except TypeError:  # what cannot be saved can be shown
+            settings = self._init_arguments
+        return ", ".join(
+            f"{name}={_SHORT.repr(value)}"
+            for name, value in settings.items()
+            if not _holds_configurable(value) and not hasattr(value, "_modules")
+        )
 
 
 def build(spec: Any, expected: type = object, where: str = "spec", *, trusted_modules: Sequence[str] = ()) -> Any:

@@ -21,9 +21,10 @@ from itmatch.formats.tensors import safetensors_sizes
 from itmatch.models._inputs import Images, as_regions, no_captions
 from itmatch.models.bounds import bounded_by
 from itmatch.models.weights import load_weights
-from itmatch.nn import Block, Similarity
+from itmatch.nn import ImageEncoder, Similarity, TextEncoder
 from itmatch.ops.checks import check_whole
 from itmatch.spec import Spec, build
+from itmatch.trust import public_path
 
 WEIGHTS_NAME = "model.safetensors"
 
@@ -42,7 +43,7 @@ class MatchingModel(
 
     Args:
         image_encoder: Regions -> Fragments.
-        text_encoder: Captions -> Fragments.
+        text_encoder: Captions -> Fragments, of the same size.
         similarity: two Fragments -> scores (I, T).
         tokenizer: turns strings into token ids; without it captions have to come as :class:`Captions`.
 
@@ -57,16 +58,21 @@ class MatchingModel(
 
     def __init__(
         self,
-        image_encoder: Block,
-        text_encoder: Block,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
         similarity: Similarity,
         tokenizer: Tokenizer | None = None,
     ) -> None:
         super().__init__()
-        self.image_encoder: Block = _part(image_encoder, Block, "image_encoder")
-        self.text_encoder: Block = _part(text_encoder, Block, "text_encoder")
+        self.image_encoder: ImageEncoder = _part(image_encoder, ImageEncoder, "image_encoder")
+        self.text_encoder: TextEncoder = _part(text_encoder, TextEncoder, "text_encoder")
         self.similarity: Similarity = _part(similarity, Similarity, "similarity")
         self.tokenizer: Tokenizer | None = None if tokenizer is None else _part(tokenizer, Tokenizer, "tokenizer")
+        sizes = [_embed_dim(self.image_encoder, "image_encoder"), _embed_dim(self.text_encoder, "text_encoder")]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"embedding sizes differ: image {sizes[0]}, text {sizes[1]}; give both encoders the same embed_dim"
+            )
 
     @property
     def spec(self) -> dict[str, Spec | None]:
@@ -106,7 +112,7 @@ class MatchingModel(
         captions = texts if isinstance(texts, Captions) else self._tokenize(texts)
         return self._encode(self.text_encoder, captions, batch_size)
 
-    def _encode(self, encoder: Block, data: Regions | Captions, batch_size: int) -> Fragments:
+    def _encode(self, encoder: nn.Module, data: Regions | Captions, batch_size: int) -> Fragments:
         check_whole("batch_size", batch_size)
         with self._inference():
             starts = range(0, max(1, len(data)), batch_size)  # once for no rows too, which gives the right sizes
@@ -223,7 +229,7 @@ class MatchingModel(
         }
         try:
             return cls(**parts)
-        except TypeError as error:  # something else stands in the place of a part
+        except (TypeError, ValueError) as error:  # something else in the place of a part, or sizes that differ
             raise ValueError(f"{where}: {error}") from error
 
     @classmethod
@@ -264,8 +270,8 @@ class MatchingModel(
 
 
 PARTS: dict[str, type] = {
-    "image_encoder": Block,
-    "text_encoder": Block,
+    "image_encoder": ImageEncoder,
+    "text_encoder": TextEncoder,
     "similarity": Similarity,
     "tokenizer": Tokenizer,
 }
@@ -306,7 +312,9 @@ def _settings_and_sizes(config: Path, weights: Path) -> tuple[dict[str, Any], li
 
 def _part(value: Any, expected: type, where: str) -> Any:
     if not isinstance(value, expected):
-        raise TypeError(
-            f"{where}: a {type(value).__qualname__}, expected an {expected.__module__}.{expected.__qualname__}"
-        )
+        raise TypeError(f"{where}: a {type(value).__qualname__}, expected an {public_path(expected)}")
     return value
+
+
+def _embed_dim(encoder: ImageEncoder | TextEncoder, where: str) -> int:
+    return check_whole(f"{where}: embed_dim of {type(encoder).__qualname__}", getattr(encoder, "embed_dim", None))

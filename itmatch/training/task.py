@@ -24,7 +24,7 @@ from itmatch.evaluation.evaluator import Evaluator
 from itmatch.losses import AdaptiveMarginTripletLoss, HardNegativeTripletLoss, LadderLoss, Loss, Objective
 from itmatch.models import MatchingModel
 from itmatch.models.bounds import bounded_by
-from itmatch.nn import Block, Similarity
+from itmatch.nn import ImageEncoder, Similarity, TextEncoder
 from itmatch.spec import build
 from itmatch.training.checkpoint_io import use_atomic_checkpoints
 from itmatch.training.checkpoints import built_settings, keep_own_paths, optimizer_of, read_checkpoint
@@ -91,8 +91,8 @@ class MatchingTask(LightningModule):
 
     def __init__(
         self,
-        image_encoder: Block,
-        text_encoder: Block,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
         similarity: Similarity,
         objective: Loss | None = None,
         optimizer: OptimizerCallable = default_optimizer,

@@ -789,3 +789,18 @@ def test_annotations_of_a_folder(trained, capsys):
     table = ["--protocol=EccvCaption", "--protocol.folder=notes", "--report.form=markdown"]
     assert evaluated(trained, "test", *table) == 0
     assert "|  | ECCV i2t R@1 | ECCV i2t R-Precision | ECCV i2t mAP@R |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("part", "lists", "never"),
+    [
+        ("image_encoder", "RegionEncoder,ClipImageEncoder", "GRUTextEncoder"),
+        ("text_encoder", "GRUTextEncoder,TransformerTextEncoder,ClipTextEncoder", "RegionEncoder"),
+    ],
+)
+def test_help_lists_encoders_where_an_encoder_is_wanted(capsys, part, lists, never):
+    assert run("fit", "--help") == 0
+    listed = capsys.readouterr().out.split(f"--model.{part} CONFIG")[1].split("--model.")[0]
+    assert all(name in listed for name in lists.split(","))
+    assert never not in listed
+    assert "Pooling" not in listed
