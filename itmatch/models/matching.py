@@ -22,9 +22,8 @@ from itmatch.models._inputs import Images, as_regions, no_captions
 from itmatch.models.bounds import bounded_by
 from itmatch.models.weights import load_weights
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
-from itmatch.ops.checks import check_whole
+from itmatch.ops.checks import check_kind, check_whole
 from itmatch.spec import Spec, build
-from itmatch.trust import public_path
 
 WEIGHTS_NAME = "model.safetensors"
 
@@ -64,10 +63,10 @@ class MatchingModel(
         tokenizer: Tokenizer | None = None,
     ) -> None:
         super().__init__()
-        self.image_encoder: ImageEncoder = _part(image_encoder, ImageEncoder, "image_encoder")
-        self.text_encoder: TextEncoder = _part(text_encoder, TextEncoder, "text_encoder")
-        self.similarity: Similarity = _part(similarity, Similarity, "similarity")
-        self.tokenizer: Tokenizer | None = None if tokenizer is None else _part(tokenizer, Tokenizer, "tokenizer")
+        self.image_encoder: ImageEncoder = check_kind("image_encoder", image_encoder, ImageEncoder)
+        self.text_encoder: TextEncoder = check_kind("text_encoder", text_encoder, TextEncoder)
+        self.similarity: Similarity = check_kind("similarity", similarity, Similarity)
+        self.tokenizer: Tokenizer | None = None if tokenizer is None else check_kind("tokenizer", tokenizer, Tokenizer)
         sizes = [_embed_dim(self.image_encoder, "image_encoder"), _embed_dim(self.text_encoder, "text_encoder")]
         if sizes[0] != sizes[1]:
             raise ValueError(
@@ -308,12 +307,6 @@ def _settings_and_sizes(config: Path, weights: Path) -> tuple[dict[str, Any], li
     settings: dict[str, Any] = read_json(config)
     settings.pop("itmatch_version", None)
     return settings, safetensors_sizes(weights)
-
-
-def _part(value: Any, expected: type, where: str) -> Any:
-    if not isinstance(value, expected):
-        raise TypeError(f"{where}: a {type(value).__qualname__}, expected an {public_path(expected)}")
-    return value
 
 
 def _embed_dim(encoder: ImageEncoder | TextEncoder, where: str) -> int:

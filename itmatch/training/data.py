@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from itmatch.batch import Batch
@@ -16,6 +18,7 @@ from itmatch.data import (
     DataSource,
     ImageDataset,
     ImageTextSplit,
+    PairRelevance,
     SizeAugmentation,
     Stage,
     Tokenizer,
@@ -54,6 +57,8 @@ class MatchingData(LightningDataModule):
             with captions without a twin, :class:`itmatch.training.loader.TwinSampler` says.
         val_images: a validation is of the first images of its split, so many, with all their captions; None = all.
         test_images: the same of a test.
+        relevance: how well each caption fits each image, for losses that want to know; or any function of positions in
+            the training split, images (I,) and captions (T,), to numbers (I, T) from 0 to 1.
 
     Example:
         >>> from itmatch.data import RelationScenes
@@ -77,6 +82,7 @@ class MatchingData(LightningDataModule):
         keep_twins: bool = False,  # noqa: FBT001, FBT002
         val_images: int | None = None,
         test_images: int | None = None,
+        relevance: PairRelevance | Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1 or eval_batch_size < 1:
@@ -96,6 +102,7 @@ class MatchingData(LightningDataModule):
         self.keep_twins = keep_twins
         self.images: dict[str, int | None] = {"val": val_images, "test": test_images}
         self.datasets: dict[str, ImageTextSplit] = {}
+        self.relevance = relevance
         self.seed: int | None = None
         self._covered: set[str] = set()
         self._tokenizer = tokenizer
@@ -202,6 +209,8 @@ class MatchingData(LightningDataModule):
         if self.trainer is not None or (self._tokenizer is not None and self._tokenizer.fitted):  # else a model may
             for name in self.splits_of(stage):  # still bring a tokenizer of its own
                 self._check_coverage(name)
+        if stage == "fit" and isinstance(self.relevance, PairRelevance):
+            self.relevance.setup(self.dataset("train"))
         if self.seed is None:
             seed = torch.initial_seed() % 2**31
             self.seed = seed if self.trainer is None else self.trainer.strategy.broadcast(seed)

@@ -21,10 +21,11 @@ from itmatch.batch import Batch, Fragments
 from itmatch.data import Tokenizer
 from itmatch.evaluation import EvaluationProtocol
 from itmatch.evaluation.evaluator import Evaluator
-from itmatch.losses import AdaptiveMarginTripletLoss, HardNegativeTripletLoss, LadderLoss, Loss, Objective
+from itmatch.losses import HardNegativeTripletLoss, Loss
 from itmatch.models import MatchingModel
 from itmatch.models.bounds import bounded_by
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
+from itmatch.ops.checks import check_kind
 from itmatch.spec import build
 from itmatch.training.checkpoint_io import use_atomic_checkpoints
 from itmatch.training.checkpoints import built_settings, keep_own_paths, optimizer_of, read_checkpoint
@@ -33,7 +34,7 @@ from itmatch.training.divergence import GradientWatch, divergence, told_as_diver
 from itmatch.training.limits import check_whole
 from itmatch.training.optimizers import make_optimizer, replaced_settings
 from itmatch.training.seeding import seed_step
-from itmatch.training.step import StepResult, compute_loss, known_kind, score_statistics
+from itmatch.training.step import StepResult, compute_loss, score_statistics
 
 FRAGMENT_DTYPES = {None: None, "float16": torch.float16}
 
@@ -116,8 +117,9 @@ class MatchingTask(LightningModule):
         if encode_chunk is not None:
             _check_rows_apart(self.model.image_encoder, "image_encoder")
             _check_rows_apart(self.model.text_encoder, "text_encoder")
-        self.objective = known_kind(HardNegativeTripletLoss() if objective is None else objective)
-        _warn_of_triplets(self.objective)
+        self.objective: Loss = check_kind(
+            "objective", HardNegativeTripletLoss() if objective is None else objective, Loss
+        )
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
@@ -249,9 +251,20 @@ class MatchingTask(LightningModule):
                 f"the data's tokenizer ({_describe(tokenizer)}) does not fit the model's "
                 f"({_describe(self.model.tokenizer)}); build the data with tokenizer=model.tokenizer"
             )
+        if stage == "fit" and "relevance" in self.objective.needs and self._relevance is None:
+            names = [type(part).__name__ for part in self.objective.parts.values() if "relevance" in part.needs]
+            raise ValueError(
+                f"objective: {names[0]} needs to know how well captions fit images, and the data does not say; give it "
+                "MatchingData(relevance=...), --data.relevance itmatch.data.CaptionOverlap for one"
+            )
         self._check_others()  # now that this model has a tokenizer
         if self.run_seed is None:
             self.run_seed = self.trainer.strategy.broadcast(torch.initial_seed() % 2**31)
+
+    @property
+    def _relevance(self) -> Any:
+        """How well captions fit images, where the data says so."""
+        return getattr(getattr(self._trainer, "datamodule", None), "relevance", None)
 
     def on_fit_start(self) -> None:
         """Keep torch's random state, which the seeding of every step replaces."""
@@ -283,19 +296,21 @@ class MatchingTask(LightningModule):
                 self.model,
                 self.objective,
                 batch,
+                relevance=self._relevance,
                 gather_negatives=self.gather_negatives,
                 encode_chunk=self.encode_chunk,
             )
-        loss, positives = result.loss, result.positives
+        loss, scores, positives = result.loss, result.matches.scores, result.matches.positives
+        assert positives is not None
         if not bool(torch.isfinite(loss)):
             raise divergence(self, f"the loss is {loss.item()}")
         self._check_gradients()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(positives))
-        statistics = {f"train/loss_{name}": value.detach() for name, value in result.terms.items()}
-        if result.scores is not None:
+        statistics = {f"train/loss_{name}": value.detach() for name, value in result.terms.items() if name}
+        if scores is not None:
             if batch_idx % COLLAPSE_EVERY == 0:
                 self._watch_collapse(result)
-            statistics |= score_statistics(result.scores.detach(), positives)
+            statistics |= score_statistics(scores.detach(), positives)
         self.log_dict(statistics, batch_size=len(positives))
         return loss
 
@@ -317,14 +332,10 @@ class MatchingTask(LightningModule):
 
     def _watch_collapse(self, result: StepResult) -> None:
         """Of an objective of several terms, those are watched that have a value at equal scores."""
-        shape, positives = result.positives.shape, result.positives
-        found, values = result.terms, {}
-        if isinstance(self.objective, Objective):
-            values = self.objective.collapse_values(*shape, positives=positives)
-        elif (alone := self.objective.collapse_value(*shape, positives=positives)) is not None:
-            found, values = {"": result.loss}, {"": alone}
+        found = {name: self.objective.parts[name].collapse_value(result.matches) for name in result.terms}
+        values = {name: value for name, value in found.items() if value is not None}
         value = sum(values.values())
-        near = bool(values) and all(abs(float(found[k].detach()) - v) <= 1e-3 * v for k, v in values.items())
+        near = bool(values) and all(abs(float(result.terms[k].detach()) - v) <= 1e-3 * v for k, v in values.items())
         self._steps_at_collapse = self._steps_at_collapse + COLLAPSE_EVERY if near else 0
         if self._steps_at_collapse == COLLAPSE_STEPS:
             rank_zero_warn(
@@ -488,15 +499,6 @@ def _check_rows_apart(encoder: nn.Module, name: str) -> None:
             raise ValueError(
                 f"encode_chunk: {name}.{path} normalises over the batch, and would do so over each chunk; leave "
                 "encode_chunk out"
-            )
-
-
-def _warn_of_triplets(objective: Loss) -> None:
-    for loss in objective.modules():
-        if isinstance(loss, AdaptiveMarginTripletLoss | LadderLoss):
-            rank_zero_warn(
-                f"{type(loss).__name__} is trained with scores and positives alone, and is the hard-negative triplet "
-                "loss then; to use it, call it with its relevance in a training_step of your own"
             )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itmatch.losses._products import inner_products
-from itmatch.losses.base import EmbeddingLoss, check_vectors
-from itmatch.losses.triplet import Reduction
-from itmatch.ops.checks import check_choice, check_not_negative, check_whole
+from itmatch.losses.base import EmbeddingLoss
+from itmatch.losses.checks import check_vectors
+from itmatch.losses.reductions import Reduction, check_reduction
+from itmatch.losses.vectors._products import inner_products
+from itmatch.ops.checks import check_not_negative, check_whole
 from itmatch.ops.masking import l2_normalize, masked_max
 
 
@@ -84,7 +85,7 @@ def _hinge(scores: Tensor, own: Tensor, negative: Tensor, margin: float) -> Tens
 def _check_options(margin: float, queue_margin: float, reduction: str) -> None:
     check_not_negative("margin", margin)
     check_not_negative("queue_margin", queue_margin)
-    check_choice("reduction", reduction, "sum", "mean")
+    check_reduction(reduction)
 
 
 class OffBatchHardestLoss(EmbeddingLoss):
@@ -104,7 +105,7 @@ class OffBatchHardestLoss(EmbeddingLoss):
         margin: wanted lead of the own pair over the hardest negative of the batch, in units of the cosine.
         queue_margin: the same over the hardest of the queue, which among many are harder and may be right after all;
             0, the value of the paper, asks for no more than the first place.
-        reduction: sum over the pairs, or their mean.
+        reduction: sum over the pairs, their mean, or one number each.
 
     Example:
         >>> loss = OffBatchHardestLoss(embed_dim=2, size=4)
@@ -169,10 +170,3 @@ class OffBatchHardestLoss(EmbeddingLoss):
         for queue, values in ((self.queue_image, image), (self.queue_text, text), (self.queue_groups, groups)):
             queue[places] = values[-new:].to(queue.dtype)
         self.seen += len(groups)
-
-    def extra_repr(self) -> str:
-        """The settings."""
-        return (
-            f"embed_dim={self.embed_dim}, size={self.size}, margin={self.margin}, queue_margin={self.queue_margin}, "
-            f"reduction={self.reduction!r}"
-        )

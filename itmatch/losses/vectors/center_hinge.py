@@ -7,9 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from itmatch.losses._products import inner_products, square_root, squared_distances
-from itmatch.losses.base import EmbeddingLoss, check_vectors
-from itmatch.losses.triplet import Reduction
+from itmatch.losses.base import EmbeddingLoss
+from itmatch.losses.checks import check_vectors
+from itmatch.losses.reductions import Reduction, check_reduction
+from itmatch.losses.vectors._products import inner_products, square_root, squared_distances
 from itmatch.ops.checks import check_choice, check_not_negative
 from itmatch.ops.masking import l2_normalize
 
@@ -44,14 +45,15 @@ def center_hinge_loss(
 
         .. math:: \sum_i \sum_{x \in i} \big[ d(x, c_i) - m \big]_+ .
 
-        ``reduction="mean"`` divides by the number of members. :math:`d` is the Euclidean distance, its square, or 1 -
+        ``reduction="mean"`` divides by the number of members, ``"none"`` gives the terms of the images, then those of
+        the captions, for each pair. :math:`d` is the Euclidean distance, its square, or 1 -
         cosine. A batch with one instance has no other centre, and separation 0. The centres are not constants: they
         have gradients too.
 
     Shape:
         - image, text: (N, D), the two sides of each pair; any length but 0
         - groups: (N,) int64, or None when all pairs are of different images
-        - result: scalar, float32 (float64 for float64 vectors)
+        - result: scalar, float32 (float64 for float64 vectors); (2 N,) for ``reduction="none"``
 
     Source:
         The name is that of Liu et al., *Learning Relationship-Enhanced Semantic Graph for Fine-Grained Image-Text
@@ -84,8 +86,10 @@ def center_hinge_loss(
     else:
         others = distances.masked_fill(same.repeat(2, 1), torch.inf).amin(1)  # infinite where there are none
         excess = own + margin - others
-    loss = (weight * excess.clamp(min=0)).sum()
-    return loss if reduction == "sum" else loss / weight.sum()
+    lost = weight * excess.clamp(min=0)
+    if reduction == "none":
+        return lost
+    return lost.sum() if reduction == "sum" else lost.sum() / weight.sum()
 
 
 def _distances(members: Tensor, centres: Tensor, distance: Distance) -> Tensor:
@@ -99,7 +103,7 @@ def _check_options(margin: float, variant: str, distance: str, reduction: str) -
     check_not_negative("margin", margin)
     check_choice("variant", variant, "separation", "compactness")
     check_choice("distance", distance, "euclidean", "squared", "cosine")
-    check_choice("reduction", reduction, "sum", "mean")
+    check_reduction(reduction)
 
 
 class CenterHingeLoss(EmbeddingLoss):
@@ -111,7 +115,7 @@ class CenterHingeLoss(EmbeddingLoss):
         variant: push instances apart, or hold the members of each together. Compactness alone is least when all
             vectors are equal, so it needs another term beside it.
         distance: between vectors of length 1.
-        reduction: sum over the members, or their mean.
+        reduction: sum over the members, their mean, or one number each.
 
     Example:
         >>> loss = CenterHingeLoss(margin=0.5, variant="compactness")
@@ -143,10 +147,4 @@ class CenterHingeLoss(EmbeddingLoss):
             variant=self.variant,
             distance=self.distance,
             reduction=self.reduction,
-        )
-
-    def extra_repr(self) -> str:
-        """The settings."""
-        return (
-            f"margin={self.margin}, variant={self.variant!r}, distance={self.distance!r}, reduction={self.reduction!r}"
         )

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from itmatch.losses.base import ScoreLoss, check_scores
-from itmatch.losses.triplet import Negatives, Reduction
+from itmatch.losses.base import ScoreLoss
+from itmatch.losses.checks import check_scores
 from itmatch.ops.checks import check_choice, check_finite, check_not_negative
 from itmatch.ops.masking import masked_max
+
+Hardest = Literal["hardest", "all"]
+Total = Literal["sum", "mean"]  # the two sides have no pairs in common, so there is no number per pair
 
 
 def positive_negative_margin_loss(
@@ -17,8 +22,8 @@ def positive_negative_margin_loss(
     *,
     positive_margin: float = 0.6,
     negative_margin: float = 0.2,
-    negatives: Negatives = "hardest",
-    reduction: Reduction = "sum",
+    negatives: Hardest = "hardest",
+    reduction: Total = "sum",
     positive_weight: float = 1.0,
     negative_weight: float = 1.0,
 ) -> Tensor:
@@ -59,7 +64,7 @@ def positive_negative_margin_loss(
     return positive_weight * below + negative_weight * above
 
 
-def _above(scores: Tensor, positives: Tensor, margin: float, negatives: Negatives) -> tuple[Tensor, Tensor]:
+def _above(scores: Tensor, positives: Tensor, margin: float, negatives: Hardest) -> tuple[Tensor, Tensor]:
     """Sum of the hinges of the negatives, and their number."""
     negative = ~positives
     if negatives == "all":
@@ -112,8 +117,8 @@ class PositiveNegativeMarginLoss(ScoreLoss):
         self,
         positive_margin: float = 0.6,
         negative_margin: float = 0.2,
-        negatives: Negatives = "hardest",
-        reduction: Reduction = "sum",
+        negatives: Hardest = "hardest",
+        reduction: Total = "sum",
         positive_weight: float = 1.0,
         negative_weight: float = 1.0,
     ) -> None:
@@ -121,8 +126,8 @@ class PositiveNegativeMarginLoss(ScoreLoss):
         _check_options(positive_margin, negative_margin, negatives, reduction, positive_weight, negative_weight)
         self.positive_margin = positive_margin
         self.negative_margin = negative_margin
-        self.negatives: Negatives = negatives
-        self.reduction: Reduction = reduction
+        self.negatives: Hardest = negatives
+        self.reduction: Total = reduction
         self.positive_weight = positive_weight
         self.negative_weight = negative_weight
 
@@ -137,12 +142,4 @@ class PositiveNegativeMarginLoss(ScoreLoss):
             reduction=self.reduction,
             positive_weight=self.positive_weight,
             negative_weight=self.negative_weight,
-        )
-
-    def extra_repr(self) -> str:
-        """The settings."""
-        return (
-            f"positive_margin={self.positive_margin}, negative_margin={self.negative_margin}, "
-            f"negatives={self.negatives!r}, reduction={self.reduction!r}, "
-            f"positive_weight={self.positive_weight}, negative_weight={self.negative_weight}"
         )

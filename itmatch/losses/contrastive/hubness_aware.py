@@ -5,13 +5,14 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from itmatch.losses.base import ScoreLoss, check_scores
+from itmatch.losses.base import ScoreLoss
+from itmatch.losses.checks import check_scores
 from itmatch.ops.checks import check_above_zero, check_finite
 from itmatch.ops.masking import masked_logsumexp, masked_mean
 
 
 def hubness_aware_loss(
-    scores: Tensor, positives: Tensor | None = None, *, scale: float = 30.0, threshold: float = 0.3
+    scores: Tensor, positives: Tensor | None = None, *, temperature: float = 1 / 30, threshold: float = 0.3
 ) -> Tensor:
     r"""Smooth maximum of the negatives of each image and caption above a threshold, less the log of the positives.
 
@@ -20,13 +21,13 @@ def hubness_aware_loss(
         their negatives :math:`N(i)` and :math:`N(t)`,
 
         .. math::
-            \frac{1}{|I^+|} \sum_{i \in I^+} \frac{1}{\gamma}
-                \log\Big(1 + \sum_{t \in N(i)} e^{\gamma (s_{it} - \epsilon)}\Big)
-            + \frac{1}{|T^+|} \sum_{t \in T^+} \frac{1}{\gamma}
-                \log\Big(1 + \sum_{i \in N(t)} e^{\gamma (s_{it} - \epsilon)}\Big)
+            \frac{1}{|I^+|} \sum_{i \in I^+} \tau
+                \log\Big(1 + \sum_{t \in N(i)} e^{(s_{it} - \epsilon) / \tau}\Big)
+            + \frac{1}{|T^+|} \sum_{t \in T^+} \tau
+                \log\Big(1 + \sum_{i \in N(t)} e^{(s_{it} - \epsilon) / \tau}\Big)
             - \frac{1}{|P|} \sum_{(i,t) \in P} \log(1 + [s_{it}]_+)
 
-        with the scale :math:`\gamma` and the threshold :math:`\epsilon`. A negative weighs by its share among the
+        with the temperature :math:`\tau` and the threshold :math:`\epsilon`. A negative weighs by its share among the
         negatives of its image and of its caption, so a hub, high in many rows, is pushed from all of them. The value
         may be below 0, and for cosines it is least where positives have 1.
 
@@ -38,7 +39,7 @@ def hubness_aware_loss(
     Source:
         Liu et al., *HAL: Improved Text-Image Matching by Mitigating Visual Semantic Hubs*, AAAI 2020, with the local
         weights alone; the global ones need a memory bank. The hinge inside the last logarithm is that of the
-        authors' code, as are the values (30 and 0.3 for COCO; for Flickr30K 60 and 0.7).
+        authors' code, as are the values (1 / 30 and 0.3 for COCO; for Flickr30K 1 / 60 and 0.7).
 
     Deviation:
         The authors' code leaves the positive among the negatives with a score of 0; here it is left out, as in the
@@ -49,10 +50,10 @@ def hubness_aware_loss(
         >>> hubness_aware_loss(torch.eye(2))  # near -ln 2
         tensor(-0.6931)
     """
-    _check_options(scale, threshold)
+    _check_options(temperature, threshold)
     scores, positives = check_scores(scores, positives)
-    logits = scale * (scores - threshold)
-    negatives = (_from_rows(logits, positives) + _from_rows(logits.T, positives.T)) / scale
+    logits = (scores - threshold) / temperature
+    negatives = (_from_rows(logits, positives) + _from_rows(logits.T, positives.T)) * temperature
     own = scores.clamp(min=0).log1p().masked_fill(~positives, 0).sum() / positives.sum().clamp(min=1)
     return negatives - own
 
@@ -63,8 +64,8 @@ def _from_rows(logits: Tensor, positives: Tensor) -> Tensor:
     return masked_mean(above, positives.any(1), 0)
 
 
-def _check_options(scale: float, threshold: float) -> None:
-    check_above_zero("scale", scale)
+def _check_options(temperature: float, threshold: float) -> None:
+    check_above_zero("temperature", temperature)
     check_finite("threshold", threshold)
 
 
@@ -74,26 +75,22 @@ class HubnessAwareLoss(ScoreLoss):
     Positives below 0 receive no gradient (the hinge in the logarithm); negatives push from any score.
 
     Args:
-        scale: sharpness of the smooth maximum; larger tends to the hardest negative.
+        temperature: of the smooth maximum; towards 0 it tends to the hardest negative.
         threshold: negatives well below it cost nothing, in units of the score.
 
     Example:
         >>> import torch
-        >>> loss = HubnessAwareLoss(scale=60.0, threshold=0.7)
+        >>> loss = HubnessAwareLoss(temperature=1 / 60, threshold=0.7)
         >>> bool(loss(torch.eye(4)) < loss(torch.ones(4, 4)))
         True
     """
 
-    def __init__(self, scale: float = 30.0, threshold: float = 0.3) -> None:
+    def __init__(self, temperature: float = 1 / 30, threshold: float = 0.3) -> None:
         super().__init__()
-        _check_options(scale, threshold)
-        self.scale = scale
+        _check_options(temperature, threshold)
+        self.temperature = temperature
         self.threshold = threshold
 
     def forward(self, scores: Tensor, positives: Tensor | None = None) -> Tensor:
         """Loss of scores (I, T)."""
-        return hubness_aware_loss(scores, positives, scale=self.scale, threshold=self.threshold)
-
-    def extra_repr(self) -> str:
-        """The settings."""
-        return f"scale={self.scale}, threshold={self.threshold}"
+        return hubness_aware_loss(scores, positives, temperature=self.temperature, threshold=self.threshold)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from itmatch.losses._common import reduced
-from itmatch.losses.base import ScoreLoss, check_scores
-from itmatch.losses.triplet import Reduction
-from itmatch.ops.checks import check_choice, check_finite, check_list, check_not_negative
+from itmatch.losses.base import ScoreLoss
+from itmatch.losses.checks import check_scores
+from itmatch.losses.reductions import Reduction, check_reduction, reduced
+from itmatch.ops.checks import check_finite, check_list, check_not_negative
 from itmatch.ops.masking import masked_max
 
 POSITIVE = (0.5, -0.7, 0.2)  # 0.2 (s - 1) (s - 2.5): falls to 0 at s = 1
@@ -35,12 +35,12 @@ def polynomial_loss(
         .. math:: \Big[\sum_k a_k s_{it}^k\Big]_+ + \Big[\sum_k b_k n^k\Big]_+
 
         is added. The slopes of the two polynomials are the weights of the pair and of its negative.
-        ``reduction="mean"`` divides by the number of positive pairs.
+        ``reduction="mean"`` divides by the number of positive pairs, ``"none"`` gives one number per positive pair.
 
     Shape:
         - scores: (I, T), meant for cosines
         - positives: (I, T) bool, or None for the diagonal
-        - result: scalar, float32 (float64 for float64 scores)
+        - result: scalar, float32 (float64 for float64 scores); (P,) for ``reduction="none"``
 
     Source:
         Wei et al., *Universal Weighting Metric Learning for Cross-Modal Matching*, CVPR 2020: the form with the
@@ -59,14 +59,14 @@ def polynomial_loss(
     scores, positives = check_scores(scores, positives)
     negative = ~positives
     own = _polynomial(scores, positive_coefficients).clamp(min=0)  # (I, T)
-    total = scores.new_zeros(())
+    lost = scores.new_zeros(scores.shape)
     for dim in (1, 0):
         hardest = masked_max(scores, negative, dim).unsqueeze(dim)  # (I, 1) or (1, T)
         other = _polynomial(hardest, negative_coefficients).clamp(min=0)
         easy = hardest + margin <= scores  # asked this way round, NaN is not easy and shows in the loss
         counted = positives & negative.any(dim, keepdim=True) & ~easy
-        total = total + (own + other).masked_fill(~counted, 0).sum()
-    return reduced(total, positives, reduction)
+        lost = lost + (own + other).masked_fill(~counted, 0)
+    return reduced(lost, positives, reduction)
 
 
 def _polynomial(values: Tensor, coefficients: Sequence[float]) -> Tensor:
@@ -78,7 +78,7 @@ def _polynomial(values: Tensor, coefficients: Sequence[float]) -> Tensor:
 
 def _check_options(margin: float, positive: Sequence[float], negative: Sequence[float], reduction: str) -> None:
     check_not_negative("margin", margin)
-    check_choice("reduction", reduction, "sum", "mean")
+    check_reduction(reduction)
     for name, coefficients in (("positive_coefficients", positive), ("negative_coefficients", negative)):
         if not check_list(name, coefficients):
             raise ValueError(f"{name}: none, expected at least the constant one")
@@ -96,7 +96,7 @@ class PolynomialLoss(ScoreLoss):
         margin: a positive counts while its hardest negative comes nearer than this, in units of the score.
         positive_coefficients: of the polynomial of a positive's score, that of power 0 first.
         negative_coefficients: of the polynomial of a negative's score, that of power 0 first.
-        reduction: sum over the positive pairs, or their mean.
+        reduction: sum over the positive pairs, their mean, or one number per pair.
 
     Example:
         >>> import torch
@@ -127,11 +127,4 @@ class PolynomialLoss(ScoreLoss):
             positive_coefficients=self.positive_coefficients,
             negative_coefficients=self.negative_coefficients,
             reduction=self.reduction,
-        )
-
-    def extra_repr(self) -> str:
-        """The settings."""
-        return (
-            f"margin={self.margin}, positive_coefficients={self.positive_coefficients}, "
-            f"negative_coefficients={self.negative_coefficients}, reduction={self.reduction!r}"
         )

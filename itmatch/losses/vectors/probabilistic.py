@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from itmatch.losses._products import squared_distances
-from itmatch.losses.base import EmbeddingLoss, check_vectors
+from itmatch.losses.base import EmbeddingLoss
+from itmatch.losses.checks import check_vectors
+from itmatch.losses.vectors._products import squared_distances
 from itmatch.ops.checks import check_above_zero, check_finite, check_not_negative
 from itmatch.ops.masking import l2_normalize
 
@@ -55,7 +56,7 @@ def probabilistic_matching_loss(
     text: Tensor,
     groups: Tensor | None = None,
     *,
-    scale: float | Tensor = 5.0,
+    temperature: float | Tensor = 0.2,
     bias: float | Tensor = 5.0,
     pseudo_positives: float = 0.1,
     prior: float = 1e-4,
@@ -64,7 +65,7 @@ def probabilistic_matching_loss(
     r"""Cross-entropy of the probability that an image and a caption match, for all pairs.
 
     Formula:
-        With :math:`d` of :func:`sampled_distances`, :math:`p_{nk} = \mathrm{sigmoid}(-a\, d(v_n, t_k) + b)`, and
+        With :math:`d` of :func:`sampled_distances`, :math:`p_{nk} = \mathrm{sigmoid}(-d(v_n, t_k) / \tau + b)`, and
         :math:`y_{nk} = 1` where pairs :math:`n` and :math:`k` are of the same image,
 
         .. math:: L = \mathrm{BCE}(p, y) + \frac{\alpha}{2} \big( \mathrm{BCE}(p, y^{i2t}) + \mathrm{BCE}(p, y^{t2i})
@@ -97,12 +98,12 @@ def probabilistic_matching_loss(
         (True, True)
     """
     _check_options(pseudo_positives, prior)
-    if not isinstance(scale, Tensor):
-        check_above_zero("scale", scale)
+    if not isinstance(temperature, Tensor):
+        check_above_zero("temperature", temperature)
     if not isinstance(bias, Tensor):
         check_finite("bias", bias)
     image, text, groups = check_vectors(image, text, groups)
-    logits = bias - scale * sampled_distances(image, text, normalize=normalize)  # (N, N)
+    logits = bias - sampled_distances(image, text, normalize=normalize) / temperature  # (N, N)
     matched = groups[:, None] == groups
     loss = _cross_entropy(logits, matched)
     if pseudo_positives:
@@ -131,7 +132,7 @@ def _check_options(pseudo_positives: float, prior: float) -> None:
 
 
 class ProbabilisticMatchingLoss(EmbeddingLoss):
-    """The objective of PCME++ on vectors of means and variances; see :func:`probabilistic_matching_loss`.
+    r"""The objective of PCME++ on vectors of means and variances; see :func:`probabilistic_matching_loss`.
 
     The vectors hold two halves: the mean, and the logarithm of the variance, which no normalisation may touch. An
     encoder with ``pooling`` and ``normalize=False`` makes such ``Fragments.pooled``; one of your own can start the
@@ -139,7 +140,8 @@ class ProbabilisticMatchingLoss(EmbeddingLoss):
     Retrieval needs a similarity that ranks by :func:`sampled_distances`.
 
     Args:
-        scale: starting value of :math:`a`, learned as ``log_scale``, its logarithm, so that it stays above 0.
+        temperature: starting value of :math:`\tau`, learned as ``log_scale`` = ln(1 / temperature), so that it stays
+            above 0.
         bias: starting value of :math:`b`, learned.
         pseudo_positives: weight of the cross-entropy with pseudo-positives; 0 leaves them out.
         prior: weight of the distance to the prior; 0 leaves it out.
@@ -156,7 +158,7 @@ class ProbabilisticMatchingLoss(EmbeddingLoss):
 
     def __init__(
         self,
-        scale: float = 5.0,
+        temperature: float = 0.2,
         bias: float = 5.0,
         pseudo_positives: float = 0.1,
         prior: float = 1e-4,
@@ -165,9 +167,9 @@ class ProbabilisticMatchingLoss(EmbeddingLoss):
     ) -> None:
         super().__init__()
         _check_options(pseudo_positives, prior)
-        check_above_zero("scale", scale)
+        check_above_zero("temperature", temperature)
         check_finite("bias", bias)
-        self.log_scale = nn.Parameter(torch.tensor([math.log(scale)]))
+        self.log_scale = nn.Parameter(torch.tensor([-math.log(temperature)]))
         self.bias = nn.Parameter(torch.tensor([float(bias)]))
         self.pseudo_positives = pseudo_positives
         self.prior = prior
@@ -179,13 +181,9 @@ class ProbabilisticMatchingLoss(EmbeddingLoss):
             image,
             text,
             groups,
-            scale=self.log_scale.exp(),
+            temperature=(-self.log_scale).exp(),
             bias=self.bias,
             pseudo_positives=self.pseudo_positives,
             prior=self.prior,
             normalize=self.normalize,
         )
-
-    def extra_repr(self) -> str:
-        """The settings."""
-        return f"pseudo_positives={self.pseudo_positives}, prior={self.prior}, normalize={self.normalize}"

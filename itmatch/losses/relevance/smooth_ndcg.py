@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from itmatch.losses._common import check_grades, pairs_of, value_at_equal_scores
-from itmatch.losses.base import ScoreLoss, check_scores
+from itmatch.losses.base import ScoreLoss
+from itmatch.losses.checks import check_relevance, check_scores, pairs_of
+from itmatch.losses.relevance.base import RelevanceLoss
 from itmatch.ops.checks import check_above_zero
 
 
@@ -55,7 +56,7 @@ def smooth_ndcg_loss(
     check_above_zero("temperature", temperature)
     diagonal = positives is None and relevance is None
     scores, positives = check_scores(scores, positives)
-    grades = torch.zeros_like(scores) if relevance is None else check_grades("relevance", relevance, scores, 0.0, 1.0)
+    grades = torch.zeros_like(scores) if relevance is None else check_relevance(relevance, scores)
     gains = grades.masked_fill(positives, 1).exp2() - 1  # (I, T)
     image, caption = pairs_of(gains > 0, diagonal=diagonal)
     rows = _from_rows(scores, gains, image, caption, temperature)
@@ -81,7 +82,7 @@ def _smooth_rank(scores: Tensor, same: Tensor, item: Tensor, temperature: float)
     return 1 + (ahead & same).sum(1) + (gap / temperature).sigmoid().masked_fill(same, 0).sum(1)
 
 
-class SmoothNDCGLoss(ScoreLoss):
+class SmoothNDCGLoss(RelevanceLoss):
     """One minus a smoothed NDCG, in both directions; see :func:`smooth_ndcg_loss`.
 
     It is bounded by 1 and flat where the order is far wrong, so it suits a trained model better than a new one. With a
@@ -94,9 +95,12 @@ class SmoothNDCGLoss(ScoreLoss):
         >>> loss = SmoothNDCGLoss(temperature=0.05)
         >>> round(loss(torch.eye(3)).item(), 4)
         0.0
-        >>> round(loss.collapse_value(3, 3), 4)  # rank 2 of 3: 1 - 1 / log2(3)
+        >>> from itmatch.losses import Matches
+        >>> round(loss.collapse_value(Matches(torch.eye(3))), 4)  # rank 2 of 3: 1 - 1 / log2(3)
         0.3691
     """
+
+    needs = ScoreLoss.needs  # without a relevance the positives alone have a gain
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
@@ -106,11 +110,3 @@ class SmoothNDCGLoss(ScoreLoss):
     def forward(self, scores: Tensor, positives: Tensor | None = None, *, relevance: Tensor | None = None) -> Tensor:
         """Loss of scores (I, T), with the relevance of the pairs (I, T) or that of the positives alone."""
         return smooth_ndcg_loss(scores, positives, relevance=relevance, temperature=self.temperature)
-
-    def collapse_value(self, num_images: int, num_captions: int, *, positives: Tensor | None = None) -> float | None:
-        """The loss when all scores are equal and no relevance is given, whatever the temperature."""
-        return value_at_equal_scores(self, num_images, num_captions, positives)
-
-    def extra_repr(self) -> str:
-        """The settings."""
-        return f"temperature={self.temperature}"

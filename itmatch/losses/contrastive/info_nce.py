@@ -8,16 +8,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from itmatch.losses.base import ScoreLoss, check_scores, even_positives
+from itmatch.losses.base import ScoreLoss
+from itmatch.losses.checks import check_scores
 from itmatch.ops.checks import check_above_zero
 from itmatch.ops.masking import masked_logsumexp
 
 
-def info_nce_loss(scores: Tensor, positives: Tensor | None = None, *, scale: float | Tensor = 1 / 0.07) -> Tensor:
-    r"""Symmetric cross-entropy of the positives, with several positives an image or a caption.
+def info_nce_loss(scores: Tensor, positives: Tensor | None = None, *, temperature: float | Tensor = 0.07) -> Tensor:
+    r"""Symmetric cross-entropy of the positives, with several positives per image or caption.
 
     Formula:
-        With :math:`z = \text{scale} \cdot s`, the positives :math:`P(i)` and the negatives :math:`N(i)` of an image,
+        With :math:`z = s / \tau` for a temperature :math:`\tau`, the positives :math:`P(i)` and the negatives
+        :math:`N(i)` of an image,
 
         .. math:: L_{i2t} = \frac{1}{|I^+|} \sum_{i \in I^+} \frac{1}{|P(i)|} \sum_{t \in P(i)}
             -\log \frac{e^{z_{it}}}{e^{z_{it}} + \sum_{t' \in N(i)} e^{z_{it'}}}
@@ -42,10 +44,10 @@ def info_nce_loss(scores: Tensor, positives: Tensor | None = None, *, scale: flo
         >>> info_nce_loss(torch.zeros(2, 2))  # ln 2
         tensor(0.6931)
     """
-    if not isinstance(scale, Tensor):
-        check_above_zero("scale", scale)
+    if not isinstance(temperature, Tensor):
+        check_above_zero("temperature", temperature)
     scores, positives = check_scores(scores, positives)
-    logits = scores * scale
+    logits = scores / temperature
     return (_from_rows(logits, positives) + _from_rows(logits.T, positives.T)) / 2
 
 
@@ -64,48 +66,36 @@ class InfoNCELoss(ScoreLoss):
     Args:
         temperature: scores are divided by it; the starting value when it is learned.
         learnable: learn it, as the parameter ``log_scale`` = ln(1 / temperature).
-        max_scale: largest 1 / temperature that learning may reach. The parameter is cut back to it before each use in
+        min_temperature: the smallest that learning may reach. The parameter is cut back to it before each use in
             training, so that it cannot wander off where its gradient says nothing.
 
     Example:
         >>> loss = InfoNCELoss(temperature=0.05)
         >>> round(loss(torch.eye(4)).item(), 6)
         0.0
-        >>> round(loss.collapse_value(4, 4), 4)  # ln 4
+        >>> from itmatch.losses import Matches
+        >>> round(loss.collapse_value(Matches(torch.eye(4))), 4)  # ln 4
         1.3863
     """
 
-    def __init__(self, temperature: float = 0.07, *, learnable: bool = False, max_scale: float = 100.0) -> None:
+    def __init__(self, temperature: float = 0.07, *, learnable: bool = False, min_temperature: float = 0.01) -> None:
         super().__init__()
         check_above_zero("temperature", temperature)
-        check_above_zero("max_scale", max_scale)
-        if learnable and 1 / temperature > max_scale * (1 + 1e-6):
-            raise ValueError(
-                f"temperature: {temperature} is a scale of {1 / temperature:g}, above max_scale={max_scale}"
-            )
+        check_above_zero("min_temperature", min_temperature)
+        if learnable and temperature < min_temperature * (1 - 1e-6):
+            raise ValueError(f"temperature: {temperature}, expected at least min_temperature, {min_temperature}")
         self.temperature = temperature
-        self.max_scale = max_scale
-        self.log_scale = nn.Parameter(torch.tensor([math.log(1 / temperature)])) if learnable else None
+        self.min_temperature = min_temperature
+        self.log_scale = nn.Parameter(torch.tensor([-math.log(temperature)])) if learnable else None
 
     @property
-    def scale(self) -> float | Tensor:
-        """1 / temperature as it is now."""
-        return 1 / self.temperature if self.log_scale is None else self.log_scale.exp()
+    def current_temperature(self) -> float | Tensor:
+        """The temperature as it is now."""
+        return self.temperature if self.log_scale is None else (-self.log_scale).exp()
 
     def forward(self, scores: Tensor, positives: Tensor | None = None) -> Tensor:
         """Loss of scores (I, T)."""
         if self.log_scale is not None and self.training:
             with torch.no_grad():
-                self.log_scale.clamp_(max=math.log(self.max_scale))
-        return info_nce_loss(scores, positives, scale=self.scale)
-
-    def collapse_value(self, num_images: int, num_captions: int, *, positives: Tensor | None = None) -> float | None:
-        """The loss when all scores are equal: ln(batch) when nothing repeats, whatever the temperature."""
-        mask = even_positives(num_images, num_captions) if positives is None else positives
-        if mask is None:
-            return None
-        return info_nce_loss(torch.zeros(mask.shape, device=mask.device), mask, scale=1.0).item() or None
-
-    def extra_repr(self) -> str:
-        """The settings."""
-        return f"temperature={self.temperature}, learnable={self.log_scale is not None}, max_scale={self.max_scale}"
+                self.log_scale.clamp_(max=-math.log(self.min_temperature))
+        return info_nce_loss(scores, positives, temperature=self.current_temperature)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
+import torch
 from torch import Tensor
 
-from itmatch.losses._common import check_grades, reduced, value_at_equal_scores
-from itmatch.losses.base import ScoreLoss, check_scores
-from itmatch.losses.triplet import Reduction, hard_negative_triplet_loss
+from itmatch.losses.checks import check_relevance, check_scores
+from itmatch.losses.hinge.triplet import hard_negative_triplet_loss
+from itmatch.losses.relevance.base import RelevanceLoss
 from itmatch.ops.checks import check_choice, check_finite, check_list, check_not_negative
 from itmatch.ops.masking import masked_max
+
+Total = Literal["sum", "mean"]  # a rung has no pairs, so there is no number per pair
 
 
 def ladder_loss(
@@ -22,7 +26,7 @@ def ladder_loss(
     margins: Sequence[float] = (0.2, 0.01),
     thresholds: Sequence[float] = (0.63,),
     weights: Sequence[float] = (0.25,),
-    reduction: Reduction = "sum",
+    reduction: Total = "sum",
 ) -> Tensor:
     r"""Hardest-negative triplet plus, for each threshold of relevance, a hinge between the two sides of it.
 
@@ -53,7 +57,6 @@ def ladder_loss(
         relevance is the cosine of averaged word vectors.
 
     Example:
-        >>> import torch
         >>> scores = torch.tensor([[0.9, 0.2, 0.3], [0.1, 0.9, 0.1], [0.1, 0.1, 0.9]])
         >>> relevance = torch.eye(3)
         >>> relevance[0, 1] = 0.8  # more relevant to image 0 than caption 2, but below it by 0.1
@@ -64,11 +67,11 @@ def ladder_loss(
     triplet = hard_negative_triplet_loss(scores, positives, margin=margins[0])
     scores, positives = check_scores(scores, positives)
     if relevance is not None:
-        grades = check_grades("relevance", relevance, scores)
+        grades = check_relevance(relevance, scores, -torch.inf, torch.inf)
         for margin, threshold, weight in zip(margins[1:], thresholds, weights, strict=True):
             near = positives | (grades >= threshold)
             triplet = triplet + weight * (_rung(scores, near, margin) + _rung(scores.T, near.T, margin))
-    return reduced(triplet, positives, reduction)
+    return triplet if reduction == "sum" else triplet / positives.sum().clamp(min=1)
 
 
 def _rung(scores: Tensor, near: Tensor, margin: float) -> Tensor:
@@ -97,7 +100,7 @@ def _check_options(
     check_choice("reduction", reduction, "sum", "mean")
 
 
-class LadderLoss(ScoreLoss):
+class LadderLoss(RelevanceLoss):
     """Triplet with rungs of relevance below it; see :func:`ladder_loss`.
 
     Args:
@@ -107,7 +110,6 @@ class LadderLoss(ScoreLoss):
         reduction: sum, or the sum over the number of positive pairs.
 
     Example:
-        >>> import torch
         >>> loss = LadderLoss(margins=[0.2, 0.01, 0.01], thresholds=[0.7, 0.4], weights=[0.25, 0.125])
         >>> loss(torch.eye(3), relevance=torch.eye(3)).item()
         0.0
@@ -118,14 +120,14 @@ class LadderLoss(ScoreLoss):
         margins: Sequence[float] = (0.2, 0.01),
         thresholds: Sequence[float] = (0.63,),
         weights: Sequence[float] = (0.25,),
-        reduction: Reduction = "sum",
+        reduction: Total = "sum",
     ) -> None:
         super().__init__()
         _check_options(margins, thresholds, weights, reduction)
         self.margins = tuple(margins)
         self.thresholds = tuple(thresholds)
         self.weights = tuple(weights)
-        self.reduction: Reduction = reduction
+        self.reduction: Total = reduction
 
     def forward(self, scores: Tensor, positives: Tensor | None = None, *, relevance: Tensor | None = None) -> Tensor:
         """Loss of scores (I, T), with the relevance of the pairs (I, T) or the triplet alone."""
@@ -137,15 +139,4 @@ class LadderLoss(ScoreLoss):
             thresholds=self.thresholds,
             weights=self.weights,
             reduction=self.reduction,
-        )
-
-    def collapse_value(self, num_images: int, num_captions: int, *, positives: Tensor | None = None) -> float | None:
-        """The loss when all scores are equal and no relevance is given: that of the triplet."""
-        return value_at_equal_scores(self, num_images, num_captions, positives)
-
-    def extra_repr(self) -> str:
-        """The settings."""
-        return (
-            f"margins={self.margins}, thresholds={self.thresholds}, weights={self.weights}, "
-            f"reduction={self.reduction!r}"
         )
