@@ -20,6 +20,7 @@ from itmatch.formats.files import read_json, user_path, write_text, written_besi
 from itmatch.formats.tensors import safetensors_sizes
 from itmatch.models._inputs import Images, as_regions, no_captions
 from itmatch.models.bounds import bounded_by
+from itmatch.models.renames import renamed
 from itmatch.models.weights import load_weights
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
 from itmatch.ops.checks import check_kind, check_whole
@@ -223,7 +224,9 @@ class MatchingModel(
         if unknown:
             raise ValueError(f"{where}: {', '.join(unknown)[:200]} is no part of a model, expected {', '.join(PARTS)}")
         parts = {
-            name: build(spec.get(name), kind, f"{where}: {name}", trusted_modules=trusted_modules)
+            name: build(
+                renamed(spec.get(name), f"{where}: {name}"), kind, f"{where}: {name}", trusted_modules=trusted_modules
+            )
             for name, kind in PARTS.items()
         }
         try:

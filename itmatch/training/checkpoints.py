@@ -16,6 +16,7 @@ from torch import Tensor
 from itmatch.formats.files import user_path
 from itmatch.losses import Loss
 from itmatch.models.matching import PARTS
+from itmatch.models.renames import renamed
 from itmatch.spec import build
 
 BUILT: dict[str, type] = PARTS | {"objective": Loss}  # the settings that are objects; the others are plain values
@@ -91,7 +92,8 @@ def built_settings(
     built = {}
     for name, value in settings.items():
         if name in BUILT:
-            built[name] = build(value, BUILT[name], f"{where}: {name}", trusted_modules=trusted_modules)
+            place = f"{where}: {name}"
+            built[name] = build(renamed(value, place), BUILT[name], place, trusted_modules=trusted_modules)
             if not isinstance(built[name], BUILT[name]) and (name != "tokenizer" or built[name] is not None):
                 raise ValueError(f"{where}: {name} is a {type(value).__name__}, expected a {BUILT[name].__name__}")
         else:

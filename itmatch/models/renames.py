@@ -1,0 +1,97 @@
+"""Names of earlier versions in saved models and checkpoints, and what they are called now.
+
+A file names classes and their arguments. When one of them gets another name, a row here keeps the older files readable;
+when one goes, a row says whether a model that was saved with it still is what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from itmatch.spec import is_spec
+
+_MAX_DEPTH = 60  # deeper than what is built at all
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """An argument that has another name.
+
+    Args:
+        to: the name now.
+        value: from the value in the file to the value now; by default they are the same.
+    """
+
+    to: str
+    value: Callable[[Any], Any] = lambda value: value
+
+
+@dataclass(frozen=True)
+class Removed:
+    """An argument that is gone.
+
+    Args:
+        unless: the values with which the class did what it does now; with any other the model is refused.
+        instead: what to do with such a model, for the error message.
+    """
+
+    unless: tuple[Any, ...]
+    instead: str = "keep the version of itmatch that saved it"
+
+
+def _inverse(value: Any) -> Any:
+    """An inverse temperature as a temperature; what is no number is refused by the class."""
+    return 1 / value if isinstance(value, (int, float)) and value else value
+
+
+CLASSES: dict[str, str] = {}  # by their names then, as in "itmatch.nn.Block"
+
+ARGUMENTS: dict[str, dict[str, Renamed | Removed]] = {}  # by the names of the classes now
+
+
+def renamed(value: Any, where: str) -> Any:
+    """Plain data that was read from a file, with the names of this version.
+
+    Args:
+        value: a spec, or a list or dict of specs; anything else is returned as it is.
+        where: what it was read from, for error messages.
+
+    Raises:
+        ValueError: a model that needs an argument that is gone.
+    """
+    return _renamed(value, where, 0)
+
+
+def _renamed(value: Any, where: str, depth: int) -> Any:
+    if depth > _MAX_DEPTH:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_renamed(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
+    if not isinstance(value, Mapping):
+        return value
+    found = {key: _renamed(item, f"{where}.{key}", depth + 1) for key, item in value.items()}
+    path, arguments = found.get("class_path"), found.get("init_args")
+    if not is_spec(found) or not isinstance(path, str) or not path.startswith("itmatch."):
+        return found
+    parts = path.split(".")
+    short = ".".join([*parts[:2], parts[-1]])  # whatever the file in which the class lay
+    now = CLASSES.get(short, short)
+    changes = ARGUMENTS.get(now, {})
+    if isinstance(arguments, dict) and changes.keys() & arguments.keys():
+        arguments = _arguments(arguments, changes, f"{where}: {now}")
+    return found | {"class_path": path if now == short else now, "init_args": arguments}
+
+
+def _arguments(arguments: dict[str, Any], changes: Mapping[str, Renamed | Removed], where: str) -> dict[str, Any]:
+    found = {}
+    for name, value in arguments.items():
+        change = changes.get(name)
+        if change is None:
+            found[name] = value
+        elif isinstance(change, Renamed):
+            found[change.to] = change.value(value)
+        elif value not in change.unless:
+            raise ValueError(f"{where} was saved with {name}={str(value)[:80]}, which is gone: {change.instead}")
+    return found

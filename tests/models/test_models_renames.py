@@ -1,0 +1,50 @@
+"""Names of earlier versions in saved models and checkpoints."""
+
+import pytest
+
+from itmatch.models import renames
+from itmatch.models.renames import Removed, Renamed, renamed
+
+CLASSES = {"itmatch.nn.OldHead": "itmatch.nn.Head"}
+ARGUMENTS = {
+    "itmatch.nn.Head": {
+        "direction": Renamed("query", {"t2i": "words"}.get),
+        "size": Renamed("dim"),
+        "merge": Removed(("mean", None), "train it again"),
+    }
+}
+
+
+@pytest.fixture(autouse=True)
+def _tables(monkeypatch):
+    monkeypatch.setattr(renames, "CLASSES", CLASSES)
+    monkeypatch.setattr(renames, "ARGUMENTS", ARGUMENTS)
+
+
+def test_classes_and_arguments_get_the_names_of_now():
+    before = {"class_path": "itmatch.nn.heads.OldHead", "init_args": {"direction": "t2i", "size": 3, "merge": "mean"}}
+    now = {"class_path": "itmatch.nn.Head", "init_args": {"query": "words", "dim": 3}}
+    assert renamed(before, "file") == now
+    assert renamed(now, "file") == now
+    nested = {"class_path": "itmatch.nn.Other", "init_args": {"heads": [before, before], "size": 1}}
+    assert renamed(nested, "file") == {"class_path": "itmatch.nn.Other", "init_args": {"heads": [now, now], "size": 1}}
+
+
+def test_what_is_not_of_this_library_stays():
+    for value in (None, 3, "t2i", {"direction": "t2i"}, {"class_path": "mine.Head", "init_args": {"size": 3}}):
+        assert renamed(value, "file") == value
+    assert renamed({"class_path": 3, "init_args": [1]}, "file") == {"class_path": 3, "init_args": [1]}
+
+
+def test_an_argument_that_is_gone_is_refused_where_it_did_something():
+    spec = {"class_path": "itmatch.nn.Head", "init_args": {"merge": "gate"}}
+    expected = r"^file\.heads: itmatch.nn.Head was saved with merge=gate, which is gone: train it again$"
+    with pytest.raises(ValueError, match=expected):
+        renamed({"heads": spec}, "file")
+
+
+def test_data_without_an_end_is_left_to_the_one_who_builds():
+    deep = value = {}
+    for _ in range(5000):
+        value["class_path"] = value = {}
+    assert renamed(deep, "file") == renamed(deep, "file")
