@@ -120,11 +120,7 @@ class Configurable:
             settings = self.spec_arguments()
         except TypeError:  # what cannot be saved can be shown
             settings = self._init_arguments
-        return ", ".join(
-            f"{name}={_SHORT.repr(value)}"
-            for name, value in settings.items()
-            if not _holds_configurable(value) and not hasattr(value, "_modules")
-        )
+        return ", ".join(f"{name}={_SHORT.repr(value)}" for name, value in settings.items() if not _holds_module(value))
 
 
 def build(spec: Any, expected: type = object, where: str = "spec", *, trusted_modules: Sequence[str] = ()) -> Any:
@@ -293,6 +289,11 @@ def _holds_configurable(value: Any) -> bool:
     return isinstance(value, Configurable) or (
         isinstance(value, (list, tuple)) and any(map(_holds_configurable, value))
     )
+
+
+def _holds_module(value: Any) -> bool:
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else [value]
+    return any(hasattr(item, "_modules") for item in items)
 
 
 def _plain(value: Any, where: str) -> Any:

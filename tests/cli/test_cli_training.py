@@ -802,3 +802,21 @@ def test_help_lists_encoders_where_an_encoder_is_wanted(capsys, kind, wanted, un
     assert wanted in listed
     assert unwanted not in listed
     assert "Pooling" not in listed
+
+
+@pytest.mark.parametrize("loss", ["LadderLoss", "AdaptiveMarginTripletLoss"])
+def test_losses_with_a_relevance_train_from_the_command_line(capsys, tmp_path, loss):
+    def first_loss(name, *args):
+        folder = tmp_path / name
+        quick = ["--trainer.max_steps=1", f"--trainer.logger.save_dir={folder}"]
+        assert run("fit", *DEMO, *args, *quick) == 0
+        row = next(csv.DictReader(next(folder.rglob("metrics.csv")).open()))
+        return float(row["train/loss"])
+
+    objective = ["--model.objective", f"itmatch.losses.{loss}"]
+    triplet = first_loss("triplet", "--model.objective", "itmatch.losses.HardNegativeTripletLoss")
+    found = first_loss(loss, *objective, "--data.relevance", "itmatch.data.CaptionOverlap")
+    assert found > 0
+    assert abs(found - triplet) > 1e-3 * triplet
+    error = error_of(capsys, "fit", *DEMO, *objective)
+    assert re.search(f"{loss} needs .*--data.relevance itmatch.data.CaptionOverlap", error)

@@ -205,7 +205,7 @@ def test_embedding_sizes_that_differ():
         MatchingModel(RegionEncoder(6, 8), GRUTextEncoder(11, 12, word_dim=4), CosineSimilarity())
     spec = make().spec
     spec["text_encoder"]["init_args"]["embed_dim"] = 12
-    with pytest.raises(ValueError, match="config.json: embedding sizes differ: image 8, text 12"):
+    with pytest.raises(ValueError, match=r"config.json: embedding sizes differ: image 8, text 12"):
         MatchingModel.from_spec(spec, "config.json")
 
 
@@ -214,7 +214,7 @@ def test_an_encoder_without_its_size():
         def forward(self, captions):
             return Fragments(captions.mask[..., None].float(), captions.mask)
 
-    with pytest.raises(TypeError, match="text_encoder: embed_dim of .*Silent: None, expected a number"):
+    with pytest.raises(TypeError, match=r"text_encoder: embed_dim of .*Silent: None, expected a number"):
         MatchingModel(RegionEncoder(6, 8), Silent(), CosineSimilarity())
 
 

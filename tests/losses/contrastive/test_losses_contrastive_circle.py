@@ -27,14 +27,14 @@ def naive(scores, positives, margin, scale, weights=None):
 def test_equals_the_formula(seed):
     scores, positives = random_case(seed, spread=1.5)  # beyond cosines, where the weights end
     expected = naive(scores, positives, 0.25, 6.0)  # torch takes softplus(x) as x from 20 on, 2e-9 off
-    assert CircleLoss(scale=6.0)(scores, positives).item() == pytest.approx(expected, rel=1e-9)
+    assert CircleLoss(temperature=1 / 6)(scores, positives).item() == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_gradient_with_the_weights_held_fixed(seed):
     scores, positives = random_case(seed)
     scores.requires_grad_()
-    circle_loss(scores, positives, scale=6.0).backward()
+    circle_loss(scores, positives, temperature=1 / 6).backward()
     base = scores.detach()
     for i, t in [(0, 0), (0, 1), (1, 3), (2, 5), (4, 8)]:
         step = torch.zeros_like(base)
@@ -45,7 +45,7 @@ def test_gradient_with_the_weights_held_fixed(seed):
 
 def test_a_score_is_pulled_as_it_is_far_from_its_place():
     scores = torch.tensor([[0.9, 0.1, -0.3], [0.0, 0.2, 0.0], [0.0, 0.0, 0.9]], requires_grad=True)
-    circle_loss(scores, scale=4.0).backward()
+    circle_loss(scores, temperature=0.25).backward()
     assert scores.grad[1, 1] < 4 * scores.grad[0, 0] < 0
     assert scores.grad[0, 2] == 0  # below -margin
 
@@ -60,7 +60,11 @@ def test_large_scores_stay_finite():
 
 @pytest.mark.parametrize(
     ("kwargs", "message"),
-    [({"margin": -0.1}, "margin: -0.1"), ({"margin": 1.0}, "margin: 1.0, expected from 0"), ({"scale": 0.0}, "scale")],
+    [
+        ({"margin": -0.1}, "margin: -0.1"),
+        ({"margin": 1.0}, "margin: 1.0, expected from 0"),
+        ({"temperature": 0.0}, "temperature"),
+    ],
 )
 def test_bad_settings(kwargs, message):
     with pytest.raises(ValueError, match=message):

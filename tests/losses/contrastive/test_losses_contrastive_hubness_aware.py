@@ -24,13 +24,13 @@ def naive(scores, positives, scale, threshold):
 def test_equals_the_formula(seed):
     scores, positives = random_case(seed)
     expected = naive(scores, positives, 8.0, 0.1)
-    assert HubnessAwareLoss(8.0, 0.1)(scores, positives).item() == pytest.approx(expected, rel=1e-12)
+    assert HubnessAwareLoss(0.125, 0.1)(scores, positives).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_gradient():
     scores, positives = random_case(0)
     scores.requires_grad_()
-    assert torch.autograd.gradcheck(lambda s: hubness_aware_loss(s, positives, scale=5.0), (scores,))
+    assert torch.autograd.gradcheck(lambda s: hubness_aware_loss(s, positives, temperature=0.2), (scores,))
 
 
 def test_tends_to_the_hardest_negative():
@@ -38,7 +38,9 @@ def test_tends_to_the_hardest_negative():
     negative = scores.masked_fill(torch.eye(4, dtype=torch.bool), -9)
     hinges = sum((negative.amax(dim) - 0.1).clamp(min=0).mean() for dim in (0, 1))
     expected = hinges - scores.diagonal().clamp(min=0).log1p().mean()
-    assert hubness_aware_loss(scores, scale=1e5, threshold=0.1).item() == pytest.approx(expected.item(), abs=1e-4)
+    assert hubness_aware_loss(scores, temperature=1e-5, threshold=0.1).item() == pytest.approx(
+        expected.item(), abs=1e-4
+    )
 
 
 def test_a_hub_is_pushed_from_everywhere():
@@ -61,7 +63,11 @@ def test_large_scores_stay_finite():
 
 @pytest.mark.parametrize(
     ("kwargs", "message"),
-    [({"scale": 0.0}, "scale: 0.0"), ({"scale": float("inf")}, "scale: inf"), ({"threshold": math.nan}, "threshold")],
+    [
+        ({"temperature": 0.0}, "temperature: 0.0"),
+        ({"temperature": float("inf")}, "temperature: inf"),
+        ({"threshold": math.nan}, "threshold"),
+    ],
 )
 def test_bad_settings(kwargs, message):
     with pytest.raises(ValueError, match=message):

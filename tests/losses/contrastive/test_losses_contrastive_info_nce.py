@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from itmatch.losses import InfoNCELoss, ScoreLoss, info_nce_loss
+from itmatch.losses import InfoNCELoss, Matches, ScoreLoss, info_nce_loss
 from itmatch.spec import build
 
-REFERENCE = Path(__file__).parent.parent / "reference"
+REFERENCE = Path(__file__).parents[2] / "reference"
 
 
 def naive_direction(logits, positives):
@@ -43,7 +43,7 @@ def random_case(seed):
 def test_equals_the_formula(seed):
     scores, positives = random_case(seed)
     expected = (naive_direction(2 * scores, positives) + naive_direction(2 * scores.T, positives.T)) / 2
-    assert info_nce_loss(scores, positives, scale=2.0).item() == pytest.approx(expected, rel=1e-12)
+    assert info_nce_loss(scores, positives, temperature=0.5).item() == pytest.approx(expected, rel=1e-12)
 
 
 def test_one_positive_each_is_cross_entropy():
@@ -62,9 +62,9 @@ def test_is_half_of_the_public_code(name):
 
 def test_gradient():
     scores, positives = random_case(0)
-    scale = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    temperature = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     scores.requires_grad_()
-    assert torch.autograd.gradcheck(lambda s, k: info_nce_loss(s, positives, scale=k), (scores, scale))
+    assert torch.autograd.gradcheck(lambda s, k: info_nce_loss(s, positives, temperature=k), (scores, temperature))
 
 
 def test_one_pair_has_loss_zero_and_a_finite_gradient():
@@ -88,9 +88,9 @@ def test_other_positives_are_absent():
     index = torch.tensor([0, 0, 1, 1])
     positives = index[:, None] == index[None]
     scores = torch.zeros(4, 4).masked_fill(positives, 30.0)
-    assert info_nce_loss(scores, positives, scale=1.0).item() == pytest.approx(0, abs=1e-6)
+    assert info_nce_loss(scores, positives, temperature=1.0).item() == pytest.approx(0, abs=1e-6)
     scores[0, 1] = 60.0
-    assert info_nce_loss(scores, positives, scale=1.0).item() == pytest.approx(0, abs=1e-6)
+    assert info_nce_loss(scores, positives, temperature=1.0).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_order_does_not_matter():
@@ -102,11 +102,12 @@ def test_order_does_not_matter():
 
 def test_collapse_value():
     for loss in (InfoNCELoss(0.05), InfoNCELoss(0.05, learnable=True)):
-        assert loss.collapse_value(8, 8) == pytest.approx(math.log(8))
+        assert loss.collapse_value(Matches(torch.eye(8))) == pytest.approx(math.log(8))
         assert loss(torch.full((8, 8), 0.3)).item() == pytest.approx(math.log(8), rel=1e-5)
-    assert InfoNCELoss().collapse_value(2, 6) == pytest.approx((math.log(4) + math.log(2)) / 2)
-    assert InfoNCELoss().collapse_value(1, 1) is None
-    assert InfoNCELoss().collapse_value(2, 3) is None
+    positives = torch.arange(6) // 3 == torch.arange(2)[:, None]
+    value = InfoNCELoss().collapse_value(Matches(torch.zeros(2, 6), positives))
+    assert value == pytest.approx((math.log(4) + math.log(2)) / 2)
+    assert InfoNCELoss().collapse_value(Matches(torch.zeros(1, 1))) is None
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -128,7 +129,7 @@ def test_nan_does_not_pass_silently(place):
 
 def test_learned_temperature():
     loss = InfoNCELoss(0.05, learnable=True)
-    assert loss.scale.item() == pytest.approx(20)
+    assert loss.current_temperature.item() == pytest.approx(0.05)
     assert [name for name, _ in loss.named_parameters()] == ["log_scale"]
     loss(torch.randn(4, 4)).backward()
     assert loss.log_scale.grad != 0
@@ -136,16 +137,16 @@ def test_learned_temperature():
 
 
 def test_learned_temperature_is_bounded_in_training():
-    loss = InfoNCELoss(learnable=True, max_scale=50)
+    loss = InfoNCELoss(learnable=True, min_temperature=0.02)
     with torch.no_grad():
         loss.log_scale.fill_(10)
     loss(torch.eye(3)).backward()
-    assert loss.scale.item() == pytest.approx(50)
+    assert loss.current_temperature.item() == pytest.approx(0.02)
     assert loss.log_scale.grad is not None
 
 
 def test_settings_are_recorded():
-    loss = InfoNCELoss(0.05, learnable=True, max_scale=60)
+    loss = InfoNCELoss(0.05, learnable=True, min_temperature=0.015)
     assert build(loss.spec, ScoreLoss).spec == loss.spec
     assert "temperature=0.05, learnable=True" in repr(loss)
 
@@ -157,5 +158,5 @@ def test_bad_temperature(temperature):
 
 
 def test_starting_beyond_the_bound():
-    with pytest.raises(ValueError, match="max_scale"):
+    with pytest.raises(ValueError, match="min_temperature"):
         InfoNCELoss(0.001, learnable=True)

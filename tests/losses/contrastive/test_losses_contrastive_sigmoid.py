@@ -20,8 +20,8 @@ def naive(scores, positives, scale, bias):
 def test_equals_the_formula(seed):
     scores, positives = random_case(seed)
     expected = naive(scores, positives, 4.0, -1.5)
-    assert sigmoid_loss(scores, positives, scale=4.0, bias=-1.5).item() == pytest.approx(expected, rel=1e-12)
-    fixed = SigmoidLoss(4.0, -1.5, learnable=False)
+    assert sigmoid_loss(scores, positives, temperature=0.25, bias=-1.5).item() == pytest.approx(expected, rel=1e-12)
+    fixed = SigmoidLoss(0.25, -1.5, learnable=False)
     assert fixed(scores, positives).item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -32,24 +32,25 @@ def test_divided_by_the_captions():
 
 def test_gradient():
     scores, positives = random_case(0)
-    scale = torch.tensor(3.0, dtype=torch.float64, requires_grad=True)
+    temperature = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
     bias = torch.tensor(-1.0, dtype=torch.float64, requires_grad=True)
     scores.requires_grad_()
-    assert torch.autograd.gradcheck(lambda s, a, b: sigmoid_loss(s, positives, scale=a, bias=b), (scores, scale, bias))
+    assert torch.autograd.gradcheck(
+        lambda s, a, b: sigmoid_loss(s, positives, temperature=a, bias=b), (scores, temperature, bias)
+    )
 
 
 def test_starts_as_in_the_paper_and_learns():
     loss = SigmoidLoss()
     assert loss.log_scale.item() == pytest.approx(math.log(10))
     assert loss.shift.item() == -10
-    assert (loss.scale.item(), loss.bias.item()) == (pytest.approx(10), -10)
     loss(torch.randn(4, 4)).backward()
     assert loss.log_scale.grad.abs() > 0
     assert loss.shift.grad.abs() > 0
 
 
 def test_learned_values_are_used():
-    loss = SigmoidLoss(4.0, -1.5)
+    loss = SigmoidLoss(0.25, -1.5)
     with torch.no_grad():
         loss.log_scale.fill_(math.log(2))
         loss.shift.fill_(0.5)
@@ -59,15 +60,15 @@ def test_learned_values_are_used():
 
 
 def test_fixed_values_are_no_parameters():
-    loss = SigmoidLoss(5.0, -3.0, learnable=False)
+    loss = SigmoidLoss(0.2, -3.0, learnable=False)
     assert not list(loss.parameters())
-    assert (loss.scale, loss.bias) == (5.0, -3.0)
+    assert (loss.temperature, loss.bias) == (0.2, -3.0)
     assert "learnable=False" in repr(loss)
 
 
 def test_extreme_scores_stay_finite():
     scores = torch.tensor([[-1e4, 1e4], [1e4, -1e4]], requires_grad=True)
-    loss = sigmoid_loss(scores, scale=10.0, bias=0.0)
+    loss = sigmoid_loss(scores, temperature=0.1, bias=0.0)
     loss.backward()
     assert loss.item() == pytest.approx(2e5)
     assert torch.isfinite(scores.grad).all()
@@ -76,8 +77,8 @@ def test_extreme_scores_stay_finite():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"scale": 0.0}, "scale: 0.0, expected a finite number above 0"),
-        ({"scale": float("nan")}, "scale: nan"),
+        ({"temperature": 0.0}, "temperature: 0.0, expected a finite number above 0"),
+        ({"temperature": float("nan")}, "temperature: nan"),
         ({"bias": float("inf")}, "bias: inf"),
     ],
 )

@@ -52,7 +52,7 @@ def test_weights_are_the_slopes():
     ("kwargs", "message"),
     [
         ({"margin": -0.1}, "margin: -0.1"),
-        ({"reduction": "none"}, "reduction: 'none'"),
+        ({"reduction": "half"}, "reduction: 'half'"),
         ({"positive_coefficients": []}, "positive_coefficients: none"),
         ({"negative_coefficients": [0.1, float("nan")]}, r"negative_coefficients\[1\]: nan"),
     ],
@@ -62,3 +62,10 @@ def test_bad_settings(kwargs, message):
         PolynomialLoss(**kwargs)
     with pytest.raises(ValueError, match=message):
         polynomial_loss(torch.eye(2), **kwargs)
+
+
+def test_without_a_reduction_there_is_a_number_per_pair():
+    scores, positives = random_case(0)
+    each = polynomial_loss(scores, positives, reduction="none")
+    assert each.shape == (int(positives.sum()),)
+    assert each.sum().item() == pytest.approx(polynomial_loss(scores, positives).item())

@@ -4,16 +4,25 @@ import numpy as np
 import pytest
 import torch
 
-from itmatch.losses import HardNegativeTripletLoss, ScoreLoss, hard_negative_triplet_loss
+from itmatch.losses import HardNegativeTripletLoss, Matches, ScoreLoss, hard_negative_triplet_loss
 from itmatch.spec import build
 
-REFERENCE = Path(__file__).parent.parent / "reference"
+REFERENCE = Path(__file__).parents[2] / "reference"
+
+
+def chosen(hinges, negatives, margin):
+    """A hinge above the margin is that of a negative above the positive."""
+    if negatives == "all":
+        return sum(hinges)
+    if negatives == "semi-hard":
+        below = [hinge for hinge in hinges if hinge < margin]
+        return max(below) if below else min(hinges, default=0)
+    return max(hinges, default=0)
 
 
 def naive(scores, positives, margin, negatives, reduction):
     """The formula, one pair at a time."""
     images, captions = scores.shape
-    reduce = max if negatives == "hardest" else sum
     total, pairs = 0.0, 0
     for i in range(images):
         for t in range(captions):
@@ -23,8 +32,7 @@ def naive(scores, positives, margin, negatives, reduction):
             s = float(scores[i, t])
             of_image = [max(margin + float(scores[i, u]) - s, 0) for u in range(captions) if not positives[i, u]]
             of_caption = [max(margin + float(scores[j, t]) - s, 0) for j in range(images) if not positives[j, t]]
-            total += reduce(of_image, default=0) if negatives == "hardest" else sum(of_image)
-            total += reduce(of_caption, default=0) if negatives == "hardest" else sum(of_caption)
+            total += chosen(of_image, negatives, margin) + chosen(of_caption, negatives, margin)
     return total if reduction == "sum" else total / pairs
 
 
@@ -41,7 +49,7 @@ def random_case(seed, images=5, captions=9, dtype=torch.float64):
     return scores, positives
 
 
-@pytest.mark.parametrize("negatives", ["hardest", "all"])
+@pytest.mark.parametrize("negatives", ["hardest", "all", "semi-hard"])
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 @pytest.mark.parametrize("seed", range(5))
 def test_equals_the_formula(negatives, reduction, seed):
@@ -50,7 +58,7 @@ def test_equals_the_formula(negatives, reduction, seed):
     assert loss.item() == pytest.approx(naive(scores, positives, 0.4, negatives, reduction), rel=1e-12)
 
 
-@pytest.mark.parametrize("negatives", ["hardest", "all"])
+@pytest.mark.parametrize("negatives", ["hardest", "all", "semi-hard"])
 def test_none_is_the_diagonal(negatives):
     scores = torch.randn(6, 6, dtype=torch.float64)
     eye = torch.eye(6, dtype=torch.bool)
@@ -59,7 +67,7 @@ def test_none_is_the_diagonal(negatives):
     assert loss.item() == pytest.approx(naive(scores, eye, 0.2, negatives, "sum"), rel=1e-12)
 
 
-@pytest.mark.parametrize("negatives", ["hardest", "all"])
+@pytest.mark.parametrize("negatives", ["hardest", "all", "semi-hard"])
 def test_gradient(negatives):
     scores, positives = random_case(0)
     scores.requires_grad_()
@@ -75,7 +83,7 @@ def test_agrees_with_the_public_code(name, key, negatives):
     assert loss(scores).item() == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("negatives", ["hardest", "all"])
+@pytest.mark.parametrize("negatives", ["hardest", "all", "semi-hard"])
 def test_one_pair_has_loss_zero_and_a_finite_gradient(negatives):
     scores = torch.tensor([[0.3]], requires_grad=True)
     loss = HardNegativeTripletLoss(negatives=negatives)(scores)
@@ -84,7 +92,7 @@ def test_one_pair_has_loss_zero_and_a_finite_gradient(negatives):
     assert scores.grad.item() == 0
 
 
-@pytest.mark.parametrize("negatives", ["hardest", "all"])
+@pytest.mark.parametrize("negatives", ["hardest", "all", "semi-hard"])
 def test_zero_for_perfect_scores(negatives):
     scores = 10 * torch.eye(4)
     scores.requires_grad_()
@@ -94,7 +102,7 @@ def test_zero_for_perfect_scores(negatives):
     assert torch.equal(scores.grad, torch.zeros(4, 4))
 
 
-@pytest.mark.parametrize("negatives", ["hardest", "all"])
+@pytest.mark.parametrize("negatives", ["hardest", "all", "semi-hard"])
 def test_captions_of_the_same_image_are_no_negatives(negatives):
     index = torch.tensor([0, 0, 1, 1])
     positives = index[:, None] == index[None]
@@ -102,10 +110,11 @@ def test_captions_of_the_same_image_are_no_negatives(negatives):
     assert hard_negative_triplet_loss(scores, positives, negatives=negatives) == 0
     scores[0, 1] = 50.0  # above all others, but right
     assert hard_negative_triplet_loss(scores, positives, negatives=negatives) == 0
-    assert hard_negative_triplet_loss(scores, negatives=negatives) > 0
+    if negatives != "semi-hard":  # which leaves negatives above the positive alone
+        assert hard_negative_triplet_loss(scores, negatives=negatives) > 0
 
 
-@pytest.mark.parametrize("negatives", ["hardest", "all"])
+@pytest.mark.parametrize("negatives", ["hardest", "all", "semi-hard"])
 def test_order_does_not_matter(negatives):
     scores, positives = random_case(3)
     rows, columns = torch.randperm(5), torch.randperm(9)
@@ -117,21 +126,43 @@ def test_order_does_not_matter(negatives):
 
 def test_collapse_value_is_two_margins_a_pair():
     loss = HardNegativeTripletLoss(margin=0.2)
-    assert loss.collapse_value(8, 8) == pytest.approx(2 * 8 * 0.2)
-    assert loss(torch.full((8, 8), 0.7)).item() == pytest.approx(loss.collapse_value(8, 8))
-    assert HardNegativeTripletLoss(margin=0.2, reduction="mean").collapse_value(8, 8) == pytest.approx(0.4)
-    assert HardNegativeTripletLoss(margin=0.2, negatives="all").collapse_value(3, 3) == pytest.approx(12 * 0.2)
+    matches = Matches(torch.rand(8, 8))
+    assert loss.collapse_value(matches) == pytest.approx(2 * 8 * 0.2)
+    assert loss(torch.full((8, 8), 0.7)).item() == pytest.approx(loss.collapse_value(matches))
+    assert HardNegativeTripletLoss(margin=0.2, reduction="mean").collapse_value(matches) == pytest.approx(0.4)
+    assert HardNegativeTripletLoss(negatives="all").collapse_value(Matches(torch.eye(3))) == pytest.approx(12 * 0.2)
 
 
 def test_collapse_value_of_uneven_batches():
     loss = HardNegativeTripletLoss(margin=0.1)
-    assert loss.collapse_value(2, 6) == pytest.approx(12 * 0.1)  # six pairs
-    assert loss.collapse_value(4, 6) is None  # not known how the captions fall
-    assert loss.collapse_value(1, 1) is None  # nothing to lose
+    two = torch.arange(6) // 3 == torch.arange(2)[:, None]
+    assert loss.collapse_value(Matches(torch.zeros(2, 6), two)) == pytest.approx(12 * 0.1)  # six pairs
+    assert loss.collapse_value(Matches(torch.zeros(1, 1))) is None  # nothing to lose
     index = torch.tensor([0, 0, 1])
     positives = index[:, None] == index[None]  # five positive pairs
-    assert loss.collapse_value(3, 3, positives=positives) == pytest.approx(10 * 0.1)
+    assert loss.collapse_value(Matches(torch.eye(3), positives)) == pytest.approx(10 * 0.1)
     assert loss(torch.ones(3, 3), positives).item() == pytest.approx(10 * 0.1)
+
+
+@pytest.mark.parametrize("negatives", ["hardest", "all", "semi-hard"])
+def test_without_a_reduction_there_is_a_number_per_pair(negatives):
+    scores, positives = random_case(1)
+    each = hard_negative_triplet_loss(scores, positives, negatives=negatives, reduction="none")
+    assert each.shape == (int(positives.sum()),)
+    assert each.sum().item() == pytest.approx(hard_negative_triplet_loss(scores, positives, negatives=negatives).item())
+    image, caption = positives.nonzero()[2].tolist()
+    alone = naive_pair(scores, positives, image, caption, negatives)
+    assert each[2].item() == pytest.approx(alone)
+
+
+def naive_pair(scores, positives, image, caption, negatives):
+    own = float(scores[image, caption])
+    hinges = (0.2 + scores - own).clamp(min=0)
+    of_image, of_caption = (
+        hinges[image][~positives[image]].tolist(),
+        hinges[:, caption][~positives[:, caption]].tolist(),
+    )
+    return chosen(of_image, negatives, 0.2) + chosen(of_caption, negatives, 0.2)
 
 
 def test_warm_up_uses_all_negatives():
@@ -149,7 +180,7 @@ def test_warm_up_uses_all_negatives():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("negatives", ["hardest", "all"])
+@pytest.mark.parametrize("negatives", ["hardest", "all", "semi-hard"])
 def test_half_precision_is_computed_in_float32(dtype, negatives):
     scores = (20 * torch.randn(64, 64)).to(dtype).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -161,7 +192,7 @@ def test_half_precision_is_computed_in_float32(dtype, negatives):
     assert scores.grad.dtype == dtype
 
 
-@pytest.mark.parametrize("negatives", ["hardest", "all"])
+@pytest.mark.parametrize("negatives", ["hardest", "all", "semi-hard"])
 @pytest.mark.parametrize("place", [(0, 0), (0, 1)])
 def test_nan_does_not_pass_silently(negatives, place):
     scores = torch.eye(3)
@@ -183,7 +214,7 @@ def test_settings_are_recorded():
         ({"margin": -0.1}, "margin: -0.1"),
         ({"margin": float("nan")}, "margin: nan"),
         ({"negatives": "some"}, "negatives: 'some'"),
-        ({"reduction": "none"}, "reduction: 'none'"),
+        ({"reduction": "half"}, "reduction: 'half'"),
         ({"warmup_epochs": -1}, "warmup_epochs: -1"),
     ],
 )

@@ -47,7 +47,7 @@ def test_equals_the_formula(seed):
     [
         (LadderLoss(), "relevance", None),
         (SmoothNDCGLoss(), "relevance", -0.1),
-        (AdaptiveMarginTripletLoss(), "similarity", 1.1),
+        (AdaptiveMarginTripletLoss(), "relevance", 1.1),
     ],
 )
 def test_grades_that_are_none_are_named(loss, name, worst):

@@ -190,7 +190,7 @@ def test_settings_are_recorded():
         ({"margin": float("nan")}, "margin: nan"),
         ({"variant": "both"}, "variant: 'both', expected 'separation' or 'compactness'"),
         ({"distance": "l1"}, "distance: 'l1', expected 'euclidean'"),
-        ({"reduction": "none"}, "reduction: 'none'"),
+        ({"reduction": "half"}, "reduction: 'half'"),
     ],
 )
 def test_bad_settings(settings, message):
@@ -198,3 +198,10 @@ def test_bad_settings(settings, message):
         CenterHingeLoss(**settings)
     with pytest.raises(ValueError, match=message):
         center_hinge_loss(torch.eye(2), torch.eye(2), **settings)
+
+
+def test_without_a_reduction_there_is_a_number_per_member():
+    image, text = torch.randn(4, 3), torch.randn(4, 3)
+    each = center_hinge_loss(image, text, reduction="none")
+    assert each.shape == (8,)
+    assert each.sum().item() == pytest.approx(center_hinge_loss(image, text).item())

@@ -199,7 +199,7 @@ def test_settings_are_recorded():
         ({"size": 0}, "size: 0, expected a whole number, 1 or more"),
         ({"margin": -1}, "margin: -1"),
         ({"queue_margin": float("inf")}, "queue_margin: inf"),
-        ({"reduction": "none"}, "reduction: 'none'"),
+        ({"reduction": "half"}, "reduction: 'half'"),
     ],
 )
 def test_bad_settings(settings, message):

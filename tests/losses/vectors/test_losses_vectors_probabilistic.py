@@ -62,7 +62,7 @@ def random_case(seed, groups=(3, 3, 0, 1, 8, 0), dtype=torch.float64):
 def test_equals_the_formula(seed, pseudo, prior, normalize):
     image, text, groups = random_case(seed)
     loss = probabilistic_matching_loss(
-        image, text, groups, scale=1.5, bias=2.0, pseudo_positives=pseudo, prior=prior, normalize=normalize
+        image, text, groups, temperature=1 / 1.5, bias=2.0, pseudo_positives=pseudo, prior=prior, normalize=normalize
     )
     expected = naive(image, text, groups.tolist(), 1.5, 2.0, pseudo, prior, normalize)
     assert loss.item() == pytest.approx(expected, rel=1e-10)
@@ -91,28 +91,28 @@ def test_distance_takes_uneven_numbers():
 
 def test_without_groups_every_pair_is_of_another_image():
     image, text, _ = random_case(0)
-    loss = probabilistic_matching_loss(image, text, scale=1.5, bias=2.0)
+    loss = probabilistic_matching_loss(image, text, temperature=1 / 1.5, bias=2.0)
     assert loss.item() == pytest.approx(naive(image, text, range(6), 1.5, 2.0, 0.1, 1e-4, True), rel=1e-10)
 
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_gradient(normalize):
     image, text, groups = random_case(1)
-    scale, bias = torch.tensor(1.5, dtype=torch.float64), torch.tensor(2.0, dtype=torch.float64)
-    for part in (image, text, scale, bias):
+    temperature, bias = torch.tensor(0.7, dtype=torch.float64), torch.tensor(2.0, dtype=torch.float64)
+    for part in (image, text, temperature, bias):
         part.requires_grad_()
     assert torch.autograd.gradcheck(
         lambda v, t, a, b: probabilistic_matching_loss(
-            v, t, groups, scale=a, bias=b, pseudo_positives=0.3, prior=0.1, normalize=normalize
+            v, t, groups, temperature=a, bias=b, pseudo_positives=0.3, prior=0.1, normalize=normalize
         ),
-        (image, text, scale, bias),
+        (image, text, temperature, bias),
     )
 
 
 def test_least_at_perfect_separation():
     sure = torch.full((4, 4), -12.0)
     right = torch.cat((torch.eye(4), sure), 1).requires_grad_()
-    loss = ProbabilisticMatchingLoss(scale=50.0, bias=40.0, prior=0.0)
+    loss = ProbabilisticMatchingLoss(temperature=0.02, bias=40.0, prior=0.0)
     value = loss(right, right)
     value.backward()
     assert value.item() == pytest.approx(0, abs=1e-6)
@@ -125,7 +125,7 @@ def test_least_at_perfect_separation():
 
 def test_pairs_of_one_image_are_right():
     vectors = torch.cat((torch.eye(2)[[0, 0, 1]], torch.full((3, 2), -12.0)), 1)
-    loss = ProbabilisticMatchingLoss(scale=50.0, bias=40.0, pseudo_positives=0.0, prior=0.0)
+    loss = ProbabilisticMatchingLoss(temperature=0.02, bias=40.0, pseudo_positives=0.0, prior=0.0)
     assert loss(vectors, vectors, torch.tensor([5, 5, 6])).item() == pytest.approx(0, abs=1e-6)
     assert loss(vectors, vectors) > 5
 
@@ -134,7 +134,8 @@ def test_pseudo_positives():
     """They are what stands no lower than the own caption; where there are none the term repeats the first."""
     image = torch.cat((torch.eye(3), torch.full((3, 3), -6.0)), 1)
     plain, half = (
-        ProbabilisticMatchingLoss(scale=1.0, bias=0.5, pseudo_positives=weight, prior=0.0) for weight in (0.0, 0.5)
+        ProbabilisticMatchingLoss(temperature=1.0, bias=0.5, pseudo_positives=weight, prior=0.0)
+        for weight in (0.0, 0.5)
     )
     assert half(image, image).item() == pytest.approx(1.5 * plain(image, image).item())
     text = image[[0, 0, 2]]  # caption 1, of image 1, is as near to image 0 as caption 0
@@ -172,7 +173,7 @@ def test_equal_vectors_have_finite_gradients(value, normalize):
 
 def test_one_pair():
     vectors = torch.tensor([[1.0, 0.0, -9.0, -9.0]], requires_grad=True)
-    loss = ProbabilisticMatchingLoss(scale=1.0, bias=3.0, pseudo_positives=0.0, prior=0.0)(vectors, vectors)
+    loss = ProbabilisticMatchingLoss(temperature=1.0, bias=3.0, pseudo_positives=0.0, prior=0.0)(vectors, vectors)
     loss.backward()
     assert loss.item() == pytest.approx(-math.log(1 / (1 + math.exp(-(3 - 4 * math.exp(-9))))), rel=1e-5)
     assert torch.isfinite(vectors.grad).all()
@@ -188,8 +189,8 @@ def test_extreme_distances_stay_finite():
     assert torch.isfinite(vectors.grad).all()
 
 
-def test_scale_and_bias_are_learned():
-    loss = ProbabilisticMatchingLoss(scale=4.0, bias=3.0)
+def test_temperature_and_bias_are_learned():
+    loss = ProbabilisticMatchingLoss(temperature=0.25, bias=3.0)
     assert loss.log_scale.exp().item() == pytest.approx(4.0)
     assert loss.bias.item() == 3.0
     image, text, groups = random_case(0, dtype=torch.float32)
@@ -217,7 +218,7 @@ def test_defaults_of_class_and_function_are_the_same():
 
 
 def test_settings_are_recorded():
-    loss = ProbabilisticMatchingLoss(4.0, 3.0, 0.2, 0.01, normalize=False)
+    loss = ProbabilisticMatchingLoss(0.25, 3.0, 0.2, 0.01, normalize=False)
     again = build(loss.spec, EmbeddingLoss)
     assert again.spec == loss.spec
     assert torch.equal(again.log_scale, loss.log_scale)
@@ -227,8 +228,8 @@ def test_settings_are_recorded():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"scale": 0.0}, "scale: 0.0"),
-        ({"scale": float("inf")}, "scale: inf"),
+        ({"temperature": 0.0}, "temperature: 0.0"),
+        ({"temperature": float("inf")}, "temperature: inf"),
         ({"bias": float("nan")}, "bias: nan"),
         ({"pseudo_positives": -0.1}, "pseudo_positives: -0.1"),
         ({"prior": float("inf")}, "prior: inf"),
