@@ -19,6 +19,7 @@ import itmatch.losses
 import itmatch.nn
 from itmatch.data import (
     AdjacentWords,
+    CaptionOverlap,
     ConlluParses,
     HuggingFaceTokenizer,
     ImageFolder,
@@ -147,6 +148,7 @@ EXAMPLES = {
     ImageFolder: lambda folder: ImageFolder(folder, image_size=16, patch_size=8, fit="stretch", mean=[0.5] * 3),
     GRUTextEncoder: lambda _: GRUTextEncoder(WORDS, 4, word_dim=3, num_layers=2, dropout=0.1, pooling=MeanPooling()),
     TransformerTextEncoder: lambda _: TransformerTextEncoder(embed_dim=4, config=BERT, trainable=False),
+    CaptionOverlap: lambda _: CaptionOverlap("mean"),
     HardNegativeTripletLoss: lambda _: HardNegativeTripletLoss(0.1, "all", reduction="mean", warmup_epochs=2),
     InfoNCELoss: lambda _: InfoNCELoss(0.1, learnable=True, min_temperature=0.02),
     PositiveNegativeMarginLoss: lambda _: PositiveNegativeMarginLoss(0.7, 0.1, "all", negative_weight=0.5),
