@@ -43,7 +43,7 @@ ARGUMENTS = {
     "GlobalAttentionPooling": {"embed_dim": 8, "batch_norm": True},
     "ImplicitRelationAttention": {"embed_dim": 8},
     "InteractiveSimilarity": {"refinement": "gated", "embed_dim": 8},
-    "OffBatchHardestLoss": {"embed_dim": 8, "size": 4},
+    "MemoryLoss": {"loss": InfoNCELoss(), "embed_dim": 8, "size": 4},
     "RegionEncoder": {"in_features": 6, "embed_dim": 8, "self_attention": True},
     "SpatialSemanticGCN": {"embed_dim": 8},
     "TextualRelationGraph": {"embed_dim": 8},

@@ -40,8 +40,8 @@ from itmatch.losses import (
     HubnessAwareLoss,
     InfoNCELoss,
     LadderLoss,
+    MemoryLoss,
     Objective,
-    OffBatchHardestLoss,
     PolynomialLoss,
     PositiveNegativeMarginLoss,
     ProbabilisticMatchingLoss,
@@ -162,7 +162,7 @@ EXAMPLES = {
     SmoothNDCGLoss: lambda _: SmoothNDCGLoss(0.05),
     DistanceWeightedNegatives: lambda _: DistanceWeightedNegatives(64, 0.1, sample=True),
     CenterHingeLoss: lambda _: CenterHingeLoss(0.1, "compactness", "squared", "mean"),
-    OffBatchHardestLoss: lambda _: OffBatchHardestLoss(8, 16, 0.1, queue_margin=0.05),
+    MemoryLoss: lambda _: MemoryLoss(HardNegativeTripletLoss(), 8, 16, memory_margin=0.05),
     ProbabilisticMatchingLoss: lambda _: ProbabilisticMatchingLoss(0.25, 3.0, 0.2, normalize=False),
     Objective: lambda _: Objective(
         {"sigmoid": SigmoidLoss(learnable=True), "center": CenterHingeLoss()}, {"center": 0.5}, {"center": 2}

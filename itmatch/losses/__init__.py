@@ -11,13 +11,13 @@ from itmatch.losses.hinge.polynomial import PolynomialLoss, polynomial_loss
 from itmatch.losses.hinge.positive_negative_margin import PositiveNegativeMarginLoss, positive_negative_margin_loss
 from itmatch.losses.hinge.triplet import HardNegativeTripletLoss, hard_negative_triplet_loss
 from itmatch.losses.matches import Matches
+from itmatch.losses.memory import MemoryLoss, memory_hinge
 from itmatch.losses.objective import Objective
 from itmatch.losses.relevance.adaptive_margin import AdaptiveMarginTripletLoss, adaptive_margin_triplet_loss
 from itmatch.losses.relevance.base import RelevanceLoss
 from itmatch.losses.relevance.ladder import LadderLoss, ladder_loss
 from itmatch.losses.relevance.smooth_ndcg import SmoothNDCGLoss, smooth_ndcg_loss
 from itmatch.losses.vectors.center_hinge import CenterHingeLoss, center_hinge_loss
-from itmatch.losses.vectors.memory import OffBatchHardestLoss, off_batch_hardest_loss
 from itmatch.losses.vectors.probabilistic import (
     ProbabilisticMatchingLoss,
     probabilistic_matching_loss,
@@ -36,9 +36,9 @@ __all__ = [
     "LadderLoss",
     "Loss",
     "Matches",
+    "MemoryLoss",
     "Negatives",
     "Objective",
-    "OffBatchHardestLoss",
     "PolynomialLoss",
     "PositiveNegativeMarginLoss",
     "ProbabilisticMatchingLoss",
@@ -56,7 +56,7 @@ __all__ = [
     "hubness_aware_loss",
     "info_nce_loss",
     "ladder_loss",
-    "off_batch_hardest_loss",
+    "memory_hinge",
     "paired",
     "polynomial_loss",
     "positive_negative_margin_loss",

@@ -65,6 +65,7 @@ _DISTANCE_WEIGHTED = Moved("negatives", "itmatch.losses.DistanceWeightedNegative
 CLASSES: dict[str, str] = {  # by their names then, as in "itmatch.nn.Block"
     "itmatch.losses.SelectiveHardNegativeLoss": "itmatch.losses.HardNegativeTripletLoss",
     "itmatch.losses.DistanceWeightedTripletLoss": "itmatch.losses.HardNegativeTripletLoss",
+    "itmatch.losses.OffBatchHardestLoss": "itmatch.losses.MemoryLoss",
 }
 
 ARGUMENTS: dict[str, dict[str, Renamed | Moved | Removed]] = {  # by the names of the classes now
@@ -75,6 +76,10 @@ ARGUMENTS: dict[str, dict[str, Renamed | Moved | Removed]] = {  # by the names o
     },
     "itmatch.losses.HubnessAwareLoss": {"scale": _TEMPERATURE},
     "itmatch.losses.InfoNCELoss": {"max_scale": Renamed("min_temperature", _inverse)},
+    "itmatch.losses.MemoryLoss": {
+        "margin": Moved("loss", "itmatch.losses.HardNegativeTripletLoss"),
+        "queue_margin": Renamed("memory_margin"),
+    },
     "itmatch.losses.ProbabilisticMatchingLoss": {"scale": _TEMPERATURE},
     "itmatch.losses.SigmoidLoss": {"scale": _TEMPERATURE},
 }
@@ -113,7 +118,9 @@ def _renamed(value: Any, where: str, depth: int) -> Any:
     return found | {"class_path": path if now == short else now, "init_args": arguments}
 
 
-def _arguments(arguments: dict[str, Any], changes: Mapping[str, Renamed | Moved | Removed], where: str) -> dict[str, Any]:
+def _arguments(
+    arguments: dict[str, Any], changes: Mapping[str, Renamed | Moved | Removed], where: str
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in arguments.items():
         change = changes.get(name)

@@ -8,8 +8,8 @@ from itmatch.losses import (
     InfoNCELoss,
     Loss,
     Matches,
+    MemoryLoss,
     Objective,
-    OffBatchHardestLoss,
     ScoreLoss,
 )
 from itmatch.spec import build
@@ -64,7 +64,7 @@ def test_gradients_reach_all_terms_and_their_parameters():
 
 
 def test_buffers_of_terms_are_in_the_state():
-    loss = Objective({"queue": OffBatchHardestLoss(4, size=8)})
+    loss = Objective({"queue": MemoryLoss(CenterHingeLoss(), 4, size=8)})
     loss(None, None, IMAGE, TEXT, GROUPS)
     assert loss.state_dict()["terms.queue.seen"] == 3
 

@@ -12,8 +12,8 @@ from itmatch.losses import (
     HardNegativeTripletLoss,
     Loss,
     Matches,
+    MemoryLoss,
     Objective,
-    OffBatchHardestLoss,
     ScoreLoss,
     paired,
 )
@@ -43,7 +43,10 @@ def pooled_task(data, objective, *, image=True, text=True, similarity=None, drop
 
 
 def several(**kwargs):
-    terms = {"triplet": HardNegativeTripletLoss(margin=0.05), "queue": OffBatchHardestLoss(8, size=24)}
+    terms = {
+        "triplet": HardNegativeTripletLoss(margin=0.05),
+        "queue": MemoryLoss(HardNegativeTripletLoss(margin=0.2), 8, size=24),
+    }
     return Objective({**terms, "center": CenterHingeLoss()}, weights={"center": 0.5}, **kwargs)
 
 
