@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from itmatch._version import __version__
 from itmatch.errors import UsageError
@@ -33,6 +33,13 @@ commands:
   itmatch COMMAND --help lists the options of a command; itmatch --version prints the version.
   ITMATCH_DEBUG=1 shows the traceback of an error.
 """
+DATA_USAGE = """usage: itmatch data check PATH [PATH ...] [--tokenizer NAME]
+       itmatch data scene-graphs FOLDER SPLIT [SPLIT ...] [options]
+       itmatch data parse FOLDER SPLIT [SPLIT ...] [options]
+
+check: say what PATH holds, what is missing, and what is wrong (--help tells more).
+scene-graphs: write the relations of stored scene graphs beside precomputed features (--help tells more).
+parse: write the relations between the words of the captions beside them (--help tells more)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,27 +70,56 @@ def _call(args: list[str]) -> int:
     if args[0] == "--version":
         print(__version__)
         return 0
-    command, rest = args[0], args[1:]
-    if command == "presets":
-        return _presets(rest)
-    if command == "data":
-        return _data(rest)
-    if command == "convert":
-        from itmatch.cli.convert import convert_command
-
-        return convert_command(rest)
-    if command == "compare":
-        from itmatch.cli.compare import compare_command
-
-        return compare_command(rest)
-    if command in RUN_COMMANDS:
+    if args[0] in RUN_COMMANDS:
         _find_users_files()
+        from itmatch.cli.configs import with_whole_configs
+
+        arguments = with_whole_configs(args)
         from itmatch.cli.training import run
 
-        run([command, *_with_preset_paths(rest)])
+        run(arguments)
         return 0
-    say(f"itmatch: no command {command!r}\n\n{USAGE}".rstrip())
-    return 2
+    words = 2 if args[0] == "data" else 1
+    command = " ".join(args[:words])
+    function = _function(command)
+    if function is None:
+        if args[0] == "data":
+            print(DATA_USAGE)
+            return 0 if args[1:2] in (["-h"], ["--help"]) else 2
+        say(f"itmatch: no command {command!r}\n\n{USAGE}".rstrip())
+        return 2
+    from itmatch.cli.parser import call
+
+    return call(command, function, args[words:])
+
+
+def _function(command: str) -> Callable[..., int | None] | None:
+    """The function of a command; one at a time is imported."""
+    if command == "presets":
+        from itmatch.cli.presets import presets
+
+        return presets
+    if command == "convert":
+        from itmatch.cli.convert import convert
+
+        return convert
+    if command == "compare":
+        from itmatch.cli.compare import compare
+
+        return compare
+    if command == "data check":
+        from itmatch.cli.check import check
+
+        return check
+    if command == "data scene-graphs":
+        from itmatch.cli.scene_graphs import scene_graphs
+
+        return scene_graphs
+    if command == "data parse":
+        from itmatch.cli.caption_graphs import parse
+
+        return parse
+    return None
 
 
 def _find_users_files() -> None:
@@ -119,58 +155,6 @@ def _is_for_the_user(error: Exception) -> bool:
     """Whether the message says enough; what is left is a mistake in a program, which needs its traceback."""
     told = isinstance(error, (OSError, ValueError, TypeError, ImportError, FloatingPointError, MemoryError))
     return told or type(error).__name__ == "OutOfMemoryError"  # torch's; torch may not be imported
-
-
-def _presets(args: Sequence[str]) -> int:
-    from itmatch.presets import describe_presets, preset_path
-
-    if args and args[0] not in ("-h", "--help"):
-        print(preset_path(args[0]).read_text(encoding="utf-8"), end="")
-    elif args:
-        print("usage: itmatch presets [NAME]\n\nWithout NAME: list the presets. With NAME: print that preset's YAML.")
-    else:
-        print(describe_presets())
-    return 0
-
-
-def _data(args: Sequence[str]) -> int:
-    usage = (
-        "usage: itmatch data check PATH [PATH ...] [--tokenizer NAME]\n"
-        "       itmatch data scene-graphs FOLDER SPLIT [SPLIT ...] [options]\n"
-        "       itmatch data parse FOLDER SPLIT [SPLIT ...] [options]\n\n"
-        "check: say what PATH holds, what is missing, and what is wrong (--help tells more).\n"
-        "scene-graphs: write the relations of stored scene graphs beside precomputed features (--help tells more).\n"
-        "parse: write the relations between the words of the captions beside them (--help tells more)."
-    )
-    if args[:1] == ["scene-graphs"]:
-        from itmatch.cli.scene_graphs import scene_graphs_command
-
-        return scene_graphs_command(args[1:])
-    if args[:1] == ["parse"]:
-        from itmatch.cli.caption_graphs import parse_command
-
-        return parse_command(args[1:])
-    if args[:1] == ["check"] and len(args) > 1:
-        from itmatch.cli.check import check_command
-
-        return check_command(args[1:])
-    print(usage)
-    return 0 if "--help" in args or "-h" in args else 2
-
-
-def _with_preset_paths(args: Sequence[str]) -> list[str]:
-    """Names of presets after ``--config`` become paths; files and everything else stay as they are."""
-    from itmatch.presets import resolve_config
-
-    resolved: list[str] = []
-    for i, arg in enumerate(args):
-        if i and args[i - 1] in ("--config", "-c"):
-            resolved.append(resolve_config(arg))
-        elif arg.startswith("--config="):
-            resolved.append("--config=" + resolve_config(arg.removeprefix("--config=")))
-        else:
-            resolved.append(arg)
-    return resolved
 
 
 if __name__ == "__main__":

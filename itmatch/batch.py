@@ -1,76 +1,28 @@
 """The shared words of the library: small dataclasses of tensors.
 
-Sizes: ``I`` images, ``T`` captions, ``R`` regions an image, ``W`` words a caption, ``F`` input features, ``D``
+Sizes: ``I`` images, ``T`` captions, ``R`` regions per image, ``W`` words per caption, ``F`` input features, ``D``
 embedding size, ``E`` edges. Masks are boolean, True where something real stands; whatever lies in padded places is
 never read.
 
-What is validated on construction: shapes and dtypes always; values (finite, at least one real fragment a row, edges
+What is validated on construction: shapes and dtypes always; values (finite, at least one real fragment per row, edges
 inside the graph) when the tensors are on the CPU, where looking costs no synchronisation. Moving between devices
 does not look again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
+from torch.nn.functional import pad
 
 from itmatch.errors import NonFiniteError
-
-Rows: TypeAlias = int | slice | Tensor | Sequence[int]
-"""Which rows of a batch: one (the result is still a batch, of one row), consecutive ones, or any."""
+from itmatch.tensordata import RowData, Rows, TensorData, check_tensor, chosen_rows, readable
 
 
-class _TensorData:
-    """What all the dataclasses here can do: move, pin, detach; ``None`` fields stay ``None``."""
-
-    def _map(self, function: Any) -> Self:
-        moved = object.__new__(type(self))  # not through __init__: the values have been checked once
-        for field in fields(self):  # type: ignore[arg-type]
-            value = getattr(self, field.name)
-            if isinstance(value, (Tensor, _TensorData)):
-                value = function(value)
-            setattr(moved, field.name, value)
-        return moved
-
-    def to(self, device: torch.device | str | int, *, non_blocking: bool = False) -> Self:
-        """The same data on another device."""
-        return self._map(lambda value: value.to(device, non_blocking=non_blocking))
-
-    def cpu(self) -> Self:
-        """The same data in host memory."""
-        return self.to("cpu")
-
-    def pin_memory(self, device: Any = None) -> Self:
-        """The same data in page-locked memory, for asynchronous copies to a GPU."""
-        return self._map(lambda value: value.pin_memory(device) if device is not None else value.pin_memory())
-
-    def detach(self) -> Self:
-        """The same data, cut from the autograd graph."""
-        return self._map(lambda value: value.detach())
-
-
-class _Rows(_TensorData):
-    """What all of them can do that hold a row an image or a caption, with a mask (N, L)."""
-
-    mask: Tensor
-
-    def __len__(self) -> int:
-        """Number of images, or of captions."""
-        return len(self.mask)
-
-    def __getitem__(self, rows: Rows) -> Self:
-        """Some of the rows, as a batch; only consecutive ones, by a number or a slice, where there is a graph."""
-        chosen = chosen_rows(rows, len(self), type(self).__name__)
-        return self._map(lambda value: value[chosen])
-
-
-@dataclass(eq=False)
-class SceneGraph(_TensorData):
+@dataclass(eq=False, repr=False)
+class SceneGraph(TensorData):
     """The directed edges of a batch of graphs, whose nodes are the fragments of a row.
 
     Args:
@@ -90,12 +42,12 @@ class SceneGraph(_TensorData):
     def __post_init__(self) -> None:
         """Check shapes, dtypes and (on the CPU) values."""
         edges = self.edge_index.shape[-1] if self.edge_index.ndim else 0
-        _check("SceneGraph.edge_index", self.edge_index, (2, edges), torch.int64)
-        _check("SceneGraph.row", self.row, (edges,), torch.int64)
+        check_tensor("SceneGraph.edge_index", self.edge_index, (2, edges), torch.int64)
+        check_tensor("SceneGraph.row", self.row, (edges,), torch.int64)
         if self.predicate is not None:
-            _check("SceneGraph.predicate", self.predicate, (edges,), torch.int64)
+            check_tensor("SceneGraph.predicate", self.predicate, (edges,), torch.int64)
         if self.confidence is not None:
-            _check("SceneGraph.confidence", self.confidence, (edges,), "float")
+            check_tensor("SceneGraph.confidence", self.confidence, (edges,), "float")
         if not readable(self.edge_index) or edges == 0:
             return
         if self.row.min() < 0 or self.row.max() >= self.num_rows:
@@ -119,14 +71,11 @@ class SceneGraph(_TensorData):
             raise ValueError(f"SceneGraph: rows {rows}, expected a slice of consecutive ones")
         chosen = ((self.row >= start) & (self.row < stop)).nonzero()[:, 0]
         predicate, confidence = (None if x is None else x[chosen] for x in (self.predicate, self.confidence))
-        part = object.__new__(SceneGraph)  # not through __init__: the values have been checked once
-        values = (self.edge_index[:, chosen], self.row[chosen] - start, max(0, stop - start), predicate, confidence)
-        for field, value in zip(fields(SceneGraph), values, strict=True):
-            setattr(part, field.name, value)
-        return part
+        edges, row = self.edge_index[:, chosen], self.row[chosen] - start
+        return SceneGraph.unchecked(edges, row, max(0, stop - start), predicate, confidence)
 
     def check_nodes(self, mask: Tensor) -> None:
-        """Raise unless there is one row a graph and every edge joins two real fragments of ``mask`` (N, L)."""
+        """Raise unless there is one row per graph and every edge joins two real fragments of ``mask`` (N, L)."""
         if len(self) != len(mask):
             raise ValueError(f"SceneGraph has {len(self)} rows, the fragments have {len(mask)}")
         if not readable(mask) or self.row.numel() == 0:
@@ -141,43 +90,44 @@ class SceneGraph(_TensorData):
             )
 
 
-@dataclass(eq=False)
-class Regions(_Rows):
+@dataclass(eq=False, repr=False)
+class Regions(RowData):
     """Region features of a batch of images.
 
     Args:
         features: (I, R, F) float.
-        mask: (I, R) bool.
+        mask: (I, R) bool; None = all real.
         boxes: (I, R, 4) float, x1 y1 x2 y2 as fractions of width and height, or None.
         labels: (I, R) int64 object classes, -1 = unknown, or None.
         graph: relations between the regions, or None.
     """
 
     features: Tensor
-    mask: Tensor
+    mask: Tensor = None  # type: ignore[assignment] # filled in below
     boxes: Tensor | None = None
     labels: Tensor | None = None
     graph: SceneGraph | None = None
 
     def __post_init__(self) -> None:
         """Check shapes, dtypes and (on the CPU) values."""
+        self._fill_mask(self.features)
         _check_sequence("Regions", self.features, self.mask)
         if self.boxes is not None:
-            _check("Regions.boxes", self.boxes, (*self.mask.shape, 4), "float")
+            check_tensor("Regions.boxes", self.boxes, (*self.mask.shape, 4), "float")
             _check_finite("Regions.boxes", self.boxes, self.mask)
         if self.labels is not None:
-            _check("Regions.labels", self.labels, tuple(self.mask.shape), torch.int64)
+            check_tensor("Regions.labels", self.labels, tuple(self.mask.shape), torch.int64)
         if self.graph is not None:
             self.graph.check_nodes(self.mask)
 
 
-@dataclass(eq=False)
-class Captions(_Rows):
+@dataclass(eq=False, repr=False)
+class Captions(RowData):
     """Token ids of a batch of captions.
 
     Args:
         input_ids: (T, W) int64.
-        mask: (T, W) bool.
+        mask: (T, W) bool; None = all real.
         graph: relations between the tokens, or None where no parse was given at all; a caption that was parsed and
             has no relations is a row without edges. ``edge_index`` joins the token of a relation's subject to that of
             its object; ``predicate`` is no class but a place as well, of the predicate's token in the same row, or -1
@@ -185,12 +135,13 @@ class Captions(_Rows):
     """
 
     input_ids: Tensor
-    mask: Tensor
+    mask: Tensor = None  # type: ignore[assignment] # filled in below
     graph: SceneGraph | None = None
 
     def __post_init__(self) -> None:
         """Check shapes, dtypes and (on the CPU) values."""
-        _check("Captions.input_ids", self.input_ids, tuple(self.mask.shape), torch.int64)
+        self._fill_mask(self.input_ids)
+        check_tensor("Captions.input_ids", self.input_ids, tuple(self.mask.shape), torch.int64)
         _check_mask("Captions", self.mask)
         if readable(self.input_ids) and bool(((self.input_ids < 0) & self.mask).any()):
             raise ValueError("Captions.input_ids: negative token id")
@@ -214,31 +165,32 @@ class Captions(_Rows):
             )
 
 
-@dataclass(eq=False)
-class Fragments(_Rows):
+@dataclass(eq=False, repr=False)
+class Fragments(RowData):
     """Encoded regions of images, or encoded words of captions; and their relations, where an encoder makes some.
 
     Args:
         features: (N, L, D) float.
-        mask: (N, L) bool.
-        pooled: (N, D) float, one vector a row, or None when the encoder makes none.
+        mask: (N, L) bool; None = all real.
+        pooled: (N, D) float, one vector per row, or None when the encoder makes none.
         is_relation: (N, L) bool, True where a fragment stands for a relation between two others, or None when there
             are no such fragments. A row may have none; it always has one other fragment at least.
     """
 
     features: Tensor
-    mask: Tensor
+    mask: Tensor = None  # type: ignore[assignment] # filled in below
     pooled: Tensor | None = None
     is_relation: Tensor | None = None
 
     def __post_init__(self) -> None:
         """Check shapes, dtypes and (on the CPU) values."""
+        self._fill_mask(self.features)
         _check_sequence("Fragments", self.features, self.mask)
         if self.pooled is not None:
-            _check("Fragments.pooled", self.pooled, (self.features.shape[0], *self.pooled.shape[1:2]), "float")
+            check_tensor("Fragments.pooled", self.pooled, (self.features.shape[0], *self.pooled.shape[1:2]), "float")
             _check_finite("Fragments.pooled", self.pooled[:, None], self.mask.new_ones(len(self.mask), 1))
         if self.is_relation is not None:
-            _check("Fragments.is_relation", self.is_relation, tuple(self.mask.shape), torch.bool)
+            check_tensor("Fragments.is_relation", self.is_relation, tuple(self.mask.shape), torch.bool)
             if readable(self.mask):
                 bare = ~(self.mask & ~self.is_relation).any(1)
                 if bool(bare.any()):
@@ -246,45 +198,17 @@ class Fragments(_Rows):
                         f"Fragments: row {int(bare.nonzero()[0])} has relations and nothing that they join"
                     )
 
-    @classmethod
-    def unchecked(
-        cls, features: Tensor, mask: Tensor, pooled: Tensor | None = None, is_relation: Tensor | None = None
-    ) -> Fragments:
-        """Fragments from tensors that are known to be good (slices of checked ones): nothing is looked at."""
-        fragments = object.__new__(cls)
-        values = (features, mask, pooled, is_relation)
-        for name, value in zip(("features", "mask", "pooled", "is_relation"), values, strict=True):
-            setattr(fragments, name, value)
-        return fragments
-
-    def trimmed(self) -> Fragments:
-        """Without the columns that are padding in every row; a similarity then does no work for them.
-
-        A graph of ``torch.compile`` or ``torch.export`` cannot ask which ones they are, and keeps all columns.
-        """
-        if torch.compiler.is_compiling():
-            return self
-        places = self.mask.any(0).nonzero()
-        used = int(places.max()) + 1 if len(places) else 0
-        is_relation = None if self.is_relation is None else self.is_relation[:, :used]
-        return Fragments.unchecked(self.features[:, :used], self.mask[:, :used], self.pooled, is_relation)
-
     def objects(self) -> Fragments:
-        """The fragments that are no relations: regions or words. These very fragments where there are no others."""
-        return self if self.is_relation is None else self._chosen(~self.is_relation)
+        """The fragments that are no relations: regions or words, in their places."""
+        if self.is_relation is None:
+            return self
+        return Fragments.unchecked(self.features, self.mask & ~self.is_relation, self.pooled)
 
     def relations(self) -> Fragments | None:
-        """The fragments that are relations; a row of them may be empty. None where an encoder makes none."""
-        return None if self.is_relation is None else self._chosen(self.is_relation)
-
-    def _chosen(self, chosen: Tensor) -> Fragments:
-        """Some of the fragments, moved to the left, without ``is_relation``; in a graph they stay where they are."""
-        mask = self.mask & chosen
-        if torch.compiler.is_compiling():
-            return Fragments.unchecked(self.features, mask, self.pooled)
-        order = (~mask).int().argsort(dim=1, stable=True)[:, : int(mask.sum(1).max()) if len(mask) else 0]  # (N, l)
-        features = self.features.gather(1, order[..., None].expand(-1, -1, self.features.shape[2]))
-        return Fragments.unchecked(features, mask.gather(1, order), self.pooled)
+        """The fragments that are relations, in their places; a row may have none. None where an encoder makes none."""
+        if self.is_relation is None:
+            return None
+        return Fragments.unchecked(self.features, self.mask & self.is_relation, self.pooled)
 
     @staticmethod
     def cat(parts: list[Fragments]) -> Fragments:
@@ -292,20 +216,20 @@ class Fragments(_Rows):
         if not parts:
             raise ValueError("Fragments.cat: no parts")
         length = max(part.mask.shape[1] for part in parts)
-        joined: dict[str, Any] = {}
+        joined: dict[str, Tensor] = {}
         for field in fields(Fragments):
             values = [value for part in parts if (value := getattr(part, field.name)) is not None]
             if len(values) not in (0, len(parts)):
                 raise ValueError(f"Fragments.cat: some parts have {field.name} and some have none")
-            if values and field.name == "pooled":
-                joined[field.name] = torch.cat(values)
-            elif values:
-                joined[field.name] = _cat_padded(values, length)
+            if values:
+                joined[field.name] = torch.cat(
+                    values if field.name == "pooled" else [_widened(v, length) for v in values]
+                )
         return Fragments.unchecked(**joined)
 
 
-@dataclass(eq=False)
-class Batch(_TensorData):
+@dataclass(eq=False, repr=False)
+class Batch(TensorData):
     """What a loader yields: images, captions, or both, with their places in the dataset.
 
     Args:
@@ -332,7 +256,7 @@ class Batch(_TensorData):
             if (data is None) != (index is None):
                 raise ValueError(f"Batch.{name} goes with its data: give both or neither")
             if data is not None and index is not None:
-                _check(f"Batch.{name}", index, (len(data),), torch.int64)
+                check_tensor(f"Batch.{name}", index, (len(data),), torch.int64)
 
     def positives(self) -> Tensor:
         """(I, T) bool: which caption describes which image, from the indices."""
@@ -341,60 +265,10 @@ class Batch(_TensorData):
         return self.image_index[:, None] == self.caption_image[None, :]
 
 
-def chosen_rows(rows: Rows, count: int, name: str) -> slice | Tensor:
-    """Which of ``count`` rows are meant, so that whatever is indexed stays a batch.
-
-    Args:
-        rows: a number from ``-count`` to ``count - 1``, a slice, or a list or tensor of numbers or of one bool a row.
-        count: number of rows.
-        name: of what is indexed, for error messages.
-
-    Raises:
-        IndexError: no such row.
-        TypeError: something else, such as several indices.
-
-    Example:
-        >>> chosen_rows(-1, 5, "Fragments")
-        slice(4, 5, None)
-    """
-    if isinstance(rows, slice):
-        return rows
-    try:
-        found = None if isinstance(rows, tuple) else torch.as_tensor(rows)
-    except (TypeError, ValueError, RuntimeError):  # None, a string, rows of unequal length
-        found = None
-    if found is not None and (found.numel() == 0 or not found.is_floating_point()):
-        if found.ndim == 0 and found.dtype != torch.bool:
-            row = int(found)
-            if not -count <= row < count:
-                raise IndexError(f"{name}: row {row}, of {count} rows")
-            return slice(row % count, row % count + 1)
-        if found.ndim == 1 and (found.dtype != torch.bool or len(found) == count):
-            return found if found.dtype == torch.bool else found.long()  # uint8 would be taken for a mask
-    shown = repr(rows) if found is None else f"of shape {tuple(found.shape)} and {found.dtype}"
-    raise TypeError(f"{name}: rows {shown}, expected a number, a slice, or one dimension of numbers or of a bool a row")
-
-
-def readable(tensor: Tensor) -> bool:
-    """Whether looking at values is free; on a GPU it would wait for the device."""
-    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
-
-
-def _check(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype | str) -> None:
-    if tuple(tensor.shape) != shape:
-        raise ValueError(f"{name}: shape {tuple(tensor.shape)}, expected {shape}")
-    if (not tensor.is_floating_point()) if dtype == "float" else (tensor.dtype != dtype):
-        raise ValueError(f"{name}: dtype {tensor.dtype}, expected {dtype}")
-
-
-def _cat_padded(parts: list[Tensor], length: int) -> Tensor:
-    """Tensors (n, l, ...) below one another, padded with 0 to the same length."""
-    padded = []
-    for part in parts:
-        missing = length - part.shape[1]
-        extra = part.new_zeros(len(part), missing, *part.shape[2:])
-        padded.append(torch.cat((part, extra), 1) if missing else part)
-    return torch.cat(padded)
+def _widened(values: Tensor, length: int) -> Tensor:
+    """(n, l, ...) padded with 0 to (n, length, ...)."""
+    missing = (0, length - values.shape[1])
+    return pad(values, (0, 0) * (values.ndim - 2) + missing) if missing[1] else values
 
 
 def _check_sequence(name: str, features: Tensor, mask: Tensor) -> None:
@@ -402,7 +276,7 @@ def _check_sequence(name: str, features: Tensor, mask: Tensor) -> None:
         raise ValueError(
             f"{name}.features: shape {tuple(features.shape)}, expected three dimensions (rows, length, size)"
         )
-    _check(f"{name}.features", features, (*features.shape[:2], features.shape[2]), "float")
+    check_tensor(f"{name}.features", features, (*features.shape[:2], features.shape[2]), "float")
     if tuple(mask.shape) != tuple(features.shape[:2]):
         raise ValueError(f"{name}.mask: shape {tuple(mask.shape)}, expected {tuple(features.shape[:2])}")
     _check_mask(name, mask)

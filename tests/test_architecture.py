@@ -23,9 +23,10 @@ LEVELS = {
     "trust": 0,
     "errors": 0,
     "stopping": 0,
+    "tensordata": 0,
     "batch": 1,
     "formats": 1,
-    "presets": 2,
+    "presets": 5,
     "spec": 1,
     "ops": 2,
     "nn": 3,
@@ -50,6 +51,7 @@ PACKAGES = [
     "nn.relations",
     "nn.similarity",
     "ops",
+    "spec",
     "training",
 ]
 

@@ -285,17 +285,6 @@ def test_rows():
     assert fragments[torch.tensor([1, 0, 1])].features[:, 0, 0].tolist() == [12.0, 0.0, 12.0]
 
 
-def test_trimmed():
-    wide = Fragments(features(), MASK & torch.tensor([True, True, False]), torch.ones(2, 4))
-    trimmed = wide.trimmed()
-    assert trimmed.features.shape == (2, 2, 4)
-    assert torch.equal(trimmed.mask, wide.mask[:, :2])
-    assert trimmed.pooled is wide.pooled
-    # padding in front of a real place stays, wherever it stands
-    behind = Fragments(features(), torch.tensor([[True, False, False], [False, True, False]]))
-    assert behind.trimmed().mask.tolist() == [[True, False], [False, True]]
-
-
 def test_cat_pads_to_the_longest():
     short = Fragments(torch.ones(1, 1, 4, requires_grad=True), torch.ones(1, 1, dtype=torch.bool))
     whole = Fragments.cat([short, Fragments(features(), MASK), short])
@@ -316,6 +305,30 @@ def test_cat_of_pooled():
         Fragments.cat([])
 
 
+def test_a_mask_that_is_left_out_says_that_all_is_real():
+    for data in (Fragments(features()), Regions(features()), Captions(torch.ones(2, 3, dtype=torch.int64))):
+        assert data.mask.tolist() == [[True] * 3] * 2
+    with pytest.raises(ValueError, match="three dimensions"):
+        Fragments(torch.zeros(2, 3))
+
+
+def test_repr_shows_shapes():
+    assert repr(Fragments(features(), MASK)) == "Fragments(features (2, 3, 4) float32, mask (2, 3) bool)"
+    graph = SceneGraph(torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64), 2)
+    shown = "graph=SceneGraph(edge_index (2, 0) int64, row (0,) int64, num_rows=2)"
+    assert repr(Regions(features(), graph=graph)).endswith(f"mask (2, 3) bool, {shown})")
+
+
+def test_to_a_dtype_changes_floating_point_numbers_alone():
+    graph = SceneGraph(torch.tensor([[0], [1]]), torch.tensor([0]), 2, confidence=torch.tensor([0.5]))
+    regions = Regions(features(), MASK, labels=torch.zeros(2, 3, dtype=torch.int64), graph=graph).to(
+        dtype=torch.float64
+    )
+    assert regions.features.dtype == regions.graph.confidence.dtype == torch.float64
+    assert regions.mask.dtype == torch.bool
+    assert regions.labels.dtype == regions.graph.row.dtype == torch.int64
+
+
 def with_relations():
     mask = torch.tensor([[True, True, True, False], [True, True, True, True], [False, True, False, False]])
     relation = torch.tensor([[False, False, True, True], [True, False, True, False], [False, False, False, True]])
@@ -325,8 +338,8 @@ def with_relations():
 def test_objects_and_relations_apart():
     fragments = with_relations()
     objects, relations = fragments.objects(), fragments.relations()
-    assert objects.mask.tolist() == [[True, True], [True, True], [True, False]]
-    assert relations.mask.tolist() == [[True, False], [True, True], [False, False]]
+    assert torch.equal(objects.mask, fragments.mask & ~fragments.is_relation)
+    assert torch.equal(relations.mask, fragments.mask & fragments.is_relation)
     assert [row[mask][:, 0].tolist() for row, mask in zip(objects.features, objects.mask, strict=True)] == [
         [0, 2],
         [10, 14],
@@ -347,8 +360,8 @@ def test_objects_and_relations_apart():
 def test_relations_go_where_the_fragments_go():
     fragments = with_relations()
     assert torch.equal(fragments[1:].is_relation, fragments.is_relation[1:])
-    assert fragments[torch.tensor([2])].trimmed().is_relation.shape == (1, 2)
-    both = Fragments.cat([fragments[:1].trimmed(), fragments])
+    short = fragments[:1]._map(lambda value: value[:, :3] if value.shape[:2] == (1, 4) else value)
+    both = Fragments.cat([short, fragments])
     assert both.is_relation.shape == both.mask.shape == (4, 4)
     assert torch.equal(both[1:].is_relation, fragments.is_relation)
     with pytest.raises(ValueError, match="some parts have is_relation and some have none"):

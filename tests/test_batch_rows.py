@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from itmatch.batch import Captions, Fragments, Regions, SceneGraph
-from itmatch.ops.packing import PackedFragments
+from itmatch.ops.ragged import Ragged
 
 MASK = torch.tensor([[True, True, True], [True, False, False], [True, True, False], [True, True, True]])
 GRAPH = SceneGraph(torch.tensor([[0, 1, 1], [2, 0, 0]]), torch.tensor([0, 0, 2]), 4)
@@ -15,8 +15,8 @@ def make(kind):
     features = torch.arange(4.0 * 3 * 2).view(4, 3, 2)
     if kind == "Fragments":
         return Fragments(features, MASK, features[:, 0], ~MASK)
-    if kind == "PackedFragments":
-        return PackedFragments.pack(Fragments(features, MASK, features[:, 0]))
+    if kind == "Ragged":
+        return Ragged.of(Fragments(features, MASK, features[:, 0]))
     if kind == "Regions":
         return Regions(features, MASK, torch.rand(4, 3, 4), torch.zeros(4, 3, dtype=torch.int64), GRAPH)
     if kind == "Captions":
@@ -24,7 +24,7 @@ def make(kind):
     return GRAPH
 
 
-KINDS = ["Fragments", "PackedFragments", "Regions", "Captions", "SceneGraph"]
+KINDS = ["Fragments", "Ragged", "Regions", "Captions", "SceneGraph"]
 
 
 def same(a, b):
@@ -61,7 +61,7 @@ def test_what_is_no_row(kind, rows):
         make(kind)[rows]
 
 
-@pytest.mark.parametrize("kind", ["Fragments", "PackedFragments"])
+@pytest.mark.parametrize("kind", ["Fragments", "Ragged"])
 @pytest.mark.parametrize(
     "rows", [[2, 0], np.array([2, 0]), np.array([2, 0], np.uint8), torch.tensor([2, 0]), [], np.array([], np.int64)]
 )
@@ -72,7 +72,7 @@ def test_any_rows(kind, rows):
     assert len(data[rows]) == len(rows)
 
 
-@pytest.mark.parametrize("kind", ["Fragments", "PackedFragments"])
+@pytest.mark.parametrize("kind", ["Fragments", "Ragged"])
 def test_a_bool_a_row(kind):
     data = make(kind)
     assert same(data[torch.tensor([True, False, False, True])], data[[0, 3]])

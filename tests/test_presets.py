@@ -1,12 +1,14 @@
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from helpers_cli import QUIET, run, write_precomp
+from helpers_cli import QUIET, error_of, run, write_precomp
 
-from itmatch.presets import describe_presets, preset_names, preset_path, resolve_config
+from itmatch.cli.configs import resolve_config
+from itmatch.presets import describe_presets, expanded, preset_config, preset_names, preset_path
 
 WIDTH = 16
 ENCODERS = ("image_encoder", "text_encoder")
@@ -20,7 +22,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 def shrunk(name, root, bert):
     """Options that make a preset small enough to run here; what they do not name runs as it is."""
-    config = yaml.safe_load(preset_path(name).read_text())
+    config = preset_config(name)
     parts = config["model"]
     options = [flag for part in ENCODERS for flag in sizes(part, parts[part]["init_args"])]
     if "embed_dim" in parts["similarity"].get("init_args", {}):
@@ -38,7 +40,7 @@ def sizes(part, arguments):
     """Options for a small embedding, in the encoder and in each of its relations."""
     if "embed_dim" in arguments:
         yield f"--model.{part}.init_args.embed_dim={WIDTH}"
-    if "relations" in arguments:
+    if arguments.get("relations"):
         for relation in arguments["relations"]:
             relation["init_args"]["embed_dim"] = WIDTH
         yield f"--model.{part}.init_args.relations={json.dumps(arguments['relations'])}"
@@ -56,10 +58,21 @@ def test_every_preset_runs(name, tmp_path, tiny_bert, capsys):
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_every_preset_parses_as_it_stands(name, capsys):
-    assert run("fit", "--config", name, "--print_config") == 0
-    parsed = yaml.safe_load(capsys.readouterr().out)
-    assert_contains(parsed, yaml.safe_load(preset_path(name).read_text()))
+def test_every_preset_parses_as_it_is_printed(name, capsys):
+    parsed = whole(capsys, name)
+    assert_contains(parsed, preset_config(name))
+    assert run("presets", name) == 0
+    Path("printed.yaml").write_text(capsys.readouterr().out)
+    assert resolve_config("printed.yaml") == "printed.yaml"  # nothing is left to expand
+    assert whole(capsys, "printed.yaml") == parsed
+    Path("parsed.yaml").write_text(yaml.safe_dump(parsed))
+    assert whole(capsys, "parsed.yaml") == parsed
+
+
+def whole(capsys, *configs):
+    """The configuration that a run has, defaults and all."""
+    assert run("fit", *(arg for config in configs for arg in ("--config", config)), "--print_config") == 0
+    return yaml.safe_load(capsys.readouterr().out)
 
 
 def assert_contains(parsed, given):
@@ -85,21 +98,88 @@ def test_presets_are_listed_with_a_summary(capsys):
     assert {"cmsei_gru_f30k", "cmsei_bert_coco", "hire_bert_f30k", "hire_photos", "cmsei_scenes"} <= set(preset_names())
 
 
-def test_a_preset_is_printed_as_yaml(capsys):
+def test_a_preset_is_printed_whole(capsys):
     assert run("presets", "demo") == 0
     printed = capsys.readouterr().out
-    assert printed == preset_path("demo").read_text()
-    assert yaml.safe_load(printed)["data"]["source"]["class_path"] == "itmatch.data.RelationScenes"
+    assert printed.startswith("# CHAN on RelationScenes")
+    assert yaml.safe_load(printed) == preset_config("demo")
+    assert yaml.safe_load(printed)["model"]["text_encoder"] == {
+        "class_path": "itmatch.nn.GRUTextEncoder",
+        "init_args": {"embed_dim": 128, "word_dim": 64},
+    }
     assert run("presets", "nothing") == 1
     assert "no preset 'nothing'; there are chan_bert_coco" in capsys.readouterr().err
 
 
 def test_names_and_files():
-    assert resolve_config("demo") == resolve_config("preset:demo") == str(preset_path("demo"))
+    assert resolve_config("demo") == resolve_config("preset:demo")
+    assert yaml.safe_load(resolve_config("demo")) == preset_config("demo")
     Path("demo").write_text("")
     assert resolve_config("demo") == "demo"  # a file of the user's comes first
-    assert resolve_config("preset:demo") == str(preset_path("demo"))
+    assert yaml.safe_load(resolve_config("preset:demo")) == preset_config("demo")
     with pytest.raises(FileNotFoundError, match=r"--config a/b: no such file"):
         resolve_config("a/b")
     with pytest.raises(ValueError, match="no preset 'b'"):
         resolve_config("b")
+
+
+def test_presets_say_what_differs():
+    """Parts that are all of one system stand in none of the files."""
+    for name in preset_names():
+        lines = preset_path(name).read_text().splitlines()
+        assert len(lines) < 35, name
+        assert not any("Encoder" in line for line in lines), name
+
+
+def test_a_file_may_inherit_and_name_a_system(capsys):
+    mine = {
+        "inherits": ["resg_gru_f30k", "parts/photos"],
+        "system": {"hire_gru": {"embed_dim": 32, "num_predicates": 7}},
+        "model": {"similarity": {"init_args": {"cross_level": False}}},
+        "data": {"batch_size": 3},
+    }
+    Path("mine.yaml").write_text(yaml.safe_dump(mine))
+    config = whole(capsys, "mine.yaml")
+    graph = config["model"]["image_encoder"]["init_args"]["relations"][1]
+    assert graph["class_path"] == "itmatch.nn.SpatialSemanticGCN"
+    assert (graph["init_args"]["embed_dim"], graph["init_args"]["num_predicates"]) == (32, 7)
+    assert config["model"]["similarity"]["init_args"]["cross_level"] is False
+    assert config["model"]["objective"]["class_path"] == "itmatch.losses.HardNegativeTripletLoss"
+    assert config["model"]["scheduler"]["class_path"].endswith("CosineAnnealingLR")
+    assert "milestones" not in config["model"]["scheduler"]["init_args"]  # of the class that was replaced
+    assert config["data"]["tokenizer"]["init_args"]["min_count"] == 4
+    assert (config["trainer"]["max_epochs"], config["data"]["batch_size"]) == (8, 3)
+    Path("other.yaml").write_text("system: {chan_bert: {model_name: my/bert}}")
+    config = whole(capsys, "demo", "other.yaml")
+    assert config["data"]["tokenizer"]["init_args"]["name_or_path"] == "my/bert"
+    assert config["model"]["text_encoder"]["init_args"]["model_name"] == "my/bert"
+    assert config["data"]["source"]["class_path"] == "itmatch.data.RelationScenes"
+
+
+def test_what_is_no_use_of_the_two_keys_stays_as_it_is():
+    config = {"model": {"system": 3}, "data": {"class_path": "a.B"}}
+    assert expanded(config, "here") == config
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("inherits: [demo, nothing]", "mine.yaml: inherits: no preset 'nothing'; there are chan_bert_coco"),
+        ("inherits: ../presets/demo", "mine.yaml: inherits: no preset '../presets/demo'"),
+        ("inherits: 3", "mine.yaml: inherits: 3, expected the name of a preset, or a list of names"),
+        ("inherits: [{a: b}]", "mine.yaml: inherits: .*, expected the name of a preset, or a list of names"),
+        ("system: chan", "mine.yaml: system: no system 'chan'; there are chan_bert, chan_gru"),
+        ("system: os.system", "no system 'os.system'"),
+        ("system: convert_checkpoint", "no system 'convert_checkpoint'"),
+        ("system: [chan_gru]", "mine.yaml: system: .*, expected a name, or a name with its settings"),
+        ("system: {chan_gru: {}, chan_bert: {}}", "expected a name, or a name with its settings"),
+        ("system: {chan_gru: 3}", "mine.yaml: system.chan_gru: 3, expected settings by name"),
+        ("system: {chan_gru: {embd_dim: 3}}", "mine.yaml: system: chan_gru: .*'embd_dim'"),
+        ("system: {hire_gru: {thresold: 3}}", "mine.yaml: system: hire_gru: SpatialSemanticGCN: .*'thresold'"),
+        ("system: {chan_gru: {vocabulary: 9}}", "chan_gru: vocabulary comes from the data"),
+        ("system: {chan_gru: {embed_dim: many}}", "model.image_encoder.*many"),
+    ],
+)
+def test_a_mistake_in_a_short_file_is_told_in_one_line(config, message, capsys):
+    Path("mine.yaml").write_text(config)
+    assert re.search(message, error_of(capsys, "fit", "--config", "demo", "--config", "mine.yaml"))

@@ -42,7 +42,6 @@ ARGUMENTS = {
     "GRUTextEncoder": {"vocabulary": 9, "embed_dim": 8, "word_dim": 4},
     "GlobalAttentionPooling": {"embed_dim": 8, "batch_norm": True},
     "ImplicitRelationAttention": {"embed_dim": 8},
-    "InteractiveSimilarity": {"refinement": "gated", "embed_dim": 8},
     "MemoryLoss": {"loss": InfoNCELoss(), "embed_dim": 8, "size": 4},
     "RegionEncoder": {"in_features": 6, "embed_dim": 8, "self_attention": True},
     "SpatialSemanticGCN": {"embed_dim": 8},
@@ -55,7 +54,7 @@ LEFT_OUT = {"AligningSimilarity", "PlausibleMatch"}  # abstract; checks the file
 NO_NUMBERS = {"vocabulary"}  # may be much else, with errors of its own
 MAY_BE_0 = {"feedforward_dim", "neighbours", "pad_id", "warmup_epochs"}  # of the whole numbers
 SIGNED = {"bias", "gamma", "negative_margin", "positive_margin", "threshold"}  # of the others
-ABOVE_0 = re.compile("temperature|lambda|scale$|cutoff|far")
+ABOVE_0 = re.compile("temperature|scale$|cutoff|far")
 
 
 def settings():
@@ -94,7 +93,7 @@ CASES = list(settings())
 
 def test_the_search_finds_the_settings():
     found = {(name, setting) for name, _, setting, _ in CASES}
-    expected = {"dropout", "temperature", "chunk_size", "margin", "embed_dim", "lambda_softmax", "min_confidence"}
+    expected = {"dropout", "temperature", "chunk_size", "margin", "embed_dim", "min_confidence"}
     assert expected <= {setting for _, setting in found}
     assert len(found) > 90
 
@@ -103,8 +102,6 @@ def test_the_search_finds_the_settings():
 def test_settings_out_of_range(name):
     for _, cls, setting, value in (case for case in CASES if case[0] == name):
         arguments = ARGUMENTS.get(name, {}) | {setting: value}
-        if setting == "embed_dim" and name == "InteractiveSimilarity" and value is None:
-            continue
         with pytest.raises((ValueError, TypeError)) as caught:
             print(cls(**arguments), setting, value)
         assert setting in str(caught.value), (setting, value)
@@ -136,8 +133,8 @@ def hits(**kwargs):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: cross_attention(*SIDES, lambda_softmax=NAN), "lambda_softmax: nan"),
-        (lambda: cross_attention(*SIDES, lambda_softmax=-9.0), "lambda_softmax: -9.0"),
+        (lambda: cross_attention(*SIDES, temperature=NAN), "temperature: nan"),
+        (lambda: cross_attention(*SIDES, temperature=-9.0), "temperature: -9.0"),
         (lambda: cross_attention(*SIDES, normalization="l3norm"), "normalization: 'l3norm', expected"),
         (lambda: cross_attention(*SIDES, chunk_size=NAN), "chunk_size: nan"),
         (lambda: hard_alignment(*SIDES, chunk_size=0), "chunk_size: 0"),

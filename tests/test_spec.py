@@ -124,14 +124,14 @@ EXAMPLES = {
     GlobalAttentionPooling: lambda _: GlobalAttentionPooling(4, 0.1, batch_norm=True, places=3),
     SimilarityReasoning: lambda _: SimilarityReasoning(4, steps=2),
     SimilarityFiltration: lambda _: SimilarityFiltration(4),
-    VectorSimilarity: lambda _: VectorSimilarity(4, SimilarityFiltration(3), MeanPooling(), lambda_softmax=5.0),
+    VectorSimilarity: lambda _: VectorSimilarity(4, SimilarityFiltration(3), MeanPooling(), temperature=0.2),
     GeneralizedPooling: lambda _: GeneralizedPooling(4, hidden_dim=3, temperature=0.5),
     CosineSimilarity: lambda _: CosineSimilarity(),
     HardAligningSimilarity: lambda _: HardAligningSimilarity("both", MeanPooling(), SoftmaxPooling(0.3), chunk_size=3),
     SoftAligningSimilarity: lambda _: SoftAligningSimilarity(0.2, "regions", LogSumExpPooling(0.3), normalize=True),
-    CrossAttentionSimilarity: lambda _: CrossAttentionSimilarity("i2t", 5.0, "softmax", MaxPooling(), chunk_size=2),
+    CrossAttentionSimilarity: lambda _: CrossAttentionSimilarity("regions", 0.2, "softmax", MaxPooling(), chunk_size=2),
     InteractiveSimilarity: lambda _: InteractiveSimilarity(
-        "gated", 4, refine_words=False, pooling=GeneralizedPooling(2)
+        region_alignment=True, word_temperature=0.2, pooling=GeneralizedPooling(2)
     ),
     RegionEncoder: lambda _: RegionEncoder(
         5, 4, self_attention=True, num_heads=2, pooling=GeneralizedPooling(2), relations=[SpatialSemanticGCN(8)]
@@ -142,7 +142,7 @@ EXAMPLES = {
     VisualRelationGraph: lambda _: VisualRelationGraph(8, ClassEmbedding(3, 2), neighbours=2, num_heads=2),
     TextualRelationGraph: lambda _: TextualRelationGraph(8, unparsed="none", num_heads=4),
     ImplicitRelationAttention: lambda _: ImplicitRelationAttention(8, 4, geometry=True, num_layers=2),
-    SpatialSemanticGCN: lambda _: SpatialSemanticGCN(8, merge="union", num_predicates=3, implementation="dense"),
+    SpatialSemanticGCN: lambda _: SpatialSemanticGCN(8, num_layers=2, num_predicates=3),
     ClipImageEncoder: lambda _: ClipImageEncoder(config=CLIP, trainable=False),
     ClipTextEncoder: lambda _: ClipTextEncoder(config=CLIP, normalize=False),
     ImageFolder: lambda folder: ImageFolder(folder, image_size=16, patch_size=8, fit="stretch", mean=[0.5] * 3),
@@ -578,7 +578,7 @@ def test_a_wrong_class_is_never_built(user_module, path, message):
 def test_a_nested_wrong_class_is_never_built(user_module):
     for nested in ({"class_path": "users_own_blocks.NoConfigurable"}, {"class_path": "subprocess.Popen"}):
         for value in (nested, [nested], {"deep": nested}):
-            with pytest.raises(ValueError, match=r"spec\.value.*is no itmatch\.spec\.Configurable"):
+            with pytest.raises(ValueError, match=r"spec\.value.*is no itmatch\.spec.*\.Configurable"):
                 build({"class_path": f"{__name__}.Plain", "init_args": {"value": value}})
     with pytest.raises(ValueError, match="only such classes are rebuilt"):
         build({"class_path": "users_own_blocks.NoConfigurable"})

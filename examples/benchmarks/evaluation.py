@@ -33,16 +33,16 @@ from itmatch.batch import Fragments
 from itmatch.evaluation import RetrievalRanks, rank_fragments, retrieval_metrics, retrieval_ranks
 from itmatch.nn import CosineSimilarity, HardAligningSimilarity, MeanPooling, Similarity
 from itmatch.ops import l2_normalize, lengths_to_mask
-from itmatch.ops.packing import PackedFragments
+from itmatch.ops.ragged import Ragged
 
 NOISE = 2.5  # of a word, in lengths of the region that it names: so much that about half of the captions are found
 BLOCKS = {"image_block": 256, "caption_block": 1024}
 CAPTIONS_AN_IMAGE = 5
 Row = dict[str, Any]
-Sides = tuple[PackedFragments, PackedFragments]
+Sides = tuple[Ragged, Ragged]
 
 
-def fragments(images: int, options: argparse.Namespace) -> tuple[PackedFragments, PackedFragments, Tensor]:
+def fragments(images: int, options: argparse.Namespace) -> tuple[Ragged, Ragged, Tensor]:
     """Images, captions whose words are regions of their image with noise, and the image of each caption."""
     generator = torch.Generator().manual_seed(0)
     features = l2_normalize(torch.randn(images, options.regions, options.dim, generator=generator))
@@ -57,16 +57,14 @@ def fragments(images: int, options: argparse.Namespace) -> tuple[PackedFragments
         words = features[caption_image[rows][:, None], region]
         words = l2_normalize(words + NOISE * l2_normalize(torch.randn(words.shape, generator=generator)))
         pooled = (words * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        parts.append(PackedFragments.pack(Fragments.unchecked(words, mask, pooled)))
-    return PackedFragments.pack(image), PackedFragments.cat(parts), caption_image
+        parts.append(Ragged.of(Fragments.unchecked(words, mask, pooled)))
+    return Ragged.of(image), Ragged.cat(parts), caption_image
 
 
-def moved(packed: PackedFragments, device: torch.device, dtype: torch.dtype) -> PackedFragments:
+def moved(packed: Ragged, device: torch.device, dtype: torch.dtype) -> Ragged:
     """The same on a device, in a precision."""
     assert packed.pooled is not None
-    return PackedFragments(
-        packed.values.to(device, dtype), packed.starts, packed.lengths, packed.pooled.to(device, dtype)
-    )
+    return Ragged(packed.values.to(device, dtype), packed.lengths, packed.starts, packed.pooled.to(device, dtype))
 
 
 class Timed(nn.Module):

@@ -83,25 +83,25 @@ def textbook_interactive(similarity: Any) -> Scores:
     return partial(textbook.interactive, **gammas, region_alignment=similarity.region_alignment)
 
 
-def textbook_scan(_: Similarity, *, direction: str) -> Scores:
+def textbook_scan(_: Similarity, *, query: str) -> Scores:
     """SCAN."""
-    return partial(textbook.cross_attention, direction=direction)
+    return partial(textbook.cross_attention, query=query)
 
 
 HARD = (partial(hard, LogSumExpPooling), textbook_hard)
-SCAN = {d: (partial(CrossAttentionSimilarity, d), partial(textbook_scan, direction=d)) for d in ("t2i", "i2t")}
+SCAN = {q: (partial(CrossAttentionSimilarity, q), partial(textbook_scan, query=q)) for q in ("words", "regions")}
 INTERACTIVE = (InteractiveSimilarity, textbook_interactive)
 ALL_PARTS = (partial(InteractiveSimilarity, region_alignment=True), textbook_interactive)
 WORKS = {
     "hard": Work("hard alignment", *HARD, 256, 1000, "inference"),
-    "t2i": Work("SCAN t2i", *SCAN["t2i"], 128, 320, "inference"),
-    "i2t": Work("SCAN i2t", *SCAN["i2t"], 128, 320, "inference"),
+    "t2i": Work("SCAN t2i", *SCAN["words"], 128, 320, "inference"),
+    "i2t": Work("SCAN i2t", *SCAN["regions"], 128, 320, "inference"),
     "interactive": Work("CMSEI / Hire", *INTERACTIVE, 128, 320, "inference"),
     "all-parts": Work("CMSEI / Hire, all parts", *ALL_PARTS, 128, 320, "inference"),
     "hard-backward": Work("hard alignment", *HARD, 128, 128, "backward"),
     "hard-training": Work("hard alignment", *HARD, 128, 128, "training"),
-    "t2i-training": Work("SCAN t2i", *SCAN["t2i"], 128, 128, "training", stored=1.0),
-    "i2t-training": Work("SCAN i2t", *SCAN["i2t"], 128, 128, "training", stored=1.5),
+    "t2i-training": Work("SCAN t2i", *SCAN["words"], 128, 128, "training", stored=1.0),
+    "i2t-training": Work("SCAN i2t", *SCAN["regions"], 128, 128, "training", stored=1.5),
     "interactive-training": Work("CMSEI / Hire", *INTERACTIVE, 128, 128, "training", stored=4.0),
 }
 SUM = Work("hard alignment, sum", partial(hard, SumPooling), partial(textbook_hard, total=True), 256, 1000, "inference")

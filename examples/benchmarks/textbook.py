@@ -21,16 +21,16 @@ def hard_alignment(regions: Tensor, captions: Captions, pool: Callable[[Tensor],
     return torch.stack([pool((regions @ words.T).amax(1)) for words in captions], 1)
 
 
-def cross_attention(regions: Tensor, captions: Captions, direction: str) -> Tensor:
+def cross_attention(regions: Tensor, captions: Captions, query: str) -> Tensor:
     """SCAN with clipped L2 normalisation and mean pooling."""
     columns = []
     for words in captions:
         scores = leaky_relu(regions @ words.T, 0.1)  # (I, R, W)
-        if direction == "t2i":
-            attended = _regions_of_words(scores, 9.0).mT @ regions  # (I, W, D)
+        if query == "words":
+            attended = _regions_of_words(scores, 1 / 9).mT @ regions  # (I, W, D)
             columns.append(_cosine(words.expand_as(attended), attended).mean(1))
         else:
-            attended = _words_of_regions(scores, 4.0) @ words  # (I, R, D)
+            attended = _words_of_regions(scores, 1 / 4) @ words  # (I, R, D)
             columns.append(_cosine(regions, attended).mean(1))
     return torch.stack(columns, 1)
 
@@ -43,7 +43,7 @@ def interactive(
     columns = []
     for words in captions:
         scores = leaky_relu(regions @ words.T, 0.1)  # (I, R, W)
-        alpha, beta = _words_of_regions(scores, 4.0), _regions_of_words(scores, 9.0)
+        alpha, beta = _words_of_regions(scores, 1 / 4), _regions_of_words(scores, 1 / 9)
         new_regions = regions + gamma_regions * (alpha @ words)  # (I, R, D)
         new_words = words + gamma_words * (beta.mT @ regions)  # (I, W, D)
         parts = [_cosine(new_words, beta.mT @ new_regions).mean(1)]
@@ -59,14 +59,14 @@ def interactive(
     return torch.stack(columns, 1)
 
 
-def _regions_of_words(scores: Tensor, smooth: float) -> Tensor:
+def _regions_of_words(scores: Tensor, temperature: float) -> Tensor:
     """Attention (I, R, W) of the words: the L2 norm over the words, then a softmax over the regions."""
-    return (smooth * scores / (scores.norm(dim=2, keepdim=True) + 1e-8)).softmax(1)
+    return (scores / (scores.norm(dim=2, keepdim=True) + 1e-8) / temperature).softmax(1)
 
 
-def _words_of_regions(scores: Tensor, smooth: float) -> Tensor:
+def _words_of_regions(scores: Tensor, temperature: float) -> Tensor:
     """Attention (I, R, W) of the regions: the L2 norm over the regions, then a softmax over the words."""
-    return (smooth * scores / (scores.norm(dim=1, keepdim=True) + 1e-8)).softmax(2)
+    return (scores / (scores.norm(dim=1, keepdim=True) + 1e-8) / temperature).softmax(2)
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:

@@ -47,10 +47,10 @@ VARIANTS = {
     "hire": partial(INTERACTIVE, graph={}, implicit=True),
     "cmsei_spatial": partial(INTERACTIVE, graph={"semantic": False}),
     "cmsei_semantic": partial(INTERACTIVE, graph={"spatial": False}),
-    "scan_t2i": partial(parts, similarity=("CrossAttentionSimilarity", {"direction": "t2i"})),
+    "scan_t2i": partial(parts, similarity=("CrossAttentionSimilarity", {"query": "words"})),
     "chan": partial(parts, similarity=("HardAligningSimilarity", {})),
     "chan_both": partial(parts, similarity=("HardAligningSimilarity", {}), graph={}),
-    "scan_i2t": partial(parts, similarity=("CrossAttentionSimilarity", {"direction": "i2t"})),
+    "scan_i2t": partial(parts, similarity=("CrossAttentionSimilarity", {"query": "regions"})),
     **RESG,
 }
 

@@ -51,11 +51,11 @@ def cosine() -> Any:
     return CosineSimilarity()
 
 
-def attending(direction: str) -> Any:
+def attending(query: str) -> Any:
     """SCAN."""
     from itmatch.nn import CrossAttentionSimilarity
 
-    return CrossAttentionSimilarity(direction)  # type: ignore[arg-type]
+    return CrossAttentionSimilarity(query)  # type: ignore[arg-type]
 
 
 def hard() -> Any:
@@ -106,8 +106,8 @@ VARIANTS = {
         text=partial(pooled, "GeneralizedPooling"),
         region=partial(pooled, "GeneralizedPooling", mlp=True),
     ),
-    "scan_t2i": partial(parts, similarity=partial(attending, "t2i"), margin=0.05),
-    "scan_i2t": partial(parts, similarity=partial(attending, "i2t"), margin=0.05),
+    "scan_t2i": partial(parts, similarity=partial(attending, "words"), margin=0.05),
+    "scan_i2t": partial(parts, similarity=partial(attending, "regions"), margin=0.05),
     "sgr": partial(parts, similarity=partial(vectors_of, "SimilarityReasoning"), margin=0.2),
     "saf": partial(parts, similarity=partial(vectors_of, "SimilarityFiltration"), margin=0.2),
     "chan": partial(parts, similarity=hard, margin=0.05),

@@ -2,63 +2,73 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
-from itmatch.cli.parser import CommandParser
+from itmatch.cli.parser import check_one_of
 from itmatch.data.batching import validation
 from itmatch.data.caption_graphs.base import AdjacentWords, CaptionParser
 from itmatch.data.caption_graphs.conllu import ConlluParses
 from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.caption_graphs.spacy import SpacyParser
 from itmatch.data.caption_graphs.triples import Triples
-from itmatch.formats.files import user_path
+from itmatch.formats.files import existing_file, user_path
 from itmatch.formats.text import read_lines
 
-_DESCRIPTION = """Write SPLIT_caption_relations.npz into FOLDER: which words of the captions in SPLIT_caps.txt are
-subject, predicate and object of a relation. In the name of a FILE, {split} stands for the split."""
 _TRIPLE_FILES = ("caption_triples", "caption_graphs")
 
 
-def parse_command(arguments: Sequence[str]) -> int:
-    """Run the command; returns the exit status."""
-    options = _parser().parse_args(arguments)
-    if options.relations is not None and not (options.conllu or options.spacy):
+def parse(
+    folder: Path,
+    splits: list[str],
+    *,
+    triples: str | bool = False,
+    conllu: str | None = None,
+    spacy: str | None = None,
+    adjacent: bool = False,
+    relations: Literal["triples", "edges"] | None = None,
+    name: str = "caption_relations",
+    overwrite: bool = False,
+) -> None:
+    """Write SPLIT_caption_relations.npz into FOLDER: which words of SPLIT_caps.txt are subject, predicate and object.
+
+    In the name of a file, {split} stands for the split.
+
+    Args:
+        folder: with the captions; the relations go there too.
+        splits: such as train, dev and test.
+        triples: file of triples of words, a line of json a caption; without its name it is
+            FOLDER/{split}_caption_triples.jsonl or FOLDER/{split}_caption_graphs.jsonl.
+        conllu: file of dependency parses in CoNLL-U, a sentence a caption, or a # newdoc a caption.
+        spacy: parse with this model of spaCy, which has to be installed; en_core_web_sm for example.
+        adjacent: every word and the next one, without predicates.
+        relations: what to take from a dependency tree: who does what to whom (triples, the default), or its edges.
+        name: write SPLIT_NAME.npz.
+        overwrite: replace a file that is there.
+    """
+    check_one_of(triples=triples, conllu=conllu, spacy=spacy, adjacent=adjacent)
+    if relations is not None and not (conllu or spacy):
         raise ValueError("--relations goes with --conllu or --spacy")
-    parser = SpacyParser(options.spacy, options.relations or "triples") if options.spacy else None
+    kind = relations or "triples"
+    parser = SpacyParser(spacy, kind) if spacy else AdjacentWords() if adjacent else None
+    given = conllu or (triples if isinstance(triples, str) else None)
+    if given and "{split}" not in given and len(splits) > 1:
+        raise ValueError(f"{given}: one file for {len(splits)} splits; write {{split}} where their names differ")
     work = []
-    for split in options.split:  # everything that can be seen now is, since parsing may take long
-        path = options.folder / f"{split}_{options.name}.npz"
-        if path.exists() and not options.overwrite:
+    for split in splits:  # everything that can be seen now is, since parsing may take long
+        path = folder / f"{split}_{name}.npz"
+        if path.exists() and not overwrite:
             raise FileExistsError(f"{path}: there is one already; --overwrite replaces it")
-        work.append((split, path, _captions(options.folder / f"{split}_caps.txt"), parser or _reader(options, split)))
+        captions = _captions(folder / f"{split}_caps.txt")
+        if parser is None:
+            file = user_path(given.replace("{split}", split)) if given else _triple_file(folder, split)
+            existing_file(file)
+            reader: CaptionParser = ConlluParses(file, kind) if conllu else Triples(file)
+        work.append((split, path, captions, parser or reader))
     for split, path, captions, reader in work:
-        relations = CaptionRelations.pack(reader.parse(captions), str(path))
-        relations.save(path, captions, overwrite=options.overwrite)
-        print(f"{split}: {relations.summary()}", *(f"{n} {what}" for what, n in reader.counts.items()), sep="; ")
-    return 0
-
-
-def _parser() -> CommandParser:
-    parser = CommandParser(prog="itmatch data parse", description=_DESCRIPTION)
-    parser.add_argument("folder", metavar="FOLDER", type=user_path)
-    parser.add_argument("split", metavar="SPLIT", nargs="+")
-    source = parser.add_mutually_exclusive_group(required=True)
-    add = source.add_argument
-    add("--triples", nargs="?", const="", metavar="FILE", help="triples of words, a line of json a caption; without "
-        f"FILE it is {' or '.join(f'FOLDER/{{split}}_{name}.jsonl' for name in _TRIPLE_FILES)}")  # fmt: skip
-    add(
-        "--conllu", metavar="FILE", help="dependency parses in CoNLL-U, a sentence a caption, or a `# newdoc` a caption"
-    )
-    add("--spacy", metavar="MODEL", help="parse with spaCy, which has to be installed; en_core_web_sm for example")
-    add("--adjacent", action="store_true", help="every word and the next one, without predicates")
-    add = parser.add_argument
-    add("--relations", choices=("triples", "edges"), help="what to take from a dependency tree: who does what to whom "
-        "(triples, the default), or its edges")  # fmt: skip
-    add("--name", default="caption_relations", metavar="NAME", help="write SPLIT_NAME.npz (caption_relations)")
-    add("--overwrite", action="store_true", help="replace a file that is there")
-    return parser
+        packed = CaptionRelations.pack(reader.parse(captions), str(path))
+        packed.save(path, captions, overwrite=overwrite)
+        print(f"{split}: {packed.summary()}", *(f"{n} {what}" for what, n in reader.counts.items()), sep="; ")
 
 
 def _captions(path: Path) -> list[str]:
@@ -66,18 +76,6 @@ def _captions(path: Path) -> list[str]:
     for problem in validation.caption_problems(captions, str(path)):
         raise ValueError(problem)
     return [caption.strip() for caption in captions]
-
-
-def _reader(options: argparse.Namespace, split: str) -> CaptionParser:
-    if options.adjacent:
-        return AdjacentWords()
-    given = options.conllu or options.triples
-    if given and "{split}" not in given and len(options.split) > 1:
-        raise ValueError(f"{given}: one file for {len(options.split)} splits; write {{split}} where their names differ")
-    file = user_path(given.replace("{split}", split)) if given else _triple_file(options.folder, split)
-    if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file")
-    return ConlluParses(file, options.relations or "triples") if options.conllu else Triples(file)
 
 
 def _triple_file(folder: Path, split: str) -> Path:

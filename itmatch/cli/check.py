@@ -2,41 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
 
-from itmatch.cli.parser import CommandParser
 from itmatch.data.sources.check import check_path
 from itmatch.data.tokenizers.huggingface import HuggingFaceTokenizer
 from itmatch.data.tokenizers.words import Tokenizer, WordTokenizer
-from itmatch.formats.files import user_path
-
-_DESCRIPTION = "Say what PATH holds, what is missing, and what is wrong."
 
 
-def check_command(arguments: Sequence[str]) -> int:
-    """Run the command; returns the exit status: 1 if something is wrong."""
-    parser = CommandParser(prog="itmatch data check", description=_DESCRIPTION)
-    parser.add_argument(
-        "path",
-        metavar="PATH",
-        nargs="+",
-        help="a folder of precomputed features, a Karpathy json, a vocabulary json, a .npy file, or word vectors",
-    )
-    parser.add_argument(
-        "--tokenizer",
-        metavar="NAME",
-        help="tell of the tokens that this one does not know: a vocabulary json, or the name or folder of a pretrained "
-        "tokenizer; the default is the vocabulary that training makes of the training captions",
-    )
-    options = parser.parse_args(arguments)
-    tokenizer = None if options.tokenizer is None else _tokenizer(options.tokenizer)
-    reports = [check_path(path, tokenizer) for path in options.path]
+def check(paths: list[Path], *, tokenizer: Path | None = None) -> int:
+    """Say what PATH holds, what is missing, and what is wrong; the exit status is 1 if something is.
+
+    Args:
+        paths: folders of precomputed features, Karpathy json, vocabulary json or .npy files, or word vectors.
+        tokenizer: tell of the tokens that this one does not know: a vocabulary json, or the name or folder of a
+            pretrained tokenizer; the default is the vocabulary that training makes of the training captions.
+    """
+    known = None if tokenizer is None else _tokenizer(tokenizer)
+    reports = [check_path(path, known) for path in paths]
     print("\n\n".join(str(report) for report in reports))
     return 0 if all(report.ok for report in reports) else 1
 
 
-def _tokenizer(name: str) -> Tokenizer:
-    path = user_path(name)
+def _tokenizer(path: Path) -> Tokenizer:
     tokenizer = WordTokenizer(path) if path.suffix == ".json" else HuggingFaceTokenizer(str(path))
     tokenizer.fit([])
     return tokenizer

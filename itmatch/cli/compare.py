@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from itmatch.cli.parser import CommandParser
-from itmatch.formats.files import read_json, user_path
+from itmatch.formats.files import read_json
 from itmatch.formats.messages import shown
 
 if TYPE_CHECKING:
@@ -18,41 +17,42 @@ if TYPE_CHECKING:
 
 _LARGEST = 1e9  # of a figure: ranks of as many captions as nobody has
 
-_DESCRIPTION = """A table of the recalls of runs: folders with test_metrics.json, or such files. Of two runs with
-test_ranks.npz beside it, on the same images, the difference in rSum follows, with its 95 % interval by a paired
-bootstrap over the test images."""
 
+def compare(
+    runs: list[Path], *, published: str | None = None, form: str = "text", samples: int = 10_000, seed: int = 0
+) -> None:
+    """Print a table of the recalls of runs.
 
-def compare_command(arguments: Sequence[str]) -> int:
-    """Run the command; returns the exit status."""
-    parser = CommandParser(prog="itmatch compare", description=_DESCRIPTION)
-    parser.add_argument("run", metavar="RUN", nargs="+", type=user_path, help="a run's folder or its test_metrics.json")
-    parser.add_argument("--published", metavar="PROTOCOL", help="published results too: flickr30k, coco_1k or coco_5k")
-    parser.add_argument("--form", default="text", help="text (the default), markdown or latex")
-    parser.add_argument("--samples", type=int, default=10_000, help="of the bootstrap (10000)")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap (0)")
-    options = parser.parse_args(arguments)
-    if options.samples < 1:
-        raise ValueError(f"--samples: {options.samples}, expected 1 or more")
-    paths = [_metrics_file(path) for path in options.run]
-    figures = {str(given): _figures(path) for given, path in zip(options.run, paths, strict=True)}
+    Of two runs with test_ranks.npz beside their figures, on the same images, the difference in rSum follows, with its
+    95 % interval by a paired bootstrap over the test images.
+
+    Args:
+        runs: folders of runs, or their test_metrics.json.
+        published: published results too: flickr30k, coco_1k or coco_5k.
+        form: text, markdown or latex.
+        samples: of the bootstrap.
+        seed: of the bootstrap.
+    """
+    if samples < 1:
+        raise ValueError(f"--samples: {samples}, expected 1 or more")
+    paths = [_metrics_file(path) for path in runs]
+    figures = {str(given): _figures(path) for given, path in zip(runs, paths, strict=True)}
 
     from itmatch.evaluation import published_results, results_table
 
     rows = {}
-    if options.published:
-        rows = {result.label: result.figures for result in published_results(options.published)}
-    print(results_table(rows | figures, options.form))
+    if published:
+        rows = {result.label: result.figures for result in published_results(published)}
+    print(results_table(rows | figures, form))
     files = [_ranks_file(path) for path in paths]
     if len(paths) == 2:
-        missing = [str(run) for run, file in zip(options.run, files, strict=True) if not file.is_file()]
+        missing = [str(run) for run, file in zip(runs, files, strict=True) if not file.is_file()]
         if missing:
             print(f"no interval: {' and '.join(missing)} without test_ranks.npz, as of a whole split", file=sys.stderr)
         else:
-            comment = "% " if options.form == "latex" else ""
-            print(comment + _difference(files, [str(run) for run in options.run], options.samples, options.seed))
+            comment = "% " if form == "latex" else ""
+            print(comment + _difference(files, [str(run) for run in runs], samples, seed))
     _tell_of_protocols(figures)
-    return 0
 
 
 def _tell_of_protocols(figures: Mapping[str, Mapping[str, float]]) -> None:

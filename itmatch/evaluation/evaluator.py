@@ -17,7 +17,7 @@ from itmatch.evaluation.retrieval import retrieval_metrics
 from itmatch.evaluation.scores import FragmentScores
 from itmatch.evaluation.twins import twin_accuracy
 from itmatch.ops.collectives import all_gather_ragged, all_reduce_sum, is_distributed, rank
-from itmatch.ops.packing import PackedFragments, first_places
+from itmatch.ops.ragged import Ragged
 
 _LARGE = 64 << 20  # bytes; what is larger than 32 MB the C library gives back to the system once it is freed
 
@@ -68,8 +68,8 @@ class Evaluator:
 
     def reset(self) -> None:
         """Forget everything that was added."""
-        self._images: list[list[PackedFragments]] = [[] for _ in self._members]
-        self._captions: list[list[PackedFragments]] = [[] for _ in self._members]
+        self._images: list[list[Ragged]] = [[] for _ in self._members]
+        self._captions: list[list[Ragged]] = [[] for _ in self._members]
         self._image_places: list[Tensor] = []
         self._caption_places: list[Tensor] = []
 
@@ -83,14 +83,14 @@ class Evaluator:
         self._keep(self._captions, fragments)
         self._caption_places.append(torch.stack((index, image), 1))
 
-    def _keep(self, kept: list[list[PackedFragments]], fragments: Fragments | Sequence[Fragments]) -> None:
+    def _keep(self, kept: list[list[Ragged]], fragments: Fragments | Sequence[Fragments]) -> None:
         encoded = [fragments] if isinstance(fragments, Fragments) else fragments
         for parts, part in zip(kept, encoded, strict=True):
-            parts.append(PackedFragments.pack(part.detach(), self.fragment_dtype))
-            small = list(takewhile(lambda packed: packed.values.nbytes < _LARGE, reversed(parts)))[::-1]
-            if sum(packed.values.nbytes for packed in small) >= _LARGE:
+            parts.append(Ragged.of(part.detach(), self.fragment_dtype))
+            small = list(takewhile(lambda kept: kept.values.nbytes < _LARGE, reversed(parts)))[::-1]
+            if sum(kept.values.nbytes for kept in small) >= _LARGE:
                 del parts[len(parts) - len(small) :]
-                parts.append(PackedFragments.cat(small))
+                parts.append(Ragged.cat(small))
 
     @torch.no_grad()
     def compute(
@@ -128,8 +128,8 @@ class _Collected(ScoredSplit):
     def __init__(self, evaluator: Evaluator, dataset: EvaluatedSplit | None) -> None:
         image_places, caption_places = torch.cat(evaluator._image_places), torch.cat(evaluator._caption_places)
         own, self.image_index, everywhere = _own_images(image_places)
-        images = [PackedFragments.cat(parts).select(own) for parts in evaluator._images]
-        texts, places = _all_captions([PackedFragments.cat(parts) for parts in evaluator._captions], caption_places)
+        images = [Ragged.cat(parts).select(own) for parts in evaluator._images]
+        texts, places = _all_captions([Ragged.cat(parts) for parts in evaluator._captions], caption_places)
         known = torch.isin(places[:, 1], everywhere)
         if not bool(known.any()):
             raise ValueError("no caption describes any of the images")
@@ -209,16 +209,16 @@ def _own_images(index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Rows that no process before this one has, in the order of their index; that index; and that of all images."""
     everywhere = all_gather_ragged(index)
     process = all_gather_ragged(torch.full_like(index, rank()))
-    first = first_places(everywhere)
+    first = _first_places(everywhere)
     places = first[process[first] == rank()] - int((process < rank()).sum())
     return places, index[places], everywhere[first]
 
 
-def _all_captions(texts: list[PackedFragments], places: Tensor) -> tuple[list[PackedFragments], Tensor]:
+def _all_captions(texts: list[Ragged], places: Tensor) -> tuple[list[Ragged], Tensor]:
     """Captions of all processes in the order of their index, each once; and their places (T, 2)."""
     if is_distributed():
         texts, places = [text.gathered() for text in texts], all_gather_ragged(places)
-    first = first_places(places[:, 0])
+    first = _first_places(places[:, 0])
     return [text.select(first) for text in texts], places[first]
 
 
@@ -228,3 +228,12 @@ def _rows(index: Tensor) -> Callable[[Tensor], Tensor]:
     places = index.new_full((size + 1,), -1)  # the last one for all that is not there
     places[index] = torch.arange(len(index), device=index.device)
     return lambda values: places[torch.where((values >= 0) & (values < size), values, size)]
+
+
+def _first_places(index: Tensor) -> Tensor:
+    """Where each different value of ``index`` (N,) stands for the first time, in the order of the values."""
+    order = torch.argsort(index, stable=True)
+    ordered = index[order]
+    first = torch.ones_like(ordered, dtype=torch.bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return order[first]

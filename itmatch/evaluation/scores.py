@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from itmatch.batch import Fragments
 from itmatch.evaluation.ranks import RetrievalRanks, streamed_ranks
-from itmatch.ops.packing import PackedFragments
+from itmatch.ops.ragged import Ragged
 
-AnyFragments: TypeAlias = Fragments | PackedFragments
+AnyFragments: TypeAlias = Fragments | Ragged
 
 
 class FragmentScores:
@@ -49,13 +49,13 @@ class FragmentScores:
         """Scores (B, C) of images (B,) with captions (C,), int64; gathered captions are kept for the next call."""
         # all images come with the same captions before the next captions do
         if self._gathered is None or self._gathered[0] is not captions:
-            self._gathered = (captions, [text[captions] for _, _, text in self.members])
+            self._gathered = (captions, [_wide(text[captions]) for _, _, text in self.members])
         first, last = int(images[0]), int(images[-1])
         together = last - first + 1 == len(images) and bool((images.diff() == 1).all())
         rows = slice(first, last + 1) if together else images
         total: Tensor | None = None
         for (similarity, image, _), text in zip(self.members, self._gathered[1], strict=True):
-            scores: Tensor = similarity(image[rows], text)
+            scores: Tensor = similarity(_wide(image[rows]), text)
             total = scores if total is None else total + scores
         assert total is not None
         return total if len(self.members) == 1 else total / len(self.members)
@@ -67,6 +67,11 @@ class FragmentScores:
         for i in range(0, len(images), block):
             parts.append(self(images[i : i + block], captions[i : i + block]).diagonal())
         return torch.cat(parts) if parts else torch.zeros(0, device=images.device)
+
+
+def _wide(fragments: Fragments) -> Fragments:
+    """In at least float32; half precision may be what they are kept in."""
+    return fragments.to(dtype=torch.promote_types(fragments.features.dtype, torch.float32))
 
 
 def rank_fragments(

@@ -14,8 +14,8 @@ _MOST_CHARACTERS = 16 << 20
 _MOST_COPIES = 10_000  # values that the aliases of a configuration may stand for
 
 
-def check_config(path: str | Path) -> None:
-    """Raise unless a configuration can be read at all, and in time.
+def read_config(path: str | Path) -> dict[str, Any]:
+    """The settings of a configuration, if it can be read at all, and in time.
 
     A few lines of aliases may stand for billions of values. What they stand for is counted here, without building it.
 
@@ -35,6 +35,7 @@ def check_config(path: str | Path) -> None:
         raise ValueError(f"{path}{line}: no configuration ({problem or reason(error)})") from None
     if content is not None and not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}, expected settings by name")
+    return content or {}
 
 
 def limited_yaml(load: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
-from itmatch.batch import Captions, Regions
-from itmatch.data.batching.collate import pad
+from itmatch.batch import Regions
 from itmatch.ops import lengths_to_mask
 from itmatch.ops.arrays import as_tensor
 
@@ -25,7 +25,7 @@ def as_regions(images: Images, encoder: nn.Module) -> Regions:
     """Regions of images, padded where the images have different numbers of them.
 
     Args:
-        images: Regions; features (I, R, F) of I images in which every region is real; or one (R_i, F) an image.
+        images: Regions; features (I, R, F) of I images in which every region is real; or one (R_i, F) per image.
         encoder: says the size of features of a list without any, by its ``in_features``.
 
     Raises:
@@ -38,13 +38,12 @@ def as_regions(images: Images, encoder: nn.Module) -> Regions:
         features = as_tensor("images", images)
         if features.ndim != 3:
             raise ValueError(f"images: shape {tuple(features.shape)}, expected (images, regions, features)")
-        return Regions(features, torch.ones(features.shape[:2], dtype=torch.bool, device=features.device))
+        return Regions(features)
     if isinstance(images, (str, bytes)) or not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
         raise TypeError(f"images: a {type(images).__name__}, expected Regions, features, or a list of features")
     rows = [as_tensor(f"images[{i}]", images[i]) for i in range(len(images))]
     if not rows:
-        features = torch.zeros(0, 1, getattr(encoder, "in_features", 0))
-        return Regions(features, torch.zeros(0, 1, dtype=torch.bool))
+        return Regions(torch.zeros(0, 1, getattr(encoder, "in_features", 0)))
     for i, row in enumerate(rows):
         if row.ndim != 2 or row.shape[1] != rows[0].shape[-1] or not len(row):
             expected = (
@@ -52,11 +51,6 @@ def as_regions(images: Images, encoder: nn.Module) -> Regions:
             )
             raise ValueError(f"images[{i}]: shape {tuple(row.shape)}, expected {expected}, with one region at least")
     dtype = reduce(torch.promote_types, [row.dtype for row in rows])
-    features = pad([row.to(rows[0].device, dtype) for row in rows])
+    features = pad_sequence([row.to(rows[0].device, dtype) for row in rows], batch_first=True)
     mask = lengths_to_mask(torch.tensor([len(row) for row in rows]))
     return Regions(features, mask.to(features.device))
-
-
-def no_captions() -> Captions:
-    """Captions of no texts."""
-    return Captions(torch.zeros(0, 1, dtype=torch.int64), torch.zeros(0, 1, dtype=torch.bool))

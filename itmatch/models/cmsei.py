@@ -10,6 +10,8 @@ authors' model, not to this one.
 
 from __future__ import annotations
 
+from typing import Any
+
 from itmatch.data import HuggingFaceTokenizer, Vocabulary
 from itmatch.models._parts import word_tokenizer
 from itmatch.models.matching import MatchingModel
@@ -28,14 +30,12 @@ def cmsei_gru(
     region_dim: int = 2048,
     embed_dim: int = 1024,
     word_dim: int = 300,
-    spatial: bool = True,
-    semantic: bool = True,
-    num_predicates: int | None = None,
     min_confidence: float = 0.3,
+    **graph: Any,
 ) -> MatchingModel:
     """CMSEI with a bidirectional GRU over the words.
 
-    Images need boxes (``spatial``) and a scene graph (``semantic``).
+    Images need boxes and a scene graph, unless ``spatial=False`` or ``semantic=False`` is among the settings.
 
     Args:
         vocabulary: the words, ``<pad>``, ``<start>``, ``<end>`` and ``<unk>`` among them (the model then takes
@@ -43,11 +43,9 @@ def cmsei_gru(
         region_dim: size F of the region features.
         embed_dim: size D of the common space.
         word_dim: size of the word vectors.
-        spatial: relations of regions that overlap.
-        semantic: relations of the scene graph.
-        num_predicates: kinds of semantic relations, told apart by learned factors; None = all are of one kind, as we
-            read the paper.
         min_confidence: smallest confidence of a semantic relation, which is to be "high"; 0.3 is our choice.
+        graph: other settings of :class:`~itmatch.nn.SpatialSemanticGCN`. Its semantic relations are of one kind by
+            default, as we read the paper; ``num_predicates`` tells them apart.
 
     Example:
         >>> model = cmsei_gru(100, region_dim=16, embed_dim=8, word_dim=4)
@@ -55,9 +53,7 @@ def cmsei_gru(
         'SpatialSemanticGCN'
     """
     size, tokenizer = word_tokenizer(vocabulary)
-    relation = SpatialSemanticGCN(
-        embed_dim, spatial=spatial, semantic=semantic, num_predicates=num_predicates, min_confidence=min_confidence
-    )
+    relation = SpatialSemanticGCN(embed_dim, min_confidence=min_confidence, **graph)
     return MatchingModel(
         image_encoder=RegionEncoder(region_dim, embed_dim, relations=[relation]),
         text_encoder=GRUTextEncoder(size, embed_dim, word_dim=word_dim),
@@ -71,10 +67,8 @@ def cmsei_bert(
     *,
     region_dim: int = 2048,
     embed_dim: int = 1024,
-    spatial: bool = True,
-    semantic: bool = True,
-    num_predicates: int | None = None,
     min_confidence: float = 0.3,
+    **graph: Any,
 ) -> MatchingModel:
     """CMSEI with a pretrained transformer and a linear layer over the words.
 
@@ -82,14 +76,10 @@ def cmsei_bert(
         model_name: name or local folder of a text model of ``transformers``.
         region_dim: size F of the region features.
         embed_dim: size D of the common space.
-        spatial: see :func:`cmsei_gru`; so are the arguments below.
-        semantic: relations of the scene graph.
-        num_predicates: kinds of semantic relations.
-        min_confidence: smallest confidence of a semantic relation.
+        min_confidence: as in :func:`cmsei_gru`.
+        graph: as in :func:`cmsei_gru`.
     """
-    relation = SpatialSemanticGCN(
-        embed_dim, spatial=spatial, semantic=semantic, num_predicates=num_predicates, min_confidence=min_confidence
-    )
+    relation = SpatialSemanticGCN(embed_dim, min_confidence=min_confidence, **graph)
     return MatchingModel(
         image_encoder=RegionEncoder(region_dim, embed_dim, relations=[relation]),
         text_encoder=TransformerTextEncoder(model_name, embed_dim),

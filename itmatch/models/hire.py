@@ -11,6 +11,8 @@ come from BERT and a linear layer. How each step is computed is our choice and s
 
 from __future__ import annotations
 
+from typing import Any
+
 from itmatch.data import HuggingFaceTokenizer, Vocabulary
 from itmatch.models._parts import word_relations, word_tokenizer
 from itmatch.models.matching import MatchingModel
@@ -30,31 +32,25 @@ def hire_bert(
     region_dim: int = 2048,
     embed_dim: int = 1024,
     word_attention: bool = False,
-    spatial: bool = True,
-    semantic: bool = True,
-    num_predicates: int | None = None,
     min_confidence: float = 0.3,
+    **graph: Any,
 ) -> MatchingModel:
     """Hire with a pretrained transformer and a linear layer over the words, as in the paper.
 
-    Images need boxes (``spatial``) and a scene graph (``semantic``).
+    Images need boxes and a scene graph, unless ``spatial=False`` or ``semantic=False`` is among the settings.
 
     Args:
         model_name: name or local folder of a text model of ``transformers``.
         region_dim: size F of the region features.
         embed_dim: size D of the common space.
         word_attention: implicit relations of the words, too; our addition.
-        spatial: relations of regions that overlap.
-        semantic: relations of the scene graph.
-        num_predicates: kinds of semantic relations, told apart by learned factors; None = all are of one kind.
         min_confidence: smallest confidence of a semantic relation; our choice.
+        graph: other settings of :class:`~itmatch.nn.SpatialSemanticGCN`, such as ``num_predicates``.
     """
     words = word_relations(embed_dim, attention=word_attention)
-    graph = SpatialSemanticGCN(
-        embed_dim, spatial=spatial, semantic=semantic, num_predicates=num_predicates, min_confidence=min_confidence
-    )
+    relation = SpatialSemanticGCN(embed_dim, min_confidence=min_confidence, **graph)
     return MatchingModel(
-        image_encoder=RegionEncoder(region_dim, embed_dim, relations=[ImplicitRelationAttention(embed_dim), graph]),
+        image_encoder=RegionEncoder(region_dim, embed_dim, relations=[ImplicitRelationAttention(embed_dim), relation]),
         text_encoder=TransformerTextEncoder(model_name, embed_dim, relations=words),
         similarity=InteractiveSimilarity(),
         tokenizer=HuggingFaceTokenizer(model_name),
@@ -68,10 +64,8 @@ def hire_gru(
     embed_dim: int = 1024,
     word_dim: int = 300,
     word_attention: bool = False,
-    spatial: bool = True,
-    semantic: bool = True,
-    num_predicates: int | None = None,
     min_confidence: float = 0.3,
+    **graph: Any,
 ) -> MatchingModel:
     """Hire with a bidirectional GRU over the words; our variant, beside :func:`itmatch.models.cmsei_gru`.
 
@@ -81,11 +75,9 @@ def hire_gru(
         region_dim: size F of the region features.
         embed_dim: size D of the common space.
         word_dim: size of the word vectors.
-        word_attention: see :func:`hire_bert`; so are the arguments below.
-        spatial: relations of regions that overlap.
-        semantic: relations of the scene graph.
-        num_predicates: kinds of semantic relations.
-        min_confidence: smallest confidence of a semantic relation.
+        word_attention: as in :func:`hire_bert`.
+        min_confidence: as in :func:`hire_bert`.
+        graph: as in :func:`hire_bert`.
 
     Example:
         >>> model = hire_gru(100, region_dim=16, embed_dim=8, word_dim=4)
@@ -94,11 +86,9 @@ def hire_gru(
     """
     size, tokenizer = word_tokenizer(vocabulary)
     words = word_relations(embed_dim, attention=word_attention)
-    graph = SpatialSemanticGCN(
-        embed_dim, spatial=spatial, semantic=semantic, num_predicates=num_predicates, min_confidence=min_confidence
-    )
+    relation = SpatialSemanticGCN(embed_dim, min_confidence=min_confidence, **graph)
     return MatchingModel(
-        image_encoder=RegionEncoder(region_dim, embed_dim, relations=[ImplicitRelationAttention(embed_dim), graph]),
+        image_encoder=RegionEncoder(region_dim, embed_dim, relations=[ImplicitRelationAttention(embed_dim), relation]),
         text_encoder=GRUTextEncoder(size, embed_dim, word_dim=word_dim, relations=words),
         similarity=InteractiveSimilarity(),
         tokenizer=tokenizer,

@@ -15,10 +15,10 @@ from typing_extensions import Self
 
 from itmatch._version import __version__
 from itmatch.batch import Captions, Fragments, Regions
-from itmatch.data import CaptionItem, Collator, Tokenizer
+from itmatch.data import Tokenizer
 from itmatch.formats.files import read_json, user_path, write_text, written_beside, written_together
 from itmatch.formats.tensors import safetensors_sizes
-from itmatch.models._inputs import Images, as_regions, no_captions
+from itmatch.models._inputs import Images, as_regions
 from itmatch.models.bounds import bounded_by
 from itmatch.models.renames import renamed
 from itmatch.models.weights import load_weights
@@ -109,8 +109,11 @@ class MatchingModel(
         Raises:
             ValueError: strings were given and the model has no tokenizer, or one of them is empty.
         """
-        captions = texts if isinstance(texts, Captions) else self._tokenize(texts)
-        return self._encode(self.text_encoder, captions, batch_size)
+        if not isinstance(texts, Captions):
+            if self.tokenizer is None:
+                raise ValueError("this model has no tokenizer: give Captions, or set model.tokenizer")
+            texts = self.tokenizer.batch(texts)
+        return self._encode(self.text_encoder, texts, batch_size)
 
     def _encode(self, encoder: nn.Module, data: Regions | Captions, batch_size: int) -> Fragments:
         check_whole("batch_size", batch_size)
@@ -146,22 +149,6 @@ class MatchingModel(
         texts = text if isinstance(text, Fragments) else self.encode_texts([text] if isinstance(text, str) else text)
         with self._inference():
             return self.similarity.align(images, texts)
-
-    def _tokenize(self, texts: Sequence[str]) -> Captions:
-        if isinstance(texts, str):
-            raise TypeError("texts: one string; give a list of captions")
-        if self.tokenizer is None:
-            raise ValueError("this model has no tokenizer: give Captions, or set model.tokenizer")
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TypeError(f"texts[{i}]: a {type(text).__qualname__}, expected a string")
-            if not text.strip():
-                raise ValueError(f"texts[{i}]: an empty caption")
-        if not len(texts):
-            return no_captions()
-        captions = Collator(self.tokenizer)([CaptionItem(i, 0, text) for i, text in enumerate(texts)]).captions
-        assert captions is not None  # a batch of captions has captions
-        return captions
 
     @contextmanager
     def _inference(self) -> Iterator[None]:

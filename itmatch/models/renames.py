@@ -46,11 +46,12 @@ class Removed:
     """An argument that is gone.
 
     Args:
-        unless: the values with which the class did what it does now; with any other the model is refused.
+        unless: the values with which the class did what it does now; with any other the model is refused. None: all
+            values, because they only mattered when the model was new.
         instead: what to do with such a model, for the error message.
     """
 
-    unless: tuple[Any, ...]
+    unless: tuple[Any, ...] | None
     instead: str = "keep the version of itmatch that saved it"
 
 
@@ -82,6 +83,29 @@ ARGUMENTS: dict[str, dict[str, Renamed | Moved | Removed]] = {  # by the names o
     },
     "itmatch.losses.ProbabilisticMatchingLoss": {"scale": _TEMPERATURE},
     "itmatch.losses.SigmoidLoss": {"scale": _TEMPERATURE},
+    "itmatch.nn.CrossAttentionSimilarity": {
+        "direction": Renamed("query", {"t2i": "words", "i2t": "regions"}.get),
+        "lambda_softmax": Renamed("temperature", _inverse),
+    },
+    "itmatch.nn.InteractiveSimilarity": {
+        "region_lambda": Renamed("region_temperature", _inverse),
+        "word_lambda": Renamed("word_temperature", _inverse),
+        "refinement": Removed(("residual",)),
+        "embed_dim": Removed((None,)),
+        "refine_regions": Removed((True,)),
+        "refine_words": Removed((True,)),
+        "word_alignment": Removed((True,)),
+        "normalization": Removed(("clipped_l2norm",)),
+        "gamma": Removed(None),
+    },
+    "itmatch.nn.SpatialSemanticGCN": {
+        "merge": Removed(("mean",)),
+        "inverse": Removed((True,)),
+        "affinity": Removed((False,)),
+        "dropout": Removed((0.0,), "it only acted in training: write 0 there"),
+        "implementation": Removed(None),
+    },
+    "itmatch.nn.VectorSimilarity": {"lambda_softmax": Renamed("temperature", _inverse)},
 }
 
 
@@ -130,6 +154,6 @@ def _arguments(
             found[change.to] = change.value(value)
         elif isinstance(change, Moved):
             found.setdefault(change.to, {"class_path": change.kind, "init_args": {}})["init_args"][name] = value
-        elif value not in change.unless:
+        elif change.unless is not None and value not in change.unless:
             raise ValueError(f"{where} was saved with {name}={str(value)[:80]}, which is gone: {change.instead}")
     return found

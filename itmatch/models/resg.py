@@ -12,6 +12,8 @@ loss to the triplet with the hardest negative (``itmatch presets resg_gru_f30k``
 
 from __future__ import annotations
 
+from typing import Any
+
 from itmatch.data import HuggingFaceTokenizer, Vocabulary
 from itmatch.models._parts import word_tokenizer
 from itmatch.models.matching import MatchingModel
@@ -33,10 +35,10 @@ def resg_gru(
     region_dim: int = 2048,
     embed_dim: int = 1024,
     word_dim: int = 300,
-    predicates: int | ClassEmbedding | None = None,
     labels: ClassEmbedding | None = None,
     min_confidence: float = 0.3,
     relation_weight: float = 1.0,
+    **graph: Any,
 ) -> MatchingModel:
     """ReSG with a bidirectional GRU over the words.
 
@@ -48,10 +50,10 @@ def resg_gru(
         region_dim: size F of the region features.
         embed_dim: size D of the common space.
         word_dim: size of the word vectors.
-        predicates: number of classes of the visual relations, or vectors of their names; None = all are of one kind.
         labels: vectors of the regions' object classes; None = the features alone.
         min_confidence: smallest confidence of a visual relation; our choice.
         relation_weight: weight of the level of relations beside that of objects; our choice.
+        graph: other settings of :class:`~itmatch.nn.VisualRelationGraph`, such as ``predicates``.
 
     Example:
         >>> model = resg_gru(100, region_dim=16, embed_dim=8, word_dim=4)
@@ -60,7 +62,7 @@ def resg_gru(
     """
     size, tokenizer = word_tokenizer(vocabulary)
     return MatchingModel(
-        image_encoder=_image_encoder(region_dim, embed_dim, predicates, labels, min_confidence),
+        image_encoder=_image_encoder(region_dim, embed_dim, labels, min_confidence=min_confidence, **graph),
         text_encoder=GRUTextEncoder(
             size,
             embed_dim,
@@ -78,10 +80,10 @@ def resg_bert(
     *,
     region_dim: int = 2048,
     embed_dim: int = 1024,
-    predicates: int | ClassEmbedding | None = None,
     labels: ClassEmbedding | None = None,
     min_confidence: float = 0.3,
     relation_weight: float = 1.0,
+    **graph: Any,
 ) -> MatchingModel:
     """ReSG with a pretrained transformer and a linear layer over the words.
 
@@ -89,13 +91,13 @@ def resg_bert(
         model_name: name or local folder of a text model of ``transformers``.
         region_dim: size F of the region features.
         embed_dim: size D of the common space.
-        predicates: see :func:`resg_gru`; so are the arguments below.
-        labels: vectors of the regions' object classes.
+        labels: as in :func:`resg_gru`; so are the arguments below.
         min_confidence: smallest confidence of a visual relation.
-        relation_weight: weight of the level of relations beside that of objects.
+        relation_weight: weight of the level of relations.
+        graph: other settings of the graph of the image.
     """
     return MatchingModel(
-        image_encoder=_image_encoder(region_dim, embed_dim, predicates, labels, min_confidence),
+        image_encoder=_image_encoder(region_dim, embed_dim, labels, min_confidence=min_confidence, **graph),
         text_encoder=TransformerTextEncoder(
             model_name, embed_dim, pooling=MeanPooling(), relations=[TextualRelationGraph(embed_dim)]
         ),
@@ -104,12 +106,6 @@ def resg_bert(
     )
 
 
-def _image_encoder(
-    region_dim: int,
-    embed_dim: int,
-    predicates: int | ClassEmbedding | None,
-    labels: ClassEmbedding | None,
-    min_confidence: float,
-) -> RegionEncoder:
-    graph = VisualRelationGraph(embed_dim, predicates, min_confidence=min_confidence)
-    return RegionEncoder(region_dim, embed_dim, pooling=MeanPooling(), relations=[graph], labels=labels)
+def _image_encoder(region_dim: int, embed_dim: int, labels: ClassEmbedding | None, **graph: Any) -> RegionEncoder:
+    relation = VisualRelationGraph(embed_dim, **graph)
+    return RegionEncoder(region_dim, embed_dim, pooling=MeanPooling(), relations=[relation], labels=labels)

@@ -15,21 +15,21 @@ from itmatch.nn import CrossAttentionSimilarity, GRUTextEncoder, Pooling, Region
 
 def scan_gru(
     vocabulary: int | list[str] | Vocabulary,
-    direction: Literal["t2i", "i2t"] = "t2i",
+    query: Literal["words", "regions"] = "words",
     *,
     pooling: Pooling | None = None,
     region_dim: int = 2048,
     embed_dim: int = 1024,
     word_dim: int = 300,
 ) -> MatchingModel:
-    """SCAN with a bidirectional GRU; its ensemble is that of a model of each direction.
+    """SCAN with a bidirectional GRU; its ensemble is that of a model of each query.
 
     Args:
         vocabulary: the words, ``<pad>``, ``<start>``, ``<end>`` and ``<unk>`` among them (the model then takes
             strings), or their number.
-        direction: ``"t2i"``: words attend to regions; ``"i2t"``: regions attend to words.
-        pooling: of the cosines; by default their mean (``AVG``). ``LSE`` is ``LogSumExpPooling(1 / 6)`` for t2i, and
-            ``1 / 5`` on Flickr30K or ``1 / 20`` on COCO for i2t.
+        query: ``"words"``: words attend to regions (t2i in the paper); ``"regions"``: regions attend to words (i2t).
+        pooling: of the cosines; by default their mean (``AVG``). ``LSE`` is ``LogSumExpPooling(1 / 6)`` for words, and
+            ``1 / 5`` on Flickr30K or ``1 / 20`` on COCO for regions.
         region_dim: size F of the region features.
         embed_dim: size D of the common space.
         word_dim: size of the word vectors.
@@ -38,6 +38,6 @@ def scan_gru(
     return MatchingModel(
         image_encoder=RegionEncoder(region_dim, embed_dim),
         text_encoder=GRUTextEncoder(size, embed_dim, word_dim=word_dim),
-        similarity=CrossAttentionSimilarity(direction, pooling=pooling),
+        similarity=CrossAttentionSimilarity(query, pooling=pooling),
         tokenizer=tokenizer,
     )

@@ -46,7 +46,7 @@ def sgraf_gru(
         similarity=VectorSimilarity(
             embed_dim,
             SimilarityReasoning() if head is None else head,
-            GlobalAttentionPooling(embed_dim, batch_norm=True, places=places),
+            None if places is None else GlobalAttentionPooling(embed_dim, batch_norm=True, places=places),
         ),
         tokenizer=tokenizer,
     )

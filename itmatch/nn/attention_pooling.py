@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.nn.linear import xavier_linear
-from itmatch.nn.pooling import Pooling
+from itmatch.nn.pooling import Pooling, all_if_none
 from itmatch.ops.checks import check_dropout, check_whole, check_whole_or_none
 from itmatch.ops.masking import at_least_float32, masked_mean, masked_softmax, masked_sum
 
@@ -55,14 +55,17 @@ class GlobalAttentionPooling(Pooling):
         self.dropout = nn.Dropout(dropout)
         self.common = xavier_linear(embed_dim, 1)
 
-    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+    def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
         if values.ndim != 3 or dim % 3 != 1 or values.shape[2] != self.embed_dim:
             raise ValueError(
                 f"GlobalAttentionPooling: values {tuple(values.shape)}, dim={dim}; "
                 f"expected (N, L, {self.embed_dim}) and dim=1"
             )
-        values, real = at_least_float32(values), mask.expand(*values.shape[:2], 1)[..., 0]  # (N, L)
+        values, real = (
+            at_least_float32(values),
+            all_if_none(mask, values).expand(*values.shape[:2], 1)[..., 0],
+        )  # (N, L)
         dtype = self.local.weight.dtype  # half, where the whole model is
         known = values.masked_fill(~real[..., None], 0)  # NaN in padding would enter the gradient of the weights
         local = self._normalized(self.local(known.to(dtype)), real)

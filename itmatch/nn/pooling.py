@@ -22,6 +22,11 @@ from itmatch.ops.masking import (
 )
 
 
+def all_if_none(mask: Tensor | None, values: Tensor) -> Tensor:
+    """The mask; where there is none, one that broadcasts to the values and says that all are real."""
+    return values.new_ones((), dtype=torch.bool) if mask is None else mask
+
+
 class Pooling(Block):
     """Reduces one dimension of a tensor, reading only real places.
 
@@ -29,12 +34,13 @@ class Pooling(Block):
 
     Shape:
         - values: any, for instance alignment scores (I, T, L), or features (N, L, D) with ``dim=1``
-        - mask: bool, broadcastable to the values, for instance (1, T, L), (I, 1, L) or (N, L, 1); True = real
+        - mask: bool, broadcastable to the values, for instance (1, T, L), (I, 1, L) or (N, L, 1), True = real; None
+          where all are real
         - output: the values without ``dim``, in float32, or float64 if the values are; 0 where nothing is real
     """
 
     @abstractmethod
-    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+    def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
 
 
@@ -46,9 +52,9 @@ class MeanPooling(Pooling):
         tensor(2.)
     """
 
-    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+    def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
-        return masked_mean(at_least_float32(values), mask, dim)
+        return masked_mean(at_least_float32(values), all_if_none(mask, values), dim)
 
 
 class SumPooling(Pooling):
@@ -59,9 +65,9 @@ class SumPooling(Pooling):
         tensor(4.)
     """
 
-    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+    def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
-        return masked_sum(at_least_float32(values), mask, dim)
+        return masked_sum(at_least_float32(values), all_if_none(mask, values), dim)
 
 
 class MaxPooling(Pooling):
@@ -72,9 +78,9 @@ class MaxPooling(Pooling):
         tensor(3.)
     """
 
-    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+    def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
-        return masked_max(at_least_float32(values), mask, dim)
+        return masked_max(at_least_float32(values), all_if_none(mask, values), dim)
 
 
 class LastPooling(Pooling):
@@ -85,9 +91,9 @@ class LastPooling(Pooling):
         tensor(3.)
     """
 
-    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+    def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
-        mask = mask.expand(values.shape).movedim(dim, -1)  # (..., L)
+        mask = all_if_none(mask, values).expand(values.shape).movedim(dim, -1)  # (..., L)
         last = (mask * torch.arange(1, mask.shape[-1] + 1, device=mask.device)).amax(-1, keepdim=True) - 1
         found = at_least_float32(values).movedim(dim, -1).gather(-1, last.clamp(min=0)).squeeze(-1)
         return found.masked_fill(last.squeeze(-1) < 0, 0)
@@ -111,9 +117,9 @@ class SoftmaxPooling(Pooling):
         super().__init__()
         self.temperature = check_above_zero("temperature", temperature)
 
-    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+    def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
-        values = at_least_float32(values)
+        values, mask = at_least_float32(values), all_if_none(mask, values)
         weights = masked_softmax(values / self.temperature, mask, dim)
         return masked_sum(weights * values.masked_fill(~mask, 0), mask, dim)
 
@@ -151,8 +157,9 @@ class LogSumExpPooling(Pooling):
         self.scaled = scaled
         self.length_normalized = length_normalized
 
-    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+    def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
+        mask = all_if_none(mask, values)
         result = masked_logsumexp(at_least_float32(values) / self.temperature, mask, dim)
         if self.length_normalized:
             result = result - mask.expand(values.shape).sum(dim).clamp(min=1).to(result.dtype).log()
@@ -195,8 +202,9 @@ class GeneralizedPooling(Pooling):
         self.gru = nn.GRU(position_dim, hidden_dim, batch_first=True, bidirectional=True)
         self.linear = nn.Linear(hidden_dim, 1, bias=False)
 
-    def forward(self, values: Tensor, mask: Tensor, dim: int = -1) -> Tensor:
+    def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
+        mask = values.new_ones(values.shape[dim], dtype=torch.bool) if mask is None else mask
         mask = mask.movedim(dim, -1) if mask.ndim == values.ndim else mask
         weights = self.rank_weights(mask)  # (..., L)
         values = at_least_float32(values).movedim(dim, -1).masked_fill(~mask, -torch.inf)  # padding comes last

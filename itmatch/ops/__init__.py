@@ -2,12 +2,11 @@
 
 from itmatch.ops.alignment import hard_alignment
 from itmatch.ops.attention import cross_attention, soft_alignment
-from itmatch.ops.geometry import box_area, box_iou, polar_geometry, relative_geometry
+from itmatch.ops.geometry import box_area, box_iou, edge_geometry
 from itmatch.ops.graphs import (
-    EdgeList,
+    Edges,
     nearest_boxes,
     semantic_graph,
-    spatial_adjacency,
     spatial_graph,
     strongest_edges,
 )
@@ -21,14 +20,16 @@ from itmatch.ops.masking import (
     masked_softmax,
     masked_sum,
 )
-from itmatch.ops.pairs import PairTile, over_pairs
+from itmatch.ops.pairs import over_pairs
+from itmatch.ops.tiles import PairTile
 
 __all__ = [
-    "EdgeList",
+    "Edges",
     "PairTile",
     "box_area",
     "box_iou",
     "cross_attention",
+    "edge_geometry",
     "hard_alignment",
     "l2_normalize",
     "lengths_to_mask",
@@ -40,11 +41,8 @@ __all__ = [
     "masked_sum",
     "nearest_boxes",
     "over_pairs",
-    "polar_geometry",
-    "relative_geometry",
     "semantic_graph",
     "soft_alignment",
-    "spatial_adjacency",
     "spatial_graph",
     "strongest_edges",
 ]

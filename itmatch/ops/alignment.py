@@ -17,17 +17,19 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from itmatch.ops.blocks import block_shape, packed_blocks
 from itmatch.ops.derivatives import first_derivative_only
-from itmatch.ops.ragged import Query, Ragged, block_shape, compute_dtype, keys_and_queries, packed_blocks
+from itmatch.ops.ragged import Ragged, at_places
+from itmatch.ops.sides import Query, check_query, check_sides, compute_dtype, real_or_all
 
 _ENTRIES = 1 << 22  # winners that the backward pass looks at in one go
 
 
 def hard_alignment(
     image: Tensor,
-    image_mask: Tensor,
+    image_mask: Tensor | None,
     text: Tensor,
-    text_mask: Tensor,
+    text_mask: Tensor | None,
     *,
     query: Query = "words",
     chunk_size: int | None = None,
@@ -39,11 +41,11 @@ def hard_alignment(
 
     Args:
         image: (I, R, D) region embeddings.
-        image_mask: (I, R) bool.
+        image_mask: (I, R) bool; None = all real.
         text: (T, W, D) word embeddings.
-        text_mask: (T, W) bool.
+        text_mask: (T, W) bool; None = all real.
         query: ``"words"``: each word takes its best region; ``"regions"``: each region its best word.
-        chunk_size: images a block; bounds the memory of a block to ``chunk_size * R * 1024`` scores on a CPU. By
+        chunk_size: images per block; bounds the memory of a block to ``chunk_size * R * 1024`` scores on a CPU. By
             default a block fits the cache. Neither results nor gradients depend on it.
 
     Returns:
@@ -55,27 +57,37 @@ def hard_alignment(
     Example:
         >>> image = torch.tensor([[[1.0, 0.0], [0.0, 2.0]]])
         >>> text = torch.tensor([[[0.5, 1.0], [9.0, 9.0]]])
-        >>> hard_alignment(image, torch.tensor([[True, True]]), text, torch.tensor([[True, False]]))
+        >>> hard_alignment(image, None, text, torch.tensor([[True, False]]))
         tensor([[[2., 0.]]])
     """
     dtype = compute_dtype(image, text)
     align: Callable[..., Tensor] = torch.ops.itmatch.hard_alignment if torch.compiler.is_compiling() else _aligned
-    return align(image.to(dtype), image_mask, text.to(dtype), text_mask, query, chunk_size)
+    masks = real_or_all(image_mask, image), real_or_all(text_mask, text)
+    return align(image.to(dtype), masks[0], text.to(dtype), masks[1], query, chunk_size)
 
 
 def _aligned(
     image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tensor, query: Query, chunk_size: int | None
 ) -> Tensor:
-    keys, queries = keys_and_queries(image, image_mask, text, text_mask, query, chunk_size)
-    rows, columns = block_shape(keys, queries, query, chunk_size)
+    keys, queries, places, shape = _plan(image, image_mask, text, text_mask, query, chunk_size)
     if torch.is_grad_enabled() and (keys.values.requires_grad or queries.values.requires_grad):
-        best: Tensor = _HardAlignment.apply(  # type: ignore[no-untyped-call]
-            keys.values, queries.values, keys, rows, columns
-        )
+        best: Tensor = _HardAlignment.apply(keys.values, queries.values, keys, *shape)  # type: ignore[no-untyped-call]
     else:
-        best, _ = _best_keys(keys, queries.values, rows, columns, winners=False)
-    aligned = queries.pad_columns(best)  # (keys' rows, queries' rows, queries' width)
+        best, _ = _best_keys(keys, queries.values, *shape, winners=False)
+    aligned = at_places(best, places, 1)  # (keys' rows, queries' rows, queries' width)
     return aligned if query == "words" else aligned.transpose(0, 1)
+
+
+def _plan(
+    image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tensor, query: Query, chunk_size: int | None
+) -> tuple[Ragged, Ragged, Tensor, tuple[int, int]]:
+    """Keys, queries, the mask of the queries, and the shape of a block."""
+    check_query(query)
+    check_sides(image, image_mask, text, text_mask, chunk_size)
+    sides = (image, image_mask), (text, text_mask)
+    keys, queries = (Ragged.from_padded(*side) for side in (sides if query == "words" else sides[::-1]))
+    places = text_mask if query == "words" else image_mask
+    return keys, queries, places, block_shape(keys, queries, places.shape[1], query, chunk_size)
 
 
 def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
@@ -88,7 +100,7 @@ class _HardAlignment(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, queries: Tensor, keys: Ragged, rows: int, columns: int) -> Tensor:
         best, winner = _best_keys(keys, queries, rows, columns, winners=True)
-        ctx.save_for_backward(values, queries, winner, keys.offsets())
+        ctx.save_for_backward(values, queries, winner, keys.starts.to(winner.device))
         return best
 
     @staticmethod
@@ -151,12 +163,12 @@ def _weighted_sums(values: Tensor, index: Tensor, counts: Tensor, weight: Tensor
 
 def _best_keys(keys: Ragged, queries: Tensor, rows: int, columns: int, *, winners: bool) -> tuple[Tensor, Tensor]:
     """(J, M) best scores, and (J, M) place of the winner within its row (empty unless ``winners``)."""
-    best = queries.new_empty(keys.rows, len(queries), dtype=_at_least_float32(queries.dtype))
+    best = queries.new_empty(len(keys), len(queries), dtype=_at_least_float32(queries.dtype))
     types = ((1 << 8, torch.uint8), (1 << 15, torch.int16), (1 << 31, torch.int32))
     smallest = next(dtype for limit, dtype in types if keys.longest <= limit)
     winner = torch.empty(best.shape if winners else 0, dtype=smallest, device=best.device)
     with torch.no_grad(), torch.autocast(best.device.type, enabled=False):
-        buffer = queries.new_empty(min(rows, keys.rows) * keys.longest * min(columns, len(queries)))
+        buffer = queries.new_empty(min(rows, len(keys)) * keys.longest * min(columns, len(queries)))
         for block in packed_blocks(keys, rows):
             packed = keys.values.index_select(0, block.index)  # (k, D)
             for start in range(0, len(queries), columns):
@@ -234,14 +246,14 @@ def _backward_operator(
     query: Query,
     chunk_size: int | None,
 ) -> tuple[Tensor, Tensor]:
-    keys, queries = keys_and_queries(image, image_mask, text, text_mask, query, chunk_size)
-    rows, columns = block_shape(keys, queries, query, chunk_size)
-    _, winner = _best_keys(keys, queries.values, rows, columns, winners=True)
-    grad = (grad if query == "words" else grad.transpose(0, 1)).flatten(1)  # (J, N L)
-    grad = grad if queries.positions is None else grad.index_select(1, queries.positions)
-    of_keys = keys.pad(_gradient_of_keys(grad, winner, keys.offsets(), keys.values, queries.values))
-    of_queries = queries.pad(_gradient_of_queries(grad, winner, keys.offsets(), keys.values, queries.values))
-    return (of_keys, of_queries) if query == "words" else (of_queries, of_keys)
+    keys, queries, places, shape = _plan(image, image_mask, text, text_mask, query, chunk_size)
+    _, winner = _best_keys(keys, queries.values, *shape, winners=True)
+    grad = (grad if query == "words" else grad.transpose(0, 1))[:, places]  # (J, M)
+    offsets = keys.starts.to(winner.device)
+    of_keys = _gradient_of_keys(grad, winner, offsets, keys.values, queries.values)
+    of_queries = _gradient_of_queries(grad, winner, offsets, keys.values, queries.values)
+    image_grad, text_grad = (of_keys, of_queries) if query == "words" else (of_queries, of_keys)
+    return at_places(image_grad, image_mask), at_places(text_grad, text_mask)
 
 
 @_backward_operator.register_fake

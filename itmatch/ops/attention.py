@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from itmatch.ops.checks import check_above_zero, check_choice
-from itmatch.ops.pairs import PairTile, over_pairs
-from itmatch.ops.ragged import Query, check_query
+from itmatch.ops.pairs import over_pairs
+from itmatch.ops.sides import Query, check_query
+from itmatch.ops.tiles import PairTile
 
 Normalization = Literal["clipped_l2norm", "l2norm", "clipped_l1norm", "l1norm", "clipped", "softmax", "no_norm"]
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
@@ -33,12 +34,12 @@ REGIONS, WORDS = 3, 2  # axes of a tile, (i, t, W, R)
 
 def cross_attention(
     image: Tensor,
-    image_mask: Tensor,
+    image_mask: Tensor | None,
     text: Tensor,
-    text_mask: Tensor,
+    text_mask: Tensor | None,
     *,
     query: Query = "words",
-    lambda_softmax: float = 9.0,
+    temperature: float = 1 / 9,
     normalization: Normalization = "clipped_l2norm",
     chunk_size: int | None = None,
 ) -> Tensor:
@@ -46,19 +47,19 @@ def cross_attention(
 
     Args:
         image: (I, R, D) region embeddings.
-        image_mask: (I, R) bool.
+        image_mask: (I, R) bool; None = all real.
         text: (T, W, D) word embeddings.
-        text_mask: (T, W) bool.
+        text_mask: (T, W) bool; None = all real.
         query: ``"words"``: words attend to regions; ``"regions"``: regions attend to words.
-        lambda_softmax: inverse temperature of the attention.
+        temperature: of the attention, above 0; its inverse is the lambda of the paper.
         normalization: of the inner products before the softmax, over the *queries* of each key.
-        chunk_size: images a block; bounds memory. Neither values nor gradients depend on it.
+        chunk_size: images per block; bounds memory. Neither values nor gradients depend on it.
 
     Returns:
         (I, T, W) for words, (I, T, R) for regions, in at least float32; 0 in the padded places of the queries.
 
     Formula:
-        ``β_rw = softmax_r(lambda x_rw)``, ``cos(t_w, sum_r β_rw v_r)``; with ``"clipped_l2norm"``
+        ``β_rw = softmax_r(x_rw / temperature)``, ``cos(t_w, sum_r β_rw v_r)``; with ``"clipped_l2norm"``
         ``x_rw = c_rw / (|c_r| + 1e-8)``, ``c = LeakyReLU_0.1(s)``, ``|c_r|`` over the words. Mirrored for regions.
 
     Source:
@@ -66,22 +67,21 @@ def cross_attention(
 
     Example:
         >>> image, text = torch.eye(2)[None], torch.tensor([[[1.0, 0.0]]])
-        >>> masks = torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)
-        >>> cross_attention(image, masks[0], text, masks[1], lambda_softmax=100.0).item() > 0.9999
+        >>> cross_attention(image, None, text, None, temperature=0.01).item() > 0.9999
         True
     """
     check_query(query)
-    check_above_zero("lambda_softmax", lambda_softmax)
+    check_above_zero("temperature", temperature)
     check_normalization(normalization)
-    kernel = partial(_attended_cosines, query=query, inverse_temperature=lambda_softmax, normalization=normalization)
+    kernel = partial(_attended_cosines, query=query, temperature=temperature, normalization=normalization)
     return over_pairs(kernel, image, image_mask, text, text_mask, output=query, chunk_size=chunk_size)
 
 
 def soft_alignment(
     image: Tensor,
-    image_mask: Tensor,
+    image_mask: Tensor | None,
     text: Tensor,
-    text_mask: Tensor,
+    text_mask: Tensor | None,
     *,
     temperature: float,
     query: Query = "words",
@@ -95,14 +95,14 @@ def soft_alignment(
 
     Args:
         image: (I, R, D) region embeddings.
-        image_mask: (I, R) bool.
+        image_mask: (I, R) bool; None = all real.
         text: (T, W, D) word embeddings.
-        text_mask: (T, W) bool.
+        text_mask: (T, W) bool; None = all real.
         temperature: of the softmax, above 0.
         query: ``"words"``: softmax over the regions for each word; ``"regions"``: over the words for each region.
         normalize: divide by the length of the attended vector ``c``; with queries of length 1 the result is then
             the cosine of query and ``c`` (the soft coding of CHAN's public code). ``c`` itself is never formed.
-        chunk_size: images a block, as in :func:`hard_alignment`.
+        chunk_size: images per block, as in :func:`hard_alignment`.
 
     Returns:
         (I, T, W) for words, (I, T, R) for regions, in at least float32; 0 in the padded places of the queries.
@@ -113,8 +113,7 @@ def soft_alignment(
 
     Example:
         >>> image, text = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[1.0, 0.0]]])
-        >>> masks = torch.ones(1, 2, dtype=torch.bool), torch.ones(1, 1, dtype=torch.bool)
-        >>> soft_alignment(image, masks[0], text, masks[1], temperature=0.1).item() > 0.9999
+        >>> soft_alignment(image, None, text, None, temperature=0.1).item() > 0.9999
         True
     """
     check_above_zero("temperature", temperature)
@@ -126,8 +125,8 @@ def soft_alignment(
 def attention_weights(
     scores: Tensor,
     query: Query,
-    inverse_temperature: float,
-    normalization: Normalization,
+    temperature: float,
+    normalization: Normalization = "clipped_l2norm",
     region_mask: Tensor | None = None,
     word_mask: Tensor | None = None,
 ) -> Tensor:
@@ -136,7 +135,7 @@ def attention_weights(
     Args:
         scores: (i, t, W, R) inner products, 0 where padded.
         query: what attends.
-        inverse_temperature: of the softmax.
+        temperature: of the softmax.
         normalization: see :func:`cross_attention`.
         region_mask: broadcasts to (i, t, R), None when nothing is padded.
         word_mask: broadcasts to (i, t, W), likewise.
@@ -144,8 +143,8 @@ def attention_weights(
     regions = None if region_mask is None else region_mask[:, :, None]
     words = None if word_mask is None else word_mask[..., None]
     keys, queries = ((REGIONS, regions), (WORDS, words)) if query == "words" else ((WORDS, words), (REGIONS, regions))
-    logits = _logits(scores, *queries, inverse_temperature, normalization)
-    bounded = normalization not in ("clipped", "no_norm") and inverse_temperature <= _SAFE
+    logits = _logits(scores, *queries, 1 / temperature, normalization)
+    bounded = normalization not in ("clipped", "no_norm") and 1 / temperature <= _SAFE
     if not bounded:
         return softmax_over(logits, keys[1], keys[0])
     weights = keep(logits.exp(), keys[1])  # nothing to subtract first; the sum is far from 0 and from infinity
@@ -180,12 +179,10 @@ def _logits(scores: Tensor, axis: int, mask: Tensor | None, scale: float, normal
     return scale * (softmax_over(scores, mask, axis) if normalization == "softmax" else scores)
 
 
-def _attended_cosines(
-    tile: PairTile, *, query: Query, inverse_temperature: float, normalization: Normalization
-) -> Tensor:
+def _attended_cosines(tile: PairTile, *, query: Query, temperature: float, normalization: Normalization) -> Tensor:
     """(i, t, W) or (i, t, R)."""
     scores, axis = tile.scores, REGIONS if query == "words" else WORDS
-    weights = attention_weights(scores, query, inverse_temperature, normalization, tile.region_mask, tile.word_mask)
+    weights = attention_weights(scores, query, temperature, normalization, tile.region_mask, tile.word_mask)
     own = tile.captions.gram if query == "words" else tile.images.gram
     length = squared_lengths(own) if query == "words" else tile.per_image(squared_lengths(own))
     return cosine((weights * scores).sum(axis), length, _attended_square(tile, weights, query))
@@ -194,7 +191,7 @@ def _attended_cosines(
 def _attended_products(tile: PairTile, *, query: Query, temperature: float, normalize: bool) -> Tensor:
     """(i, t, W) or (i, t, R)."""
     scores, axis = tile.scores, REGIONS if query == "words" else WORDS
-    weights = attention_weights(scores, query, 1 / temperature, "no_norm", tile.region_mask, tile.word_mask)
+    weights = attention_weights(scores, query, temperature, "no_norm", tile.region_mask, tile.word_mask)
     values = (weights * scores).sum(axis)
     if not normalize:
         return values

@@ -1,4 +1,4 @@
-"""Geometry of boxes: areas, overlaps, relative and polar coordinates. Boxes are ``x1 y1 x2 y2``.
+"""Geometry of boxes: areas, overlaps, and how two boxes lie to each other. Boxes are ``x1 y1 x2 y2``.
 
 Computed, and returned, in at least float32: in half precision an area or a quotient of sizes is soon 0 or infinite.
 """
@@ -10,7 +10,8 @@ from torch import Tensor
 
 from itmatch.ops.masking import at_least_float32
 
-_SMALLEST = 1e-6  # of a width or height in a quotient: a degenerate box must not give inf
+GEOMETRY_SIZE = 8  # numbers of edge_geometry
+_SMALLEST = 1e-3  # of a width, height or distance in a quotient; a thousandth of the image is less than a pixel or two
 
 
 def box_area(boxes: Tensor) -> Tensor:
@@ -48,56 +49,34 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
     return torch.where(union > 0, overlap / union.clamp(min=torch.finfo(union.dtype).tiny), 0)
 
 
-def relative_geometry(boxes: Tensor) -> Tensor:
-    """Where and how large every box is as seen from every other one.
+def edge_geometry(target: Tensor, source: Tensor) -> Tensor:
+    """How the source box lies as seen from the target box.
 
     Args:
-        boxes: (..., R, 4).
+        target: (..., 4), as fractions of width and height.
+        source: (..., 4); the two broadcast.
 
     Returns:
-        (..., R, R, 4); entry ``[i, j]`` describes box ``j`` as seen from box ``i`` and is finite for empty boxes too.
-
-    Formula:
-        ``((x_j - x_i) / w_i, (y_j - y_i) / h_i, log(w_j / w_i), log(h_j / h_i))`` with centres ``x, y`` and sizes
-        ``w, h`` of at least 1e-6.
+        (..., 8): offset of the centres (x, y), log ratios of width and height, cosine and sine of the direction
+        (downwards is positive; 0 where the centres coincide), IoU, distance of the centres. Finite for empty boxes too.
 
     Example:
-        >>> relative_geometry(torch.tensor([[0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 2.0, 1.0]]))[0, 1]
-        tensor([1., 0., 0., 0.])
+        >>> left, right = torch.tensor([0.0, 0.0, 0.5, 1.0]), torch.tensor([0.5, 0.0, 1.0, 1.0])
+        >>> edge_geometry(left, right)
+        tensor([0.5000, 0.0000, 0.0000, 0.0000, 1.0000, 0.0000, 0.0000, 0.5000])
     """
-    centre = _centre(boxes)
-    size = torch.stack(_size(boxes), -1).clamp(min=_SMALLEST)  # (..., R, 2)
-    shift = (centre[..., None, :, :] - centre[..., :, None, :]) / size[..., :, None, :]
-    scale = size[..., None, :, :].log() - size[..., :, None, :].log()
-    return torch.cat((shift, scale), -1)
-
-
-def polar_geometry(boxes: Tensor) -> Tensor:
-    """Distance and direction from every box's centre to every other's.
-
-    Args:
-        boxes: (..., R, 4).
-
-    Returns:
-        (..., R, R, 2): entry ``[i, j]`` is the distance of the centres, and the angle from ``i`` to ``j`` in radians
-        in [-pi, pi], 0 = to the right, growing downwards as y does. Both are 0 where the centres coincide.
-
-    Example:
-        >>> polar_geometry(torch.tensor([[0.0, 0.0, 1.0, 1.0], [1.0, 0.0, 2.0, 1.0]]))[1, 0]
-        tensor([1.0000, 3.1416])
-    """
-    centre = _centre(boxes)
-    shift = centre[..., None, :, :] - centre[..., :, None, :]  # (..., R, R, 2)
-    distance = torch.linalg.vector_norm(shift, dim=-1)
-    return torch.stack((distance, torch.atan2(shift[..., 1], shift[..., 0])), -1)
+    target, source = at_least_float32(target), at_least_float32(source)
+    size_i = (target[..., 2:] - target[..., :2]).clamp(min=_SMALLEST)
+    size_j = (source[..., 2:] - source[..., :2]).clamp(min=_SMALLEST)
+    offset = (source[..., :2] + source[..., 2:] - target[..., :2] - target[..., 2:]) / 2
+    ratio = (size_j / size_i).log()
+    distance = torch.linalg.vector_norm(offset, dim=-1, keepdim=True)
+    direction = offset / distance.clamp(min=_SMALLEST)
+    iou = box_iou(target[..., None, :], source[..., None, :])[..., 0]  # (..., 1)
+    return torch.cat((offset, ratio, direction, iou, distance), -1)
 
 
 def _size(boxes: Tensor) -> tuple[Tensor, Tensor]:
     boxes = at_least_float32(boxes)
     width, height = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).unbind(-1)
     return width, height
-
-
-def _centre(boxes: Tensor) -> Tensor:
-    boxes = at_least_float32(boxes)
-    return (boxes[..., :2] + boxes[..., 2:]) / 2

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from itmatch.batch import SceneGraph, readable
+from itmatch.batch import SceneGraph
 from itmatch.ops.checks import check_choice, check_share, check_whole, check_whole_or_none
 from itmatch.ops.geometry import box_iou
+from itmatch.ops.masking import at_least_float32
+from itmatch.tensordata import readable
 
 SpatialWeight = Literal["iou", "ones"]
 
@@ -18,70 +20,63 @@ _BEYOND = 0.01  # how far outside the image a box may reach, for the rounding of
 
 
 @dataclass(frozen=True, eq=False)
-class EdgeList:
-    """Weighted directed edges of a batch of graphs, as one graph of disjoint parts.
+class Edges:
+    """Weighted directed edges between the fragments (N, L) of a batch, as a list or as one matrix per row.
 
-    The nodes are the places of the padded batch, row after row: place ``l`` of row ``n`` is node ``n * L + l``. These
-    are the conventions of ``torch_geometric``; a message goes from source to target.
+    The nodes of a list are the positions of the padded batch, row after row: position ``l`` of row ``n`` is node
+    ``n * L + l``. These are the names and conventions of ``torch_geometric``; a message goes from source to target.
 
     Args:
-        edge_index: (2, E) int64, source and target node of each edge.
-        edge_weight: (E,) float, not negative; an edge of weight 0 carries nothing.
-        edge_type: (E,) int64, or None when edges are untyped.
-        num_nodes: N * L, padded places included.
+        edge_weight: (E,) for a list, or matrices (N, L, L) with entry ``[n, target, source]``; not negative, 0 = no
+            edge.
+        edge_index: (2, E) int64, source and target node of each edge of a list; None for matrices.
+        edge_attr: what else is known of each edge, for instance its type (E,) or its geometry (E, 8); None = nothing.
 
     Example:
-        >>> edges = EdgeList(torch.tensor([[0, 4], [2, 3]]), torch.ones(2), None, 6)
-        >>> len(edges)
-        2
+        >>> edges = Edges(torch.ones(2), torch.tensor([[0, 4], [2, 3]]))
+        >>> edges.matrices(edges.edge_weight, 2, 3)[1].tolist()
+        [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
 
-    edge_index: Tensor
     edge_weight: Tensor
-    edge_type: Tensor | None
-    num_nodes: int
+    edge_index: Tensor | None = None
+    edge_attr: Tensor | None = None
 
-    def __post_init__(self) -> None:
-        """Check shapes and dtypes."""
-        edges = self.edge_weight.shape[0] if self.edge_weight.ndim else 0
-        if tuple(self.edge_index.shape) != (2, edges) or self.edge_index.dtype != torch.int64:
-            found = f"{tuple(self.edge_index.shape)} {self.edge_index.dtype}"
-            raise ValueError(f"EdgeList.edge_index: {found}, expected {(2, edges)} torch.int64")
-        if tuple(self.edge_weight.shape) != (edges,) or not self.edge_weight.is_floating_point():
-            found = f"{tuple(self.edge_weight.shape)} {self.edge_weight.dtype}"
-            raise ValueError(f"EdgeList.edge_weight: {found}, expected one dimension of floats")
-        kind = self.edge_type
-        if kind is not None and (tuple(kind.shape) != (edges,) or kind.dtype != torch.int64):
-            found = f"{tuple(kind.shape)} {kind.dtype}"
-            raise ValueError(f"EdgeList.edge_type: {found}, expected {(edges,)} torch.int64")
+    def as_list(self) -> Edges:
+        """Matrices without attributes as a list of the edges of a weight above 0, sorted by target."""
+        row, target, source = self.edge_weight.nonzero().unbind(1)
+        nodes = torch.stack((source, target)) + row * self.edge_weight.shape[1]
+        return Edges(self.edge_weight[row, target, source], nodes)
 
-    def __len__(self) -> int:
-        """Number of edges."""
-        return self.edge_weight.shape[0]
+    def matrices(self, values: Tensor, n: int, length: int) -> Tensor:
+        """Values of the edges as matrices (N, L, L, ...); those of repeated edges are added."""
+        if self.edge_index is None:
+            return values
+        source, target = self.edge_index
+        flat = values.new_zeros(n * length * length, *values.shape[1:])
+        summed = flat.index_add(0, target * length + source % length, values)
+        return summed.view(n, length, length, *values.shape[1:])
 
+    def ends(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (N, L, ...) of the nodes, at the target and at the source of each edge; the two broadcast."""
+        if self.edge_index is None:
+            return values[:, :, None], values[:, None]
+        source, target = self.edge_index
+        flat = values.flatten(0, 1)
+        return flat[target], flat[source]
 
-def spatial_adjacency(boxes: Tensor, mask: Tensor, threshold: float = 0.4, weight: SpatialWeight = "iou") -> Tensor:
-    """The edges of :func:`spatial_graph` as matrices.
-
-    Args:
-        boxes: (N, L, 4) x1 y1 x2 y2, fractions of width and height of the image.
-        mask: (N, L) bool, True for real boxes; the others are never read.
-        threshold: smallest IoU of two boxes that are joined, from 0 (all are) to 1.
-        weight: ``"iou"`` or ``"ones"``.
-
-    Returns:
-        (N, L, L) weights, 0 where there is no edge; symmetric; in at least float32.
-
-    Example:
-        >>> boxes = torch.tensor([[[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.5, 1.0], [0.9, 0.9, 1.0, 1.0]]])
-        >>> spatial_adjacency(boxes, torch.ones(1, 3, dtype=torch.bool))[0].tolist()
-        [[0.0, 0.5, 0.0], [0.5, 0.0, 0.0], [0.0, 0.0, 0.0]]
-    """
-    joined, iou = _joined(boxes, mask, threshold, weight)
-    return iou.masked_fill(~joined, 0) if weight == "iou" else joined.to(iou.dtype)
+    def normalized(self, n: int, length: int) -> tuple[Edges, Tensor]:
+        """The edges with weights that sum to 1 at each target, and (N, L) bool, the nodes that have such a sum."""
+        weight, tiny = self.edge_weight, torch.finfo(self.edge_weight.dtype).tiny
+        if self.edge_index is None:
+            total = weight.sum(2)
+            return replace(self, edge_weight=weight / total.clamp(min=tiny)[..., None]), total > 0
+        target = self.edge_index[1]
+        total = weight.new_zeros(n * length).index_add(0, target, weight)
+        return replace(self, edge_weight=weight / total.clamp(min=tiny)[target]), (total > 0).view(n, length)
 
 
-def spatial_graph(boxes: Tensor, mask: Tensor, threshold: float = 0.4, weight: SpatialWeight = "iou") -> EdgeList:
+def spatial_graph(boxes: Tensor, mask: Tensor, threshold: float = 0.4, weight: SpatialWeight = "iou") -> Edges:
     """Edges both ways between boxes of one image that overlap enough; none from a box to itself.
 
     Args:
@@ -91,6 +86,9 @@ def spatial_graph(boxes: Tensor, mask: Tensor, threshold: float = 0.4, weight: S
             and an edge of weight 0 carries nothing, so take ``weight="ones"`` there.
         weight: ``"iou"`` or ``"ones"``.
 
+    Returns:
+        Symmetric matrices, in at least float32.
+
     Raises:
         ValueError: a real box that is not finite, reaches out of the image by more than 0.01 (coordinates in pixels,
             for instance), or has its corners in the wrong order. Looked for on the CPU only.
@@ -98,33 +96,35 @@ def spatial_graph(boxes: Tensor, mask: Tensor, threshold: float = 0.4, weight: S
     Example:
         >>> boxes = torch.tensor([[[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 0.5, 1.0], [0.9, 0.9, 1.0, 1.0]]])
         >>> edges = spatial_graph(boxes, torch.ones(1, 3, dtype=torch.bool))
-        >>> edges.edge_index.tolist(), edges.edge_weight.tolist()
-        ([[1, 0], [0, 1]], [0.5, 0.5])
+        >>> edges.edge_weight[0].tolist()
+        [[0.0, 0.5, 0.0], [0.5, 0.0, 0.0], [0.0, 0.0, 0.0]]
+        >>> edges.as_list().edge_index.tolist()
+        [[1, 0], [0, 1]]
     """
-    joined, iou = _joined(boxes, mask, threshold, weight)
-    row, target, source = joined.nonzero().unbind(1)  # sorted by target
-    values = iou[row, target, source]
-    start = row * mask.shape[1]
-    index = torch.stack((start + source, start + target))
-    return EdgeList(index, values if weight == "iou" else torch.ones_like(values), None, mask.numel())
+    check_share("threshold", threshold)
+    check_choice("weight", weight, "iou", "ones")
+    check_boxes(boxes, mask)
+    boxes = at_least_float32(boxes).masked_fill(~mask[..., None], 0)
+    iou = box_iou(boxes, boxes)
+    others = ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+    joined = (iou >= threshold) & mask[:, :, None] & mask[:, None, :] & others
+    return Edges(iou.masked_fill(~joined, 0) if weight == "iou" else joined.to(iou.dtype))
 
 
 def semantic_graph(
-    scene_graph: SceneGraph | None,
-    mask: Tensor,
-    min_confidence: float = 0.0,
-    *,
-    num_predicates: int | None = None,
-    inverse: bool = True,
-) -> EdgeList:
-    """The edges of a batch of scene graphs, weighted by their confidence.
+    scene_graph: SceneGraph, mask: Tensor, min_confidence: float = 0.0, *, num_predicates: int | None = None
+) -> Edges:
+    """The edges of a batch of scene graphs, weighted by their confidence; each of them both ways.
 
     Args:
-        scene_graph: None stands for no edges.
+        scene_graph: edges without a confidence count as 1.
         mask: (N, L) bool, True for real nodes.
-        min_confidence: leave out edges below it. Edges without a confidence count as 1.
-        num_predicates: number of classes of relations; the type of an edge is then its predicate. None = untyped.
-        inverse: add every edge from object to subject too; its type is ``predicate + num_predicates``.
+        min_confidence: leave out edges below it.
+        num_predicates: number P of classes of relations; the type of an edge, its attribute, is then its predicate,
+            and ``predicate + P`` from object to subject. None = untyped.
+
+    Returns:
+        A list.
 
     Raises:
         ValueError: edges that join no real nodes; typed edges without a predicate, or with one outside
@@ -133,27 +133,21 @@ def semantic_graph(
     Example:
         >>> graph = SceneGraph(torch.tensor([[0], [1]]), torch.tensor([1]), 2, predicate=torch.tensor([3]))
         >>> edges = semantic_graph(graph, torch.ones(2, 2, dtype=torch.bool), num_predicates=5)
-        >>> edges.edge_index.tolist(), edges.edge_type.tolist()
+        >>> edges.edge_index.tolist(), edges.edge_attr.tolist()
         ([[2, 3], [3, 2]], [3, 8])
     """
     check_whole_or_none("num_predicates", num_predicates)
-    check_share("min_confidence", min_confidence)
-    if scene_graph is not None:
-        scene_graph.check_nodes(mask)
-    if scene_graph is None or scene_graph.row.numel() == 0:
-        return _no_edges(mask, typed=num_predicates is not None)
-    if num_predicates is not None:
-        _check_predicates(scene_graph, num_predicates)
+    scene_graph.check_nodes(mask)
+    types = None if num_predicates is None else _types(scene_graph, num_predicates)
     index = scene_graph.edge_index + scene_graph.row * mask.shape[1]  # (2, E)
-    confidence, kind = scene_graph.confidence, None if num_predicates is None else scene_graph.predicate
-    weight = torch.ones_like(scene_graph.row, dtype=torch.float32) if confidence is None else confidence
-    if confidence is not None and min_confidence > 0:
-        kept = (confidence >= min_confidence).nonzero().squeeze(1)
-        index, weight, kind = index[:, kept], weight[kept], None if kind is None else kind[kept]
-    if inverse:
-        index, weight = torch.cat((index, index.flip(0)), 1), weight.repeat(2)
-        kind = None if kind is None or num_predicates is None else torch.cat((kind, kind + num_predicates))
-    return EdgeList(index, weight, kind, mask.numel())
+    weight = scene_graph.confidence
+    weight = torch.ones_like(scene_graph.row, dtype=torch.float32) if weight is None else weight
+    if check_share("min_confidence", min_confidence) > 0:
+        kept = (weight >= min_confidence).nonzero().squeeze(1)
+        index, weight, types = index[:, kept], weight[kept], None if types is None else types[kept]
+    if types is not None and num_predicates is not None:
+        types = torch.cat((types, types + num_predicates))
+    return Edges(weight.repeat(2), torch.cat((index, index.flip(0)), 1), types)
 
 
 def nearest_boxes(boxes: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -174,7 +168,7 @@ def nearest_boxes(boxes: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tens
     """
     check_boxes(boxes, mask)
     check_whole("count", count, 0)
-    wide = boxes.to(torch.promote_types(boxes.dtype, torch.float32)).masked_fill(~mask[..., None], 0)
+    wide = at_least_float32(boxes).masked_fill(~mask[..., None], 0)
     centres = (wide[..., :2] + wide[..., 2:]) / 2
     itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
     distance = (centres[:, :, None] - centres[:, None]).square().sum(3)  # cdist rounds otherwise for more boxes
@@ -218,22 +212,6 @@ def strongest_edges(scene_graph: SceneGraph, min_confidence: float = 0.0, most: 
     return kept.nonzero()[:, 0]
 
 
-def _joined(boxes: Tensor, mask: Tensor, threshold: float, weight: SpatialWeight) -> tuple[Tensor, Tensor]:
-    """(N, L, L) bool, which boxes an edge joins, and (N, L, L) IoU in at least float32."""
-    check_share("threshold", threshold)
-    check_choice("weight", weight, "iou", "ones")
-    check_boxes(boxes, mask)
-    boxes = boxes.to(torch.promote_types(boxes.dtype, torch.float32)).masked_fill(~mask[..., None], 0)
-    iou = box_iou(boxes, boxes)
-    others = ~torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-    return (iou >= threshold) & mask[:, :, None] & mask[:, None, :] & others, iou
-
-
-def _no_edges(mask: Tensor, *, typed: bool) -> EdgeList:
-    index = torch.zeros(2, 0, dtype=torch.int64, device=mask.device)
-    return EdgeList(index, torch.zeros(0, device=mask.device), index[0] if typed else None, mask.numel())
-
-
 def check_boxes(boxes: Tensor, mask: Tensor) -> None:
     """Raise unless boxes (N, L, 4) fit the mask (N, L) and the real ones (on the CPU) are boxes in fractions."""
     if tuple(boxes.shape) != (*mask.shape, 4) or not boxes.is_floating_point():
@@ -250,18 +228,20 @@ def check_boxes(boxes: Tensor, mask: Tensor) -> None:
         )
 
 
-def _check_predicates(graph: SceneGraph, num_predicates: int) -> None:
+def _types(graph: SceneGraph, num_predicates: int) -> Tensor:
+    """(E,) predicates, all of them below their number."""
+    if graph.predicate is None and not len(graph.row):
+        return graph.row
     if graph.predicate is None:
         raise ValueError(
             "SceneGraph.predicate: None, expected the class of every edge, because edges are typed by "
             f"num_predicates={num_predicates} (num_predicates=None takes untyped edges)"
         )
-    if not readable(graph.predicate):
-        return
     wrong = (graph.predicate < 0) | (graph.predicate >= num_predicates)
-    if bool(wrong.any()):
+    if readable(wrong) and bool(wrong.any()):
         edge = int(wrong.nonzero()[0])
         raise ValueError(
             f"SceneGraph.predicate: {int(graph.predicate[edge])} at edge {edge} of row {int(graph.row[edge])}, "
             f"expected 0..{num_predicates - 1}"
         )
+    return graph.predicate

@@ -2,17 +2,15 @@
 
 Notation, for one pair: regions ``v_r`` and words ``t_w``, inner products ``s``, attention weights ``alpha`` (over the
 words, for each region) and ``beta`` (over the regions, for each word), attended vectors ``c_r = sum_w alpha_rw t_w``
-and ``d_w = sum_r beta_rw v_r``. With the residual refinement ``v' = v + gamma c``, ``t' = t + delta d`` all that
-follows from refined fragments follows from ``s`` and the two Gram matrices: no vector of the embedding size is made for
-a pair.
+and ``d_w = sum_r beta_rw v_r``. All that follows from the refined fragments ``v' = v + gamma c``, ``t' = t + delta d``
+follows from ``s`` and the two Gram matrices: no vector of the embedding size is made for a pair.
 
-Tensors are laid out as in :class:`~itmatch.ops.pairs.PairTile`.
+Tensors are laid out as in :class:`~itmatch.ops.tiles.PairTile`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,7 +18,6 @@ from torch import Tensor
 from itmatch.ops.attention import (
     REGIONS,
     WORDS,
-    Normalization,
     attention_weights,
     cosine,
     is_zero,
@@ -30,11 +27,8 @@ from itmatch.ops.attention import (
     squared_lengths,
     zero_where,
 )
-from itmatch.ops.cached import cached_property
-from itmatch.ops.pairs import PairTile
-
-Factor: TypeAlias = Tensor | float
-"""How much of the attended vector is added; the number 0.0 says that this side is not refined."""
+from itmatch.ops.compiling import cached_property
+from itmatch.ops.tiles import PairTile
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,11 +48,14 @@ class Attended:
     regions: Tensor
 
     @classmethod
-    def of(cls, tile: PairTile, region_lambda: float, word_lambda: float, normalization: Normalization) -> Attended:
-        """Attention with two inverse temperatures, of regions and of words as queries."""
-        masks = tile.region_mask, tile.word_mask
-        alpha = attention_weights(tile.scores, "regions", region_lambda, normalization, *masks)
-        beta = attention_weights(tile.scores, "words", word_lambda, normalization, *masks)
+    def of(cls, tile: PairTile, region_temperature: float, word_temperature: float) -> Attended:
+        """Attention with two temperatures, of regions and of words as queries."""
+        alpha = attention_weights(
+            tile.scores, "regions", region_temperature, region_mask=tile.region_mask, word_mask=tile.word_mask
+        )
+        beta = attention_weights(
+            tile.scores, "words", word_temperature, region_mask=tile.region_mask, word_mask=tile.word_mask
+        )
         alpha = keep(alpha, None if tile.region_mask is None else tile.region_mask[:, :, None])
         beta = keep(beta, None if tile.word_mask is None else tile.word_mask[..., None])
         words = torch.bmm(tile.word_gram, alpha.flatten(0, 1)).view_as(alpha)
@@ -66,28 +63,24 @@ class Attended:
 
 
 @dataclass(frozen=True, eq=False)
-class ResidualInteraction:
+class RefinedCosines:
     """Cosines of ``v' = v + gamma c`` and ``t' = t + delta d``, from inner products alone.
 
     What the refined vectors attend to is ``sum_r beta_rw v'_r = d_w + gamma e_w`` and
     ``sum_w alpha_rw t'_w = c_r + delta f_r`` with ``e_w = sum_r beta_rw c_r``, ``f_r = sum_w alpha_rw d_w``. Their
-    inner products come from products of small matrices, (W, R) x (R, W) and (W, W) x (W, R), a pair.
+    inner products come from products of small matrices, (W, R) x (R, W) and (W, W) x (W, R), for a pair.
 
     Args:
         tile: the pairs.
         attended: their attention.
-        gamma: factor of the regions' refinement; the number 0.0 when there is none.
-        delta: factor of the words' refinement, likewise.
+        gamma: (1,) factor of what the regions attend to.
+        delta: (1,) factor of what the words attend to.
     """
 
     tile: PairTile
     attended: Attended
-    gamma: Factor
-    delta: Factor
-
-    @property
-    def _refines(self) -> bool:
-        return isinstance(self.gamma, Tensor) or isinstance(self.delta, Tensor)
+    gamma: Tensor
+    delta: Tensor
 
     @cached_property
     def _met_words(self) -> Tensor:
@@ -98,8 +91,6 @@ class ResidualInteraction:
         """(i, t, W): ``cos(t'_w, sum_r beta_rw v'_r)``."""
         gamma, delta, beta = self.gamma, self.delta, self.attended.beta
         length, d_d = squared_lengths(self.tile.captions.gram), (beta * self.attended.regions).sum(REGIONS)
-        if not self._refines:
-            return cosine((beta * self.tile.scores).sum(REGIONS), length, d_d)
         shape = d_d.shape
         t_d = squared_lengths(self._met_words).reshape(shape)
         mixed = torch.bmm(beta.flatten(0, 1), self.attended.alpha.flatten(0, 1).transpose(1, 2))
@@ -115,8 +106,6 @@ class ResidualInteraction:
         alpha, gamma, delta = self.attended.alpha, self.gamma, self.delta
         v_c, c_c = (alpha * self.tile.scores).sum(WORDS), (alpha * self.attended.words).sum(WORDS)
         length = self.tile.per_image(squared_lengths(self.tile.images.gram))
-        if not self._refines:
-            return cosine(v_c, length, c_c)
         beta, pairs = self.attended.beta.flatten(0, 1), alpha.flatten(0, 1)
         d_d = torch.bmm(beta, self.attended.regions.flatten(0, 1).transpose(1, 2))  # (i t, W, W): d_w . d_w'
         v_f = (alpha * self.attended.regions).sum(WORDS)
@@ -155,53 +144,3 @@ class ResidualInteraction:
         pi = softmax_over(zero_where(is_zero(sentence), to_sentence), tile.region_mask, 2)
         rho = softmax_over(zero_where(is_zero(picture), to_picture), tile.word_mask, 2)
         return pi[:, :, None], rho[:, :, None]
-
-
-@dataclass(frozen=True, eq=False)
-class ExplicitInteraction:
-    """The same cosines of refined vectors that are given.
-
-    Args:
-        tile: the pairs.
-        attended: their attention.
-        regions: (i, t, R, D) refined regions, or what broadcasts to it when they are not refined.
-        words: (i, t, W, D) refined words, likewise.
-    """
-
-    tile: PairTile
-    attended: Attended
-    regions: Tensor
-    words: Tensor
-
-    def word_cosines(self) -> Tensor:
-        """(i, t, W)."""
-        return _vector_cosines(self.words, self.attended.beta @ self.regions)
-
-    def region_cosines(self) -> Tensor:
-        """(i, t, R)."""
-        return _vector_cosines(self.regions, self.attended.alpha.transpose(2, 3) @ self.words)
-
-    def cross_level_cosine(self, temperature: float) -> Tensor:
-        """(i, t)."""
-        tile = self.tile
-        sentence = _direction(tile.captions.vectors.sum(1))[..., None]  # (t, D, 1)
-        picture = _direction(tile.per_image(tile.images.vectors.sum(1)))[..., None]  # (i, 1, D, 1)
-        to_sentence, to_picture = (self.regions @ sentence)[..., 0], (self.words @ picture)[..., 0]
-        pi = softmax_over(to_sentence / temperature, tile.region_mask, 2)
-        rho = softmax_over(to_picture / temperature, tile.word_mask, 2)
-        return _vector_cosines((pi[:, :, None] @ self.regions)[:, :, 0], (rho[:, :, None] @ self.words)[:, :, 0])
-
-
-def attended_vectors(tile: PairTile, attended: Attended) -> tuple[Tensor, Tensor]:
-    """What the regions attend to, (i, t, R, D), and what the words attend to, (i, t, W, D)."""
-    of_regions = attended.alpha.transpose(2, 3) @ tile.captions.vectors
-    return of_regions, attended.beta @ tile.per_image(tile.images.vectors)
-
-
-def _vector_cosines(a: Tensor, b: Tensor) -> Tensor:
-    return cosine((a * b).sum(-1), a.square().sum(-1), b.square().sum(-1))
-
-
-def _direction(vectors: Tensor) -> Tensor:
-    square = vectors.square().sum(-1, keepdim=True)
-    return zero_where(is_zero(square), vectors / root(square))

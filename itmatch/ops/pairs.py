@@ -11,17 +11,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import wraps
 from math import isqrt
-from typing import Any, Literal, ParamSpec, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
-from itmatch.ops.cached import cached_property
+from itmatch.ops.compiling import left_out_of_graphs
 from itmatch.ops.derivatives import first_derivative_only
-from itmatch.ops.masking import at_least_float32
-from itmatch.ops.ragged import check_sides, compute_dtype
+from itmatch.ops.masking import lengths_to_mask
+from itmatch.ops.ragged import Ragged
+from itmatch.ops.sides import check_sides, compute_dtype, real_or_all
+from itmatch.ops.tiles import FragmentGroup, PairTile
 
 Output = Literal["words", "regions", "pair"]
 
@@ -32,103 +34,15 @@ _DENSE = 0.5  # share of pairs with a gradient from which on whole tiles are rec
 _NUMBERS = {"cpu": 1 << 19, "cuda": 1 << 26}  # of features of single pairs, or of what a kernel makes
 
 
-@dataclass(frozen=True, eq=False)
-class FragmentGroup:
-    """Some images or captions: fragments (n, L, D), zero where padded, and mask (n, L), None if nothing is padded."""
-
-    features: Tensor
-    mask: Tensor | None
-
-    @cached_property
-    def vectors(self) -> Tensor:
-        """(n, L, D) the fragments in at least float32, for layers on them; products want ``features``."""
-        return at_least_float32(self.features)
-
-    @cached_property
-    def gram(self) -> Tensor:
-        """(n, L, L) inner products of the fragments of a row."""
-        return at_least_float32(torch.bmm(self.features, self.features.transpose(1, 2)))
-
-
-@dataclass(frozen=True, eq=False)
-class PairTile:
-    """What a kernel works on: i images with t captions each, or t single pairs, then i = 1.
-
-    Tensors of a tile are laid out as (i, t, W, R), contiguous, so that products with the Gram matrices of regions are
-    large and those a pair are batched without a copy.
-
-    Args:
-        images: i images, or those of the t single pairs.
-        captions: t captions.
-        single: every caption has an image of its own.
-    """
-
-    images: FragmentGroup
-    captions: FragmentGroup
-    single: bool
-
-    @cached_property
-    def scores(self) -> Tensor:
-        """(i, t, W, R) inner products of words and regions; 0 where padded."""
-        images, captions = self.images.features, self.captions.features
-        t, w, _ = captions.shape
-        if self.single:
-            return at_least_float32(torch.bmm(captions, images.transpose(1, 2)))[None]
-        product = captions.flatten(0, 1) @ images.flatten(0, 1).T  # (t W, i R)
-        product = product.view(t, w, images.shape[0], -1).permute(2, 0, 1, 3)
-        return at_least_float32(product).contiguous()
-
-    @cached_property
-    def word_gram(self) -> Tensor:
-        """(i t, W, W) inner products of the words of every pair."""
-        gram = self.captions.gram
-        return gram.expand(self.scores.shape[0], *gram.shape).reshape(-1, *gram.shape[1:])
-
-    @property
-    def region_mask(self) -> Tensor | None:
-        """Broadcasts to (i, t, R); None when no region is padded."""
-        return None if self.images.mask is None else self.per_image(self.images.mask)
-
-    @property
-    def word_mask(self) -> Tensor | None:
-        """(1, t, W), broadcasts to (i, t, W); None when no word is padded."""
-        return None if self.captions.mask is None else self.captions.mask[None]
-
-    def per_image(self, values: Tensor) -> Tensor:
-        """(images, n) values of images, to broadcast over captions: (i, 1, n), or (1, t, n) of single pairs."""
-        return values[None] if self.single else values[:, None]
-
-    def times_region_gram(self, weights: Tensor) -> Tensor:
-        """(i, t, n, R): inner products of weighted sums of regions with the regions, from their weights."""
-        gram = self.images.gram
-        return torch.bmm(weights.view(gram.shape[0], -1, weights.shape[3]), gram).view_as(weights)
-
-
 Kernel: TypeAlias = Callable[..., Tensor]
-_P = ParamSpec("_P")
-
-
-def _left_out_of_graphs(function: Callable[_P, Tensor]) -> Callable[_P, Tensor]:
-    """Tiles are chosen by values, so torch.compile is told to leave them as they are, and breaks its graph there."""
-    disabled: list[Callable[_P, Tensor]] = []
-
-    @wraps(function)
-    def chosen(*args: _P.args, **kwargs: _P.kwargs) -> Tensor:
-        if not torch.compiler.is_compiling():
-            return function(*args, **kwargs)
-        if not disabled:  # not earlier, since this imports the compiler
-            disabled.append(torch.compiler.disable(function))  # type: ignore[no-untyped-call]
-        return disabled[0](*args, **kwargs)
-
-    return chosen
 
 
 def over_pairs(
     kernel: Kernel,
     image: Tensor,
-    image_mask: Tensor,
+    image_mask: Tensor | None,
     text: Tensor,
-    text_mask: Tensor,
+    text_mask: Tensor | None,
     *,
     output: Output,
     parameters: tuple[Tensor, ...] = (),
@@ -146,19 +60,19 @@ def over_pairs(
             (i, t, R) with ``"regions"``, and (i, t, 1) with ``"pair"``. It treats pairs independently and is
             differentiable; what it gives in padded places is dropped.
         image: (I, R, D).
-        image_mask: (I, R) bool.
+        image_mask: (I, R) bool; None = all real.
         text: (T, W, D).
-        text_mask: (T, W) bool.
+        text_mask: (T, W) bool; None = all real.
         output: what gets a value: every word, every region, or the pair as a whole.
         parameters: tensors that the kernel needs and that may need a gradient.
-        chunk_size: most images a tile; None = a number that suits the device. Values and gradients do
+        chunk_size: most images per tile; None = a number that suits the device. Values and gradients do
             not depend on it.
         numbers_per_pair: how many numbers the kernel makes for a pair beyond a few of size R * W; tiles become smaller.
 
     Returns:
         (I, T, W), (I, T, R) or (I, T), in at least float32; 0 in padded places.
     """
-    sides = image, image_mask, text, text_mask
+    sides = image, real_or_all(image_mask, image), text, real_or_all(text_mask, text)
     if torch.compiler.is_compiling() and not wants_gradient(image, text, *parameters):
         return _in_padded_tiles(kernel, *sides, output, parameters, chunk_size)
     return _in_tiles(kernel, *sides, output, parameters, chunk_size, numbers_per_pair)
@@ -169,7 +83,7 @@ def wants_gradient(*tensors: Tensor) -> bool:
     return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
-@_left_out_of_graphs
+@left_out_of_graphs
 def _in_tiles(
     kernel: Kernel,
     image: Tensor,
@@ -183,9 +97,10 @@ def _in_tiles(
 ) -> Tensor:
     check_sides(image, image_mask, text, text_mask, chunk_size)
     dtype = compute_dtype(image, text)
-    image, text = _packed(image.to(dtype), image_mask), _packed(text.to(dtype), text_mask)
-    plan = _Plan.make(kernel, output, image_mask, text_mask, chunk_size, numbers_per_pair)
-    values: Tensor = _OverPairs.apply(plan, image, text, *parameters)  # type: ignore[no-untyped-call]
+    images, captions = Ragged.from_padded(image.to(dtype), image_mask), Ragged.from_padded(text.to(dtype), text_mask)
+    plan = _Plan.make(kernel, output, images, captions, chunk_size, numbers_per_pair)
+    packed = images[:].features, captions[:].features  # the real fragments of a row first
+    values: Tensor = _OverPairs.apply(plan, *packed, *parameters)  # type: ignore[no-untyped-call]
     if output == "words":
         return _unpacked(values, text_mask[None])
     return _unpacked(values, image_mask[:, None]) if output == "regions" else values[..., 0]
@@ -226,6 +141,14 @@ class _Rows:
     longest: int
     mask: Tensor | None
 
+    @classmethod
+    def make(cls, rows: Tensor, lengths: Tensor, device: torch.device) -> _Rows:
+        """Of the rows with these numbers, and the lengths of all rows; both are on the CPU."""
+        chosen = lengths[rows]
+        longest = int(chosen.max()) if len(chosen) else 0
+        mask = None if bool((chosen == longest).all()) else lengths_to_mask(chosen).to(device)
+        return cls(rows.to(device), longest, mask)
+
     def of(self, features: Tensor) -> Tensor:
         return features[:, : self.longest].index_select(0, self.index)
 
@@ -241,13 +164,13 @@ class _Plan:
 
     @classmethod
     def make(
-        cls, kernel: Kernel, output: Output, image_mask: Tensor, text_mask: Tensor, chunk: int | None, numbers: int
+        cls, kernel: Kernel, output: Output, images: Ragged, captions: Ragged, chunk: int | None, numbers: int
     ) -> _Plan:
-        kind = "cpu" if image_mask.device.type == "cpu" else "cuda"
-        most = max(1, isqrt(_NUMBERS[kind] // numbers)) if numbers else max(len(image_mask), len(text_mask))
-        image_lengths, text_lengths = image_mask.sum(1), text_mask.sum(1)
-        images = list(_groups(image_lengths, kind, most if chunk is None else min(most, chunk)))
-        return cls(kernel, output, image_lengths, text_lengths, images, list(_groups(text_lengths, kind, most)))
+        most = max(len(images), len(captions))
+        if numbers:
+            most = max(1, isqrt(_NUMBERS[_kind(images.values)] // numbers))
+        groups = _groups(images, most if chunk is None else min(most, chunk)), _groups(captions, most)
+        return cls(kernel, output, images.lengths, captions.lengths, *groups)
 
 
 class _OverPairs(torch.autograd.Function):
@@ -314,17 +237,16 @@ def _all_tiles(plan: _Plan, grad: Tensor) -> Iterator[_Part]:
 
 def _used_pairs(plan: _Plan, grad: Tensor, used: Tensor, size: int) -> Iterator[_Part]:
     """Single pairs with a gradient, those with captions of a length together."""
-    image, text = used.nonzero(as_tuple=True)
-    order = (plan.text_lengths[text] * (grad.shape[2] + used.shape[1]) + plan.image_lengths[image]).argsort(stable=True)
-    image, text = image[order], text[order]
-    lengths = torch.stack((plan.image_lengths[image], plan.text_lengths[text]), 1).cpu()
-    step = max(1, _NUMBERS["cpu" if grad.device.type == "cpu" else "cuda"] // (size * max(1, _longest(lengths))))
-    for start in range(0, len(image), step):
-        rows, columns, part = image[start : start + step], text[start : start + step], lengths[start : start + step]
-        images = _rows(rows, part[:, 0], plan.image_lengths)
-        captions = _rows(columns, part[:, 1], plan.text_lengths)
+    image, text = used.nonzero().cpu().unbind(1)
+    lengths = torch.stack((plan.text_lengths[text], plan.image_lengths[image]))  # (2, pairs)
+    longest = int(lengths.max()) if lengths.numel() else 1
+    order = (lengths[0] * (longest + 1) + lengths[1]).argsort(stable=True)
+    step = max(1, _NUMBERS[_kind(grad)] // (size * longest))
+    for pairs in (order[start : start + step] for start in range(0, len(order), step)):
+        images = _Rows.make(image[pairs], plan.image_lengths, grad.device)
+        captions = _Rows.make(text[pairs], plan.text_lengths, grad.device)
         width = {"words": captions.longest, "regions": images.longest, "pair": 1}[plan.output]
-        yield _Part(images, captions, grad[rows, columns, :width][None], single=True)
+        yield _Part(images, captions, grad[images.index, captions.index, :width][None], single=True)
 
 
 def _add_gradient(kernel: Kernel, part: _Part, inputs: tuple[Tensor, ...], sums: list[Tensor | None]) -> None:
@@ -346,53 +268,28 @@ def _add_gradient(kernel: Kernel, part: _Part, inputs: tuple[Tensor, ...], sums:
             total[:, : rows.longest].index_add_(0, rows.index, gradient)
 
 
-def _packed(features: Tensor, mask: Tensor) -> Tensor:
-    """The same fragments, the real ones of a row first, zeros behind."""
-    if bool(mask.all()):
-        return features
-    lengths = mask.sum(1)
-    longest = int(lengths.max()) if len(lengths) else 0
-    order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)[:, :longest]  # (N, longest)
-    real = torch.arange(longest, device=mask.device) < lengths[:, None]
-    moved = features.gather(1, order[..., None].expand(-1, -1, features.shape[2]))
-    return moved.masked_fill_(~real[..., None], 0)
-
-
 def _unpacked(values: Tensor, mask: Tensor) -> Tensor:
     """(I, T, longest) values of packed fragments at the places of ``mask``, which broadcasts to (I, T, L)."""
     if values.shape[2] == mask.shape[2] and bool(mask.all()):
         return values
     if values.shape[2] == 0:
-        return values.new_zeros(*values.shape[:2], mask.shape[2])
+        return pad(values, (0, mask.shape[2]))  # with its gradient, of nothing
     place = (mask.cumsum(2) - 1).clamp(min=0).expand(*values.shape[:2], -1)
     return values.gather(2, place).masked_fill(~mask, 0)
 
 
-def _groups(lengths: Tensor, kind: str, most: int) -> Iterator[_Rows]:
+def _groups(side: Ragged, most: int) -> list[_Rows]:
     """Rows of like length, in groups that fill a tile; on a CPU only small groups have padding."""
-    order = lengths.argsort(stable=True)
-    sizes = lengths[order].cpu()
-    start = real = 0
-    for stop, size in enumerate([*sizes.tolist(), None]):
-        rows = stop - start
-        if rows and (
-            size is None
-            or rows == most
-            or (rows + 1) * size > _FRAGMENTS[kind]
-            or (size != sizes[start] and (real >= _FEW[kind] or rows * size > _PADDING * real))
-        ):
-            yield _rows(order[start:stop], sizes[start:stop], lengths)
-            start, real = stop, 0
-        real += size or 0
+    kind = _kind(side.values)
+
+    def fits(rows: int, shortest: int, longest: int, fragments: int) -> bool:
+        if rows > most or rows * longest > _FRAGMENTS[kind]:
+            return False
+        before = fragments - longest
+        return longest == shortest or (before < _FEW[kind] and (rows - 1) * longest <= _PADDING * before)
+
+    return [_Rows.make(rows, side.lengths, side.values.device) for rows in side.blocks(fits)]
 
 
-def _rows(index: Tensor, sizes: Tensor, lengths: Tensor) -> _Rows:
-    """Rows ``index`` with lengths ``sizes``, on the CPU, and ``lengths`` of all rows, on the device."""
-    longest = _longest(sizes)
-    uniform = bool((sizes == longest).all())
-    mask = None if uniform else torch.arange(longest, device=index.device) < lengths[index, None]
-    return _Rows(index, longest, mask)
-
-
-def _longest(sizes: Tensor) -> int:
-    return int(sizes.max()) if sizes.numel() else 0
+def _kind(tensor: Tensor) -> str:
+    return "cpu" if tensor.device.type == "cpu" else "cuda"

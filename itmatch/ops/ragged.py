@@ -1,158 +1,187 @@
-"""Padded rows as one flat list of their real fragments, and back; plans for going over them in blocks."""
+"""Rows of unequal length, without padding: the one type for fragments that are kept, cut into blocks, and sent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import groupby
-from typing import Literal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from itmatch.ops.checks import check_whole_or_none
-
-Query = Literal["words", "regions"]
-
-_QUERY_COLUMNS = {"cpu": 1024, "cuda": 8192}  # queries a block
-_BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 64 << 20}  # scores a block: they stay in a core's cache / in the GPU's L2
+from itmatch.batch import Fragments
+from itmatch.ops.collectives import all_gather_ragged
+from itmatch.ops.masking import lengths_to_mask
+from itmatch.tensordata import Rows, chosen_rows
 
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """The real fragments of a padded batch, row after row.
+    """The real fragments of many images or captions, one after the other.
+
+    :class:`~itmatch.batch.Fragments` is the padded view of some rows, ``ragged[rows]``; ``Ragged.of(fragments)`` leads
+    back. Lengths are on the CPU, since whoever goes over the rows needs the numbers.
 
     Args:
-        values: (K, D), the real fragments; a view of the padded features when nothing is padded.
-        lengths: (N,) int64 on the device of ``values``, real fragments of each row.
-        positions: (K,) int64, place of each fragment in the flattened padded batch; None when nothing is padded.
-        rows: N.
-        width: L, padded length.
-        longest: largest of ``lengths``.
+        values: (K, D), the real fragments of all rows.
+        lengths: (N,) int64 on the CPU, fragments of each row.
+        starts: (N,) int64 on the CPU, position in ``values`` of the first fragment of each row.
+        pooled: (N, D), one vector per row, or None.
+        is_relation: (K,) bool, or None.
+
+    Example:
+        >>> features, mask = torch.ones(2, 3, 4), torch.tensor([[True, True, True], [True, False, False]])
+        >>> ragged = Ragged.of(Fragments(features, mask))
+        >>> ragged.values.shape, ragged[1:].features.shape
+        (torch.Size([4, 4]), torch.Size([1, 1, 4]))
     """
 
     values: Tensor
     lengths: Tensor
-    positions: Tensor | None
-    rows: int
-    width: int
-    longest: int
+    starts: Tensor
+    pooled: Tensor | None = None
+    is_relation: Tensor | None = None
+
+    @classmethod
+    def of(cls, fragments: Fragments, dtype: torch.dtype | None = None) -> Ragged:
+        """Fragments without their padding. Gradients flow back.
+
+        Args:
+            fragments: where none is padded, their memory is shared.
+            dtype: of what is kept; None: the fragments' own.
+        """
+        flat = cls.from_padded(fragments.features, fragments.mask)
+        pooled, is_relation = fragments.pooled, fragments.is_relation
+        return cls(
+            flat.values if dtype is None else flat.values.to(dtype),
+            flat.lengths,
+            flat.starts,
+            pooled if dtype is None or pooled is None else pooled.to(dtype),
+            None if is_relation is None else is_relation[fragments.mask],
+        )
 
     @classmethod
     def from_padded(cls, features: Tensor, mask: Tensor) -> Ragged:
-        """Flatten ``features`` (N, L, D), keeping the places where ``mask`` (N, L) is True. Gradients flow back."""
-        rows, width, size = features.shape
-        lengths = mask.sum(1)
-        longest = int(lengths.max()) if rows else 0
-        flat = features.reshape(rows * width, size)
-        positions = mask.reshape(-1).nonzero().squeeze(1)
-        if len(positions) == rows * width:
-            return cls(flat, lengths, None, rows, width, longest)
-        return cls(flat.index_select(0, positions), lengths, positions, rows, width, longest)
+        """What stands in ``features`` (N, L, D) where ``mask`` (N, L) is True. Gradients flow back."""
+        lengths = mask.sum(1).cpu()
+        values = features.flatten(0, 1)
+        if int(lengths.sum()) < len(values):
+            values = values.index_select(0, mask.flatten().nonzero()[:, 0])
+        return cls(values, lengths, _starts(lengths))
 
-    def offsets(self) -> Tensor:
-        """(N,) index in ``values`` of the first fragment of each row."""
-        return self.lengths.cumsum(0) - self.lengths
+    @classmethod
+    def grouped(cls, values: Tensor, row: Tensor, num_rows: int) -> Ragged:
+        """Values (K, D), each of one of ``num_rows`` rows (K,), in their order; a row may have none."""
+        lengths = torch.bincount(row, minlength=num_rows).cpu()
+        return cls(values[row.argsort(stable=True)], lengths, _starts(lengths))
 
-    def pad(self, values: Tensor) -> Tensor:
-        """From one row a fragment, (K, D), to padded rows (N, L, D); padded places are 0."""
-        if self.positions is not None:
-            padded = values.new_zeros(self.rows * self.width, values.shape[1])
-            values = padded.index_copy(0, self.positions, values)
-        return values.view(self.rows, self.width, -1)
+    def __len__(self) -> int:
+        """Number of images, or of captions."""
+        return len(self.lengths)
 
-    def pad_columns(self, values: Tensor) -> Tensor:
-        """From one column a fragment, (M, K), to padded columns (M, N, L); padded places are 0."""
-        if self.positions is not None:
-            padded = values.new_zeros(len(values), self.rows * self.width)
-            values = padded.index_copy(1, self.positions, values)
-        return values.view(len(values), self.rows, self.width)
+    @property
+    def longest(self) -> int:
+        """The largest length; 0 without rows."""
+        return int(self.lengths.max()) if len(self) else 0
+
+    def __getitem__(self, rows: Rows) -> Fragments:
+        """Some of the rows, padded to the longest of them. Gradients flow back."""
+        rows = chosen_rows(rows, len(self), type(self).__name__)
+        part = self.select(rows)
+        mask = lengths_to_mask(part.lengths)  # (n, L)
+        index = part._index(mask)
+        return Fragments.unchecked(
+            at_places(self.values[index], mask),
+            mask.to(self.values.device),
+            part.pooled,
+            None if self.is_relation is None else at_places(self.is_relation[index], mask),
+        )
+
+    def _index(self, mask: Tensor) -> slice | Tensor:
+        """Where the values of all rows lie, in the order of the rows."""
+        if bool((self.starts[1:] == (self.starts + self.lengths)[:-1]).all()):  # side by side: nothing to copy
+            first = int(self.starts[0]) if len(self) else 0
+            return slice(first, first + int(self.lengths.sum()))
+        return (self.starts[:, None] + torch.arange(mask.shape[1]))[mask].to(self.values.device)  # (k,)
+
+    def select(self, rows: slice | Tensor) -> Ragged:
+        """Some of the rows, in that order; the values are not copied."""
+        rows = rows if isinstance(rows, slice) else rows.cpu()
+        pooled = self.pooled
+        if pooled is not None:
+            pooled = pooled[rows if isinstance(rows, slice) else rows.to(pooled.device)]
+        return replace(self, lengths=self.lengths[rows], starts=self.starts[rows], pooled=pooled)
+
+    def blocks(self, fits: Callable[[int, int, int, int], bool]) -> Iterator[Tensor]:
+        """Numbers (n,) of all rows, on the CPU: short rows first, in blocks as large as they may be.
+
+        Args:
+            fits: ``fits(rows, shortest, longest, fragments)``, whether a block may have so many rows, of these lengths,
+                with so many fragments in all. One row is always a block.
+        """
+        order = self.lengths.argsort(stable=True)
+        lengths: list[int] = self.lengths[order].tolist()
+        start = fragments = 0
+        for stop, length in enumerate(lengths):
+            if stop > start and not fits(stop + 1 - start, lengths[start], length, fragments + length):
+                yield order[start:stop]
+                start, fragments = stop, 0
+            fragments += length
+        if lengths:
+            yield order[start:]
+
+    @staticmethod
+    def cat(parts: list[Ragged]) -> Ragged:
+        """The rows of several parts; empties the list, so that large parts and the whole are not held together."""
+        if not parts:
+            raise ValueError("Ragged.cat: no parts")
+        kinds = {(part.pooled is None, part.is_relation is None) for part in parts}
+        if len(kinds) > 1:
+            raise ValueError("Ragged.cat: some parts have pooled or is_relation and some have none")
+        pooled = None if parts[0].pooled is None else torch.cat([p.pooled for p in parts if p.pooled is not None])
+        relations = [part.is_relation for part in parts if part.is_relation is not None]
+        sizes = torch.tensor([len(part.values) for part in parts])
+        lengths = torch.cat([part.lengths for part in parts])
+        starts = torch.cat([part.starts + start for part, start in zip(parts, _starts(sizes), strict=True)])
+        values, start = parts[0].values.new_empty(int(sizes.sum()), *parts[0].values.shape[1:]), 0
+        while parts:
+            part = parts.pop(0).values
+            values[start : start + len(part)] = part
+            start += len(part)
+        return Ragged(values, lengths, starts, pooled, torch.cat(relations) if relations else None)
+
+    def gathered(self) -> Ragged:
+        """The rows of all processes, in the order of the processes; gradients flow back to where they come from.
+
+        Raises:
+            ValueError: the rows are a selection.
+        """
+        if not torch.equal(self.starts, _starts(self.lengths)):
+            raise ValueError("Ragged.gathered: a selection of rows; gather first, then select")
+        lengths = all_gather_ragged(self.lengths.to(self.values.device)).cpu()
+        return Ragged(
+            all_gather_ragged(self.values),
+            lengths,
+            _starts(lengths),
+            None if self.pooled is None else all_gather_ragged(self.pooled),
+            None if self.is_relation is None else all_gather_ragged(self.is_relation),
+        )
 
 
-@dataclass(frozen=True, eq=False)
-class PackedBlock:
-    """A few rows of a :class:`Ragged`, longest first, stored place by place.
+def at_places(values: Tensor, mask: Tensor, dim: int = 0) -> Tensor:
+    """Real values along ``dim`` (..., K, ...) at the K places of a mask (N, L): (..., N, L, ...), 0 where padded.
 
-    All first fragments come first, then the second fragments of the rows that have one, and so on: no padding, and
-    a reduction over the fragments of a row is a few reductions over slices.
-
-    Args:
-        row: (n,) the rows of the block, longest first.
-        index: (k,) where in ``Ragged.values`` the packed fragments lie.
-        runs: ``(places, rows)`` for each stretch of places at which the same number of rows goes on.
+    Example:
+        >>> at_places(torch.tensor([5, 7]), torch.tensor([[True, False], [False, True]]))
+        tensor([[5, 0],
+                [0, 7]])
     """
-
-    row: Tensor
-    index: Tensor
-    runs: list[tuple[int, int]]
-
-
-def packed_blocks(ragged: Ragged, block_rows: int) -> Iterator[PackedBlock]:
-    """All rows, sorted by length, in blocks of at most ``block_rows``."""
-    order = ragged.lengths.argsort(descending=True, stable=True)
-    offsets = ragged.offsets()
-    lengths = ragged.lengths.cpu()[order.cpu()]  # one synchronisation; the loop below needs the numbers
-    for start in range(0, ragged.rows, block_rows):
-        row = order[start : start + block_rows]
-        alive = torch.arange(int(lengths[start]))[:, None] < lengths[start : start + block_rows]  # (places, n)
-        runs = [(len(list(same)), rows) for rows, same in groupby(alive.sum(1).tolist())]
-        grid = offsets[row] + torch.arange(len(alive), device=row.device)[:, None]
-        index = grid.reshape(-1) if len(runs) == 1 else grid[alive.to(row.device)]
-        yield PackedBlock(row, index, runs)
+    if values.shape[dim] != mask.numel():
+        shape = list(values.shape)
+        shape[dim] = mask.numel()
+        places = mask.flatten().nonzero()[:, 0].to(values.device)
+        values = values.new_zeros(shape).index_copy_(dim, places, values)
+    return values.view(*values.shape[:dim], *mask.shape, *values.shape[dim + 1 :])
 
 
-def keys_and_queries(
-    image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tensor, query: str, chunk_size: int | None
-) -> tuple[Ragged, Ragged]:
-    """Check the arguments of an alignment and flatten its two sides."""
-    check_query(query)
-    check_sides(image, image_mask, text, text_mask, chunk_size)
-    regions = Ragged.from_padded(image, image_mask)
-    words = Ragged.from_padded(text, text_mask)
-    return (regions, words) if query == "words" else (words, regions)
-
-
-def check_query(query: str) -> None:
-    """Raise unless this says which side's fragments get values."""
-    if query not in ("words", "regions"):
-        raise ValueError(f'query: {query!r}, expected "words" or "regions"')
-
-
-def check_sides(image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tensor, chunk_size: int | None) -> None:
-    """Raise unless these are padded fragments of images and captions, in one space, some in every row."""
-    for name, features, mask in (("image", image, image_mask), ("text", text, text_mask)):
-        if features.ndim != 3 or mask.dtype != torch.bool or tuple(mask.shape) != tuple(features.shape[:2]):
-            raise ValueError(
-                f"{name}: features {tuple(features.shape)}, mask {tuple(mask.shape)} {mask.dtype}; "
-                "expected (N, L, D) and (N, L) torch.bool"
-            )
-    if image.shape[2] != text.shape[2]:
-        raise ValueError(f"embedding sizes differ: image {image.shape[2]}, text {text.shape[2]}")
-    check_whole_or_none("chunk_size", chunk_size)
-    for name, mask in (("image", image_mask), ("text", text_mask)):
-        if not torch.compiler.is_compiling() and not bool(mask.any(1).all()):  # a graph cannot ask
-            raise ValueError(f"{name}: row {int(mask.sum(1).argmin())} has no valid fragment")
-
-
-def compute_dtype(image: Tensor, text: Tensor) -> torch.dtype:
-    """The type of inner products: what CUDA autocast says, else at least float32: half products make scores tie."""
-    dtype = torch.promote_types(image.dtype, text.dtype)
-    if _autocast_chooses(image.device.type) and dtype != torch.float64:
-        return torch.get_autocast_dtype(image.device.type)
-    return torch.promote_types(dtype, torch.float32)
-
-
-def _autocast_chooses(kind: str) -> bool:
-    return kind != "cpu" and torch.is_autocast_enabled(kind)  # half precision is far slower than float32 on most CPUs
-
-
-def block_shape(keys: Ragged, queries: Ragged, query: str, chunk_size: int | None) -> tuple[int, int]:
-    """Rows of keys and number of queries a block."""
-    kind = "cpu" if keys.values.device.type == "cpu" else "cuda"
-    columns = max(1, min(_QUERY_COLUMNS[kind], len(queries.values)))
-    if chunk_size is not None and query == "regions":  # images are the queries
-        columns = max(1, min(columns, chunk_size * queries.width))
-    if chunk_size is not None and query == "words":
-        return chunk_size, columns
-    size = keys.values.element_size() * columns * max(1, keys.longest)
-    return max(1, _BLOCK_BYTES[kind] // size), columns
+def _starts(lengths: Tensor) -> Tensor:
+    return lengths.cumsum(0) - lengths

@@ -1,13 +1,20 @@
-"""Configurations that come with the package; ``itmatch presets`` lists them."""
+"""Configurations that come with the package; ``itmatch presets`` lists them.
+
+A preset names a system, what it inherits from other files here, and what differs. :func:`expanded` makes the whole
+configuration of it; a file of the user's may be written in the same way.
+"""
 
 from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from itmatch.formats.configs import check_config
+from itmatch.formats.configs import read_config
+from itmatch.formats.messages import shown
 
-PREFIX = "preset:"
+INHERITS, SYSTEM = "inherits", "system"
+Config = dict[str, Any]
 
 
 def preset_names() -> list[str]:
@@ -26,23 +33,42 @@ def preset_path(name: str) -> Path:
     return _folder() / f"{name}.yaml"
 
 
-def resolve_config(value: str) -> str:
-    """Path of what stands after ``--config``: ``preset:NAME``, a file, or the name of a preset.
+def preset_config(name: str) -> Config:
+    """The whole configuration of a preset."""
+    return expanded(read_config(preset_path(name)), name)
+
+
+def expanded(config: Config, where: str) -> Config:
+    """The whole configuration of one that has ``inherits`` and ``system``; any other stays as it is.
+
+    What a configuration says itself wins over what it inherits, of several inherited files the later one wins, and all
+    win over the parts of the system.
+
+    Args:
+        config: ``inherits``: one preset or part of presets, or a list; ``system``: a name, or ``{name: settings}``.
+        where: name of the place, for error messages.
 
     Raises:
-        FileNotFoundError: it looks like a file and there is none.
-        ValueError: it is none of these, or a file that holds no configuration.
+        ValueError: there is no such preset or system.
     """
-    if value.startswith(PREFIX):
-        return str(preset_path(value.removeprefix(PREFIX)))
-    if Path(value).is_file():
-        check_config(value)
-        return value
-    if Path(value).is_dir() and value not in preset_names():
-        raise IsADirectoryError(f"--config {value}: a folder, expected a file")
-    if Path(value).suffix in (".yaml", ".yml", ".json") or "/" in value:
-        raise FileNotFoundError(f"--config {value}: no such file")
-    return str(preset_path(value))
+    config = _inherited(config, where)
+    system = config.pop(SYSTEM, None)
+    if system is None:
+        return config
+    named = {system: {}} if isinstance(system, str) else system
+    if not isinstance(named, dict) or len(named) != 1:
+        raise ValueError(f"{where}: {SYSTEM}: {shown(system)}, expected a name, or a name with its settings")
+    ((name, settings),) = named.items()
+    if not isinstance(settings or {}, dict) or not all(isinstance(key, str) for key in settings or {}):
+        raise ValueError(f"{where}: {SYSTEM}.{name}: {shown(settings)}, expected settings by name")
+    from itmatch.models.systems import system_specs  # here, since listing presets needs no torch
+
+    try:
+        parts: dict[str, Any] = dict(system_specs(str(name), settings or {}))
+    except ValueError as error:
+        raise ValueError(f"{where}: {SYSTEM}: {error}") from None
+    tokenizer = parts.pop("tokenizer", None)
+    return _merged({"model": parts} | ({} if tokenizer is None else {"data": {"tokenizer": tokenizer}}), config)
 
 
 def describe_presets() -> str:
@@ -50,6 +76,44 @@ def describe_presets() -> str:
     width = max(len(name) for name in preset_names())
     lines = [f"{name:<{width}}  {_summary(preset_path(name))}" for name in preset_names()]
     return "\n".join([*lines, "", "itmatch fit --config NAME runs one; itmatch presets NAME prints its YAML."])
+
+
+def preset_text(name: str) -> str:
+    """The whole configuration of a preset, as YAML."""
+    return f"# {_summary(preset_path(name))}\n{as_yaml(preset_config(name))}"
+
+
+def as_yaml(config: Config) -> str:
+    """A configuration as text."""
+    import yaml
+
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def _inherited(config: Config, where: str) -> Config:
+    own = dict(config)
+    given = own.pop(INHERITS, [])
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{where}: {INHERITS}: {shown(given)}, expected the name of a preset, or a list of names")
+    result: Config = {}
+    for name in names:
+        path = _folder() / f"{name}.yaml"
+        if path not in _folder().rglob("*.yaml"):
+            raise ValueError(f"{where}: {INHERITS}: no preset {shown(name)}; there are {', '.join(preset_names())}")
+        result = _merged(result, _inherited(read_config(path), name))
+    return _merged(result, own)
+
+
+def _merged(below: Config, above: Config) -> Config:
+    """Settings by name are merged; an object of another class, a list or a value takes the place of what is there."""
+    if above.get("class_path", below.get("class_path")) != below.get("class_path"):
+        return above
+    merged = below | above
+    for key in (below.keys() & above.keys()) - {SYSTEM}:
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            merged[key] = _merged(below[key], above[key])
+    return merged
 
 
 def _summary(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,11 +12,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
 
 from itmatch.batch import Batch
-from itmatch.data import CaptionItem, Collator, ImageItem, ImageTextSplit, PairDataset
+from itmatch.data import Collator, ImageTextSplit, PairDataset
+from itmatch.data.batching.collate import Pair
 from itmatch.ops.collectives import rank, world_size
-from itmatch.training.seeding import mix_seed
-
-Pair = tuple[ImageItem, CaptionItem]
+from itmatch.ops.seeding import mix_seed
 
 
 class EpochSampler(DistributedSampler[int], SequentialSampler):
@@ -141,20 +141,6 @@ class EpochItems(Dataset[tuple[int, Pair]]):
         return epoch, self.pairs[index]
 
 
-class EpochCollator:
-    """Collates pairs; what the augmentation draws depends on seed, epoch and the batch's first caption alone."""
-
-    def __init__(self, collator: Collator, seed: int) -> None:
-        self.collator = collator
-        self.seed = seed
-
-    def __call__(self, items: list[tuple[int, Pair]]) -> Batch:
-        """The batch of some pairs of one epoch."""
-        epoch, (_, first) = items[0]
-        generator = torch.Generator().manual_seed(mix_seed(self.seed, epoch, first.index))
-        return self.collator([pair for _, pair in items], generator=generator)
-
-
 def reserve_file_handles(workers: int) -> None:
     """See that the processes that load data can hand over their tensors, each of which takes a file handle on the way.
 
@@ -215,7 +201,7 @@ class TrainLoader(DataLoader[Any]):
         super().__init__(
             EpochItems(PairDataset(dataset)),
             sampler=sampler,
-            collate_fn=EpochCollator(collator, seed),
+            collate_fn=partial(collator.of_epoch, seed),
             generator=torch.Generator().manual_seed(mix_seed(seed)),  # else the workers' seed is drawn from the model's
             **kwargs,
         )

@@ -14,7 +14,7 @@ from itmatch.batch import Batch, Captions, Fragments, Regions
 from itmatch.losses import Loss, Matches, paired
 from itmatch.models import MatchingModel
 from itmatch.ops.collectives import all_gather_ragged, is_distributed
-from itmatch.ops.packing import PackedFragments
+from itmatch.ops.ragged import Ragged
 
 Relevance: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
@@ -132,7 +132,7 @@ def _keep(tensor: Tensor) -> Tensor:
 
 
 def _of_all(fragments: Fragments) -> Fragments:
-    return PackedFragments.pack(fragments).gathered()[:]
+    return Ragged.of(fragments).gathered()[:]
 
 
 def _vectors(image: Fragments, text: Fragments, objective: Loss) -> tuple[Tensor, Tensor]:

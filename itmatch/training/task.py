@@ -26,6 +26,7 @@ from itmatch.models import MatchingModel
 from itmatch.models.bounds import bounded_by
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
 from itmatch.ops.checks import check_kind
+from itmatch.ops.seeding import seed_step
 from itmatch.spec import build
 from itmatch.training.checkpoint_io import use_atomic_checkpoints
 from itmatch.training.checkpoints import built_settings, keep_own_paths, optimizer_of, read_checkpoint
@@ -33,7 +34,6 @@ from itmatch.training.data import MatchingData
 from itmatch.training.divergence import GradientWatch, divergence, told_as_divergence
 from itmatch.training.limits import check_whole
 from itmatch.training.optimizers import make_optimizer, replaced_settings
-from itmatch.training.seeding import seed_step
 from itmatch.training.step import StepResult, compute_loss, score_statistics
 
 FRAGMENT_DTYPES = {None: None, "float16": torch.float16}

@@ -438,7 +438,7 @@ def test_a_resumed_run_compares_with_the_best_before(tmp_path):
 # ------------------------------------------------------------------------------------------------ what needs no torch
 
 
-@pytest.mark.parametrize("args", [["--version"], ["--help"], ["presets"], ["presets", "demo"], ["nothing"]])
+@pytest.mark.parametrize("args", [["--version"], ["--help"], ["presets"], ["nothing"]])
 def test_small_commands_import_nothing_heavy(args):
     code = (
         "import sys; from itmatch.__main__ import main; main(sys.argv[1:]); "

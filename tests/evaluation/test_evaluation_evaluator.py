@@ -7,7 +7,7 @@ from itmatch.batch import Fragments
 from itmatch.data import ImageTextSplit
 from itmatch.evaluation import EvaluationProtocol, Relevance, retrieval_metrics, retrieval_ranks, twin_accuracy
 from itmatch.evaluation import evaluator as evaluator_module
-from itmatch.evaluation.evaluator import Evaluator
+from itmatch.evaluation.evaluator import Evaluator, _first_places
 from itmatch.evaluation.protocols import relevance_figures
 from itmatch.models import MatchingModel
 from itmatch.nn import (
@@ -18,6 +18,7 @@ from itmatch.nn import (
     MeanPooling,
     RegionEncoder,
 )
+from itmatch.ops.ragged import Ragged
 
 IMAGES, CAPTIONS = 7, 16
 CAPTION_IMAGE = torch.arange(CAPTIONS) % IMAGES  # in no order, some images with three captions, some with two
@@ -41,8 +42,8 @@ def add(evaluator, image, text, images, captions, batch=3):
 def parts(fragments, rows):
     """The rows as one model encodes them, or as each of several does."""
     if isinstance(fragments, list):
-        return [part[rows].trimmed() for part in fragments]
-    return fragments[rows].trimmed()
+        return [Ragged.of(part)[rows] for part in fragments]
+    return Ragged.of(fragments)[rows]
 
 
 def expected(similarity):
@@ -237,3 +238,9 @@ def test_of_a_model_the_similarity_counts_that_it_has_in_the_end(similarity):
     model.similarity = similarity
     assert evaluator.similarities == [similarity]
     assert evaluator.compute() == pytest.approx(expected(similarity))
+
+
+def test_first_places():
+    index = torch.tensor([4, 2, 4, 9, 2])
+    assert _first_places(index).tolist() == [1, 0, 3]
+    assert _first_places(index[:0]).tolist() == []

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from helpers_cli import error_of, run
 
-from itmatch.formats.configs import check_config
+from itmatch.formats.configs import read_config
 
 
 def bomb(levels=8, width=9):
@@ -34,14 +34,14 @@ def test_broken_configurations_are_told_of_before_anything_is_built(tmp_path, ca
     path, content = tmp_path / "config.yaml", BROKEN[message]
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=message) as caught:
-        check_config(path)
+        read_config(path)
     assert str(caught.value).startswith(str(path))
     assert error_of(capsys, "fit", "--config", path) == " ".join(str(caught.value).split())
 
 
 def test_aliases_as_people_use_them(tmp_path):
     (tmp_path / "config.yaml").write_text("a: &a {b: 1, c: [1, 2]}\nd: {<<: *a, b: 2}\ne: *a\nf: 2001-99-99\n")
-    check_config(tmp_path / "config.yaml")
+    read_config(tmp_path / "config.yaml")
 
 
 @pytest.mark.timeout(60)

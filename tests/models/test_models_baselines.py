@@ -26,7 +26,7 @@ MODELS = {
     "vse_infty": lambda _: vse_infty_gru(WORDS, **SIZES, word_dim=8),
     "vse_infty_bert": lambda bert: vse_infty_bert(bert, **SIZES),
     "scan_t2i": lambda _: scan_gru(WORDS, **SIZES, word_dim=8),
-    "scan_i2t": lambda _: scan_gru(WORDS, "i2t", pooling=LogSumExpPooling(1 / 5), **SIZES, word_dim=8),
+    "scan_i2t": lambda _: scan_gru(WORDS, "regions", pooling=LogSumExpPooling(1 / 5), **SIZES, word_dim=8),
     "sgr": lambda _: sgraf_gru(WORDS, SimilarityReasoning(8), **SIZES, word_dim=8),
     "saf": lambda _: sgraf_gru(WORDS, SimilarityFiltration(8), **SIZES, word_dim=8),
 }
@@ -51,9 +51,9 @@ def test_saved_and_loaded(model, tmp_path):
 
 
 def test_parts():
-    scan = scan_gru(WORDS, "i2t", **SIZES).similarity
+    scan = scan_gru(WORDS, "regions", **SIZES).similarity
     assert isinstance(scan, CrossAttentionSimilarity)
-    assert (scan.direction, scan.lambda_softmax) == ("i2t", 4.0)
+    assert (scan.query, scan.temperature) == ("regions", None)
     infinity = vse_infty_gru(WORDS, **SIZES)
     assert isinstance(infinity.image_encoder.pooling, GeneralizedPooling)
     assert infinity.image_encoder.mlp is not None

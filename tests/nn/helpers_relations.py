@@ -66,27 +66,23 @@ def edges_of_row(relation, row, boxes, graph):
         kind, weight = int(graph.predicate[k]), float(graph.confidence[k])
         if int(graph.row[k]) == row and weight >= relation.min_confidence:
             found.append(("semantic", target, source, weight, kind))
-            if relation.inverse:
-                found.append(("semantic", source, target, weight, kind + PREDICATES))
+            found.append(("semantic", source, target, weight, kind + PREDICATES))
     return found
 
 
 def branch_in_loops(relation, name, features, boxes, graph):
     """What a branch of a :class:`SpatialSemanticGCN` adds, node by node and edge by edge."""
-    kinds, update = relation.kinds[name], torch.zeros_like(features)
+    update = torch.zeros_like(features)
     for layer in relation.branches[name].layers:
         x, added = features + update, torch.zeros_like(features)
-        factors = dict(zip(kinds, layer.factors, strict=True))
         for row, length in enumerate(LENGTHS):
-            edges = [edge for edge in edges_of_row(relation, row, boxes, graph) if edge[0] in kinds]
+            edges = [edge for edge in edges_of_row(relation, row, boxes, graph) if edge[0] == name]
             for i in range(length):
                 total, message = 0.0, torch.zeros(SIZE, dtype=torch.double)
-                for kind, target, source, weight, number in edges:
+                for _, target, source, weight, number in edges:
                     if target != i:
                         continue
-                    if layer.query is not None:
-                        weight = weight * (layer.query(x[row, i]) @ layer.key(x[row, source]) / SIZE**0.5).exp()
-                    heads = factor(factors[kind], layer.num_heads, boxes[row, i], boxes[row, source], number)
+                    heads = factor(layer, boxes[row, i], boxes[row, source], number)
                     message = message + weight * heads.repeat_interleave(SIZE // layer.num_heads) * layer.value(
                         x[row, source]
                     )
@@ -97,25 +93,17 @@ def branch_in_loops(relation, name, features, boxes, graph):
     return update
 
 
-def factor(module, heads, target, source, number):
+def factor(layer, target, source, number):
     """(H,) factors of one edge."""
-    if hasattr(module, "table"):
-        return module.table[0 if number is None else number]
-    if hasattr(module, "perceptron"):
+    for module in layer.factors:
+        if hasattr(module, "table"):
+            return module.table[number]
         perceptron = module.perceptron
         return 1 + perceptron.output(perceptron.hidden(geometry(target, source)).relu())
-    return torch.ones(heads, dtype=torch.double)
+    return torch.ones(layer.num_heads, dtype=torch.double)
 
 
 def in_loops(relation, features, boxes, graph):
     """A :class:`SpatialSemanticGCN`, written out."""
-    updates = [branch_in_loops(relation, name, features, boxes, graph) for name in relation.kinds]
-    if relation.merge is None:
-        return features + updates[0]
-    kind = type(relation.merge).__name__
-    if kind == "MeanMerge":
-        return features + (updates[0] + updates[1]) / 2
-    if kind == "ConcatMerge":
-        return features + torch.cat(updates, -1) @ relation.merge.linear.weight.T
-    gate = relation.merge.gate(torch.cat([features + update for update in updates], -1)).sigmoid()
-    return features + gate * updates[0] + (1 - gate) * updates[1]
+    updates = [branch_in_loops(relation, name, features, boxes, graph) for name in relation.branches]
+    return features + sum(updates) / len(updates)

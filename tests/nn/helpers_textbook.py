@@ -29,7 +29,7 @@ def cosines(a, b):
     return (a * b).sum(1) / lengths.clamp(min=1e-8)
 
 
-def attention(queries, keys, smooth, normalization):
+def attention(queries, keys, temperature, normalization):
     """Weights (Q, K) of the keys for each query. Scores are first normalised over the *queries*, for each key."""
     scores = queries @ keys.T  # (Q, K)
     if normalization.startswith("clipped"):
@@ -40,7 +40,7 @@ def attention(queries, keys, smooth, normalization):
         scores = scores / (scores.abs().sum(0, keepdim=True) + 1e-8)
     elif normalization == "softmax":
         scores = scores.softmax(0)
-    return (smooth * scores).softmax(1)
+    return (scores / temperature).softmax(1)
 
 
 def all_pairs(image, text, pair):
@@ -51,12 +51,12 @@ def all_pairs(image, text, pair):
     return torch.stack([torch.stack(row) for row in rows])
 
 
-def cross_attention_scores(image, text, pool, direction="t2i", smooth=9.0, normalization="clipped_l2norm"):
-    """Each word (t2i) or region (i2t) against the mean of the other side that it attends to; then ``pool``."""
+def cross_attention_scores(image, text, pool, query="words", temperature=1 / 9, normalization="clipped_l2norm"):
+    """Each word or region against the mean of the other side that it attends to; then ``pool``."""
 
     def pair(regions, words):
-        queries, keys = (words, regions) if direction == "t2i" else (regions, words)
-        attended = attention(queries, keys, smooth, normalization) @ keys  # (Q, D)
+        queries, keys = (words, regions) if query == "words" else (regions, words)
+        attended = attention(queries, keys, temperature, normalization) @ keys  # (Q, D)
         return pool(cosines(queries, attended))
 
     return all_pairs(image, text, pair)
@@ -69,8 +69,8 @@ def interactive_scores(
     refine_regions=None,
     refine_words=None,
     parts=("words", "regions", "cross"),
-    region_smooth=4.0,
-    word_smooth=9.0,
+    region_temperature=1 / 4,
+    word_temperature=1 / 9,
     normalization="clipped_l2norm",
     temperature=0.1,
 ):
@@ -81,8 +81,8 @@ def interactive_scores(
     """
 
     def pair(regions, words):
-        alpha = attention(regions, words, region_smooth, normalization)  # (R, W), a row sums to 1
-        beta = attention(words, regions, word_smooth, normalization)  # (W, R), a row sums to 1
+        alpha = attention(regions, words, region_temperature, normalization)  # (R, W), a row sums to 1
+        beta = attention(words, regions, word_temperature, normalization)  # (W, R), a row sums to 1
         refined_regions = regions if refine_regions is None else refine_regions(regions, alpha @ words)
         refined_words = words if refine_words is None else refine_words(words, beta @ regions)
         found = []
@@ -107,11 +107,6 @@ def attended_by(query, keys, temperature):
 
 def residual(gamma):
     return lambda x, attended: x + gamma * attended
-
-
-def gated(scale, shift, inner, outer):
-    """The gated refinement, of four linear maps."""
-    return lambda x, attended: x + outer(inner(x * scale(attended).tanh() + shift(attended)).relu())
 
 
 # -- how the library cuts its work ------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ def test_without_relations_nothing_is_new(name):
 
 @pytest.mark.parametrize("name", list(MAKE))
 def test_rebuilt_from_spec(name):
-    relations = [SpatialSemanticGCN(SIZE, spatial=False, merge="gate"), ImplicitRelationAttention(SIZE, 4)]
+    relations = [SpatialSemanticGCN(SIZE, spatial=False), ImplicitRelationAttention(SIZE, 4)]
     ours = encoder(name, relations)
     moved(ours)
     again = build(ours.spec, Block).eval()
@@ -125,7 +125,7 @@ def test_command_line(cls):
     kind = {RegionEncoder: "regions", GRUTextEncoder: "gru", TransformerTextEncoder: "transformer"}[cls]
     relations = [
         {"class_path": "itmatch.nn.ImplicitRelationAttention", "init_args": {"embed_dim": 8, "num_heads": 2}},
-        {"class_path": "SpatialSemanticGCN", "init_args": {"embed_dim": 8, "spatial": False, "merge": "union"}},
+        {"class_path": "SpatialSemanticGCN", "init_args": {"embed_dim": 8, "spatial": False, "threshold": 0.2}},
     ]
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Model, "model")

@@ -154,7 +154,7 @@ def test_inference_never_holds_the_aligned_values_or_a_copy_of_all_captions(monk
     monkeypatch.setattr(aligning, "_COPIED", 5 * text.features[0].numel())
     copied.clear()
     HardAligningSimilarity()(image, text)
-    assert len(copied) == 12
+    assert len(copied) > 5
     assert max(copied) <= 5 * text.features[0].numel()
 
 

@@ -48,11 +48,10 @@ SIMILARITIES = {
     "hard both": lambda: HardAligningSimilarity("both", MaxPooling(), region_pooling=LastPooling()),
     "hard lse": lambda: HardAligningSimilarity("words", LogSumExpPooling(length_normalized=True)),
     "soft": lambda: SoftAligningSimilarity(0.1, "both", SoftmaxPooling(), region_pooling=SumPooling(), normalize=True),
-    "t2i": lambda: CrossAttentionSimilarity("t2i"),
-    "i2t in chunks": lambda: CrossAttentionSimilarity("i2t", normalization="softmax", chunk_size=2),
-    "residual": lambda: InteractiveSimilarity(region_alignment=True),
-    "gated": lambda: InteractiveSimilarity("gated", SIZE, region_alignment=True),
-    "plain": lambda: InteractiveSimilarity(None),
+    "attention": lambda: CrossAttentionSimilarity("words"),
+    "regions in chunks": lambda: CrossAttentionSimilarity("regions", normalization="softmax", chunk_size=2),
+    "interactive": InteractiveSimilarity,
+    "all parts": lambda: InteractiveSimilarity(region_alignment=True),
     "sgr": lambda: VectorSimilarity(SIZE, SimilarityReasoning(4)),
     "saf": lambda: VectorSimilarity(SIZE, SimilarityFiltration(4), GlobalAttentionPooling(SIZE)),
     "graph": lambda: GraphMatchingSimilarity("both"),
@@ -110,7 +109,7 @@ def test_compiled_whole(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["cosine", "hard both", "t2i", "graph"])
+@pytest.mark.parametrize("name", ["cosine", "hard both", "attention", "graph"])
 def test_compiled_with_fragments_as_arguments(name):
     similarity, given = make(name).similarity, inputs(name)
     relations = given[4:] or (None, None)
@@ -121,7 +120,7 @@ def test_compiled_with_fragments_as_arguments(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["cosine", "hard both", "soft", "t2i", "plain", "sgr", "graph", "own"])
+@pytest.mark.parametrize("name", ["cosine", "hard both", "soft", "attention", "interactive", "sgr", "graph", "own"])
 def test_exported_for_any_sizes(name):
     module, given = make(name), inputs(name)
     sizes = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}
@@ -133,7 +132,7 @@ def test_exported_for_any_sizes(name):
 
 @torch.no_grad()
 def test_exported_in_chunks_and_read_again():
-    module, given = make("i2t in chunks"), inputs("i2t in chunks")
+    module, given = make("regions in chunks"), inputs("regions in chunks")
     file = io.BytesIO()
     torch.export.save(torch.export.export(module, given), file)
     file.seek(0)
@@ -142,7 +141,7 @@ def test_exported_in_chunks_and_read_again():
 
 @torch.no_grad()
 def test_autocast_in_a_graph():
-    module, given = make("residual"), inputs("residual")
+    module, given = make("interactive"), inputs("interactive")
     torch._dynamo.reset()
     compiled = torch.compile(module, backend="eager", fullgraph=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -140,8 +140,8 @@ def test_align_is_the_attention_of_the_words():
     "similarity",
     [
         VectorSimilarity(8, SimilarityReasoning(5)),
-        InteractiveSimilarity("gated", 8),
-        InteractiveSimilarity("gated", 8, region_alignment=True),
+        InteractiveSimilarity(),
+        InteractiveSimilarity(region_alignment=True),
     ],
 )
 def test_layers_take_half_precision_inner_products(similarity, monkeypatch):

@@ -18,7 +18,7 @@ from itmatch.nn import (
     SoftAligningSimilarity,
     VectorSimilarity,
 )
-from itmatch.ops import box_iou, l2_normalize, lengths_to_mask, polar_geometry, relative_geometry
+from itmatch.ops import box_iou, edge_geometry, l2_normalize, lengths_to_mask
 from itmatch.ops.attention import NORMALIZATIONS, cosine
 
 FP16, BF16, FP32 = torch.float16, torch.bfloat16, torch.float32
@@ -28,17 +28,15 @@ SIMILARITIES = {
     "hard": lambda: HardAligningSimilarity("both"),
     "soft": lambda: SoftAligningSimilarity(0.1, "both"),
     "soft cosine": lambda: SoftAligningSimilarity(0.1, "both", normalize=True),
-    "gated": lambda: InteractiveSimilarity("gated", SIZE, region_alignment=True),
-    "residual": lambda: InteractiveSimilarity(region_alignment=True),
-    "plain": lambda: InteractiveSimilarity(None, region_alignment=True),
+    "interactive": lambda: InteractiveSimilarity(region_alignment=True),
     "sgr": lambda: VectorSimilarity(SIZE, SimilarityReasoning(4)),
     "saf": lambda: VectorSimilarity(SIZE, SimilarityFiltration(4)),
     "graph": lambda: GraphMatchingSimilarity("both"),
 }
 for _name in NORMALIZATIONS:
-    SIMILARITIES[f"t2i {_name}"] = lambda name=_name: CrossAttentionSimilarity("t2i", normalization=name)
+    SIMILARITIES[f"words {_name}"] = lambda name=_name: CrossAttentionSimilarity("words", normalization=name)
 for _name in ("clipped_l2norm", "l1norm"):
-    SIMILARITIES[f"i2t {_name}"] = lambda name=_name: CrossAttentionSimilarity("i2t", normalization=name)
+    SIMILARITIES[f"regions {_name}"] = lambda name=_name: CrossAttentionSimilarity("regions", normalization=name)
 # type of the fragments, type of the module, type of autocast
 MODES = {
     "float32": (FP32, FP32, None),
@@ -71,7 +69,7 @@ def side(lengths, zeros, dtype, seed):
 @pytest.fixture
 def _like_cuda(monkeypatch):
     """Inner products in the type of autocast, as on a GPU."""
-    monkeypatch.setattr("itmatch.ops.ragged._autocast_chooses", torch.is_autocast_enabled)
+    monkeypatch.setattr("itmatch.ops.sides._autocast_chooses", torch.is_autocast_enabled)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -94,7 +92,7 @@ def test_scores_and_gradients_of_zero_vectors(name, mode):
             assert gradient is None or gradient.abs().max() < 1e4, what
 
 
-@pytest.mark.parametrize("name", ["t2i clipped_l2norm", "i2t clipped_l2norm", "plain", "cosine"])
+@pytest.mark.parametrize("name", ["words clipped_l2norm", "regions clipped_l2norm", "cosine"])
 def test_a_zero_vector_has_cosine_zero_and_no_gradient(name):
     image, text = side((3, 3, 1), ZEROS["an image"][0], FP32, 1), side((4, 4, 2, 1), [], FP32, 2)
     scores = SIMILARITIES[name]()(image, text)
@@ -116,7 +114,7 @@ def test_normalisation_has_a_finite_gradient_at_and_near_zero(dtype):
 
 
 @pytest.mark.parametrize("dtype", [FP32, FP16, BF16])
-@pytest.mark.parametrize("function", [lambda b: box_iou(b, b), relative_geometry, polar_geometry])
+@pytest.mark.parametrize("function", [lambda b: box_iou(b, b), lambda b: edge_geometry(b[:, None], b)])
 def test_boxes_of_no_size(dtype, function):
     boxes = torch.tensor([[0.0] * 4, [0.5, 0.5, 0.5, 0.9], [0.1, 0.1, 0.9, 0.9]], dtype=dtype).requires_grad_()
     values = function(boxes)

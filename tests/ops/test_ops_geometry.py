@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from itmatch.ops import box_area, box_iou, polar_geometry, relative_geometry
+from itmatch.ops import box_area, box_iou, edge_geometry
 
 
 def random_boxes(*shape):
@@ -34,27 +34,19 @@ def test_disjoint_touching_and_empty_boxes():
     assert torch.equal(box_area(torch.tensor([1.0, 1.0, 0.0, 0.0])), torch.tensor(0.0))
 
 
-def test_relative_geometry():
-    boxes = torch.tensor([[0.0, 0.0, 2.0, 4.0], [1.0, 1.0, 5.0, 2.0]])
-    relative = relative_geometry(boxes)
-    assert relative.shape == (2, 2, 4)
-    expected = torch.tensor([(3.0 - 1) / 2, (1.5 - 2) / 4, math.log(2), math.log(1 / 4)])
-    torch.testing.assert_close(relative[0, 1], expected)
-    torch.testing.assert_close(relative.diagonal(dim1=0, dim2=1), torch.zeros(4, 2))
-    assert torch.isfinite(relative_geometry(torch.zeros(3, 4))).all()
+def test_edge_geometry():
+    target, source = torch.tensor([0.0, 0.0, 0.2, 0.4]), torch.tensor([0.3, 0.5, 0.7, 0.7])
+    found = edge_geometry(target, source)
+    iou, distance = 0.0, math.hypot(0.4, 0.4)
+    ratios = math.log(0.4 / 0.2), math.log(0.2 / 0.4)
+    expected = torch.tensor([0.4, 0.4, *ratios, 0.4 / distance, 0.4 / distance, iou, distance])
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(edge_geometry(source, target)[[0, 1, 4, 5]], -found[[0, 1, 4, 5]])
+    torch.testing.assert_close(edge_geometry(target, target), torch.tensor([0.0] * 6 + [1.0, 0.0]))
 
 
-def test_polar_geometry():
-    boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [3.0, 4.0, 5.0, 6.0], [0.0, 0.0, 2.0, 2.0]], requires_grad=True)
-    polar = polar_geometry(boxes)
-    torch.testing.assert_close(polar[0, 1], torch.tensor([5.0, math.atan2(4, 3)]))
-    torch.testing.assert_close(polar[1, 0], torch.tensor([5.0, math.atan2(-4, -3)]))
-    assert (polar[0, 2] == 0).all()  # coinciding centres
-    polar.sum().backward()
-    assert torch.isfinite(boxes.grad).all()
-
-
-def test_batch_dimensions():
-    boxes = random_boxes(2, 3, 4)
-    for function in (relative_geometry, polar_geometry):
-        assert torch.equal(function(boxes)[1, 2], function(boxes[1, 2]))
+def test_edge_geometry_of_all_pairs():
+    boxes = random_boxes(2, 3)
+    found = edge_geometry(boxes[:, :, None], boxes[:, None])
+    assert found.shape == (2, 3, 3, 8)
+    torch.testing.assert_close(found[1, 0, 2], edge_geometry(boxes[1, 0], boxes[1, 2]))

@@ -7,12 +7,11 @@ import torch
 
 from itmatch.batch import SceneGraph
 from itmatch.ops import (
-    EdgeList,
+    Edges,
     box_iou,
     lengths_to_mask,
     nearest_boxes,
     semantic_graph,
-    spatial_adjacency,
     spatial_graph,
     strongest_edges,
 )
@@ -35,7 +34,7 @@ def scene_graph(**fields):
 
 def as_dict(edges):
     found = {}
-    kinds = [None] * len(edges) if edges.edge_type is None else edges.edge_type.tolist()
+    kinds = [None] * len(edges.edge_weight) if edges.edge_attr is None else edges.edge_attr.tolist()
     for source, target, weight, kind in zip(*edges.edge_index.tolist(), edges.edge_weight.tolist(), kinds, strict=True):
         assert (source, target, kind) not in found
         found[source, target, kind] = weight
@@ -50,49 +49,69 @@ def test_spatial_graph_equals_loop(threshold, weight):
         for i in range(length):
             for j in range(length):
                 iou = float(box_iou(boxes[row, i : i + 1], boxes[row, j : j + 1]))
-                if i != j and iou >= threshold:
+                if i != j and iou >= threshold and (iou > 0 or weight == "ones"):
                     expected[row * WIDTH + j, row * WIDTH + i, None] = iou if weight == "iou" else 1.0
-    edges = spatial_graph(boxes, MASK, threshold, weight)
+    matrices = spatial_graph(boxes, MASK, threshold, weight)
+    edges = matrices.as_list()
     assert as_dict(edges) == pytest.approx(expected)
-    assert edges.num_nodes == MASK.numel()
-    assert edges.edge_type is None
-    assert threshold != 0.1 or 0 < len(edges) < 26  # neither nothing nor everything
-    assert threshold != 0.0 or len(edges) == 26
+    assert edges.edge_attr is None
+    assert threshold != 0.1 or 0 < count(edges) < 26  # neither nothing nor everything
+    assert threshold != 0.0 or weight == "iou" or count(edges) == 26
+    assert torch.equal(edges.matrices(edges.edge_weight, *MASK.shape), matrices.edge_weight)
+    assert torch.equal(matrices.edge_weight, matrices.edge_weight.transpose(1, 2))
 
 
-@pytest.mark.parametrize("weight", ["iou", "ones"])
-def test_matrices_have_the_edges_of_the_list(weight):
-    boxes = random_boxes()
-    edges, matrices = spatial_graph(boxes, MASK, 0.1, weight), spatial_adjacency(boxes, MASK, 0.1, weight)
-    source, target = edges.edge_index
-    expected = torch.zeros_like(matrices)
-    expected[target // WIDTH, target % WIDTH, source % WIDTH] = edges.edge_weight
-    assert torch.equal(source // WIDTH, target // WIDTH)
-    assert torch.equal(matrices, expected)
-    assert torch.equal(matrices, matrices.transpose(1, 2))
+def count(edges):
+    return len(edges.as_list().edge_weight) if edges.edge_index is None else len(edges.edge_weight)
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_ends_and_sums_of_edges(as_list):
+    edges = spatial_graph(random_boxes(), MASK, 0.1)
+    edges, values = edges.as_list() if as_list else edges, torch.randn(*MASK.shape, 4, dtype=torch.double)
+    weight = spatial_graph(random_boxes(), MASK, 0.1).edge_weight
+    target, source = edges.ends(values)
+    if as_list:
+        row, i, j = weight.nonzero().unbind(1)
+        expected = values[row, i], values[row, j]
+    else:
+        expected = values[:, :, None].expand(3, WIDTH, WIDTH, 4), values[:, None].expand(3, WIDTH, WIDTH, 4)
+    torch.testing.assert_close(target + 2 * source, expected[0] + 2 * expected[1])
+    normalized, joined = edges.normalized(*MASK.shape)
+    sums = normalized.matrices(normalized.edge_weight, *MASK.shape).sum(2)
+    torch.testing.assert_close(sums, joined.double())
+    assert torch.equal(joined, (weight > 0).any(2))
+    assert 0 < joined.sum() < MASK.sum()
+
+
+def test_values_of_repeated_edges_are_added():
+    edges = Edges(torch.ones(3), torch.tensor([[0, 0, 1], [1, 1, 0]]))
+    matrices = edges.matrices(torch.tensor([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]]), 1, 2)
+    assert matrices.tolist() == [[[[0.0, 0.0], [3.0, 30.0]], [[3.0, 30.0], [0.0, 0.0]]]]
 
 
 def test_the_threshold_itself_is_an_edge():
     boxes = torch.tensor([[[0.0, 0, 1, 1], [0, 0, 0.5, 1], [0.5, 0, 1, 0.5]]])
     mask = torch.ones(1, 3, dtype=torch.bool)
-    assert as_dict(spatial_graph(boxes, mask, 0.5)) == {(0, 1, None): 0.5, (1, 0, None): 0.5}
-    assert len(spatial_graph(boxes, mask, 0.25)) == 4
+    assert as_dict(spatial_graph(boxes, mask, 0.5).as_list()) == {(0, 1, None): 0.5, (1, 0, None): 0.5}
+    assert count(spatial_graph(boxes, mask, 0.25)) == 4
 
 
 def test_a_single_box_has_no_edge():
-    assert len(spatial_graph(torch.tensor([[[0.0, 0, 1, 1]]]), torch.ones(1, 1, dtype=torch.bool), 0.0)) == 0
+    assert count(spatial_graph(torch.tensor([[[0.0, 0, 1, 1]]]), torch.ones(1, 1, dtype=torch.bool), 0.0)) == 0
 
 
 def test_equal_and_empty_boxes():
     boxes = torch.tensor([[[0.2, 0.2, 0.6, 0.6]] * 2 + [[0.5, 0.5, 0.5, 0.5]] * 2])
     edges = spatial_graph(boxes, torch.ones(1, 4, dtype=torch.bool))
-    assert as_dict(edges) == {(0, 1, None): pytest.approx(1), (1, 0, None): pytest.approx(1)}
+    assert as_dict(edges.as_list()) == {(0, 1, None): pytest.approx(1), (1, 0, None): pytest.approx(1)}
 
 
 def test_half_precision_boxes_are_computed_in_float32():
     boxes = random_boxes().half()
     assert spatial_graph(boxes, MASK).edge_weight.dtype is torch.float32
-    torch.testing.assert_close(spatial_adjacency(boxes, MASK), spatial_adjacency(boxes.float(), MASK))
+    wide = spatial_graph(boxes.float(), MASK)
+    torch.testing.assert_close(spatial_graph(boxes, MASK).edge_weight, wide.edge_weight)
 
 
 @pytest.mark.parametrize(
@@ -109,15 +128,14 @@ def test_half_precision_boxes_are_computed_in_float32():
 def test_wrong_boxes(box, found):
     boxes = random_boxes()
     boxes[1, 2] = torch.tensor(box)
-    for function in (spatial_graph, spatial_adjacency):
-        with pytest.raises(ValueError, match=r"boxes: .* at row 1, place 2, expected finite") as caught:
-            function(boxes, MASK)
-        assert caught.match(found)
+    with pytest.raises(ValueError, match=r"boxes: .* at row 1, place 2, expected finite") as caught:
+        spatial_graph(boxes, MASK)
+    assert caught.match(found)
 
 
 def test_boxes_a_little_outside_are_taken():
     boxes = torch.tensor([[[-0.009, 0.0, 1.0, 1.009], [0.0, 0.0, 1.0, 1.0]]])
-    assert len(spatial_graph(boxes, torch.ones(1, 2, dtype=torch.bool))) == 2
+    assert count(spatial_graph(boxes, torch.ones(1, 2, dtype=torch.bool))) == 2
 
 
 def test_wrong_arguments_of_spatial_graphs():
@@ -133,11 +151,10 @@ def test_wrong_arguments_of_spatial_graphs():
         spatial_graph(torch.zeros(3, 6, 4, dtype=torch.int64), MASK)
 
 
-@pytest.mark.parametrize("inverse", [True, False])
 @pytest.mark.parametrize("num_predicates", [None, 7])
 @pytest.mark.parametrize("least", [0.0, 0.5])
 @pytest.mark.parametrize("confident", [True, False])
-def test_semantic_graph_equals_loop(inverse, num_predicates, least, confident):
+def test_semantic_graph_equals_loop(num_predicates, least, confident):
     confidence, predicates = [0.9, 0.4, 0.5, 1.0], [3, 0, 6, 3]
     graph = scene_graph(
         predicate=torch.tensor(predicates),
@@ -150,29 +167,26 @@ def test_semantic_graph_equals_loop(inverse, num_predicates, least, confident):
             continue
         source, target = row * WIDTH + source, row * WIDTH + target
         expected[source, target, num_predicates and predicates[k]] = weight
-        if inverse:
-            expected[target, source, num_predicates and predicates[k] + num_predicates] = weight
-    edges = semantic_graph(graph, MASK, least, num_predicates=num_predicates, inverse=inverse)
+        expected[target, source, num_predicates and predicates[k] + num_predicates] = weight
+    edges = semantic_graph(graph, MASK, least, num_predicates=num_predicates)
     assert as_dict(edges) == expected
-    assert edges.num_nodes == MASK.numel()
 
 
 def test_no_edges():
     nothing = torch.zeros(0, dtype=torch.int64)
     empty = SceneGraph(nothing.expand(2, 0), nothing, 3)
-    for graph in (None, empty):
-        for num_predicates in (None, 4):
-            edges = semantic_graph(graph, MASK, num_predicates=num_predicates)
-            assert len(edges) == 0
-            assert edges.edge_index.shape == (2, 0)
-            assert (edges.edge_type is None) is (num_predicates is None)
+    for num_predicates in (None, 4):
+        edges = semantic_graph(empty, MASK, num_predicates=num_predicates)
+        assert count(edges) == 0
+        assert edges.edge_index.shape == (2, 0)
+        assert (edges.edge_attr is None) is (num_predicates is None)
     below = scene_graph(confidence=torch.tensor([0.1, 0.2, 0.3, 0.4]))
-    assert len(semantic_graph(below, MASK, 0.5)) == 0
+    assert count(semantic_graph(below, MASK, 0.5)) == 0
 
 
 def test_repeated_edges_are_kept():
     twice = SceneGraph(torch.tensor([[0, 0], [1, 1]]), torch.zeros(2, dtype=torch.int64), 3)
-    assert semantic_graph(twice, MASK, inverse=False).edge_index.tolist() == [[0, 0], [1, 1]]
+    assert semantic_graph(twice, MASK).edge_index.tolist() == [[0, 0, 1, 1], [1, 1, 0, 0]]
 
 
 def test_wrong_semantic_graphs():
@@ -182,7 +196,7 @@ def test_wrong_semantic_graphs():
         graph = scene_graph(predicate=torch.tensor([0, 4, 2, value]))
         with pytest.raises(ValueError, match=f"SceneGraph.predicate: {value} at edge 3 of row 1, expected 0..4"):
             semantic_graph(graph, MASK, num_predicates=5)
-        assert len(semantic_graph(graph, MASK)) == 8  # untyped edges do not look at it
+        assert count(semantic_graph(graph, MASK)) == 8  # untyped edges do not look at it
     with pytest.raises(ValueError, match=r"edge 1 joins nodes \[4, 0\] of row 0, which has 2 nodes"):
         semantic_graph(scene_graph(), lengths_to_mask(torch.tensor([2, 3, 1]), WIDTH))
     with pytest.raises(ValueError, match="SceneGraph has 3 rows, the fragments have 2"):
@@ -193,21 +207,8 @@ def test_wrong_semantic_graphs():
 
 def test_values_on_other_devices_are_not_looked_at():
     graph = scene_graph(predicate=torch.tensor([9, 9, 9, 9]), confidence=torch.rand(4)).to("meta")
-    assert len(semantic_graph(graph, MASK.to("meta"), num_predicates=2)) == 8
-    assert spatial_adjacency(torch.full((3, 6, 4), 9.0, device="meta"), MASK.to("meta")).shape == (3, 6, 6)
-
-
-def test_edge_list_checks_its_shapes():
-    index, weight, kind = torch.zeros(2, 3, dtype=torch.int64), torch.ones(3), torch.zeros(3, dtype=torch.int64)
-    assert len(EdgeList(index, weight, kind, 4)) == 3
-    for wrong in (index[:1], index[:, :2], index.float()):
-        with pytest.raises(ValueError, match=r"EdgeList.edge_index: .* expected \(2, 3\) torch.int64"):
-            EdgeList(wrong, weight, kind, 4)
-    with pytest.raises(ValueError, match=r"EdgeList.edge_weight: .* torch.int64, expected one dimension of floats"):
-        EdgeList(index, weight.long(), kind, 4)
-    for wrong in (kind[:2], kind.float()):
-        with pytest.raises(ValueError, match=r"EdgeList.edge_type: .* expected \(3,\) torch.int64"):
-            EdgeList(index, weight, wrong, 4)
+    assert count(semantic_graph(graph, MASK.to("meta"), num_predicates=2)) == 8
+    assert spatial_graph(torch.full((3, 6, 4), 9.0, device="meta"), MASK.to("meta")).edge_weight.shape == (3, 6, 6)
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])

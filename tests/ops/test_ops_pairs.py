@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from itmatch.ops import PairTile, over_pairs, pairs
+from itmatch.ops.ragged import Ragged
 
 
 def sides(images=5, captions=7, regions=4, words=6, size=3, seed=0):
@@ -134,7 +135,8 @@ def test_a_budget_a_pair_bounds_the_tiles(monkeypatch):
 def test_small_groups_are_padded_and_large_ones_are_not():
     most = pairs._FRAGMENTS["cpu"]
     lengths = torch.tensor([3] * most + [4] * 2 + [5] * 2)
-    groups = list(pairs._groups(lengths, "cpu", len(lengths)))
+    side = Ragged(torch.zeros(int(lengths.sum()), 1), lengths, lengths.cumsum(0) - lengths)
+    groups = pairs._groups(side, len(lengths))
     assert sorted(torch.cat([group.index for group in groups]).tolist()) == list(range(most + 4))
     assert [group.mask is None for group in groups][:-1] == [True] * (len(groups) - 1)
     assert groups[-1].longest == 5

@@ -22,7 +22,7 @@ from itmatch.nn import (
     SpatialSemanticGCN,
     TransformerTextEncoder,
 )
-from itmatch.ops import packing
+from itmatch.ops import ragged
 from itmatch.training.step import compute_loss
 
 # Captions of each process, by the number of processes. Five captions describe an image: two processes have the same
@@ -167,18 +167,18 @@ def check_that_the_test_can_fail(rank, world):
     torch.manual_seed(0)
     _, model, objective = next(systems(vocabulary, dim))
     _, expected = gradients(Step(model, objective, gather_negatives=False), whole)
-    gather = packing.all_gather_ragged
+    gather = ragged.all_gather_ragged
 
     def own_gradient(tensor, dim=0):
         every, lengths = gather(tensor.detach()), gather(torch.tensor([len(tensor)]))
         start = int(lengths[:rank].sum())
         return torch.cat((every[:start], tensor, every[start + len(tensor) :]))
 
-    packing.all_gather_ragged = own_gradient
+    ragged.all_gather_ragged = own_gradient
     try:
         _, found = gradients(DistributedDataParallel(Step(model, objective)), own)
     finally:
-        packing.all_gather_ragged = gather
+        ragged.all_gather_ragged = gather
     assert max(differences(found, expected).values()) > 0.01
 
 

@@ -9,21 +9,25 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from itmatch.batch import Batch, Captions, Regions, SceneGraph
 from itmatch.data.batching.augmentation import SizeAugmentation
 from itmatch.data.split import CaptionItem, ImageItem
 from itmatch.data.tokenizers.words import Tokenizer
+from itmatch.ops.masking import lengths_to_mask
+from itmatch.ops.seeding import mix_seed
 
 _KEPT_CAPTIONS = 1 << 18  # some 60 MB
 
-Item: TypeAlias = tuple[ImageItem, CaptionItem] | ImageItem | CaptionItem
+Pair: TypeAlias = tuple[ImageItem, CaptionItem]
+Item: TypeAlias = Pair | ImageItem | CaptionItem
 
 
 class Collator:
     """Make a :class:`Batch` of items: tokenise, augment, pad to the longest of the batch.
 
-    A batch of pairs has one image row a pair, so that an image may come twice; ``image_index`` tells.
+    A batch of pairs has one image row per pair, so that an image may come twice; ``image_index`` tells.
 
     Relations of captions become the graph of :class:`~itmatch.batch.Captions`: a subject, predicate or object is the
     first token that shares a character with it. A relation whose subject or object has no token, because the caption
@@ -71,10 +75,19 @@ class Collator:
             caption_image=torch.tensor([item.image for item in captions]) if captions else None,
         )
 
+    def of_epoch(self, seed: int, items: Sequence[tuple[int, Pair]]) -> Batch:
+        """The batch of some pairs, each with the number of the epoch.
+
+        What the augmentation draws depends on the seed, the epoch and the first caption alone.
+        """
+        epoch, (_, first) = items[0]
+        generator = torch.Generator().manual_seed(mix_seed(seed, epoch, first.index))
+        return self([pair for _, pair in items], generator=generator)
+
     def _regions(self, items: list[ImageItem], generator: torch.Generator | None) -> Regions:
         if self.augmentation is not None:
             items = [self.augmentation.regions(item, generator) for item in items]
-        lengths = [len(item.features) for item in items]
+        features = [item.features for item in items]
         graph = None
         if relations := _all_or_none(items, "relations"):
             scores = _all_or_none(items, "relation_scores")
@@ -82,10 +95,10 @@ class Collator:
                 torch.cat(relations), [len(rows) for rows in relations], torch.cat(scores) if scores else None
             )
         return Regions(
-            pad([item.features for item in items]),
-            _mask(lengths),
-            boxes=pad(boxes) if (boxes := _all_or_none(items, "boxes")) else None,
-            labels=pad(labels, -1) if (labels := _all_or_none(items, "labels")) else None,
+            pad_sequence(features, batch_first=True),
+            lengths_to_mask(torch.tensor([len(rows) for rows in features])),
+            boxes=_stacked(_all_or_none(items, "boxes")),
+            labels=_stacked(_all_or_none(items, "labels"), -1),
             graph=graph,
         )
 
@@ -102,12 +115,7 @@ class Collator:
             graph = _graph(torch.tensor([*chain(*relations)], dtype=torch.int64), [len(table) for table in relations])
         elif self.augmentation is not None:
             ids = [self.augmentation.tokens(row, self.tokenizer, generator) for row in ids]
-        for item, row in zip(items, ids, strict=True):
-            if not row:
-                raise ValueError(f"caption {item.index} ({item.text!r}) has no tokens")
-        return Captions(
-            pad([torch.tensor(row) for row in ids], self.tokenizer.pad_id), _mask([len(row) for row in ids]), graph
-        )
+        return self.tokenizer.padded(ids, [item.text for item in items], graph)
 
     def _ids_of(self, text: str) -> list[int]:
         known = self._known.get(text)
@@ -130,19 +138,9 @@ class Collator:
         return list(zip(known[::3], known[1::3], known[2::3], strict=True))
 
 
-def pad(rows: Sequence[Tensor], value: float = 0) -> Tensor:
-    """Stack tensors whose first sizes differ, the rest filled with a value."""
-    longest = max(len(row) for row in rows)
-    shape = (len(rows), longest, *rows[0].shape[1:])
-    result = rows[0].new_empty(shape)
-    for target, row in zip(result, rows, strict=True):
-        target[: len(row)] = row
-        target[len(row) :] = value
-    return result
-
-
-def _mask(lengths: list[int]) -> Tensor:
-    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+def _stacked(rows: list[Tensor], value: float = 0) -> Tensor | None:
+    """Tensors of different first sizes, stacked and filled up with a value; None where there are none."""
+    return pad_sequence(rows, batch_first=True, padding_value=value) if rows else None
 
 
 def _at_tokens(

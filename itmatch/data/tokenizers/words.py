@@ -10,8 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from itmatch.batch import Captions, SceneGraph
 from itmatch.data.caption_graphs.words import align_words
 from itmatch.data.tokenizers.vocabulary import END, MASK, PAD, START, UNKNOWN, Vocabulary
+from itmatch.ops.masking import lengths_to_mask
 from itmatch.spec import Configurable
 
 
@@ -21,6 +26,37 @@ class Tokenizer(Configurable, ABC):
     @abstractmethod
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
+
+    def batch(self, texts: Sequence[str]) -> Captions:
+        """Some texts as the input of a text encoder, padded to the longest; there may be none.
+
+        Raises:
+            TypeError: one string instead of several, or something that is no string.
+            ValueError: a text is empty, or has no tokens.
+        """
+        if isinstance(texts, str):
+            raise TypeError("texts: one string; give a list of captions")
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TypeError(f"texts[{i}]: a {type(text).__qualname__}, expected a string")
+            if not text.strip():
+                raise ValueError(f"texts[{i}]: an empty caption")
+        return self.padded(self(texts), texts)
+
+    def padded(self, ids: Sequence[Sequence[int]], texts: Sequence[str], graph: SceneGraph | None = None) -> Captions:
+        """Ids of each text, padded to the longest; the texts themselves are for error messages.
+
+        Raises:
+            ValueError: a text has no ids.
+        """
+        for row, text in zip(ids, texts, strict=True):
+            if not row:
+                raise ValueError(f"caption {text!r} has no tokens")
+        if not ids:
+            return Captions(torch.zeros(0, 1, dtype=torch.int64))
+        rows = [torch.tensor(row) for row in ids]
+        mask = lengths_to_mask(torch.tensor([len(row) for row in rows]))
+        return Captions(pad_sequence(rows, batch_first=True, padding_value=self.pad_id), mask, graph)
 
     def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """The characters [start, end) of each text that each of its tokens stands for; (0, 0) for those of the frame.
@@ -113,6 +149,8 @@ class WordTokenizer(Tokenizer):
         >>> tokenizer.fit(["A dog's ball."])
         >>> [tokenizer.vocabulary.words[i] for i in tokenizer(["a red ball."])[0]]
         ['<start>', 'a', '<unk>', 'ball', '.', '<end>']
+        >>> tokenizer.batch(["a ball.", "ball"])
+        Captions(input_ids (2, 5) int64, mask (2, 5) bool)
     """
 
     def __init__(self, vocabulary: str | Path | list[str] | None = None, min_count: int = 4) -> None:

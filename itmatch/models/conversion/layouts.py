@@ -213,8 +213,8 @@ def _scan(reader: PublicReader) -> _Parts:
         "Sum": SumPooling,
     }
     similarity = CrossAttentionSimilarity(
-        reader.choose("cross_attn", {"t2i": "t2i", "i2t": "i2t"}),
-        reader.positive("lambda_softmax"),
+        reader.choose("cross_attn", {"t2i": "words", "i2t": "regions"}),
+        1 / reader.positive("lambda_softmax"),
         reader.option("raw_feature_norm"),
         reader.choose("agg_func", poolings)(),
     )

@@ -1,4 +1,4 @@
-"""Relations as nodes: packing them a row, and letting the fragments that they join take from them."""
+"""Relations as nodes: grouping them by row, and letting the fragments that they join take from them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.nn.relations.base import Related
+from itmatch.ops.ragged import Ragged
 
 PLACES = 2  # a fragment is the subject or the object of a relation
 
@@ -45,7 +46,7 @@ class RelationNodes(nn.Module):
         known = torch.cat((flat[subject], extra.to(flat.dtype), flat[target]), -1)  # (E, 2 D + X)
         ends_mean = (flat[subject] + flat[target]) / 2
         vectors = ends_mean + self.output(self.dropout(self.hidden(known).relu()))  # (E, D)
-        nodes, nodes_mask = packed(vectors, row, n)
+        nodes = Ragged.grouped(vectors, row, n)[:]
         # Without any relation all of this goes on with nothing, so that every process has a gradient of all parameters.
         relation = torch.arange(len(row), device=row.device).repeat(PLACES)
         incidence = torch.stack((relation, torch.cat((subject, target))))  # (2, 2 E)
@@ -53,14 +54,4 @@ class RelationNodes(nn.Module):
         taken = self.attention((vectors, flat.to(vectors.dtype)), incidence, edge_attr=place)  # (N L, D)
         joined = torch.zeros(n * length, 1, dtype=torch.bool, device=row.device).index_fill(0, incidence[1], value=True)
         update = self.dropout(self.update(taken)).masked_fill(~joined, 0)
-        return Related(features + update.view(features.shape), nodes, nodes_mask)
-
-
-def packed(vectors: Tensor, row: Tensor, num_rows: int) -> tuple[Tensor, Tensor]:
-    """Vectors (E, D) of rows (E,) as (N, Q, D) and mask (N, Q), in their order, Q the most that a row has."""
-    counts = torch.bincount(row, minlength=num_rows)
-    order = row.argsort(stable=True)
-    place = torch.arange(len(row), device=row.device) - (counts.cumsum(0) - counts)[row[order]]
-    most = int(counts.max()) if num_rows else 0
-    nodes = vectors.new_zeros(num_rows, most, vectors.shape[1]).index_put((row[order], place), vectors[order])
-    return nodes, torch.arange(most, device=row.device) < counts[:, None]
+        return Related(features + update.view(features.shape), nodes.features, nodes.mask)

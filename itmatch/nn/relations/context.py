@@ -52,11 +52,14 @@ class ContextualOrder(Relation):
         nn.init.zeros_(self.output.weight)
 
     def forward(
-        self, features: Tensor, mask: Tensor, boxes: Tensor | None = None, graph: SceneGraph | None = None
+        self,
+        features: Tensor,
+        mask: Tensor | None = None,
+        boxes: Tensor | None = None,
+        graph: SceneGraph | None = None,
     ) -> Tensor:
         """Go over the fragments."""
-        self.check_size(features, self.embed_dim)
-        features = self.zero_padding(features, mask)
+        features, mask = self.prepared(features, mask, self.embed_dim)
         rank = self._rank(mask, boxes)  # (N, L) the place in the order; real ones first
         index = rank.argsort(1)[..., None].expand_as(features)
         lengths = mask.sum(1).cpu()

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from itmatch.batch import SceneGraph
-from itmatch.nn.relations._geometry import GeometryPerceptron, pairwise_geometry
+from itmatch.nn.relations._geometry import GeometryPerceptron
 from itmatch.nn.relations.base import Relation, check_heads
 from itmatch.ops.checks import check_dropout, check_whole, check_whole_or_none
+from itmatch.ops.geometry import edge_geometry
 
 
 class ImplicitRelationAttention(Relation):
@@ -73,16 +74,22 @@ class ImplicitRelationAttention(Relation):
         self.layers = nn.ModuleList(_Layer(embed_dim, num_heads, hidden, dropout, geometry=geometry) for _ in layers)
 
     def forward(
-        self, features: Tensor, mask: Tensor, boxes: Tensor | None = None, graph: SceneGraph | None = None
+        self,
+        features: Tensor,
+        mask: Tensor | None = None,
+        boxes: Tensor | None = None,
+        graph: SceneGraph | None = None,
     ) -> Tensor:
         """Attend; ``graph`` is not looked at."""
-        self.check_size(features, self.embed_dim)
+        features, mask = self.prepared(features, mask, self.embed_dim)
         if self.geometry and boxes is None:
             raise ValueError(
                 "ImplicitRelationAttention: no boxes, expected some for geometry=True; words need geometry=False"
             )
-        geometry = pairwise_geometry(boxes, mask) if self.geometry and boxes is not None else None  # (N, L, L, 8)
-        features = self.zero_padding(features, mask)
+        geometry = None
+        if self.geometry and boxes is not None:
+            boxes = self.zero_padding(boxes, mask)
+            geometry = edge_geometry(boxes[:, :, None], boxes[:, None])  # (N, L, L, 8)
         keys = (mask | ~mask.any(1, keepdim=True))[:, None, None]  # a row of padding alone attends to its zeros
         for layer in self.layers:
             features = layer(features, keys, geometry)

@@ -69,11 +69,14 @@ class TextualRelationGraph(Relation):
         self.relations = RelationNodes(embed_dim, embed_dim, num_heads, dropout)
 
     def forward(
-        self, features: Tensor, mask: Tensor, boxes: Tensor | None = None, graph: SceneGraph | None = None
+        self,
+        features: Tensor,
+        mask: Tensor | None = None,
+        boxes: Tensor | None = None,
+        graph: SceneGraph | None = None,
     ) -> Related:
         """Make the fragments of the relations, and update those of the words."""
-        self.check_size(features, self.embed_dim)
-        features = self.zero_padding(features, mask)
+        features, mask = self.prepared(features, mask, self.embed_dim)
         if graph is None:
             row, ends, predicate = self._unparsed(mask)
         else:

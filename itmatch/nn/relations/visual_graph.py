@@ -7,11 +7,11 @@ from torch import Tensor
 
 from itmatch.batch import SceneGraph
 from itmatch.nn.class_embedding import UNKNOWN, ClassEmbedding
-from itmatch.nn.relations._geometry import GEOMETRY_SIZE, edge_geometry
 from itmatch.nn.relations._nodes import RelationNodes
 from itmatch.nn.relations.base import Related, Relation, check_heads
 from itmatch.nn.relations.context import ContextualOrder, Order
 from itmatch.ops.checks import check_dropout, check_share, check_whole, check_whole_or_none
+from itmatch.ops.geometry import GEOMETRY_SIZE, edge_geometry
 from itmatch.ops.graphs import check_boxes, nearest_boxes, strongest_edges
 
 
@@ -106,10 +106,14 @@ class VisualRelationGraph(Relation):
         self.relations = RelationNodes(embed_dim, extra, num_heads, dropout)
 
     def forward(
-        self, features: Tensor, mask: Tensor, boxes: Tensor | None = None, graph: SceneGraph | None = None
+        self,
+        features: Tensor,
+        mask: Tensor | None = None,
+        boxes: Tensor | None = None,
+        graph: SceneGraph | None = None,
     ) -> Related:
         """Make the fragments of the relations, and update those of the regions."""
-        self.check_size(features, self.embed_dim)
+        features, mask = self.prepared(features, mask, self.embed_dim)
         if boxes is None and (self.geometry or self.neighbours or getattr(self.context, "order", None) == "raster"):
             raise ValueError(
                 "VisualRelationGraph: no boxes, expected those of the regions; data without boxes need geometry=False, "
@@ -117,7 +121,6 @@ class VisualRelationGraph(Relation):
             )
         if boxes is not None:
             check_boxes(boxes, mask)
-        features = self.zero_padding(features, mask)
         if self.context is not None:
             features = self.context(features, mask, boxes)
         row, ends, predicate = self._edges(mask, boxes, graph)
@@ -151,9 +154,7 @@ class VisualRelationGraph(Relation):
         if self.predicates is not None:
             parts.append(self.predicates(predicate).to(features.dtype))
         if self.geometry and boxes is not None:
-            wide = boxes.to(torch.promote_types(boxes.dtype, torch.float32))
-            subject, target = wide[row, ends[0]], wide[row, ends[1]]
-            parts.append(edge_geometry(subject, target).to(features.dtype))
+            parts.append(edge_geometry(boxes[row, ends[0]], boxes[row, ends[1]]).to(features.dtype))
         return torch.cat(parts, -1)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -15,7 +14,8 @@ from itmatch.nn.similarity.base import Similarity
 from itmatch.ops.checks import check_whole_or_none
 from itmatch.ops.masking import at_least_float32
 from itmatch.ops.pairs import wants_gradient
-from itmatch.ops.ragged import Query
+from itmatch.ops.ragged import Ragged
+from itmatch.ops.sides import Query
 
 _TILE = 1 << 24  # aligned values held at a time when no gradient is wanted
 _COPIED = 1 << 25  # numbers of captions that a tile may copy
@@ -72,9 +72,14 @@ class AligningSimilarity(Similarity):
         scores = image.features.new_empty(len(image), len(text), dtype=_score_dtype(image, text))
         if scores.numel() == 0:
             return scores
-        image = image.trimmed()
-        for rows in _caption_tiles(image, text):
-            scores[:, rows] = self._scores(image, text[rows].trimmed())
+        image, captions = Ragged.of(image)[:], Ragged.of(text)
+        regions, size = image.mask.shape[1], image.features.shape[2]
+
+        def fits(rows: int, _: int, longest: int, __: int) -> bool:
+            return rows * max(longest, regions) * len(image) <= _TILE and rows * longest * size <= _COPIED
+
+        for rows in captions.blocks(fits):
+            scores[:, rows.to(scores.device)] = self._scores(image, captions[rows])
         return scores
 
     def align(self, image: Fragments, text: Fragments) -> Tensor:
@@ -103,21 +108,3 @@ class AligningSimilarity(Similarity):
 
 def _score_dtype(image: Fragments, text: Fragments) -> torch.dtype:
     return torch.promote_types(torch.promote_types(image.features.dtype, text.features.dtype), torch.float32)
-
-
-def _caption_tiles(image: Fragments, text: Fragments) -> Iterator[Tensor]:
-    """Rows of captions, short ones first, so that a tile has little padding and its aligned values are bounded."""
-    lengths = text.mask.sum(1)
-    order = lengths.argsort(stable=True)
-    widths = lengths[order].tolist()
-    start = 0
-    for stop in range(1, len(order) + 1):
-        # the tile with the next caption would be as wide as that caption
-        rows = stop + 1 - start
-        if (
-            stop == len(order)
-            or rows * max(widths[stop], image.mask.shape[1]) * len(image) > _TILE
-            or rows * text.features[0].numel() > _COPIED  # gathered before it is trimmed
-        ):
-            yield order[start:stop]
-            start = stop

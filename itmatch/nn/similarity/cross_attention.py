@@ -11,9 +11,9 @@ from itmatch.nn.pooling import MeanPooling, Pooling
 from itmatch.nn.similarity.aligning import AligningSimilarity
 from itmatch.ops.attention import Normalization, attention_weights, check_normalization, cross_attention
 from itmatch.ops.checks import check_above_zero
-from itmatch.ops.ragged import Query
+from itmatch.ops.sides import Query
 
-_LAMBDA = {"t2i": 9.0, "i2t": 4.0}
+_PUBLISHED: dict[Query, float] = {"words": 1 / 9, "regions": 1 / 4}
 
 
 class CrossAttentionSimilarity(AligningSimilarity):
@@ -23,8 +23,10 @@ class CrossAttentionSimilarity(AligningSimilarity):
     not grow with ``I * T * D``.
 
     Args:
-        direction: ``"t2i"``: words attend to regions; ``"i2t"``: regions attend to words.
-        lambda_softmax: inverse temperature of the attention; by default as published, 9 for t2i and 4 for i2t.
+        query: ``"words"``: words attend to regions (t2i in the paper); ``"regions"``: regions attend to words (i2t);
+            ``"both"``: the mean of the two scores.
+        temperature: of the attention, the inverse of the lambda of the paper; None = as published, 1 / 9 for words
+            and 1 / 4 for regions.
         normalization: of the inner products before the softmax, over the queries of each key: ``"clipped_l2norm"``
             (leaky ReLU with slope 0.1, then L2), ``"l2norm"``, ``"clipped_l1norm"``, ``"l1norm"``, ``"clipped"``,
             ``"softmax"`` or ``"no_norm"``.
@@ -33,8 +35,8 @@ class CrossAttentionSimilarity(AligningSimilarity):
         chunk_size: images a block; by default one that fits the cache.
 
     Formula:
-        ``S[i, t] = pool_w cos(t_w, sum_r β_rw v_r)``, ``β_rw = softmax_r(lambda x_rw)``, ``x`` the normalised inner
-        products; mirrored for ``"i2t"``.
+        ``S[i, t] = pool_w cos(t_w, sum_r β_rw v_r)``, ``β_rw = softmax_r(x_rw / temperature)``, ``x`` the normalised
+        inner products; mirrored for regions.
 
     Source:
         Lee et al., "Stacked Cross Attention for Image-Text Matching", ECCV 2018, and its public code, with which
@@ -44,32 +46,22 @@ class CrossAttentionSimilarity(AligningSimilarity):
         >>> import torch
         >>> image = Fragments(torch.randn(3, 5, 8), torch.ones(3, 5, dtype=torch.bool))
         >>> text = Fragments(torch.randn(4, 6, 8), torch.ones(4, 6, dtype=torch.bool))
-        >>> CrossAttentionSimilarity("t2i")(image, text).shape
+        >>> CrossAttentionSimilarity("words")(image, text).shape
         torch.Size([3, 4])
     """
 
     def __init__(
         self,
-        direction: Literal["t2i", "i2t"] = "t2i",
-        lambda_softmax: float | None = None,
+        query: Literal["words", "regions", "both"] = "words",
+        temperature: float | None = None,
         normalization: Normalization = "clipped_l2norm",
         pooling: Pooling | None = None,
         *,
         chunk_size: int | None = None,
     ) -> None:
-        if direction not in _LAMBDA:
-            raise ValueError(f'direction: {direction!r}, expected "t2i" or "i2t"')
-        query: Query = "words" if direction == "t2i" else "regions"
         super().__init__(query, MeanPooling() if pooling is None else pooling, None, chunk_size)
         self.normalization = check_normalization(normalization)
-        self.lambda_softmax = check_above_zero(
-            "lambda_softmax", _LAMBDA[direction] if lambda_softmax is None else lambda_softmax
-        )
-
-    @property
-    def direction(self) -> Literal["t2i", "i2t"]:
-        """What attends to what; it is built in."""
-        return "t2i" if self.query == "words" else "i2t"
+        self.temperature = None if temperature is None else check_above_zero("temperature", temperature)
 
     def align_queries(self, image: Fragments, text: Fragments, query: Query) -> Tensor:
         """Cosine of every word (I, T, W) or region (I, T, R) with what it attends to."""
@@ -79,13 +71,14 @@ class CrossAttentionSimilarity(AligningSimilarity):
             text.features,
             text.mask,
             query=query,
-            lambda_softmax=self.lambda_softmax,
+            temperature=self.temperature or _PUBLISHED[query],
             normalization=self.normalization,
             chunk_size=self.chunk_size,
         )
 
     def align_pair(self, scores: Tensor, dim: int) -> Tensor:
         """The attention weights; they sum to 1 over the keys of each query."""
-        query = self.queries[0]
-        weights = attention_weights(scores.T[None, None], query, self.lambda_softmax, self.normalization)
+        query: Query = "words" if dim == 0 else "regions"
+        temperature = self.temperature or _PUBLISHED[query]
+        weights = attention_weights(scores.T[None, None], query, temperature, self.normalization)
         return weights[0, 0].T

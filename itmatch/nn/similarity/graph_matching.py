@@ -52,6 +52,7 @@ class GraphMatchingSimilarity(Similarity):
         pooling: Pooling | None = None,
         relation_pooling: Pooling | None = None,
         relation_weight: float = 1.0,
+        *,
         chunk_size: int | None = None,
     ) -> None:
         super().__init__()
@@ -85,13 +86,11 @@ class GraphMatchingSimilarity(Similarity):
     def align(self, image: Fragments, text: Fragments) -> Tensor:
         """Scores of the winners, (R, W), the relations behind regions and words; the two levels do not meet."""
         self.check_pair(image, text)
-        shape = image.mask.shape[1], text.mask.shape[1]
-        shown = self._placed(self.nodes.align(image.objects(), text.objects()), image, text, shape, level=False)
+        shown = self.nodes.align(image.objects(), text.objects())
         found = self._relations(image, text)
         if found is None or not len(found[0][0]) or not len(found[1][0]):
             return shown
-        relations = self.relation_weight * self.edges.align(found[0][1], found[1][1])
-        return shown + self._placed(relations, image, text, shape, level=True)
+        return shown + self.relation_weight * self.edges.align(found[0][1], found[1][1])
 
     def _relations(
         self, image: Fragments, text: Fragments
@@ -101,16 +100,6 @@ class GraphMatchingSimilarity(Similarity):
         if of_image is None or of_text is None or self.relation_weight == 0:
             return None
         return (of_image.mask.any(1).nonzero()[:, 0], of_image), (of_text.mask.any(1).nonzero()[:, 0], of_text)
-
-    @staticmethod
-    def _placed(shown: Tensor, image: Fragments, text: Fragments, shape: tuple[int, int], *, level: bool) -> Tensor:
-        """A picture of one level's real fragments, in their places among all."""
-        places = []
-        for side in (image, text):
-            of_level = side.mask[0] if side.is_relation is None else side.mask[0] & (side.is_relation[0] == level)
-            places.append(of_level.nonzero()[:, 0])
-        rows, columns = places
-        return shown.new_zeros(shape).index_put((rows[:, None], columns), shown[: len(rows), : len(columns)])
 
 
 def _never_empty(fragments: Fragments) -> Fragments:

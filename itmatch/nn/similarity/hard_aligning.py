@@ -11,7 +11,7 @@ from itmatch.batch import Fragments
 from itmatch.nn.pooling import LogSumExpPooling, Pooling
 from itmatch.nn.similarity.aligning import AligningSimilarity
 from itmatch.ops.alignment import hard_alignment
-from itmatch.ops.ragged import Query
+from itmatch.ops.sides import Query
 
 
 class HardAligningSimilarity(AligningSimilarity):
@@ -42,6 +42,7 @@ class HardAligningSimilarity(AligningSimilarity):
         query: Literal["words", "regions", "both"] = "words",
         pooling: Pooling | None = None,
         region_pooling: Pooling | None = None,
+        *,
         chunk_size: int | None = None,
     ) -> None:
         super().__init__(query, LogSumExpPooling() if pooling is None else pooling, region_pooling, chunk_size)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from itmatch.nn.block import Block
 from itmatch.nn.linear import xavier_linear
+from itmatch.nn.pooling import all_if_none
 from itmatch.ops.checks import check_whole
 from itmatch.ops.masking import at_least_float32, l2_normalize
 
@@ -20,7 +21,7 @@ class SimilarityHead(Block):
         similarity_dim: size S of a similarity vector.
 
     Shape:
-        vectors (N, L, S) and mask (N, L) bool, the first place always real -> (N, S)
+        vectors (N, L, S) and mask (N, L) bool, the first position always real, or None = all real -> (N, S)
     """
 
     def __init__(self, similarity_dim: int = 256) -> None:
@@ -28,8 +29,8 @@ class SimilarityHead(Block):
         self.similarity_dim = check_whole("similarity_dim", similarity_dim)
 
     @abstractmethod
-    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        """Reduce to one vector a pair."""
+    def forward(self, vectors: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Reduce to one vector per pair."""
 
 
 class SimilarityReasoning(SimilarityHead):
@@ -61,8 +62,9 @@ class SimilarityReasoning(SimilarityHead):
             nn.ModuleDict({name: xavier_linear(similarity_dim, similarity_dim) for name in names}) for _ in range(steps)
         )
 
-    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        """Reduce to one vector a pair."""
+    def forward(self, vectors: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Reduce to one vector per pair."""
+        mask = all_if_none(mask, vectors).expand(vectors.shape[:2])
         real = vectors.new_zeros(mask.shape).masked_fill(~mask, -torch.inf)[:, None]  # (N, 1, L)
         for layer in self.layers:
             assert isinstance(layer, nn.ModuleDict)
@@ -104,10 +106,10 @@ class SimilarityFiltration(SimilarityHead):
         self.register_buffer("mean", torch.zeros(1))
         self.register_buffer("variance", torch.ones(1))
 
-    def forward(self, vectors: Tensor, mask: Tensor) -> Tensor:
-        """Reduce to one vector a pair."""
+    def forward(self, vectors: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Reduce to one vector per pair."""
         logits = at_least_float32(self.gate(vectors)[..., 0])  # (N, L); half precision has no 1e-8
         spread = (at_least_float32(self.variance) + 1e-5).sqrt()
-        gates = ((logits - self.mean) / spread * self.scale + self.shift).sigmoid() * mask
+        gates = ((logits - self.mean) / spread * self.scale + self.shift).sigmoid() * all_if_none(mask, vectors)
         gates = (gates / gates.sum(1, keepdim=True).clamp(min=1e-8)).to(vectors.dtype)
         return l2_normalize(torch.bmm(gates[:, None], vectors)[:, 0])

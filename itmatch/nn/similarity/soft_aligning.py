@@ -11,7 +11,7 @@ from itmatch.nn.pooling import MeanPooling, Pooling
 from itmatch.nn.similarity.aligning import AligningSimilarity
 from itmatch.ops.attention import soft_alignment
 from itmatch.ops.checks import check_above_zero
-from itmatch.ops.ragged import Query
+from itmatch.ops.sides import Query
 
 
 class SoftAligningSimilarity(AligningSimilarity):

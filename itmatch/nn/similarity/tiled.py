@@ -11,7 +11,8 @@ from torch.func import functional_call
 
 from itmatch.batch import Fragments
 from itmatch.nn.similarity.base import Similarity
-from itmatch.ops.pairs import PairTile, over_pairs
+from itmatch.ops.pairs import over_pairs
+from itmatch.ops.tiles import PairTile
 
 
 class TiledSimilarity(Similarity):

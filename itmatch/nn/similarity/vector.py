@@ -14,8 +14,8 @@ from itmatch.nn.similarity.tiled import TiledSimilarity
 from itmatch.ops.attention import Normalization, attention_weights, check_normalization
 from itmatch.ops.checks import check_above_zero, check_whole, check_whole_or_none
 from itmatch.ops.masking import at_least_float32, l2_normalize
-from itmatch.ops.pairs import PairTile
-from itmatch.ops.ragged import check_sides
+from itmatch.ops.sides import check_sides
+from itmatch.ops.tiles import PairTile
 
 
 class VectorSimilarity(TiledSimilarity):
@@ -28,7 +28,7 @@ class VectorSimilarity(TiledSimilarity):
         region_pooling: makes the vector of an image from its regions; by default :class:`GlobalAttentionPooling` with
             batch normalisation.
         word_pooling: makes the vector of a caption from its words; by default :class:`GlobalAttentionPooling`.
-        lambda_softmax: inverse temperature of the attention of words over regions.
+        temperature: of the attention of words over regions; its inverse is the lambda of the paper.
         normalization: as in :class:`~itmatch.nn.CrossAttentionSimilarity`.
         chunk_size: images a block; by default one that fits the cache.
 
@@ -58,7 +58,7 @@ class VectorSimilarity(TiledSimilarity):
         region_pooling: Pooling | None = None,
         word_pooling: Pooling | None = None,
         *,
-        lambda_softmax: float = 9.0,
+        temperature: float = 1 / 9,
         normalization: Normalization = "clipped_l2norm",
         chunk_size: int | None = None,
     ) -> None:
@@ -67,7 +67,7 @@ class VectorSimilarity(TiledSimilarity):
         self.head = SimilarityReasoning() if head is None else head
         self.region_pooling = region_pooling or GlobalAttentionPooling(embed_dim, batch_norm=True)
         self.word_pooling = word_pooling or GlobalAttentionPooling(embed_dim)
-        self.lambda_softmax = check_above_zero("lambda_softmax", lambda_softmax)
+        self.temperature = check_above_zero("temperature", temperature)
         self.normalization = check_normalization(normalization)
         self.chunk_size = check_whole_or_none("chunk_size", chunk_size)
         self.local = xavier_linear(embed_dim, self.head.similarity_dim)
@@ -92,7 +92,7 @@ class VectorSimilarity(TiledSimilarity):
         weights = attention_weights(
             tile.scores[:, :, 1:, 1:],
             "words",
-            self.lambda_softmax,
+            self.temperature,
             self.normalization,
             None if tile.region_mask is None else tile.region_mask[..., 1:],
             None if tile.word_mask is None else tile.word_mask[..., 1:],
@@ -115,7 +115,7 @@ class VectorSimilarity(TiledSimilarity):
         return self.on_real_fragments(image, text, self._attention)
 
     def _attention(self, scores: Tensor) -> Tensor:
-        weights = attention_weights(scores.T[None, None], "words", self.lambda_softmax, self.normalization)
+        weights = attention_weights(scores.T[None, None], "words", self.temperature, self.normalization)
         return weights[0, 0].T
 
 

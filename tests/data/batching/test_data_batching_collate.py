@@ -114,7 +114,7 @@ def test_caption_without_tokens(tokenizer):
         def __call__(self, texts):
             return [[] for _ in texts]
 
-    with pytest.raises(ValueError, match=r"caption 7 \('\.'\) has no tokens"):
+    with pytest.raises(ValueError, match=r"caption '\.' has no tokens"):
         Collator(Silent(["<pad>", "<start>", "<end>", "<unk>"]))([CaptionItem(7, 0, ".")])
 
 

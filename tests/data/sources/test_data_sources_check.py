@@ -1,9 +1,10 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from itmatch.cli.check import check_command
+from itmatch.cli.check import check
 from itmatch.data import CaptionRelations, CheckReport, Vocabulary, check_path
 
 
@@ -184,14 +185,14 @@ def test_captions_that_are_unknown_to_the_tokenizer(folder):
 
 
 def test_the_command_takes_a_tokenizer(folder, tiny_bert, capsys):
-    assert check_command([str(folder)]) == 0
-    assert check_command([str(folder), "--tokenizer", tiny_bert]) == 0
+    assert check([folder]) == 0
+    assert check([folder], tokenizer=Path(tiny_bert)) == 0
     assert (
         "WARNING train: 50.0 % of the tokens are unknown to HuggingFaceTokenizer (13 entries)"
         in capsys.readouterr().out
     )
     Vocabulary(["<pad>", "<start>", "<end>", "<unk>", "hund"]).to_json(folder / "vocab.json")
-    assert check_command([str(folder), "--tokenizer", str(folder / "vocab.json")]) == 1
+    assert check([folder], tokenizer=folder / "vocab.json") == 1
 
 
 def test_captions_of_annotations_are_measured_too(tmp_path):

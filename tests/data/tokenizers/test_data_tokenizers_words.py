@@ -23,6 +23,27 @@ def bert_folder(tmp_path_factory):
     return str(folder)
 
 
+def test_batch():
+    tokenizer = WordTokenizer(min_count=1)
+    tokenizer.fit(["a dog runs"])
+    captions = tokenizer.batch(["a dog runs", "dog"])
+    assert captions.mask.tolist() == [[True] * 5, [True, True, True, False, False]]
+    assert [row[mask].tolist() for row, mask in zip(captions.input_ids, captions.mask, strict=True)] == tokenizer(
+        ["a dog runs", "dog"]
+    )
+    assert (captions.input_ids[~captions.mask] == tokenizer.pad_id).all()
+    assert tokenizer.batch([]).mask.shape == (0, 1)
+    for texts, error, message in (
+        ("a dog", TypeError, "one string"),
+        (["a", 3], TypeError, r"texts\[1\]: a int"),
+        (["a", " "], ValueError, r"texts\[1\]: an empty caption"),
+    ):
+        with pytest.raises(error, match=message):
+            tokenizer.batch(texts)
+    with pytest.raises(ValueError, match="caption 'a' has no tokens"):
+        tokenizer.padded([[]], ["a"])
+
+
 def test_words():
     tokenizer = WordTokenizer(min_count=1)
     assert tokenizer.words("Two dogs don't run.") == ["two", "dogs", "do", "n't", "run", "."]

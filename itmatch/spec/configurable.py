@@ -1,9 +1,4 @@
-"""Recording how an object was built, as plain data, and building it again.
-
-A checkpoint or a ``config.json`` must rebuild a model without the YAML or the Python that made it. Every block of
-this library therefore knows its own ``{class_path, init_args}``, the same form that jsonargparse reads. Such a file may
-come from a stranger, so :func:`build` is the one gate: it builds nothing that :mod:`itmatch.trust` does not admit.
-"""
+"""Recording how an object was built, as plain data."""
 
 from __future__ import annotations
 
@@ -12,11 +7,13 @@ import inspect
 import os
 import reprlib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from itmatch.trust import import_class, public_path
+from itmatch.trust import public_path
 
 Spec = dict[str, Any]
 
@@ -24,7 +21,7 @@ _MISSING = object()
 _SHORT = reprlib.Repr()  # a vocabulary has thousands of words
 _SHORT.maxstring = _SHORT.maxother = 80
 _PLAIN_TYPES = (type(None), bool, int, float, complex, str, bytes, Path)
-_MAX_DEPTH = 40  # of specs and containers in each other; a real model has about ten
+_only_noted: ContextVar[bool] = ContextVar("_only_noted", default=False)
 
 
 class Configurable:
@@ -69,6 +66,10 @@ class Configurable:
                 bound = signature.bind(self, *args, **kwargs)
             except TypeError as error:
                 raise TypeError(f"{type(self).__qualname__}: {error}") from None
+            if _only_noted.get():
+                self.__dict__["_init_arguments"] = noted = _flatten(bound, signature)
+                self.__dict__.update(noted)  # settings can be asked for, as of a finished object
+                return
             bound.apply_defaults()
             arguments = self.__dict__["_init_arguments"] = _flatten(bound, signature)
             original(self, *args, **kwargs)
@@ -79,7 +80,7 @@ class Configurable:
 
     @property
     def spec(self) -> Spec:
-        """``{"class_path": ..., "init_args": {...}}`` of plain values; :func:`build` makes an equal object of it.
+        """``{"class_path": ..., "init_args": {...}}`` of plain values, of which ``build`` makes an equal object.
 
         It describes the object as it is now.
 
@@ -88,7 +89,7 @@ class Configurable:
         """
         cls = type(self)
         path = public_path(cls)
-        kinds = _argument_kinds(cls)
+        kinds = argument_kinds(cls)
         arguments = {}
         for name, value in self.spec_arguments().items():
             arguments[name] = _plain(value, f"{path}({name}=...)")
@@ -123,80 +124,37 @@ class Configurable:
         return ", ".join(f"{name}={_SHORT.repr(value)}" for name, value in settings.items() if not _holds_module(value))
 
 
-def build(spec: Any, expected: type = object, where: str = "spec", *, trusted_modules: Sequence[str] = ()) -> Any:
-    """Build the object that a spec describes; anything that is no spec is returned as it is.
+@contextmanager
+def only_noted() -> Iterator[None]:
+    """Constructors of :class:`Configurable` only note their arguments: nothing is allocated, read or downloaded.
 
-    What a spec names is checked before it is imported, and again before it is called: :func:`import_class` says which
-    modules are admitted, the class must be a :class:`Configurable` and of the kind that the place asks for. An argument
-    that is annotated as plain data (``dict[str, Any]``) stays plain data, whatever it looks like.
+    What is constructed is of no use but for :func:`noted_spec`. A function that puts a model together thereby says what
+    it is made of, at no cost.
+    """
+    token = _only_noted.set(True)
+    try:
+        yield
+    finally:
+        _only_noted.reset(token)
+
+
+def noted_spec(value: Any, without: Any = None) -> Any:
+    """The arguments that a constructor was given, as plain data; those left to their defaults are not in it.
 
     Args:
-        spec: ``{"class_path": str, "init_args": dict}``, nested as deep as wanted, or a finished object.
-        expected: base class that the result must have.
-        where: name of the place, for error messages.
-        trusted_modules: modules that may be imported beside those of this library.
-
-    Raises:
-        ValueError: the class cannot be found, is not admitted, is not a subclass of ``expected``, or refuses its
-            arguments.
+        value: constructed within :func:`only_noted`, or a list or dict of such, or plain.
+        without: arguments that are this very object are left out.
     """
-    return _build(spec, (expected,), where, tuple(trusted_modules), 0)
+    if isinstance(value, Configurable):
+        noted = value.__dict__.get("_init_arguments", {})  # none: no class here has a constructor
+        given = {name: noted_spec(item, without) for name, item in noted.items() if item is not without}
+        return {"class_path": public_path(type(value))} | ({"init_args": given} if given else {})
+    if isinstance(value, Mapping):
+        return {str(key): noted_spec(item, without) for key, item in value.items()}
+    return [noted_spec(item, without) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def build_nested(value: Any, where: str, *, trusted_modules: Sequence[str] = ()) -> Any:
-    """:func:`build`, for a value that may be a spec, or a list or dict of specs."""
-    return _build_nested(value, (Configurable,), where, tuple(trusted_modules), 0)
-
-
-def is_spec(value: Any) -> bool:
-    """Whether a value is ``{class_path[, init_args]}``."""
-    return isinstance(value, Mapping) and "class_path" in value and set(value) <= {"class_path", "init_args"}
-
-
-def _build(value: Any, expected: tuple[type, ...], where: str, trusted: tuple[str, ...], depth: int) -> Any:
-    if not is_spec(value):
-        return value
-    if depth > _MAX_DEPTH:
-        raise ValueError(f"{where[:80]}...: nested more than {_MAX_DEPTH} deep")
-    path, arguments = value["class_path"], value.get("init_args")
-    arguments = {} if arguments is None else arguments
-    cls = import_class(path, where, trusted)
-    if not issubclass(cls, expected):
-        wanted = " or ".join(f"{kind.__module__}.{kind.__qualname__}" for kind in expected)
-        raise ValueError(f"{where}: {path} is no {wanted}")
-    if not issubclass(cls, Configurable):
-        raise ValueError(f"{where}: {path} is no itmatch.spec.Configurable; only such classes are rebuilt from a file")
-    if not isinstance(arguments, Mapping) or not all(isinstance(name, str) for name in arguments):
-        raise ValueError(f"{where}.init_args: a {type(arguments).__name__}, expected the arguments of {path} by name")
-    kinds = _argument_kinds(cls)
-    built = {
-        name: _build_nested(argument, kinds.get(name, (Configurable,)), f"{where}.{name}", trusted, depth + 1)
-        for name, argument in arguments.items()
-    }
-    try:
-        return cls(**built)
-    except (ImportError, MemoryError):
-        raise  # of what is not installed, or of the machine
-    except Exception as error:  # a constructor may fail in any way on arguments that nobody has checked
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise ValueError(f"{where}: {path} cannot be built with these arguments ({reason})") from error
-
-
-def _build_nested(value: Any, kinds: tuple[type, ...] | None, where: str, trusted: tuple[str, ...], depth: int) -> Any:
-    if kinds is None:  # plain data, whatever it looks like
-        return value
-    if depth > _MAX_DEPTH:
-        raise ValueError(f"{where[:80]}...: nested more than {_MAX_DEPTH} deep")
-    if isinstance(value, (list, tuple)):
-        return [_build_nested(item, kinds, f"{where}[{i}]", trusted, depth + 1) for i, item in enumerate(value)]
-    if isinstance(value, Mapping) and "class_path" in value and not is_spec(value):
-        raise ValueError(f"{where}: has {', '.join(map(str, value))[:100]}, expected class_path and init_args alone")
-    if isinstance(value, Mapping) and not is_spec(value):
-        return {key: _build_nested(item, kinds, f"{where}.{key}", trusted, depth + 1) for key, item in value.items()}
-    return _build(value, kinds, where, trusted, depth)
-
-
-def _argument_kinds(cls: type) -> dict[str, tuple[type, ...] | None]:
+def argument_kinds(cls: type) -> dict[str, tuple[type, ...] | None]:
     """The classes of which each constructor argument may be built; None where it is plain data."""
     constructor = cls.__init__  # type: ignore[misc]
     try:

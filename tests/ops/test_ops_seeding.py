@@ -1,6 +1,6 @@
 import torch
 
-from itmatch.training.seeding import mix_seed, seed_step
+from itmatch.ops.seeding import mix_seed, seed_step
 
 
 def test_near_numbers_give_unrelated_seeds_in_range():

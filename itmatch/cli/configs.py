@@ -1,0 +1,43 @@
+"""What may stand after ``--config``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from itmatch.formats.configs import read_config
+from itmatch.presets import INHERITS, SYSTEM, as_yaml, expanded, preset_config, preset_names
+
+PREFIX = "preset:"
+
+
+def with_whole_configs(arguments: Sequence[str]) -> list[str]:
+    """Arguments in which every ``--config`` is one that a parser reads, see :func:`resolve_config`."""
+    resolved: list[str] = []
+    for i, argument in enumerate(arguments):
+        if i and arguments[i - 1] in ("--config", "-c"):
+            resolved.append(resolve_config(argument))
+        elif argument.startswith("--config="):
+            resolved.append("--config=" + resolve_config(argument.removeprefix("--config=")))
+        else:
+            resolved.append(argument)
+    return resolved
+
+
+def resolve_config(value: str) -> str:
+    """What stands after ``--config`` (``preset:NAME``, a file, or the name of a preset), for a parser.
+
+    A file that is a whole configuration stays what it is; of all else the whole configuration is returned, as YAML.
+
+    Raises:
+        FileNotFoundError: it looks like a file and there is none.
+        ValueError: it is none of these, or a file that holds no configuration.
+    """
+    if not value.startswith(PREFIX) and Path(value).is_file():
+        config = read_config(value)
+        return as_yaml(expanded(config, value)) if {INHERITS, SYSTEM} & set(config) else value
+    if Path(value).is_dir() and value not in preset_names():
+        raise IsADirectoryError(f"--config {value}: a folder, expected a file")
+    if Path(value).suffix in (".yaml", ".yml", ".json") or "/" in value:
+        raise FileNotFoundError(f"--config {value}: no such file")
+    return as_yaml(preset_config(value.removeprefix(PREFIX)))

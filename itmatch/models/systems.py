@@ -1,0 +1,74 @@
+"""The systems of this library by name, as plain data."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from itmatch.models.chan import chan_bert, chan_gru
+from itmatch.models.cmsei import cmsei_bert, cmsei_gru
+from itmatch.models.hire import hire_bert, hire_gru
+from itmatch.models.matching import MatchingModel
+from itmatch.models.resg import resg_bert, resg_gru
+from itmatch.models.scan import scan_gru
+from itmatch.models.sgraf import sgraf_gru
+from itmatch.models.vse import vse_infty_bert, vse_infty_gru, vse_pp_gru
+from itmatch.spec import Spec, noted_spec, only_noted
+
+SYSTEMS: dict[str, Callable[..., MatchingModel]] = {
+    function.__name__: function
+    for function in (
+        chan_bert,
+        chan_gru,
+        cmsei_bert,
+        cmsei_gru,
+        hire_bert,
+        hire_gru,
+        resg_bert,
+        resg_gru,
+        scan_gru,
+        sgraf_gru,
+        vse_infty_bert,
+        vse_infty_gru,
+        vse_pp_gru,
+    )
+}
+OF_THE_DATA = ("vocabulary", "region_dim")
+
+
+class _OfTheData(int):
+    """Stands for a size that nobody knows before the data are there."""
+
+
+def system_specs(name: str, settings: Mapping[str, Any]) -> dict[str, Spec]:
+    """The parts of a system, without building any: ``image_encoder``, ``text_encoder``, ``similarity``, ``tokenizer``.
+
+    What the data decide (the vocabulary, the size of the features) is left out; so is the tokenizer, where the system
+    has none of its own.
+
+    Args:
+        name: of a function in :data:`SYSTEMS`; no other is ever called.
+        settings: its arguments.
+
+    Raises:
+        ValueError: no such system, or it has no such argument.
+
+    Example:
+        >>> system_specs("chan_bert", {"embed_dim": 64})["image_encoder"]
+        {'class_path': 'itmatch.nn.RegionEncoder', 'init_args': {'embed_dim': 64}}
+    """
+    if name not in SYSTEMS:
+        raise ValueError(f"no system {name!r}; there are {', '.join(SYSTEMS)}")
+    for argument in OF_THE_DATA:
+        if argument in settings:
+            raise ValueError(f"{name}: {argument} comes from the data and cannot be set")
+    unknown = _OfTheData()
+    of_the_data = [argument for argument in OF_THE_DATA if argument in inspect.signature(SYSTEMS[name]).parameters]
+    try:
+        with only_noted():
+            model = SYSTEMS[name](**dict.fromkeys(of_the_data, unknown), **settings)
+    except TypeError as error:  # an argument that the system, or a block of it, does not have
+        raise ValueError(f"{name}: {str(error).removeprefix(f'{name}() ')}") from None
+    parts = {part: getattr(model, part) for part in ("image_encoder", "text_encoder", "similarity", "tokenizer")}
+    return {part: noted_spec(value, unknown) for part, value in parts.items() if value is not None}

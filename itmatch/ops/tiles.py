@@ -1,0 +1,83 @@
+"""What a function of pairs works on: a tile of images and captions, with the inner products of their fragments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from itmatch.ops.compiling import cached_property
+from itmatch.ops.masking import at_least_float32
+
+
+@dataclass(frozen=True, eq=False)
+class FragmentGroup:
+    """Some images or captions: fragments (n, L, D), zero where padded, and mask (n, L), None if nothing is padded."""
+
+    features: Tensor
+    mask: Tensor | None
+
+    @cached_property
+    def vectors(self) -> Tensor:
+        """(n, L, D) the fragments in at least float32, for layers on them; products want ``features``."""
+        return at_least_float32(self.features)
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """(n, L, L) inner products of the fragments of a row."""
+        return at_least_float32(torch.bmm(self.features, self.features.transpose(1, 2)))
+
+
+@dataclass(frozen=True, eq=False)
+class PairTile:
+    """What a kernel works on: i images with t captions each, or t single pairs, then i = 1.
+
+    Tensors of a tile are laid out as (i, t, W, R), contiguous, so that products with the Gram matrices of regions are
+    large and those a pair are batched without a copy.
+
+    Args:
+        images: i images, or those of the t single pairs.
+        captions: t captions.
+        single: every caption has an image of its own.
+    """
+
+    images: FragmentGroup
+    captions: FragmentGroup
+    single: bool
+
+    @cached_property
+    def scores(self) -> Tensor:
+        """(i, t, W, R) inner products of words and regions; 0 where padded."""
+        images, captions = self.images.features, self.captions.features
+        t, w, _ = captions.shape
+        if self.single:
+            return at_least_float32(torch.bmm(captions, images.transpose(1, 2)))[None]
+        product = captions.flatten(0, 1) @ images.flatten(0, 1).T  # (t W, i R)
+        product = product.view(t, w, images.shape[0], -1).permute(2, 0, 1, 3)
+        return at_least_float32(product).contiguous()
+
+    @cached_property
+    def word_gram(self) -> Tensor:
+        """(i t, W, W) inner products of the words of every pair."""
+        gram = self.captions.gram
+        return gram.expand(self.scores.shape[0], *gram.shape).reshape(-1, *gram.shape[1:])
+
+    @property
+    def region_mask(self) -> Tensor | None:
+        """Broadcasts to (i, t, R); None when no region is padded."""
+        return None if self.images.mask is None else self.per_image(self.images.mask)
+
+    @property
+    def word_mask(self) -> Tensor | None:
+        """(1, t, W), broadcasts to (i, t, W); None when no word is padded."""
+        return None if self.captions.mask is None else self.captions.mask[None]
+
+    def per_image(self, values: Tensor) -> Tensor:
+        """(images, n) values of images, to broadcast over captions: (i, 1, n), or (1, t, n) of single pairs."""
+        return values[None] if self.single else values[:, None]
+
+    def times_region_gram(self, weights: Tensor) -> Tensor:
+        """(i, t, n, R): inner products of weighted sums of regions with the regions, from their weights."""
+        gram = self.images.gram
+        return torch.bmm(weights.view(gram.shape[0], -1, weights.shape[3]), gram).view_as(weights)

@@ -1,0 +1,53 @@
+import pytest
+import torch
+
+from itmatch import models
+from itmatch.models.systems import SYSTEMS, system_specs
+from itmatch.nn import RegionEncoder
+from itmatch.spec import build, noted_spec, only_noted
+
+SMALL = {"embed_dim": 8}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_the_parts_are_those_of_the_model(name, tiny_bert):
+    of_text = {"model_name": tiny_bert} if name.endswith("bert") else {"word_dim": 6}
+    size = {} if name.endswith("bert") else {"vocabulary": 9}
+    model = SYSTEMS[name](**size, region_dim=5, **SMALL, **of_text)
+    specs = system_specs(name, SMALL | of_text)
+    assert "in_features" not in specs["image_encoder"]["init_args"]
+    assert "vocabulary" not in specs["text_encoder"]["init_args"]
+    specs["image_encoder"]["init_args"]["in_features"] = 5
+    specs["text_encoder"]["init_args"] |= size
+    for part in ("image_encoder", "text_encoder", "similarity"):
+        assert build(specs[part]).spec == getattr(model, part).spec, part
+    assert ("tokenizer" in specs) == (model.tokenizer is not None) == name.endswith("bert")
+
+
+def test_every_public_composition_without_files_of_its_own_is_a_system():
+    public = {name for name in models.__all__ if name.endswith(("_gru", "_bert"))}
+    assert public == set(SYSTEMS)
+    assert all(getattr(models, name) is function for name, function in SYSTEMS.items())
+
+
+def test_nothing_is_allocated_or_read():
+    specs = system_specs("chan_bert", {"model_name": "no/such", "embed_dim": 10**9})
+    assert specs["text_encoder"]["init_args"] == {"model_name": "no/such", "embed_dim": 10**9}
+    with only_noted():
+        encoder = RegionEncoder(10**9, embed_dim=10**9)
+    assert noted_spec(encoder)["init_args"] == {"in_features": 10**9, "embed_dim": 10**9}
+    assert isinstance(RegionEncoder(4, 8).state_dict(), dict)  # afterwards, constructors construct
+    assert torch.is_tensor(next(RegionEncoder(4, 8).parameters()))
+
+
+@pytest.mark.parametrize("name", ["nothing", "clip_dual_encoder", "MatchingModel", "read_public_checkpoint"])
+def test_no_other_function_is_called(name):
+    with pytest.raises(ValueError, match=f"no system '{name}'; there are chan_bert, "):
+        system_specs(name, {})
+
+
+def test_settings_that_a_system_does_not_have():
+    with pytest.raises(ValueError, match=r"^vse_pp_gru: got an unexpected keyword argument 'self_attention'$"):
+        system_specs("vse_pp_gru", {"self_attention": True})
+    with pytest.raises(ValueError, match="scan_gru: region_dim comes from the data and cannot be set"):
+        system_specs("scan_gru", {"region_dim": 3})
