@@ -127,6 +127,16 @@ def encode(encoder: nn.Module, data: Regions | Captions, chunk: int | None) -> F
     return Fragments.cat(parts)
 
 
+def check_rows_apart(encoder: nn.Module, name: str) -> None:
+    """Raise if an encoder makes what it makes of an image from the others in the batch too."""
+    for path, module in encoder.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise ValueError(
+                f"encode_chunk: {name}.{path} normalises over the batch, and would do so over each chunk; leave "
+                "encode_chunk out"
+            )
+
+
 def _keep(tensor: Tensor) -> Tensor:
     return tensor
 

@@ -26,9 +26,9 @@ from itmatch.nn import (
 )
 from itmatch.training import FragmentWriter, MatchingTask
 from itmatch.training.callbacks import BestCheckpoint
+from itmatch.training.collapse import COLLAPSE_STEPS
 from itmatch.training.optimizers import parameter_groups
 from itmatch.training.step import compute_loss, score_statistics
-from itmatch.training.task import COLLAPSE_STEPS
 
 
 class Recorder(Callback):
