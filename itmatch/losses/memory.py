@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -72,19 +74,19 @@ def memory_hinge(
 
 
 class MemoryLoss(Loss):
-    """A loss of the batch, and beside it a hinge with negatives of earlier batches; see :func:`memory_hinge`.
+    """A loss of the cosines of a batch, and beside it a hinge with earlier batches; see :func:`memory_hinge`.
 
     In training mode every call ends by putting its pairs into the memory, in place of the oldest. The memory is part of
     the state (2 x ``size`` x ``embed_dim`` numbers in a checkpoint), so a resumed run has the negatives of one that was
     not interrupted. With several processes all draw on the memory of the first.
 
-    What is compared are cosines of one vector per image and one per caption, so it suits systems that score by these.
-    ``groups`` must be numbers that mean the same in every batch, the position of the image in the dataset: an image
-    that is still in the memory when it comes again is no negative of its own captions.
+    All scores are cosines of one vector per image and one per caption. Beside a loss of other scores this one is a term
+    of an :class:`Objective`. ``groups`` must be numbers that mean the same in every batch, the position of the image in
+    the dataset: an image that is still in the memory when it comes again is no negative of its own captions.
     :class:`itmatch.training.MatchingTask` gives these.
 
     Args:
-        loss: of the batch alone.
+        loss: of the batch alone; a loss of scores is given the cosines.
         embed_dim: D, the size of the vectors.
         size: number of pairs that the memory holds.
         memory_margin: wanted lead of the own pair over a negative of the memory, in units of the cosine. Among many
@@ -106,11 +108,10 @@ class MemoryLoss(Loss):
     Example:
         >>> from itmatch.losses import HardNegativeTripletLoss
         >>> loss = MemoryLoss(HardNegativeTripletLoss(margin=0.2), embed_dim=2, size=4)
-        >>> right = Matches(torch.eye(2), image=torch.eye(2), text=torch.eye(2), groups=torch.tensor([5, 6]))
+        >>> right = Matches(image=torch.eye(2), text=torch.eye(2), groups=torch.tensor([5, 6]))
         >>> loss.of(right).item()
         0.0
-        >>> image, text = torch.eye(2), torch.eye(2).flip(0)
-        >>> wrong = Matches(image @ text.T, image=image, text=text, groups=torch.tensor([8, 9]))
+        >>> wrong = Matches(image=torch.eye(2), text=torch.eye(2).flip(0), groups=torch.tensor([8, 9]))
         >>> loss.of(wrong)  # 2 pairs x 2 directions x (1.2 + 1)
         tensor(8.8000)
     """
@@ -145,8 +146,8 @@ class MemoryLoss(Loss):
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
-        """What the loss of the batch needs, and the vectors."""
-        return self.loss.needs | {"image", "text", "groups"}
+        """The vectors, which give the scores, and what else the loss of the batch needs."""
+        return (self.loss.needs - {"scores", "positives"}) | {"image", "text", "groups"}
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the loss of the batch which epoch begins."""
@@ -169,7 +170,7 @@ class MemoryLoss(Loss):
         )
         if self.training:  # the backward pass reads the normalised copies, not the memory, which may change now
             self._push(image.detach(), text.detach(), groups)
-        return self.loss.of(matches) + hinge
+        return self.loss.of(_with_cosines(matches, image, text, groups)) + hinge
 
     def _push(self, image: Tensor, text: Tensor, groups: Tensor) -> None:
         new = min(len(groups), self.size)  # of a batch larger than the memory, the last
@@ -178,3 +179,19 @@ class MemoryLoss(Loss):
         for queue, values in ((self.queue_image, image), (self.queue_text, text), (self.queue_groups, groups)):
             queue[places] = values[-new:].to(queue.dtype)
         self.seen += len(groups)
+
+
+def _with_cosines(matches: Matches, image: Tensor, text: Tensor, groups: Tensor) -> Matches:
+    """The batch with the cosines (U, N) of each different image with all captions as its scores."""
+    image, text, groups = check_vectors(image, text, groups)
+    first = (groups[:, None] == groups).int().argmax(0)  # (N,) the first pair with the same image
+    kept = (first == torch.arange(len(first), device=first.device)).nonzero()[:, 0]  # (U,)
+    relevance = matches.relevance
+    if relevance is not None and matches.positives is not None:
+        relevance = relevance[matches.positives.int().argmax(0)[kept]]
+    return replace(
+        matches,
+        scores=inner_products(l2_normalize(image[kept]), l2_normalize(text)),
+        positives=groups[kept][:, None] == groups,
+        relevance=relevance,
+    )

@@ -74,6 +74,11 @@ class Objective(Loss):
         """What the terms need, all together."""
         return frozenset().union(*(term.needs for term in self.parts.values()))
 
+    @property
+    def level_free(self) -> bool:  # type: ignore[override]
+        """Whether all terms are."""
+        return all(term.level_free for term in self.parts.values())
+
     def set_epoch(self, epoch: int) -> None:
         """Tell all terms which epoch begins, counted from 0; before the first call it is epoch 0."""
         self.epoch = epoch

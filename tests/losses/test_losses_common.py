@@ -226,14 +226,12 @@ def test_nan_does_not_pass_silently(loss, place):
 @every_loss
 def test_collapse_value(loss):
     two = torch.arange(6) // 3 == torch.arange(2)[:, None]
-    loss.train()
     for mask in (torch.eye(6, dtype=torch.bool), two, REPEATED):
         grades = {"relevance": grades_of(mask.float())} if isinstance(loss, RelevanceLoss) else {}
         value = loss.collapse_value(Matches(torch.rand(mask.shape), mask, **grades))
         if value is not None:
             for score in (-0.4, 0.0, 0.7):
                 assert loss(torch.full(mask.shape, score), mask, **grades).item() == pytest.approx(value, rel=1e-5)
-    assert loss.training
     assert loss.collapse_value(Matches(torch.rand(1, 1), relevance=torch.ones(1, 1))) is None
 
 
@@ -245,8 +243,8 @@ def test_a_collapse_value_exists_where_only_differences_count(loss):
     torch.manual_seed(0)
     after = loss(scores / 2 + 0.25, positives)
     if abs(before - after) < 1e-9:
-        relevance = torch.eye(6)
-        assert loss.collapse_value(Matches(torch.rand(6, 6), relevance=relevance)) is not None
+        assert loss.level_free
+        assert loss.collapse_value(Matches(torch.rand(6, 6), relevance=torch.eye(6))) is not None
 
 
 @each([loss for loss in LOSSES if isinstance(loss, RelevanceLoss)])

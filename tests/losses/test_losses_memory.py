@@ -4,6 +4,7 @@ import torch
 from itmatch.losses import (
     HardNegativeTripletLoss,
     InfoNCELoss,
+    LadderLoss,
     Loss,
     Matches,
     MemoryLoss,
@@ -30,9 +31,18 @@ def naive(image, text, groups, past, margin, reduction="sum"):
     return total / (len(image) if reduction == "mean" else 1)
 
 
+def naive_batch(image, text, groups, margin):
+    """The triplet of the cosines of a batch, one pair at a time."""
+    total = 0.0
+    for n in range(len(image)):
+        own, others = cosine(image[n], text[n]), [k for k in range(len(image)) if groups[k] != groups[n]]
+        total += max((max(margin + cosine(image[n], text[k]) - own, 0) for k in others), default=0)
+        total += max((max(margin + cosine(image[k], text[n]) - own, 0) for k in others), default=0)
+    return total
+
+
 def matches(image, text, groups=None):
-    """A batch whose scores are the cosines of its vectors."""
-    return Matches(l2_normalize(image) @ l2_normalize(text).T, None, image, text, groups)
+    return Matches(image=image, text=text, groups=groups)
 
 
 class Nothing(Loss):
@@ -94,12 +104,12 @@ def test_gradient_and_none_for_the_queue():
 @pytest.mark.parametrize("size", [3, 5, 7, 20])
 def test_the_queue_holds_the_last_pairs(size):
     """Batches of several sizes, some larger than the queue, against a list."""
-    batch_loss = HardNegativeTripletLoss(0.3)
-    loss = MemoryLoss(batch_loss, 4, size=size, memory_margin=0.1).double()
+    loss = MemoryLoss(HardNegativeTripletLoss(0.3), 4, size=size, memory_margin=0.1).double()
     queue = []
     for step, number in enumerate((2, 3, 4, 6, 1, 2)):
-        batch = random_pairs(step, [10 * step + n // 2 for n in range(number)])
-        expected = batch_loss.of(matches(*batch)).item() + naive(*batch, queue, 0.1)
+        image, text, groups = random_pairs(step, [10 * step + n // 2 for n in range(number)])
+        batch = image[[n - n % 2 for n in range(number)]], text, groups  # two captions of each image
+        expected = naive_batch(*batch, 0.3) + naive(*batch, queue, 0.1)
         assert loss.of(matches(*batch)).item() == pytest.approx(expected, rel=1e-10)
         queue = [*queue, *zip(*batch, strict=True)][-size:]
     assert loss.seen == 18
@@ -167,11 +177,23 @@ def test_zero_vectors_have_finite_gradients():
 
 def test_what_it_wraps_is_asked():
     loss = MemoryLoss(HardNegativeTripletLoss(warmup_epochs=1), 4)
-    assert loss.needs == {"scores", "positives", "image", "text", "groups"}
+    assert loss.needs == {"image", "text", "groups"}
+    assert MemoryLoss(LadderLoss(), 4).needs == {"image", "text", "groups", "relevance"}
     assert loss.loss.current_negatives == "all"
     loss.set_epoch(1)
     assert loss.loss.current_negatives == "hardest"
     assert [name for name, _ in MemoryLoss(SigmoidLoss(), 4).named_parameters()] == ["loss.log_scale", "loss.shift"]
+
+
+def test_a_relevance_goes_with_the_images():
+    """The rows of a batch are its images, one of which may come twice; those of the cosines are different images."""
+    image, text, groups = random_pairs(0, [3, 4, 3])
+    image = image[[0, 1, 0]]
+    relevance = torch.rand(3, 3, dtype=torch.float64)[[0, 1, 0]]
+    given = Matches(None, groups[:, None] == groups, image, text, groups, relevance)
+    found = MemoryLoss(LadderLoss(), 4).double().of(given)
+    cosines = l2_normalize(image[:2]) @ l2_normalize(text).T
+    assert found == LadderLoss()(cosines, groups[:2, None] == groups, relevance=relevance[:2])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

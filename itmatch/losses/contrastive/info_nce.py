@@ -78,6 +78,8 @@ class InfoNCELoss(ScoreLoss):
         1.3863
     """
 
+    level_free = True
+
     def __init__(self, temperature: float = 0.07, *, learnable: bool = False, min_temperature: float = 0.01) -> None:
         super().__init__()
         check_above_zero("temperature", temperature)

@@ -85,6 +85,8 @@ class HardNegativeTripletLoss(ScoreLoss):
         1.2
     """
 
+    level_free = True
+
     def __init__(
         self,
         margin: float = 0.2,

@@ -82,6 +82,8 @@ class AdaptiveMarginTripletLoss(RelevanceLoss):
         0.0
     """
 
+    level_free = True
+
     def __init__(
         self, margin: float = 0.2, negatives: NegativesName | Negatives = "hardest", reduction: Reduction = "sum"
     ) -> None:

@@ -115,6 +115,8 @@ class LadderLoss(RelevanceLoss):
         0.0
     """
 
+    level_free = True
+
     def __init__(
         self,
         margins: Sequence[float] = (0.2, 0.01),

@@ -101,6 +101,7 @@ class SmoothNDCGLoss(RelevanceLoss):
     """
 
     needs = ScoreLoss.needs  # without a relevance the positives alone have a gain
+    level_free = True
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
