@@ -25,7 +25,7 @@ from itmatch.formats.configs import limited_yaml
 from itmatch.formats.files import user_path, write_text
 from itmatch.models import MatchingModel
 from itmatch.models.bounds import bounded_by
-from itmatch.models.matching import WEIGHTS_NAME, read_model_folder
+from itmatch.models.folders import WEIGHTS_NAME, read_model_folder
 from itmatch.models.weights import load_weights
 from itmatch.spec import Configurable, is_spec
 from itmatch.stopping import Stopped

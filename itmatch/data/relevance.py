@@ -10,8 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from itmatch.batch import Fragments
 from itmatch.data.split import ImageTextSplit
 from itmatch.ops.checks import check_choice
+from itmatch.ops.ragged import Ragged
 from itmatch.spec import Configurable
 
 
@@ -78,8 +80,8 @@ class CaptionOverlap(PairRelevance):
 
     def __init__(self, over: Literal["max", "mean"] = "max") -> None:
         self.over = check_choice("over", over, "max", "mean")
-        self._words: _Rows | None = None  # of each caption, with their weights
-        self._captions: _Rows | None = None  # of each image
+        self._words: Ragged | None = None  # of each caption: (K, 2), number and weight
+        self._captions: Ragged | None = None  # of each image: (T, 1)
 
     def setup(self, split: ImageTextSplit) -> None:
         """Weigh the words of all captions."""
@@ -88,25 +90,25 @@ class CaptionOverlap(PairRelevance):
             Counter(numbers.setdefault(word, len(numbers)) for word in re.findall(r"\w+", text.lower()))
             for text in split.captions
         ]
-        lengths = torch.tensor([len(count) for count in counts])
+        row = torch.arange(len(counts)).repeat_interleave(torch.tensor([len(count) for count in counts]))
         words = torch.tensor([word for count in counts for word in count], dtype=torch.int64)
         times = torch.tensor([k for count in counts for k in count.values()], dtype=torch.float64)
         weights = times * (1 + ((1 + len(counts)) / (1 + words.bincount().double())).log())[words]
-        row = torch.arange(len(counts)).repeat_interleave(lengths)
         norm = row.bincount(weights.square(), minlength=len(counts)).sqrt()
-        self._words = _Rows(lengths, words, (weights / norm[row]).float())
+        self._words = Ragged.grouped(torch.stack((words, weights / norm[row]), 1).float(), row, len(counts))
         image = torch.from_numpy(split.caption_image)
-        order = image.argsort(stable=True)
-        self._captions = _Rows(image.bincount(minlength=split.num_images), order, torch.ones(len(order)))
+        self._captions = Ragged.grouped(torch.arange(len(image))[:, None], image, split.num_images)
 
     def __call__(self, images: Tensor, captions: Tensor) -> Tensor:
         """Cosines (I, T); no more than the words of these captions is laid out."""
         if self._words is None or self._captions is None:
             raise RuntimeError("CaptionOverlap: called before setup(split)")
         image, back = torch.unique(images.cpu(), return_inverse=True)
-        owner, own, _ = self._captions.of(image)  # (C,) the captions of these images
-        words = torch.unique(self._words.of(captions.cpu())[1])  # (U,)
-        cosine = self._words.dense(own, words) @ self._words.dense(captions.cpu(), words).T  # (C, T)
+        own = self._captions[image]
+        owner = own.mask.nonzero()[:, 0]  # (C,) of the captions of these images
+        text = self._words[captions.cpu()]
+        known = torch.unique(text.features[text.mask][:, 0])  # (U,)
+        cosine = _dense(self._words[own.features[own.mask][:, 0]], known) @ _dense(text, known).T  # (C, T)
         reduce = "amax" if self.over == "max" else "mean"
         relevance = cosine.new_zeros(len(image), len(captions)).scatter_reduce(
             0, owner[:, None].expand_as(cosine), cosine, reduce, include_self=False
@@ -114,25 +116,10 @@ class CaptionOverlap(PairRelevance):
         return relevance.clamp(0, 1)[back].to(captions.device)
 
 
-class _Rows:
-    """Rows of unequal length: whole numbers (K,), each with a value (K,)."""
-
-    def __init__(self, lengths: Tensor, numbers: Tensor, values: Tensor) -> None:
-        self.lengths, self.starts = lengths, lengths.cumsum(0) - lengths
-        self.numbers, self.values = numbers, values
-        self.size = int(numbers.max()) + 1 if len(numbers) else 0
-
-    def of(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What stands in some rows (N,): position among these rows, number and value of each entry."""
-        lengths = self.lengths[rows]
-        row = torch.arange(len(rows)).repeat_interleave(lengths)
-        entries = (self.starts[rows] - lengths.cumsum(0) + lengths)[row] + torch.arange(len(row))
-        return row, self.numbers[entries], self.values[entries]
-
-    def dense(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Some rows (N,) as a matrix (N, U) with a column for each of some numbers (U,); others are left out."""
-        row, number, value = self.of(rows)
-        column = torch.full((self.size,), -1)
-        column[columns] = torch.arange(len(columns))
-        known = column[number] >= 0
-        return torch.zeros(len(rows), len(columns)).index_put((row[known], column[number[known]]), value[known])
+def _dense(captions: Fragments, words: Tensor) -> Tensor:
+    """Weights (n, U) of some words (U,), which are sorted, in captions of (number, weight)."""
+    row = captions.mask.nonzero()[:, 0]
+    number, weight = captions.features[captions.mask].unbind(1)
+    column = torch.bucketize(number.contiguous(), words)
+    known = torch.isin(number, words)
+    return torch.zeros(len(captions), len(words)).index_put((row[known], column[known]), weight[known])

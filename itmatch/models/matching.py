@@ -16,17 +16,15 @@ from typing_extensions import Self
 from itmatch._version import __version__
 from itmatch.batch import Captions, Fragments, Regions
 from itmatch.data import Tokenizer
-from itmatch.formats.files import read_json, user_path, write_text, written_beside, written_together
-from itmatch.formats.tensors import safetensors_sizes
+from itmatch.formats.files import user_path, write_text, written_beside, written_together
 from itmatch.models._inputs import Images, as_regions
 from itmatch.models.bounds import bounded_by
+from itmatch.models.folders import WEIGHTS_NAME, model_files, settings_and_sizes
 from itmatch.models.renames import renamed
 from itmatch.models.weights import load_weights
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
 from itmatch.ops.checks import check_kind, check_whole
 from itmatch.spec import Spec, build
-
-WEIGHTS_NAME = "model.safetensors"
 
 
 class MatchingModel(
@@ -250,8 +248,8 @@ class MatchingModel(
         is_path = isinstance(pretrained_model_name_or_path, Path) or name.startswith((".", "/", "~")) or "\\" in name
         if (is_path or name.count("/") > 1) and not Path(name).is_dir():  # the hub has NAME and OWNER/NAME
             raise FileNotFoundError(f"{name}: no such folder")
-        config, weights = (_model_file(name, part, kwargs) for part in ("config.json", WEIGHTS_NAME))
-        settings, sizes = _settings_and_sizes(config, weights)
+        config, weights = model_files(name, **kwargs)
+        settings, sizes = settings_and_sizes(config, weights)
         with bounded_by(sizes, str(config)):
             model = cls.from_spec(settings, str(config), trusted_modules=trusted_modules)
         load_weights(model, weights)
@@ -265,38 +263,6 @@ PARTS: dict[str, type] = {
     "tokenizer": Tokenizer,
 }
 _DOWNLOAD_ARGUMENTS = frozenset({"revision", "cache_dir", "force_download", "local_files_only", "token"})
-
-
-def _model_file(model: str, name: str, download: dict[str, Any]) -> Path:
-    """A file of a model folder, or of a model on the Hub."""
-    if Path(model).is_dir():
-        if not (Path(model) / name).is_file():
-            raise FileNotFoundError(f"{model}: no {name}; is this a folder of save_pretrained?")
-        return Path(model) / name
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(repo_id=model, filename=name, **download))
-
-
-def read_model_folder(folder: str | Path) -> tuple[dict[str, Any], list[int]]:
-    """How the model of a folder of :meth:`MatchingModel.save_pretrained` was built, as plain data, and its sizes.
-
-    Returns:
-        The parts by name, and the number of elements of each weight; nothing but the head of that file is read.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: it is none of ours.
-    """
-    return _settings_and_sizes(
-        *(_model_file(str(user_path(folder)), part, {}) for part in ("config.json", WEIGHTS_NAME))
-    )
-
-
-def _settings_and_sizes(config: Path, weights: Path) -> tuple[dict[str, Any], list[int]]:
-    settings: dict[str, Any] = read_json(config)
-    settings.pop("itmatch_version", None)
-    return settings, safetensors_sizes(weights)
 
 
 def _embed_dim(encoder: ImageEncoder | TextEncoder, where: str) -> int:

@@ -27,6 +27,7 @@ from itmatch.data import (
 )
 from itmatch.data.tokenizers.coverage import measure_coverage
 from itmatch.data.tokenizers.words import digest
+from itmatch.ops.checks import check_choice, check_whole, check_whole_or_none
 from itmatch.ops.collectives import gather_values, is_distributed
 from itmatch.training.limits import (
     Evaluated,
@@ -85,22 +86,18 @@ class MatchingData(LightningDataModule):
         relevance: PairRelevance | Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or eval_batch_size < 1:
-            raise ValueError(f"batch_size {batch_size}, eval_batch_size {eval_batch_size}: expected at least 1")
-        for name, images in (("val_images", val_images), ("test_images", test_images)):
-            if images is not None and images < 1:
-                raise ValueError(f"{name}: {images}, expected at least 1, or None for all")
-        if predict_stage not in ("train", "val", "test"):
-            raise ValueError(f"predict_stage: {predict_stage!r}, expected 'train', 'val' or 'test'")
         self.source = source
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
+        self.batch_size = check_whole("batch_size", batch_size)
+        self.eval_batch_size = check_whole("eval_batch_size", eval_batch_size)
         self.num_workers = num_workers
         self.augmentation = augmentation
         self.drop_last = drop_last
-        self.predict_stage = predict_stage
+        self.predict_stage: Stage = check_choice("predict_stage", predict_stage, "train", "val", "test")
         self.keep_twins = keep_twins
-        self.images: dict[str, int | None] = {"val": val_images, "test": test_images}
+        self.images = {
+            "val": check_whole_or_none("val_images", val_images),
+            "test": check_whole_or_none("test_images", test_images),
+        }
         self.datasets: dict[str, ImageTextSplit] = {}
         self.relevance = relevance
         self.seed: int | None = None
