@@ -21,13 +21,12 @@ from itmatch.models import MatchingModel
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
 from itmatch.ops.checks import check_kind
 from itmatch.ops.seeding import seed_step
-from itmatch.training.checkpoint_io import use_atomic_checkpoints
-from itmatch.training.checkpoints import keep_own_paths
-from itmatch.training.collapse import COLLAPSE_EVERY, CollapseWatch
-from itmatch.training.divergence import GradientWatch, divergence, told_as_divergence
+from itmatch.training.checkpoints.reading import keep_own_paths
+from itmatch.training.checkpoints.restoring import check_vocabulary, check_weights_fit, naming, restored
+from itmatch.training.checkpoints.writing import use_atomic_checkpoints
+from itmatch.training.divergence import COLLAPSE_EVERY, CollapseWatch, GradientWatch, divergence, told_as_divergence
 from itmatch.training.evaluating import EvaluatedModule
 from itmatch.training.optimizers import default_optimizer, make_optimizer, replaced_settings
-from itmatch.training.restoring import check_vocabulary, check_weights_fit, naming, restored
 from itmatch.training.step import check_rows_apart, compute_loss, score_statistics
 
 

@@ -9,7 +9,7 @@ from itmatch.data import Collator, RelationScenes
 from itmatch.models import MatchingModel
 from itmatch.training import MatchingTask
 
-BEFORE = Path(__file__).parents[1] / "reference/before_rooms"
+BEFORE = Path(__file__).parents[2] / "reference/before_rooms"
 SCORES = [[0.5390, 0.5323, 0.5342], [0.6190, 0.5975, 0.6067]]  # two test images, three captions; by that version
 
 

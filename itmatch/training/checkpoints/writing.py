@@ -9,7 +9,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch import Trainer
 
 from itmatch.formats.files import written_beside
-from itmatch.training.checkpoints import read_checkpoint
+from itmatch.training.checkpoints.reading import read_checkpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from itmatch.data import Tokenizer
 from itmatch.models.bounds import bounded_by
 from itmatch.spec import build
-from itmatch.training.checkpoints import built_settings, optimizer_of, read_checkpoint
+from itmatch.training.checkpoints.reading import built_settings, optimizer_of, read_checkpoint
 from itmatch.training.evaluating import described
 from itmatch.training.optimizers import default_optimizer
 
