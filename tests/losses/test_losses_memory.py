@@ -186,14 +186,16 @@ def test_what_it_wraps_is_asked():
 
 
 def test_a_relevance_goes_with_the_images():
-    """The rows of a batch are its images, one of which may come twice; those of the cosines are different images."""
+    """The rows of a batch may be in another order than the captions; those of the cosines are in theirs."""
     image, text, groups = random_pairs(0, [3, 4, 3])
-    image = image[[0, 1, 0]]
-    relevance = torch.rand(3, 3, dtype=torch.float64)[[0, 1, 0]]
-    given = Matches(None, groups[:, None] == groups, image, text, groups, relevance)
-    found = MemoryLoss(LadderLoss(), 4).double().of(given)
+    image, rows = image[[0, 1, 0]], torch.tensor([4, 3])
+    relevance = torch.rand(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    given = Matches(None, rows[:, None] == groups, image, text, groups, relevance)
+    loss = LadderLoss(margins=[0.2, 0.3])
     cosines = l2_normalize(image[:2]) @ l2_normalize(text).T
-    assert found == LadderLoss()(cosines, groups[:2, None] == groups, relevance=relevance[:2])
+    expected = loss(cosines, groups[:2, None] == groups, relevance=relevance.flip(0))
+    assert MemoryLoss(loss, 4).double().of(given) == expected
+    assert expected != loss(cosines, groups[:2, None] == groups, relevance=relevance)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
