@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from itmatch.errors import NonFiniteError
-from itmatch.tensordata import RowData, Rows, TensorData, check_tensor, chosen_rows, readable
+from itmatch.tensordata import RowData, Rows, TensorData, check_mask, check_tensor, chosen_rows, readable
 
 
 @dataclass(eq=False, repr=False)
@@ -142,7 +142,7 @@ class Captions(RowData):
         """Check shapes, dtypes and (on the CPU) values."""
         self._fill_mask(self.input_ids)
         check_tensor("Captions.input_ids", self.input_ids, tuple(self.mask.shape), torch.int64)
-        _check_mask("Captions", self.mask)
+        check_mask("Captions", self.mask)
         if readable(self.input_ids) and bool(((self.input_ids < 0) & self.mask).any()):
             raise ValueError("Captions.input_ids: negative token id")
         if self.graph is not None:
@@ -279,16 +279,8 @@ def _check_sequence(name: str, features: Tensor, mask: Tensor) -> None:
     check_tensor(f"{name}.features", features, (*features.shape[:2], features.shape[2]), "float")
     if tuple(mask.shape) != tuple(features.shape[:2]):
         raise ValueError(f"{name}.mask: shape {tuple(mask.shape)}, expected {tuple(features.shape[:2])}")
-    _check_mask(name, mask)
+    check_mask(name, mask)
     _check_finite(f"{name}.features", features, mask)
-
-
-def _check_mask(name: str, mask: Tensor) -> None:
-    if mask.ndim != 2 or mask.dtype != torch.bool:
-        raise ValueError(f"{name}.mask: {tuple(mask.shape)} {mask.dtype}, expected two dimensions of torch.bool")
-    if readable(mask) and not bool(mask.any(1).all()):
-        row = int((~mask.any(1)).nonzero()[0])
-        raise ValueError(f"{name}: row {row} has no valid fragment")
 
 
 def _check_finite(name: str, values: Tensor, mask: Tensor) -> None:

@@ -134,6 +134,15 @@ def check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch
         raise ValueError(f"{name}: dtype {tensor.dtype}, expected {dtype}")
 
 
+def check_mask(name: str, mask: Tensor) -> None:
+    """Raise unless a mask has two dimensions and (on the CPU) something real in every row."""
+    if mask.ndim != 2 or mask.dtype != torch.bool:
+        raise ValueError(f"{name}.mask: {tuple(mask.shape)} {mask.dtype}, expected two dimensions of torch.bool")
+    if readable(mask) and not bool(mask.any(1).all()):
+        row = int((~mask.any(1)).nonzero()[0])
+        raise ValueError(f"{name}: row {row} has no valid fragment")
+
+
 def _shown(name: str, value: Any) -> str:
     if isinstance(value, Tensor):
         return f"{name} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"

@@ -121,7 +121,7 @@ EXAMPLES = {
     SoftmaxPooling: lambda _: SoftmaxPooling(0.3),
     LogSumExpPooling: lambda _: LogSumExpPooling(0.2, scaled=False, length_normalized=True),
     LastPooling: lambda _: LastPooling(),
-    GlobalAttentionPooling: lambda _: GlobalAttentionPooling(4, 0.1, batch_norm=True, places=3),
+    GlobalAttentionPooling: lambda _: GlobalAttentionPooling(4, 0.1, batch_norm=True, positions=3),
     SimilarityReasoning: lambda _: SimilarityReasoning(4, steps=2),
     SimilarityFiltration: lambda _: SimilarityFiltration(4),
     VectorSimilarity: lambda _: VectorSimilarity(4, SimilarityFiltration(3), MeanPooling(), temperature=0.2),

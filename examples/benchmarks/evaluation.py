@@ -36,7 +36,7 @@ from itmatch.ops import l2_normalize, lengths_to_mask
 from itmatch.ops.ragged import Ragged
 
 NOISE = 2.5  # of a word, in lengths of the region that it names: so much that about half of the captions are found
-BLOCKS = {"image_block": 256, "caption_block": 1024}
+BLOCKS = {"chunk_size": 256, "caption_chunk_size": 1024}
 CAPTIONS_AN_IMAGE = 5
 Row = dict[str, Any]
 Sides = tuple[Ragged, Ragged]
@@ -50,8 +50,8 @@ def fragments(images: int, options: argparse.Namespace) -> tuple[Ragged, Ragged,
     caption_image = torch.arange(images).repeat_interleave(CAPTIONS_AN_IMAGE)
     lengths = caption_lengths(len(caption_image), generator)
     parts = []
-    for start in range(0, len(caption_image), BLOCKS["caption_block"]):
-        rows = slice(start, start + BLOCKS["caption_block"])
+    for start in range(0, len(caption_image), BLOCKS["caption_chunk_size"]):
+        rows = slice(start, start + BLOCKS["caption_chunk_size"])
         mask = lengths_to_mask(lengths[rows])
         region = torch.randint(options.regions, mask.shape, generator=generator)
         words = features[caption_image[rows][:, None], region]
@@ -144,7 +144,7 @@ def compare(options: argparse.Namespace, product: Product) -> str:
     image, text, caption_image = fragments(options.matrix_images, options)
     image, text, caption_image = *(moved(p, device, torch.float32) for p in (image, text)), caption_image.to(device)
     scores = torch.cat([similarity(image[:], text[i : i + 1024]) for i in range(0, len(text), 1024)], 1)
-    blocks = {"image_block": len(image), "caption_block": 1024}  # the same products, so the same rounding
+    blocks = {"chunk_size": len(image), "caption_chunk_size": 1024}  # the same products, so the same rounding
     streamed = rank_fragments(similarity, image, text, caption_image, **blocks)
     full = retrieval_ranks(scores, caption_image)
     sorted_ranks = textbook_ranks(scores, caption_image)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -80,6 +80,7 @@ class ImageTextSplit(PickledByFile):
         caption_twin: (T,) int, the image that shows the twin scene of the caption's, -1 = none.
         caption_twin_kind: T strings, what the twins differ in ("spatial", "semantic", "").
         name: for error messages.
+        files: where arguments come from, by their names, for error messages.
 
     Example:
         >>> dataset = ImageTextSplit(np.ones((1, 36, 8), np.float16), ["a dog runs", "a dog"], np.array([0, 0]))
@@ -103,8 +104,10 @@ class ImageTextSplit(PickledByFile):
         caption_twin: Array | None = None,
         caption_twin_kind: Sequence[str] | None = None,
         name: str = "",
+        files: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name or "dataset"
+        self._files = {} if files is None else files
         self.features = (
             features if isinstance(features, FeatureStore) else ArrayFeatures(features, name=self._where("features"))
         )
@@ -244,7 +247,7 @@ class ImageTextSplit(PickledByFile):
             raise ValueError(problem)
 
     def _where(self, field: str) -> str:
-        return f"{self.name}: {field}"
+        return self._files.get(field, f"{self.name}: {field}")
 
 
 def _rows(values: Array, count: int, dtype: type) -> Tensor:

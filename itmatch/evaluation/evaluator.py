@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from itmatch.batch import Fragments
+from itmatch.batch import Batch, Fragments
 from itmatch.evaluation.protocols import EvaluationProtocol, ScoredSplit
 from itmatch.evaluation.ranks import RetrievalRanks, streamed_ranks
 from itmatch.evaluation.relevance import Relevance, RetrievedHits, streamed_hits
-from itmatch.evaluation.retrieval import retrieval_metrics
+from itmatch.evaluation.retrieval import RetrievalMetrics, retrieval_metrics
 from itmatch.evaluation.scores import FragmentScores
 from itmatch.evaluation.twins import twin_accuracy
 from itmatch.ops.collectives import all_gather_ragged, all_reduce_sum, is_distributed, rank
@@ -25,10 +25,19 @@ _LARGE = 64 << 20  # bytes; what is larger than 32 MB the C library gives back t
 class EvaluatedSplit(Protocol):
     """What an evaluation asks of a split: :class:`itmatch.data.ImageTextSplit` has it."""
 
-    image_ids: Sequence[str]
-    captions: Sequence[str]
     caption_twin: Any
-    caption_twin_kind: Sequence[str] | None
+
+    @property
+    def image_ids(self) -> Sequence[str]:
+        """Names of the images."""
+
+    @property
+    def captions(self) -> Sequence[str]:
+        """The texts."""
+
+    @property
+    def caption_twin_kind(self) -> Sequence[str] | None:
+        """What a caption and its twin differ in."""
 
 
 class Evaluator:
@@ -72,6 +81,15 @@ class Evaluator:
         self._captions: list[list[Ragged]] = [[] for _ in self._members]
         self._image_places: list[Tensor] = []
         self._caption_places: list[Tensor] = []
+
+    def add(self, batch: Batch) -> None:
+        """Encode the images and the captions of a batch, where the evaluator was given models, and add them."""
+        members: list[Any] = self._members
+        if batch.regions is not None and batch.image_index is not None:
+            self.add_images([member.image_encoder(batch.regions) for member in members], batch.image_index)
+        if batch.captions is not None and batch.caption_index is not None and batch.caption_image is not None:
+            encoded = [member.text_encoder(batch.captions) for member in members]
+            self.add_captions(encoded, batch.caption_index, batch.caption_image)
 
     def add_images(self, fragments: Fragments | Sequence[Fragments], index: Tensor) -> None:
         """Add images, as each similarity's model encodes them, with their places (N,) in the dataset."""
@@ -153,9 +171,10 @@ class _Collected(ScoredSplit):
         chosen = self.everywhere[images]
         scores, rows, captions = self._among(chosen)
         caption_row = _rows(self.image_index[rows])(self.described[captions])
-        ranks = streamed_ranks(scores, caption_row, len(rows), across_processes=is_distributed())
-        order = all_gather_ragged(self.image_index[rows]).argsort()
-        ranks = RetrievalRanks(all_gather_ragged(ranks.image_to_text)[order], ranks.text_to_image)
+        found = streamed_ranks(scores, caption_row, len(rows), across_processes=is_distributed())
+        metric = RetrievalMetrics().to(found.image_to_text.device)
+        metric.update(found, self.image_index[rows], self.caption_index[captions])
+        ranks = metric.ranks()
         self.whole = ranks if len(chosen) == self.num_images else self.whole
         return ranks
 

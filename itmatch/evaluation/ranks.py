@@ -77,8 +77,8 @@ def streamed_ranks(
     caption_image_index: ArrayLike,
     num_images: int,
     *,
-    image_block: int = 256,
-    caption_block: int = 1024,
+    chunk_size: int = 256,
+    caption_chunk_size: int = 1024,
     across_processes: bool = False,
 ) -> RetrievalRanks:
     """Ranks from blocks of scores; the same as :func:`retrieval_ranks` of the matrix, which is never held.
@@ -106,8 +106,8 @@ def streamed_ranks(
         caption_image_index: (T,) integers, the image that a caption describes; in any order. Across processes, the
             place among the images of this process, or -1 where another has the image; on the device of the scores.
         num_images: I, those of this process. Images without captions are candidates too.
-        image_block: largest number of images in a block.
-        caption_block: largest number of captions in a block.
+        chunk_size: largest number of images in a block.
+        caption_chunk_size: largest number of captions in a block.
         across_processes: every process of the group calls this with its share of the images.
 
     Returns:
@@ -122,15 +122,15 @@ def streamed_ranks(
         >>> streamed_ranks(lambda i, t: image[i] @ text[t].T, torch.arange(3), 3).text_to_image
         tensor([0, 0, 0])
     """
-    check_whole("image_block", image_block)
-    check_whole("caption_block", caption_block)
+    check_whole("chunk_size", chunk_size)
+    check_whole("caption_chunk_size", caption_chunk_size)
     index = _check_index(caption_image_index, num_images, elsewhere=across_processes)
     here = index >= 0
     # captions in the order of their images; those whose image is elsewhere come last
     order = torch.argsort(torch.where(here, index, num_images), stable=True)  # (T,)
     images = torch.arange(num_images, device=index.device)
-    rows = list(slices(num_images, image_block))
-    columns = list(slices(len(index), caption_block))
+    rows = list(slices(num_images, chunk_size))
+    columns = list(slices(len(index), caption_chunk_size))
     captions = {column.start: order[column] for column in columns}
 
     def score(row: slice, column: slice) -> Tensor:

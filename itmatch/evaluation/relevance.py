@@ -121,8 +121,8 @@ def streamed_hits(
     relevance: Relevance,
     *,
     places: int = 10,
-    image_block: int = 256,
-    caption_block: int = 1024,
+    chunk_size: int = 256,
+    caption_chunk_size: int = 1024,
     across_processes: bool = False,
 ) -> tuple[RetrievedHits, RetrievedHits]:
     """The first places of the rankings of all queries, from blocks of scores; the matrix is never held.
@@ -137,8 +137,8 @@ def streamed_hits(
         captions: (T,) places in the dataset of the captions.
         relevance: by places in the dataset. Positives that are not among the candidates count as never found.
         places: least number of places.
-        image_block: largest number of images in a block.
-        caption_block: largest number of captions in a block.
+        chunk_size: largest number of images in a block.
+        caption_chunk_size: largest number of captions in a block.
         across_processes: the images are spread over the processes, and each has all captions.
 
     Returns:
@@ -147,16 +147,16 @@ def streamed_hits(
     Raises:
         ValueError: a score is NaN or infinite, or a block has the wrong shape.
     """
-    for name, value in (("places", places), ("image_block", image_block), ("caption_block", caption_block)):
+    for name, value in (("places", places), ("chunk_size", chunk_size), ("caption_chunk_size", caption_chunk_size)):
         check_whole(name, value)
     images, captions = as_tensor("images", images).long(), as_tensor("captions", captions).long()
     sides = (
         _Side(images, captions, relevance.image_to_text, places),
         _Side(captions, images, relevance.text_to_image, places),
     )
-    for columns in slices(len(captions), caption_block):
+    for columns in slices(len(captions), caption_chunk_size):
         chosen = sides[1].order[columns]
-        for rows in slices(len(images), image_block):
+        for rows in slices(len(images), chunk_size):
             if not (sides[0].has_queries(rows) or sides[1].has_queries(columns)):
                 continue
             block = score_block(sides[0].order[rows], chosen)

@@ -111,12 +111,22 @@ class RetrievalMetrics(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """The figures of all queries that were added, on all processes."""
-        ranks = RetrievalRanks(
+        metrics = retrieval_metrics(self._joined(), self.ks)
+        return {name: torch.tensor(value, device=self.device) for name, value in metrics.items()}
+
+    def ranks(self) -> RetrievalRanks:
+        """The ranks of all queries, on all processes: numbered ones once, in the order of their numbers, then others.
+
+        Every process has to call it.
+        """
+        with self.sync_context(should_sync=self._to_sync, should_unsync=self._should_unsync):
+            return self._joined()
+
+    def _joined(self) -> RetrievalRanks:
+        return RetrievalRanks(
             _once(dim_zero_cat(self.image_ranks), dim_zero_cat(self.image_index)),
             _once(dim_zero_cat(self.caption_ranks), dim_zero_cat(self.caption_index)),
         )
-        metrics = retrieval_metrics(ranks, self.ks)
-        return {name: torch.tensor(value, device=self.device) for name, value in metrics.items()}
 
     def sync(self, *args: Any, **kwargs: Any) -> None:
         """Gather the queries of all processes."""

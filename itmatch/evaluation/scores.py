@@ -61,11 +61,11 @@ class FragmentScores:
         return total if len(self.members) == 1 else total / len(self.members)
 
     @torch.no_grad()
-    def pairs(self, images: Tensor, captions: Tensor, *, block: int = 16) -> Tensor:
-        """Scores (N,) of images (N,) each with one of captions (N,); block x block are computed to get block."""
+    def pairs(self, images: Tensor, captions: Tensor, *, chunk_size: int = 16) -> Tensor:
+        """Scores (N,) of images (N,), each with one of captions (N,); to get C of them, C x C are computed."""
         parts: list[Tensor] = []
-        for i in range(0, len(images), block):
-            parts.append(self(images[i : i + block], captions[i : i + block]).diagonal())
+        for i in range(0, len(images), chunk_size):
+            parts.append(self(images[i : i + chunk_size], captions[i : i + chunk_size]).diagonal())
         return torch.cat(parts) if parts else torch.zeros(0, device=images.device)
 
 
@@ -80,8 +80,8 @@ def rank_fragments(
     text: AnyFragments,
     caption_image_index: Tensor,
     *,
-    image_block: int = 256,
-    caption_block: int = 1024,
+    chunk_size: int = 256,
+    caption_chunk_size: int = 1024,
     across_processes: bool = False,
 ) -> RetrievalRanks:
     """Ranks of all images and captions under a similarity.
@@ -92,8 +92,8 @@ def rank_fragments(
         text: fragments of T captions.
         caption_image_index: (T,) int64, the row of ``image`` that a caption describes; across processes -1 where
             another has the image.
-        image_block: largest number of images that are scored at a time.
-        caption_block: largest number of captions that are scored at a time.
+        chunk_size: largest number of images that are scored at a time.
+        caption_chunk_size: largest number of captions that are scored at a time.
         across_processes: the images are spread over the processes, and each has all captions; see
             :func:`itmatch.evaluation.streamed_ranks`.
 
@@ -104,8 +104,8 @@ def rank_fragments(
         FragmentScores([(similarity, image, text)]),
         caption_image_index,
         len(image),
-        image_block=image_block,
-        caption_block=caption_block,
+        chunk_size=chunk_size,
+        caption_chunk_size=caption_chunk_size,
         across_processes=across_processes,
     )
 
@@ -117,7 +117,7 @@ def pair_scores(
     images: Tensor,
     captions: Tensor,
     *,
-    block: int = 16,
+    chunk_size: int = 16,
 ) -> Tensor:
     """Scores of single pairs.
 
@@ -127,9 +127,9 @@ def pair_scores(
         text: fragments of captions.
         images: (N,) rows of ``image``.
         captions: (N,) rows of ``text``.
-        block: pairs at a time; block x block scores are computed to get block of them.
+        chunk_size: pairs at a time; to get C of them, C x C scores are computed.
 
     Returns:
         (N,) scores.
     """
-    return FragmentScores([(similarity, image, text)]).pairs(images, captions, block=block)
+    return FragmentScores([(similarity, image, text)]).pairs(images, captions, chunk_size=chunk_size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import Any, TypeAlias
 
@@ -11,8 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Dataset
 
-from itmatch.batch import Regions
+from itmatch.batch import Batch, Regions
+from itmatch.data import CaptionDataset, Collator, ImageDataset, ImageTextSplit, Tokenizer
 from itmatch.ops import lengths_to_mask
 from itmatch.ops.arrays import as_tensor
 
@@ -54,3 +56,11 @@ def as_regions(images: Images, encoder: nn.Module) -> Regions:
     features = pad_sequence([row.to(rows[0].device, dtype) for row in rows], batch_first=True)
     mask = lengths_to_mask(torch.tensor([len(row) for row in rows]))
     return Regions(features, mask.to(features.device))
+
+
+def batches_of(split: ImageTextSplit, tokenizer: Tokenizer, batch_size: int) -> Iterator[Batch]:
+    """All images of a split in batches, then all its captions."""
+    collate = Collator(tokenizer)
+    parts: tuple[Dataset[Any], ...] = (ImageDataset(split), CaptionDataset(split))
+    for part in parts:
+        yield from DataLoader(part, batch_size, collate_fn=collate)

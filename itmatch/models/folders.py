@@ -1,4 +1,4 @@
-"""Files of a saved model: where they lie, and what they say before any weight is read."""
+"""The files of a model that was saved: where they are, and what they say before anything is built."""
 
 from __future__ import annotations
 
@@ -11,17 +11,8 @@ from itmatch.formats.tensors import safetensors_sizes
 WEIGHTS_NAME = "model.safetensors"
 
 
-def model_files(model: str, **download: Any) -> tuple[Path, Path]:
-    """``config.json`` and the weights of a model folder, or of a model on the Hub.
-
-    Raises:
-        FileNotFoundError: there is a folder, and one is not in it.
-    """
-    config, weights = (_model_file(model, name, download) for name in ("config.json", WEIGHTS_NAME))
-    return config, weights
-
-
-def _model_file(model: str, name: str, download: dict[str, Any]) -> Path:
+def model_file(model: str, name: str, download: dict[str, Any]) -> Path:
+    """A file of a model folder, or of a model on the Hub."""
     if Path(model).is_dir():
         if not (Path(model) / name).is_file():
             raise FileNotFoundError(f"{model}: no {name}; is this a folder of save_pretrained?")
@@ -32,20 +23,20 @@ def _model_file(model: str, name: str, download: dict[str, Any]) -> Path:
 
 
 def read_model_folder(folder: str | Path) -> tuple[dict[str, Any], list[int]]:
-    """How the model of a folder was built, as plain data, and its sizes; see :func:`settings_and_sizes`.
+    """How the model of a folder of ``save_pretrained`` was built, as plain data, and its sizes.
+
+    Returns:
+        The parts by name, and the number of elements of each weight; nothing but the head of that file is read.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: it is none of ours.
     """
-    return settings_and_sizes(*model_files(str(user_path(folder))))
+    return settings_and_sizes(*(model_file(str(user_path(folder)), part, {}) for part in ("config.json", WEIGHTS_NAME)))
 
 
 def settings_and_sizes(config: Path, weights: Path) -> tuple[dict[str, Any], list[int]]:
-    """The parts of a model by name, as plain data, and the number of elements of each weight.
-
-    Of the weights nothing but the head of the file is read.
-    """
+    """What the two files of a model say: its parts, and the number of elements of each weight."""
     settings: dict[str, Any] = read_json(config)
     settings.pop("itmatch_version", None)
     return settings, safetensors_sizes(weights)

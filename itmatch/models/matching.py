@@ -15,11 +15,12 @@ from typing_extensions import Self
 
 from itmatch._version import __version__
 from itmatch.batch import Captions, Fragments, Regions
-from itmatch.data import Tokenizer
+from itmatch.data import ImageTextSplit, Tokenizer
+from itmatch.evaluation import EvaluationProtocol, Evaluator
 from itmatch.formats.files import user_path, write_text, written_beside, written_together
-from itmatch.models._inputs import Images, as_regions
+from itmatch.models._inputs import Images, as_regions, batches_of
 from itmatch.models.bounds import bounded_by
-from itmatch.models.folders import WEIGHTS_NAME, model_files, settings_and_sizes
+from itmatch.models.folders import WEIGHTS_NAME, model_file, settings_and_sizes
 from itmatch.models.renames import renamed
 from itmatch.models.weights import load_weights
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
@@ -107,11 +108,13 @@ class MatchingModel(
         Raises:
             ValueError: strings were given and the model has no tokenizer, or one of them is empty.
         """
-        if not isinstance(texts, Captions):
-            if self.tokenizer is None:
-                raise ValueError("this model has no tokenizer: give Captions, or set model.tokenizer")
-            texts = self.tokenizer.batch(texts)
-        return self._encode(self.text_encoder, texts, batch_size)
+        captions = texts if isinstance(texts, Captions) else self._own_tokenizer().batch(texts)
+        return self._encode(self.text_encoder, captions, batch_size)
+
+    def _own_tokenizer(self) -> Tokenizer:
+        if self.tokenizer is None:
+            raise ValueError("this model has no tokenizer: give Captions, or set model.tokenizer")
+        return self.tokenizer
 
     def _encode(self, encoder: nn.Module, data: Regions | Captions, batch_size: int) -> Fragments:
         check_whole("batch_size", batch_size)
@@ -124,22 +127,22 @@ class MatchingModel(
         images: Fragments | Images,
         texts: Fragments | Captions | Sequence[str],
         *,
-        image_block: int = 64,
+        chunk_size: int = 64,
     ) -> Tensor:
         """Scores (I, T) of every image with every caption; encodes what is not yet encoded.
 
         Args:
             images: Fragments of :meth:`encode_images`, or what that method takes.
             texts: Fragments of :meth:`encode_texts`, or what that method takes.
-            image_block: images that are scored at a time; the result does not depend on it. Beside their scores
+            chunk_size: images that are scored at a time; the result does not depend on it. Beside their scores
                 with all captions it takes about as much memory as the captions, once more.
         """
         image = images if isinstance(images, Fragments) else self.encode_images(images)
         text = texts if isinstance(texts, Fragments) else self.encode_texts(texts)
-        check_whole("image_block", image_block)
+        check_whole("chunk_size", chunk_size)
         with self._inference():
-            starts = range(0, max(1, len(image)), image_block)
-            return torch.cat([self.similarity(image[start : start + image_block], text) for start in starts])
+            starts = range(0, max(1, len(image)), chunk_size)
+            return torch.cat([self.similarity(image[start : start + chunk_size], text) for start in starts])
 
     def align(self, image: Fragments | Images, text: Fragments | Captions | str) -> Tensor:
         """How the regions of one image meet the words of one caption, (R, W), for pictures."""
@@ -147,6 +150,28 @@ class MatchingModel(
         texts = text if isinstance(text, Fragments) else self.encode_texts([text] if isinstance(text, str) else text)
         with self._inference():
             return self.similarity.align(images, texts)
+
+    def evaluate(
+        self, split: ImageTextSplit, protocol: EvaluationProtocol | None = None, *, batch_size: int = 128
+    ) -> dict[str, float]:
+        """Figures of a split, in percent: ``i2t_r1`` ... ``rsum``, and those of the protocol if one is given.
+
+        Args:
+            split: images and captions, as from ``source.split("test")``.
+            protocol: what to measure; None: recalls of the whole split.
+            batch_size: images, and captions, that are encoded at a time.
+
+        Raises:
+            ValueError: the model has no tokenizer, or the protocol is not for such a split.
+        """
+        tokenizer, size = self._own_tokenizer(), check_whole("batch_size", batch_size)
+        if protocol is not None:
+            protocol.check(torch.as_tensor(split.caption_image), split.num_images)
+        evaluator = Evaluator(self)
+        with self._inference():
+            for batch in batches_of(split, tokenizer, size):
+                evaluator.add(batch.to(self.device))
+            return evaluator.compute(split, protocol)
 
     @contextmanager
     def _inference(self) -> Iterator[None]:
@@ -248,7 +273,7 @@ class MatchingModel(
         is_path = isinstance(pretrained_model_name_or_path, Path) or name.startswith((".", "/", "~")) or "\\" in name
         if (is_path or name.count("/") > 1) and not Path(name).is_dir():  # the hub has NAME and OWNER/NAME
             raise FileNotFoundError(f"{name}: no such folder")
-        config, weights = model_files(name, **kwargs)
+        config, weights = (model_file(name, part, kwargs) for part in ("config.json", WEIGHTS_NAME))
         settings, sizes = settings_and_sizes(config, weights)
         with bounded_by(sizes, str(config)):
             model = cls.from_spec(settings, str(config), trusted_modules=trusted_modules)

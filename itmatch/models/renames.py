@@ -87,6 +87,7 @@ ARGUMENTS: dict[str, dict[str, Renamed | Moved | Removed]] = {  # by the names o
         "direction": Renamed("query", {"t2i": "words", "i2t": "regions"}.get),
         "lambda_softmax": Renamed("temperature", _inverse),
     },
+    "itmatch.nn.GlobalAttentionPooling": {"places": Renamed("positions")},
     "itmatch.nn.InteractiveSimilarity": {
         "region_lambda": Renamed("region_temperature", _inverse),
         "word_lambda": Renamed("word_temperature", _inverse),

@@ -22,7 +22,7 @@ def sgraf_gru(
     vocabulary: int | list[str] | Vocabulary,
     head: SimilarityHead | None = None,
     *,
-    places: int | None = None,
+    positions: int | None = None,
     region_dim: int = 2048,
     embed_dim: int = 1024,
     word_dim: int = 300,
@@ -34,7 +34,7 @@ def sgraf_gru(
             strings), or their number.
         head: :class:`~itmatch.nn.SimilarityReasoning` (SGR, the default) or
             :class:`~itmatch.nn.SimilarityFiltration` (SAF).
-        places: 36 for the published form, which takes images of exactly 36 regions; None takes any number.
+        positions: 36 for the published form, which takes images of exactly 36 regions; None takes any number.
         region_dim: size F of the region features.
         embed_dim: size D of the common space.
         word_dim: size of the word vectors.
@@ -46,7 +46,7 @@ def sgraf_gru(
         similarity=VectorSimilarity(
             embed_dim,
             SimilarityReasoning() if head is None else head,
-            None if places is None else GlobalAttentionPooling(embed_dim, batch_norm=True, places=places),
+            None if positions is None else GlobalAttentionPooling(embed_dim, batch_norm=True, positions=positions),
         ),
         tokenizer=tokenizer,
     )

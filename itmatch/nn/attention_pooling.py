@@ -1,4 +1,4 @@
-"""Pooling of fragments by attention of their mean."""
+"""Pooling of fragments by their attention to their mean."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class GlobalAttentionPooling(Pooling):
         embed_dim: size D of the fragments.
         dropout: probability, on the two embeddings.
         batch_norm: normalise both embeddings over the batch, as published for regions and not for words.
-        places: the published form of this normalisation has statistics for each *place*, not for each of the D numbers,
-            and so needs as many fragments as it was trained with, all of them real; give their number (36) to
-            load published weights. None takes any number, and normalises over the real fragments of the batch.
+        positions: the published form of this normalisation has statistics per position in the row, not per feature,
+            and so needs as many fragments as it was trained with, all of them real; give their number (36) to load
+            published weights. None takes any number, and normalises over the real fragments of the batch.
 
     Shape:
         values (N, L, D) with mask (N, L, 1) and ``dim=1`` -> (N, D), not normalised
@@ -40,17 +40,17 @@ class GlobalAttentionPooling(Pooling):
     """
 
     def __init__(
-        self, embed_dim: int = 1024, dropout: float = 0.4, *, batch_norm: bool = False, places: int | None = None
+        self, embed_dim: int = 1024, dropout: float = 0.4, *, batch_norm: bool = False, positions: int | None = None
     ) -> None:
         super().__init__()
         check_whole("GlobalAttentionPooling.embed_dim", embed_dim)
         check_dropout("GlobalAttentionPooling.dropout", dropout)
-        check_whole_or_none("GlobalAttentionPooling.places", places)
-        if places is not None and not batch_norm:
-            raise ValueError(f"GlobalAttentionPooling.places: {places}; it goes with batch_norm=True")
-        self.embed_dim, self.places = embed_dim, places
+        check_whole_or_none("GlobalAttentionPooling.positions", positions)
+        if positions is not None and not batch_norm:
+            raise ValueError(f"GlobalAttentionPooling.positions: {positions}; it goes with batch_norm=True")
+        self.embed_dim, self.positions = embed_dim, positions
         self.local, self.whole = xavier_linear(embed_dim, embed_dim), xavier_linear(embed_dim, embed_dim)
-        self.local_norm = nn.BatchNorm1d(places or embed_dim) if batch_norm else None
+        self.local_norm = nn.BatchNorm1d(positions or embed_dim) if batch_norm else None
         self.whole_norm = nn.BatchNorm1d(embed_dim) if batch_norm else None
         self.dropout = nn.Dropout(dropout)
         self.common = xavier_linear(embed_dim, 1)
@@ -78,15 +78,15 @@ class GlobalAttentionPooling(Pooling):
     def _normalized(self, local: Tensor, real: Tensor) -> Tensor:
         if self.local_norm is None:
             return local
-        if self.places is None and not self.local_norm.training:  # statistics are constants: rows do not meet
+        if self.positions is None and not self.local_norm.training:  # statistics are constants: rows do not meet
             found: Tensor = self.local_norm(local.flatten(0, 1)).view(local.shape)
             return found.masked_fill(~real[..., None], 0)
-        if self.places is None:
+        if self.positions is None:
             return torch.zeros_like(local).index_put((real,), _batch_norm(self.local_norm, local[real]))
-        if real.shape[1] != self.places or (not torch.compiler.is_compiling() and not bool(real.all())):
+        if real.shape[1] != self.positions or (not torch.compiler.is_compiling() and not bool(real.all())):
             raise ValueError(
                 f"GlobalAttentionPooling: {int(real.sum(1).min())} to {int(real.sum(1).max())} fragments, expected "
-                f"{self.places} everywhere; places=None takes any number"
+                f"{self.positions} everywhere; positions=None takes any number"
             )
         normalized: Tensor = self.local_norm(local)
         return normalized

@@ -1,4 +1,4 @@
-"""The base class of every module a user puts together."""
+"""The base class of the modules that a model is put together from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vectors of classes that have names: object classes, predicates."""
+"""Learned vectors of classes that have names: object classes, predicates."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNKNOWN = -1
 
 
 class ClassEmbedding(Block):
-    """A learned vector a class, started from pretrained word vectors of the classes' names if these are given.
+    """One learned vector per class, started from pretrained word vectors of the classes' names if these are given.
 
     A name of several words, such as "sitting on", starts from the mean of those of its words that the file has; one
     without a single such word starts at random. Class -1, "unknown", has a learned vector of its own.
@@ -27,7 +27,7 @@ class ClassEmbedding(Block):
         classes: number of classes, or their names in the order of their numbers, as a list or a JSON file with one.
         dim: size of a vector; None = the size of ``vectors``, or 300 without.
         vectors: GloVe or fastText text file; needs the names.
-        freeze: keep the vectors as they are at the start, that of "unknown" (0 then) included.
+        freeze: keep the vectors as they are at the start; that of "unknown" is then 0.
 
     Shape:
         int64 (...) in -1 .. classes - 1 -> (..., dim)
@@ -85,9 +85,9 @@ class ClassEmbedding(Block):
 
 def _names(classes: Sequence[str] | str | Path) -> list[str]:
     names: list[str] = read_json(classes, list) if isinstance(classes, (str, Path)) else list(classes)
-    for place, name in enumerate(names):
+    for i, name in enumerate(names):
         if not isinstance(name, str):
-            raise TypeError(f"ClassEmbedding.classes[{place}]: a {type(name).__name__}, expected a name")
+            raise TypeError(f"ClassEmbedding.classes[{i}]: a {type(name).__name__}, expected a name")
     return names
 
 
@@ -98,10 +98,10 @@ def _name_vectors(path: str | Path, names: list[str] | None) -> tuple[Tensor, Te
     words = [name.lower().replace("_", " ").replace("-", " ").split() for name in names]
     flat = sorted({word for parts in words for word in parts})
     values, found = load_word_vectors(path, flat)
-    place = {word: i for i, word in enumerate(flat) if found[i]}
+    position = {word: i for i, word in enumerate(flat) if found[i]}
     vectors, known = torch.zeros(len(names), values.shape[1]), torch.zeros(len(names), dtype=torch.bool)
     for i, parts in enumerate(words):
-        rows = [place[word] for word in parts if word in place]
+        rows = [position[word] for word in parts if word in position]
         if rows:
             vectors[i], known[i] = values[rows].mean(0), True
     return vectors, known

@@ -6,7 +6,7 @@ from torch import nn
 
 
 def xavier_linear(in_features: int, out_features: int) -> nn.Linear:
-    """A linear layer as the published code starts it: Xavier-uniform weight, zero bias."""
+    """A linear layer with Xavier-uniform weight and zero bias, as the published code starts it."""
     layer = nn.Linear(in_features, out_features)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)

@@ -1,4 +1,4 @@
-"""From many values to one: alignment scores to a score, or fragments to a vector."""
+"""Poolings: from many values to one, alignment scores to a score or fragments to a vector."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def all_if_none(mask: Tensor | None, values: Tensor) -> Tensor:
 
 
 class Pooling(Block):
-    """Reduces one dimension of a tensor, reading only real places.
+    """Base class: reduces one dimension of a tensor, reading real values alone.
 
     To write your own, subclass this and implement :meth:`forward`.
 
@@ -215,12 +215,12 @@ class GeneralizedPooling(Pooling):
         """Weights (..., L) of the ranks for masks (..., L); they sum to 1 where anything is real."""
         counts = mask_to_lengths(mask)
         present = torch.bincount(counts.reshape(-1)) > 0
-        lengths, place = present.nonzero().squeeze(1), (present.cumsum(0) - 1)[counts]  # a row a distinct length
+        lengths, row = present.nonzero().squeeze(1), (present.cumsum(0) - 1)[counts]  # one row per distinct length
         real = torch.arange(mask.shape[-1], device=mask.device) < lengths[:, None]  # (U, L)
         positions = self._positions(mask.shape[-1]).to(self.linear.weight)
         states = recurrent_states(self.gru, positions.expand(len(lengths), -1, -1), lengths.clamp(min=1).cpu())
         scores = self.linear(sum(states.chunk(2, -1)) / 2).squeeze(-1)  # (U, L)
-        return masked_softmax(at_least_float32(scores) / self.temperature, real, -1)[place]
+        return masked_softmax(at_least_float32(scores) / self.temperature, real, -1)[row]
 
     def _positions(self, length: int) -> Tensor:
         rate = torch.exp(torch.arange(0, self.position_dim, 2) * (-math.log(10000.0) / self.position_dim))

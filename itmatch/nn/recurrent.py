@@ -7,7 +7,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 
 def recurrent_states(rnn: nn.GRU, values: Tensor, lengths: Tensor) -> Tensor:
-    """What a network says at each real step.
+    """The states of a recurrent network at each real step.
 
     Args:
         rnn: with ``batch_first=True``.

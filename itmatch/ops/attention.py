@@ -56,7 +56,7 @@ def cross_attention(
         chunk_size: images per block; bounds memory. Neither values nor gradients depend on it.
 
     Returns:
-        (I, T, W) for words, (I, T, R) for regions, in at least float32; 0 in the padded places of the queries.
+        (I, T, W) for words, (I, T, R) for regions, in at least float32; 0 in the padded positions of the queries.
 
     Formula:
         ``β_rw = softmax_r(x_rw / temperature)``, ``cos(t_w, sum_r β_rw v_r)``; with ``"clipped_l2norm"``
@@ -105,7 +105,7 @@ def soft_alignment(
         chunk_size: images per block, as in :func:`hard_alignment`.
 
     Returns:
-        (I, T, W) for words, (I, T, R) for regions, in at least float32; 0 in the padded places of the queries.
+        (I, T, W) for words, (I, T, R) for regions, in at least float32; 0 in the padded positions of the queries.
 
     Formula:
         ``p = softmax_r(s[i, t, :, w] / temperature)``, ``a = sum_r p_r s[i, t, r, w]``, and with ``normalize`` that

@@ -175,8 +175,8 @@ def nearest_boxes(boxes: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tens
     # stable, so that of others at the same distance, as windows of a grid are, the first are taken whatever the padding
     nearest, other = distance.masked_fill(~mask[:, None] | itself, torch.inf).sort(stable=True)
     nearest, other = nearest[..., :count], other[..., :count]  # (N, L, k)
-    row, box, place = (nearest.isfinite() & mask[..., None]).nonzero(as_tuple=True)
-    return row, torch.stack((box, other[row, box, place]))
+    row, box, rank = (nearest.isfinite() & mask[..., None]).nonzero(as_tuple=True)
+    return row, torch.stack((box, other[row, box, rank]))
 
 
 def strongest_edges(scene_graph: SceneGraph, min_confidence: float = 0.0, most: int | None = None) -> Tensor:
@@ -185,10 +185,10 @@ def strongest_edges(scene_graph: SceneGraph, min_confidence: float = 0.0, most: 
     Args:
         scene_graph: E edges; without confidences all count as 1.
         min_confidence: leave out edges below it.
-        most: keep so many edges a row, the earlier ones where confidences are equal; None = all.
+        most: how many edges to keep per row, the earlier ones where confidences are equal; None = all.
 
     Returns:
-        int64, places of the edges that are kept, in their order.
+        int64, positions of the edges that are kept, in their order.
 
     Example:
         >>> edges, row = torch.zeros(2, 3, dtype=torch.int64), torch.tensor([0, 0, 1])
@@ -207,8 +207,8 @@ def strongest_edges(scene_graph: SceneGraph, min_confidence: float = 0.0, most: 
         order = order[row[order].argsort(stable=True)]  # by row, then by confidence
         counts = torch.bincount(row, minlength=len(scene_graph))
         start = (counts.cumsum(0) - counts)[row[order]]
-        place = torch.empty_like(row).index_put((order,), torch.arange(len(row), device=row.device) - start)
-        kept = kept & (place < most)
+        rank = torch.empty_like(row).index_put((order,), torch.arange(len(row), device=row.device) - start)
+        kept = kept & (rank < most)
     return kept.nonzero()[:, 0]
 
 
@@ -221,10 +221,10 @@ def check_boxes(boxes: Tensor, mask: Tensor) -> None:
     inside = ((boxes >= -_BEYOND) & (boxes <= 1 + _BEYOND)).all(-1)  # False for NaN
     good = inside & (boxes[..., :2] <= boxes[..., 2:]).all(-1)
     if not bool((good | ~mask).all()):
-        row, place = (~good & mask).nonzero()[0].tolist()
+        row, position = (~good & mask).nonzero()[0].tolist()
         raise ValueError(
-            f"boxes: {[round(value, 4) for value in boxes[row, place].tolist()]} at row {row}, place {place}, expected "
-            "finite x1 y1 x2 y2 with x1 <= x2 and y1 <= y2, as fractions of width and height (0 to 1)"
+            f"boxes: {[round(value, 4) for value in boxes[row, position].tolist()]} at row {row}, position {position}, "
+            "expected finite x1 y1 x2 y2 with x1 <= x2 and y1 <= y2, as fractions of width and height (0 to 1)"
         )
 
 

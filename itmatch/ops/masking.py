@@ -1,8 +1,9 @@
 """Lengths, masks, and reductions that never read a padded place.
 
-All functions take ``values`` and a boolean ``mask`` that broadcasts to it, True where something real stands. Padded
-values are replaced before anything is computed, so that even NaN there changes neither a result nor a gradient. A
-slice without any real value gives 0 (:func:`masked_softmax`: a row of zeros) and a zero gradient.
+All functions take ``values`` and a boolean ``mask`` that broadcasts to it, True where something real stands; None says
+that all is real. Padded values are replaced before anything is computed, so that even NaN there changes neither a
+result nor a gradient. A slice without any real value gives 0 (:func:`masked_softmax`: a row of zeros) and a zero
+gradient.
 """
 
 from __future__ import annotations
@@ -44,57 +45,61 @@ def mask_to_lengths(mask: Tensor) -> Tensor:
     return mask.sum(-1)
 
 
-def masked_sum(values: Tensor, mask: Tensor, dim: int) -> Tensor:
+def masked_sum(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
     """Sum of the real values along ``dim``.
 
     Example:
         >>> masked_sum(torch.tensor([1.0, 2.0, 7.0]), torch.tensor([True, True, False]), dim=0)
         tensor(3.)
     """
-    return values.masked_fill(~mask, 0).sum(dim)
+    return (values if mask is None else values.masked_fill(~mask, 0)).sum(dim)
 
 
-def masked_mean(values: Tensor, mask: Tensor, dim: int) -> Tensor:
+def masked_mean(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
     """Mean of the real values along ``dim``.
 
     Example:
         >>> masked_mean(torch.tensor([1.0, 2.0, 7.0]), torch.tensor([True, True, False]), dim=0)
         tensor(1.5000)
     """
+    mask = _or_all(mask, values)
     count = _expand(mask, values).sum(dim).clamp(min=1)
     return masked_sum(values, mask, dim) / count
 
 
-def masked_max(values: Tensor, mask: Tensor, dim: int) -> Tensor:
+def masked_max(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
     """Largest of the real values along ``dim``; among equal ones a single one receives the gradient.
 
     Example:
         >>> masked_max(torch.tensor([1.0, 2.0, 7.0]), torch.tensor([True, True, False]), dim=0)
         tensor(2.)
     """
+    mask = _or_all(mask, values)
     largest = values.masked_fill(~mask, -torch.inf).max(dim).values
     return largest.masked_fill(~_expand(mask, values).any(dim), 0)
 
 
-def masked_softmax(values: Tensor, mask: Tensor, dim: int) -> Tensor:
+def masked_softmax(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
     """Softmax over the real values along ``dim``; padded places get weight 0. Computed in at least float32.
 
     Example:
         >>> masked_softmax(torch.tensor([1.0, 1.0, 7.0]), torch.tensor([True, True, False]), dim=0)
         tensor([0.5000, 0.5000, 0.0000])
     """
+    mask = _or_all(mask, values)
     lowest = torch.finfo(_statistics_dtype(values)).min  # finite, so that a slice without real values makes no NaN
     weights = values.to(_statistics_dtype(values)).masked_fill(~mask, lowest).softmax(dim)
     return weights.masked_fill(~mask, 0).to(values.dtype)
 
 
-def masked_logsumexp(values: Tensor, mask: Tensor, dim: int) -> Tensor:
+def masked_logsumexp(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
     """Log of the sum of exponentials of the real values along ``dim``. Computed in at least float32.
 
     Example:
         >>> masked_logsumexp(torch.tensor([0.0, 0.0, 7.0]), torch.tensor([True, True, False]), dim=0)
         tensor(0.6931)
     """
+    mask = _or_all(mask, values)
     lowest = torch.finfo(_statistics_dtype(values)).min
     result = values.to(_statistics_dtype(values)).masked_fill(~mask, lowest).logsumexp(dim)
     return result.masked_fill(~_expand(mask, values).any(dim), 0).to(values.dtype)
@@ -120,6 +125,10 @@ def l2_normalize(x: Tensor, dim: int = -1, eps: float = 1e-8) -> Tensor:
 
 def _expand(mask: Tensor, values: Tensor) -> Tensor:
     return mask.expand(values.shape)
+
+
+def _or_all(mask: Tensor | None, values: Tensor) -> Tensor:
+    return values.new_ones((), dtype=torch.bool) if mask is None else mask
 
 
 def _statistics_dtype(values: Tensor) -> torch.dtype:

@@ -89,19 +89,19 @@ class Ragged:
         part = self.select(rows)
         mask = lengths_to_mask(part.lengths)  # (n, L)
         index = part._index(mask)
-        return Fragments.unchecked(
-            at_places(self.values[index], mask),
-            mask.to(self.values.device),
-            part.pooled,
-            None if self.is_relation is None else at_places(self.is_relation[index], mask),
-        )
+        mask = mask.to(self.values.device)
+        features = _padded(self.values, index, mask)
+        is_relation = None if self.is_relation is None else _padded(self.is_relation, index, mask)
+        return Fragments.unchecked(features, mask, part.pooled, is_relation)
 
     def _index(self, mask: Tensor) -> slice | Tensor:
-        """Where the values of all rows lie, in the order of the rows."""
-        if bool((self.starts[1:] == (self.starts + self.lengths)[:-1]).all()):  # side by side: nothing to copy
+        """Where the values of all rows lie, in the order of the rows; some value or other for what is padded."""
+        adjacent = torch.equal(self.starts[1:], (self.starts + self.lengths)[:-1])
+        if adjacent and bool(mask.all()):  # nothing to copy
             first = int(self.starts[0]) if len(self) else 0
-            return slice(first, first + int(self.lengths.sum()))
-        return (self.starts[:, None] + torch.arange(mask.shape[1]))[mask].to(self.values.device)  # (k,)
+            return slice(first, first + mask.numel())
+        grid = self.starts[:, None] + torch.arange(mask.shape[1])  # (n, L)
+        return grid.flatten().clamp(max=len(self.values) - 1).to(self.values.device)
 
     def select(self, rows: slice | Tensor) -> Ragged:
         """Some of the rows, in that order; the values are not copied."""
@@ -181,6 +181,14 @@ def at_places(values: Tensor, mask: Tensor, dim: int = 0) -> Tensor:
         places = mask.flatten().nonzero()[:, 0].to(values.device)
         values = values.new_zeros(shape).index_copy_(dim, places, values)
     return values.view(*values.shape[:dim], *mask.shape, *values.shape[dim + 1 :])
+
+
+def _padded(values: Tensor, index: slice | Tensor, mask: Tensor) -> Tensor:
+    """Values (K, ...) at ``index`` as (n, L, ...), 0 where ``mask`` (n, L) is False."""
+    if isinstance(index, slice):
+        return values[index].view(*mask.shape, *values.shape[1:])
+    padded = values.index_select(0, index).view(*mask.shape, *values.shape[1:])
+    return padded.masked_fill_(~mask.view(*mask.shape, *[1] * (values.ndim - 1)), 0)
 
 
 def _starts(lengths: Tensor) -> Tensor:

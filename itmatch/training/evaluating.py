@@ -98,13 +98,8 @@ class EvaluatedModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Encode a batch of images or of captions, each once."""
-        models = (self.model, *self._others)
         with told_as_divergence(self):
-            if batch.regions is not None and batch.image_index is not None:
-                self.evaluator.add_images([model.image_encoder(batch.regions) for model in models], batch.image_index)
-            if batch.captions is not None and batch.caption_index is not None and batch.caption_image is not None:
-                encoded = [model.text_encoder(batch.captions) for model in models]
-                self.evaluator.add_captions(encoded, batch.caption_index, batch.caption_image)
+            self.evaluator.add(batch)
 
     test_step = validation_step
 
@@ -130,7 +125,7 @@ class EvaluatedModule(LightningModule):
             self.log(f"{prefix}/{name}", value, prog_bar=name == "rsum", sync_dist=True, reduce_fx="max")
 
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> tuple[Fragments, Tensor]:
-        """Fragments of a batch of images or of captions, and their places in the dataset.
+        """Fragments of a batch of images or of captions, and their positions in the dataset.
 
         Raises:
             ValueError: the batch holds both, or neither.

@@ -205,7 +205,7 @@ WRONG = {
         "model.similarity: itmatch.nn.HardAligningSimilarity: Option 'chunk' is not accepted",
     ),
     "value of a part": ([*DEMO, "--model.similarity.init_args.query=all"], "model.similarity.* query: .*'words'.*all"),
-    "value": ([*DEMO, "--data.batch_size=0"], "batch_size 0.*at least 1"),
+    "value": ([*DEMO, "--data.batch_size=0"], "batch_size: 0, expected a whole number"),
     "value in a part": ([*DEMO, "--data.source.init_args.num_val=3"], "num_val"),
     "parts that do not fit": ([*DEMO, "--model.image_encoder.init_args.embed_dim=8"], "embedding sizes differ: .* 8"),
     "learning rate": ([*DEMO, "--model.lr_scale={nothing: 0.1}"], r"lr_scale: no parameter begins with \['nothing'\]"),
@@ -239,7 +239,7 @@ def test_a_mistake_in_a_file_is_told_in_one_line(content, expected, capsys):
 
 def test_the_traceback_is_there_for_who_wants_it(monkeypatch):
     monkeypatch.setenv("ITMATCH_DEBUG", "1")
-    with pytest.raises(ValueError, match="batch_size 0"):
+    with pytest.raises(ValueError, match="batch_size: 0"):
         run("fit", *DEMO, "--data.batch_size=0")
 
 

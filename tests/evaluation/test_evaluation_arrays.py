@@ -62,7 +62,7 @@ def test_blocks_that_are_arrays():
     def block(images, captions):
         return SCORES[images][:, captions].numpy()
 
-    assert equal(streamed_ranks(block, INDEX.numpy(), 7, image_block=3, caption_block=4), RANKS)
+    assert equal(streamed_ranks(block, INDEX.numpy(), 7, chunk_size=3, caption_chunk_size=4), RANKS)
     relevance = Relevance.own(INDEX)
     as_arrays = Relevance(relevance.image_to_text.numpy(), relevance.text_to_image.numpy())
     found = streamed_hits(block, np.arange(7), list(range(21)), as_arrays)

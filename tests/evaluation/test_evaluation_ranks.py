@@ -57,7 +57,7 @@ def test_streamed_equals_full(blocks, kept, monkeypatch):
     monkeypatch.setattr(ranks_module, "_KEPT_BYTES", kept)
     for seed in range(3):
         scores, index = random_case(seed, levels=10**6 if seed else 4)
-        ranks = streamed_ranks(slicer(scores), index, 13, image_block=blocks[0], caption_block=blocks[1])
+        ranks = streamed_ranks(slicer(scores), index, 13, chunk_size=blocks[0], caption_chunk_size=blocks[1])
         assert same(ranks, retrieval_ranks(scores, index))
 
 
@@ -67,7 +67,7 @@ def test_dtypes(dtype):
     expected = naive(scores, index)
     for ranks in (
         retrieval_ranks(scores.to(dtype), index.int()),
-        streamed_ranks(slicer(scores.to(dtype)), index.int(), 13, image_block=4, caption_block=9),
+        streamed_ranks(slicer(scores.to(dtype)), index.int(), 13, chunk_size=4, caption_chunk_size=9),
     ):
         assert (ranks.image_to_text.tolist(), ranks.text_to_image.tolist()) == expected
 
@@ -104,7 +104,7 @@ def test_every_block_of_scores_is_asked_for_once():
         assert not torch.is_grad_enabled()
         return scores[images][:, captions]
 
-    streamed_ranks(score_block, index, 13, image_block=4, caption_block=8)
+    streamed_ranks(score_block, index, 13, chunk_size=4, caption_chunk_size=8)
     assert torch.equal(asked, torch.ones_like(asked))
 
 
@@ -116,7 +116,7 @@ def test_a_score_block_may_use_its_memory_again():
         view = buffer[: len(images), : len(captions)]
         return view.copy_(scores[images][:, captions])
 
-    ranks = streamed_ranks(score_block, index, 13, image_block=4, caption_block=8)
+    ranks = streamed_ranks(score_block, index, 13, chunk_size=4, caption_chunk_size=8)
     assert same(ranks, retrieval_ranks(scores, index))
 
 
@@ -130,7 +130,7 @@ def test_own_answers_never_count_even_if_rounded_otherwise(monkeypatch):
         own = (images[:, None] == captions).float()
         return own * (1 - 1e-6 * calls)  # a bit less each time it is computed
 
-    ranks = streamed_ranks(score_block, torch.arange(6), 6, image_block=2, caption_block=2)
+    ranks = streamed_ranks(score_block, torch.arange(6), 6, chunk_size=2, caption_chunk_size=2)
     assert ranks.image_to_text.tolist() == [0] * 6
     assert ranks.text_to_image.tolist() == [0] * 6
 
@@ -152,7 +152,7 @@ def test_scores_have_to_be_finite(value, place, monkeypatch):
     with pytest.raises(ValueError, match=message):
         retrieval_ranks(scores, index)
     with pytest.raises(ValueError, match=message):
-        streamed_ranks(slicer(scores), index, 13, image_block=4, caption_block=8)
+        streamed_ranks(slicer(scores), index, 13, chunk_size=4, caption_chunk_size=8)
 
 
 def test_large_finite_scores_are_fine():
@@ -182,8 +182,8 @@ def test_bad_inputs(scores, index, error, message):
 def test_bad_blocks():
     with pytest.raises(ValueError, match=r"score_block returned \(1, 1\)"):
         streamed_ranks(lambda images, captions: torch.zeros(1, 1), torch.arange(3), 3)
-    with pytest.raises(ValueError, match="image_block: 0"):
-        streamed_ranks(slicer(torch.eye(3)), torch.arange(3), 3, image_block=0)
+    with pytest.raises(ValueError, match="chunk_size: 0"):
+        streamed_ranks(slicer(torch.eye(3)), torch.arange(3), 3, chunk_size=0)
 
 
 def _share_of_images(process, _):
@@ -195,7 +195,12 @@ def _share_of_images(process, _):
             images, place = shares[process], torch.full((13,), -1)
             place[images] = torch.arange(len(images))
             ranks = streamed_ranks(
-                slicer(scores[images]), place[index], len(images), image_block=3, caption_block=9, across_processes=True
+                slicer(scores[images]),
+                place[index],
+                len(images),
+                chunk_size=3,
+                caption_chunk_size=9,
+                across_processes=True,
             )
             assert torch.equal(ranks.image_to_text, expected.image_to_text[images])
             assert torch.equal(ranks.text_to_image, expected.text_to_image)

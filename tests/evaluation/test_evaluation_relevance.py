@@ -49,7 +49,9 @@ def loop(matrix, fit):
 
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("blocks", [{}, {"image_block": 2, "caption_block": 5}, {"image_block": 1, "caption_block": 1}])
+@pytest.mark.parametrize(
+    "blocks", [{}, {"chunk_size": 2, "caption_chunk_size": 5}, {"chunk_size": 1, "caption_chunk_size": 1}]
+)
 def test_figures_of_a_loop(ties, dtype, blocks):
     matrix, (wanted, fit, back) = scores(dtype=dtype, ties=ties), relevance()
     for found, values, answers in zip(run(matrix, wanted, **blocks), (matrix, matrix.T), (fit, back), strict=True):
@@ -77,7 +79,7 @@ def test_blocks_without_queries_are_not_scored():
 
     wanted = Relevance.from_lists({8: [1]}, {22: [4]})
     found = streamed_hits(
-        score, torch.arange(IMAGES), torch.arange(CAPTIONS), wanted, places=1, image_block=1, caption_block=1
+        score, torch.arange(IMAGES), torch.arange(CAPTIONS), wanted, places=1, chunk_size=1, caption_chunk_size=1
     )
     assert sum(asked) == IMAGES + CAPTIONS - 1
     assert found[0].queries.tolist() == [8]

@@ -128,6 +128,7 @@ def _share(process, _):
         metric.update(RetrievalRanks(ranks.image_to_text[part], ranks.text_to_image[:0]), part, captions[:0])
     metric.update(RetrievalRanks(ranks.image_to_text[:0], ranks.text_to_image[captions]), images[:0], captions)
     close(metric.compute(), retrieval_metrics(ranks))
+    assert all(map(torch.equal, metric.ranks(), ranks))  # in the order of their numbers
     assert sum(len(part) for part in metric.image_ranks) == 4  # its own again
 
     metric.reset()

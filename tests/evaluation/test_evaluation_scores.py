@@ -43,13 +43,13 @@ def owners(images, captions, order):
 @pytest.mark.parametrize("name", SIMILARITIES)
 @pytest.mark.parametrize("order", ["sorted", "reversed", "random"])
 @pytest.mark.parametrize(("images", "captions"), [(7, 23), (23, 7), (9, 9)])
-@pytest.mark.parametrize(("image_block", "caption_block"), [(1, 1), (3, 4), (256, 1024)])
-def test_ranks_are_those_of_the_whole_matrix(name, order, images, captions, image_block, caption_block):
+@pytest.mark.parametrize(("chunk_size", "caption_chunk_size"), [(1, 1), (3, 4), (256, 1024)])
+def test_ranks_are_those_of_the_whole_matrix(name, order, images, captions, chunk_size, caption_chunk_size):
     similarity, index = SIMILARITIES[name], owners(images, captions, order)
     image, text = fragments(images, 4, 0), fragments(captions, 6, 1)
     model = MatchingModel(RegionEncoder(3, 5), GRUTextEncoder(4, 5), similarity)
     expected = retrieval_ranks(model.score(image, text), index)
-    found = rank_fragments(similarity, image, text, index, image_block=image_block, caption_block=caption_block)
+    found = rank_fragments(similarity, image, text, index, chunk_size=chunk_size, caption_chunk_size=caption_chunk_size)
     assert torch.equal(found.image_to_text, expected.image_to_text)
     assert torch.equal(found.text_to_image, expected.text_to_image)
     assert expected.text_to_image.unique().numel() > 2  # ranks that could be confused
@@ -72,7 +72,7 @@ class Recording(Block):
 def test_blocks_bound_what_is_scored():
     similarity = Recording()
     rank_fragments(
-        similarity, fragments(7, 4, 0), fragments(9, 6, 1), owners(7, 9, "random"), image_block=3, caption_block=4
+        similarity, fragments(7, 4, 0), fragments(9, 6, 1), owners(7, 9, "random"), chunk_size=3, caption_chunk_size=4
     )
     assert max(rows for rows, _ in similarity.shapes) == 3
     assert max(columns for _, columns in similarity.shapes) == 4
@@ -103,7 +103,7 @@ def test_pair_scores_are_entries_of_the_matrix(name, block):
     similarity, image, text = SIMILARITIES[name], fragments(5, 4, 0), fragments(8, 6, 1)
     images, captions = torch.tensor([4, 0, 0, 2, 3, 4, 1]), torch.tensor([7, 0, 1, 1, 6, 7, 3])
     expected = similarity(image, text)[images, captions]
-    found = pair_scores(similarity, image, text, images, captions, block=block)
+    found = pair_scores(similarity, image, text, images, captions, chunk_size=block)
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
     assert expected.unique().numel() == 6  # one pair stands there twice
 
@@ -111,7 +111,7 @@ def test_pair_scores_are_entries_of_the_matrix(name, block):
 def test_pair_scores_in_blocks_without_gradient():
     similarity = Recording()
     pairs = torch.arange(5)
-    scores = pair_scores(similarity, fragments(5, 4, 0), fragments(5, 6, 1), pairs, pairs, block=2)
+    scores = pair_scores(similarity, fragments(5, 4, 0), fragments(5, 6, 1), pairs, pairs, chunk_size=2)
     assert similarity.shapes == [(2, 2), (2, 2), (1, 1)]
     assert not scores.requires_grad
 

@@ -58,7 +58,7 @@ def test_parts():
     assert isinstance(infinity.image_encoder.pooling, GeneralizedPooling)
     assert infinity.image_encoder.mlp is not None
     assert isinstance(sgraf_gru(WORDS, **SIZES).similarity.head, SimilarityReasoning)
-    assert sgraf_gru(WORDS, places=36, **SIZES).similarity.region_pooling.places == 36
+    assert sgraf_gru(WORDS, positions=36, **SIZES).similarity.region_pooling.positions == 36
 
 
 def test_one_direction_reads_no_later_word():

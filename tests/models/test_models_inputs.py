@@ -109,7 +109,7 @@ def test_blocks_have_a_row_at_least(value):
     for name, call in (
         ("batch_size", lambda: model.encode_images(features(2), batch_size=value)),
         ("batch_size", lambda: model.encode_texts(TEXTS, batch_size=value)),
-        ("image_block", lambda: model.score(features(2), TEXTS, image_block=value)),
+        ("chunk_size", lambda: model.score(features(2), TEXTS, chunk_size=value)),
     ):
         with pytest.raises(ValueError, match=f"{name}: {value}, expected a whole number, 1 or more"):
             call()

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from itmatch.batch import Captions, Fragments, Regions, SceneGraph
-from itmatch.data import CaptionItem, Collator, WordTokenizer
+from itmatch.data import CaptionItem, Collator, ImageTextSplit, WordTokenizer
+from itmatch.evaluation import EvaluationProtocol, retrieval_metrics, retrieval_ranks
 from itmatch.models import MatchingModel, chan_gru
 from itmatch.nn import (
     CosineSimilarity,
@@ -67,7 +68,7 @@ def test_scores_are_the_similarity_of_the_encoded():
     for found in (
         model.score(images(), TEXTS),
         model.score(images(), tokens(model)),
-        model.score(images(), TEXTS, image_block=2),
+        model.score(images(), TEXTS, chunk_size=2),
         model.score(encoded[0], TEXTS),
         model.score(images(), encoded[1]),
         model.score(*encoded),
@@ -80,7 +81,7 @@ def test_scores_are_the_similarity_of_the_encoded():
 def test_image_blocks_bound_what_is_scored_at_a_time():
     model, seen = make(), []
     model.similarity.register_forward_pre_hook(lambda _, args: seen.append((len(args[0]), len(args[1]))))
-    model.score(images(), TEXTS, image_block=2)
+    model.score(images(), TEXTS, chunk_size=2)
     assert seen == [(2, 6), (2, 6), (1, 6)]
 
 
@@ -178,6 +179,35 @@ def test_align():
     assert not shown.requires_grad
     with pytest.raises(ValueError, match="one image and one caption, got 5 and 1"):
         model.align(images(), "a dog")
+
+
+class Whole(EvaluationProtocol):
+    def __init__(self, size):
+        self.size = size
+
+    def check(self, caption_image, num_images):
+        if num_images != self.size:
+            raise ValueError(f"{num_images} images")
+
+    def measure(self, split):
+        return {"captions": float(len(split.caption_image))}
+
+
+def test_evaluate():
+    model = make().train()
+    generator = torch.Generator().manual_seed(3)
+    features = torch.randn(4, 3, 6, generator=generator).numpy()
+    caption_image = np.array([2, 0, 1, 1, 3, 0])
+    split = ImageTextSplit(features, TEXTS, caption_image)
+    expected = retrieval_metrics(retrieval_ranks(model.score(features, TEXTS), caption_image))
+    for batch_size in (1, 4, 128):
+        assert model.evaluate(split, batch_size=batch_size) == pytest.approx(expected)
+    assert model.training
+    assert model.evaluate(split, Whole(4)) == pytest.approx(expected | {"captions": 6.0})
+    with pytest.raises(ValueError, match="4 images"):
+        model.evaluate(split, Whole(5))
+    with pytest.raises(ValueError, match="no tokenizer"):
+        make(tokenizer=False).evaluate(split)
 
 
 @pytest.mark.parametrize(

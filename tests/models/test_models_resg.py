@@ -108,7 +108,7 @@ def test_ranks_are_those_of_all_scores(model):
     change_start(model)
     image, text = model.encode_images(regions()), model.encode_texts(TEXTS)
     own = torch.arange(4)
-    small = rank_fragments(model.similarity, image, text, own, image_block=1, caption_block=3)
+    small = rank_fragments(model.similarity, image, text, own, chunk_size=1, caption_chunk_size=3)
     whole = rank_fragments(model.similarity, image, text, own)
     assert torch.equal(small.image_to_text, whole.image_to_text)
     assert torch.equal(small.text_to_image, whole.text_to_image)

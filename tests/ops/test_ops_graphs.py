@@ -128,7 +128,7 @@ def test_half_precision_boxes_are_computed_in_float32():
 def test_wrong_boxes(box, found):
     boxes = random_boxes()
     boxes[1, 2] = torch.tensor(box)
-    with pytest.raises(ValueError, match=r"boxes: .* at row 1, place 2, expected finite") as caught:
+    with pytest.raises(ValueError, match=r"boxes: .* at row 1, position 2, expected finite") as caught:
         spatial_graph(boxes, MASK)
     assert caught.match(found)
 

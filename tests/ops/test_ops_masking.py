@@ -53,6 +53,13 @@ def test_equals_loop_and_ignores_garbage(function):
     assert (dirty.grad[mask] != 0).any()
 
 
+@pytest.mark.parametrize("function", [*REDUCTIONS, masked_softmax])
+def test_without_a_mask_all_is_real(function):
+    values = torch.randn(3, 4, 2)
+    found = function(values, None, 1)
+    assert torch.equal(found, function(values, torch.ones(3, 4, 1, dtype=torch.bool), 1))
+
+
 def test_softmax():
     values = torch.tensor([[1.0, 2.0, torch.nan], [torch.nan] * 3], requires_grad=True)
     mask = torch.tensor([[True, True, False], [False] * 3])

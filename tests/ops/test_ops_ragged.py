@@ -106,6 +106,9 @@ def test_blocks_have_rows_of_like_length():
     asked = []
     assert len(list(ragged.blocks(lambda *numbers: asked.append(numbers) or True))) == 1
     assert asked == [(2, 1, 2, 3), (3, 1, 3, 6), (4, 1, 3, 9), (5, 1, 6, 15)]
+    asked.clear()
+    list(ragged.blocks(lambda *numbers: asked.append(numbers) or numbers[0] <= 2))
+    assert asked == [(2, 1, 2, 3), (3, 1, 3, 6), (2, 3, 3, 6), (3, 3, 6, 12)]  # each block counts its own fragments
     assert list(ragged.select(slice(0, 0)).blocks(lambda *_: True)) == []
 
 

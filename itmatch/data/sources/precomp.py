@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from itmatch.data.batching import validation
 from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.features import ArrayFeatures
@@ -98,11 +96,6 @@ class PrecompFolder(DataSource):
         ids_file = Path(f"{where}_ids.txt")
         ids = [line.strip() for line in read_lines(ids_file)] if ids_file.exists() else None
         layout = find_layout(features, len(captions), ids, self.captions_per_image, str(where))
-        for problem in chain(
-            validation.caption_problems(captions, f"{where}_caps.txt"),
-            validation.id_problems(layout.image_ids or [], str(ids_file)),
-        ):
-            raise ValueError(problem)
         captions = [caption.strip() for caption in captions]
         relations = self._column(where, self.relations, "relations", layout, len(features))
         return ImageTextSplit(
@@ -119,6 +112,7 @@ class PrecompFolder(DataSource):
             else self._column(where, self.relation_scores, "relation_scores", layout, len(features)),
             caption_relations=self._caption_relations(where, captions),
             name=str(where),
+            files={"captions": f"{where}_caps.txt", "image_ids": str(ids_file)},
         )
 
     def _features_file(self, name: str) -> Path:

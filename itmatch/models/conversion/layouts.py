@@ -229,8 +229,8 @@ def _sgraf(reader: PublicReader) -> _Parts:
         "SGR": lambda: SimilarityReasoning(size, steps),
         "SAF": lambda: SimilarityFiltration(size),
     }
-    places = len(state["v_global_w.embedding_local.1.weight"])
-    regions = GlobalAttentionPooling(embed_dim, batch_norm=True, places=places)
+    positions = len(state["v_global_w.embedding_local.1.weight"])
+    regions = GlobalAttentionPooling(embed_dim, batch_norm=True, positions=positions)
     return VectorSimilarity(embed_dim, reader.choose("module_name", heads)(), regions), {"dropout": 0.4}
 
 

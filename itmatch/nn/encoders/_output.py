@@ -1,4 +1,4 @@
-"""The last steps that all encoders share, and what they make of an empty batch."""
+"""Steps that all encoders share: relations, the last steps, and batches of no rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Data = TypeVar("_Data", Regions, Captions)
 
 
 def takes_no_rows(forward: Callable[[_Encoder, _Data], Fragments]) -> Callable[[_Encoder, _Data], Fragments]:
-    """The ``forward`` of an encoder, for batches without any image or caption too.
+    """Decorator: the ``forward`` of an encoder that takes batches without any image or caption too.
 
     Many layers (attention, recurrent networks, whole transformers) do not take a batch of no rows. A stand-in goes
     through them, in evaluation mode, and is dropped; so every parameter still has a gradient, of 0.
@@ -34,7 +34,7 @@ def takes_no_rows(forward: Callable[[_Encoder, _Data], Fragments]) -> Callable[[
         modes = [(module, module.training) for module in encoder.modules()]
         encoder.eval()  # the stand-in must not enter the statistics of a batch normalisation
         try:
-            return forward(encoder, _stand_in(data, getattr(encoder, "num_places", 1)))[:0]
+            return forward(encoder, _stand_in(data, getattr(encoder, "num_patches", 1)))[:0]
         finally:
             for module, training in modes:
                 module.training = training
@@ -43,7 +43,7 @@ def takes_no_rows(forward: Callable[[_Encoder, _Data], Fragments]) -> Callable[[
 
 
 def _stand_in(data: _Data, least: int) -> _Data:
-    """One row of zeros, real in all places, of which there are ``least`` at least."""
+    """One row of zeros, all of them real, of at least ``least`` fragments."""
 
     def row(value: Tensor) -> Tensor:
         return value.new_zeros(1, max(least, value.shape[1]), *value.shape[2:])
@@ -76,7 +76,7 @@ class RelationList(nn.ModuleList):
 
 
 def to_fragments(encoded: Tensor | Related, mask: Tensor, *, normalize: bool, pooling: Pooling | None) -> Fragments:
-    """Zero the padded places, pool what stands before normalisation, L2-normalise; fragments of relations come last."""
+    """Zero the padding, pool what stands before normalisation, L2-normalise; fragments of relations come last."""
     features = encoded.features if isinstance(encoded, Related) else encoded
     features = features.masked_fill(~mask[..., None], 0.0)  # (N, L, D)
     pooled = None if pooling is None else pooling(features, mask[..., None], dim=1)  # (N, D)

@@ -1,4 +1,4 @@
-"""The two towers of CLIP and SigLIP, from ``transformers``: one vector an image and a caption, and their fragments."""
+"""The image and the text encoder of CLIP and SigLIP, from ``transformers``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TYPES = ("clip", "siglip")
 
 
 class _Tower(Block):
-    """What the two towers share.
+    """Base class of the two towers.
 
     Args:
         model_name: name on the Hugging Face hub (``"openai/clip-vit-base-patch32"``,
@@ -54,7 +54,7 @@ class _Tower(Block):
             model = model_from_pretrained(str(model_name), "model")
         if model.config.model_type not in _TYPES:
             raise ValueError(f"{name}: a model of type {model.config.model_type!r}, expected clip or siglip")
-        model = model.float()  # models are stored in half precision too; autocast is the place for that
+        model = model.float()  # models are stored in half precision too; autocast is meant for that
         self.config = model.config
         self.is_clip = model.config.model_type == "clip"
         self.trainable, self.normalize = trainable, normalize
@@ -81,7 +81,7 @@ class _Tower(Block):
 
 
 class ClipImageEncoder(_Tower, ImageEncoder):
-    """The image tower of CLIP or SigLIP: a vector of the image, and its patches as fragments.
+    """Image encoder: the image tower of CLIP or SigLIP, with the patches of an image as its fragments.
 
     The regions of an image are its patches as raw pixels, row after row of the grid, all of them
     (:class:`itmatch.data.ImageFolder` reads them, :func:`patches_of` makes them of pixels).
@@ -116,7 +116,7 @@ class ClipImageEncoder(_Tower, ImageEncoder):
         self.projection = model.visual_projection if self.is_clip else torch.nn.Identity()
 
     @property
-    def num_places(self) -> int:
+    def num_patches(self) -> int:
         """P, the patches of an image."""
         settings = self.config.vision_config
         return int(settings.image_size // settings.patch_size) ** 2
@@ -129,7 +129,7 @@ class ClipImageEncoder(_Tower, ImageEncoder):
     @takes_no_rows
     def forward(self, regions: Regions) -> Fragments:
         """Encode a batch of images."""
-        expected = self.num_places, self.in_features
+        expected = self.num_patches, self.in_features
         if regions.features.shape[1:] != expected or not bool(regions.mask.all()):
             counts = regions.mask.sum(1)
             raise ValueError(
@@ -147,14 +147,14 @@ class ClipImageEncoder(_Tower, ImageEncoder):
 
 
 class ClipTextEncoder(_Tower, TextEncoder):
-    """The text tower of CLIP or SigLIP: a vector of the caption, and its tokens as fragments.
+    """Text encoder: the text tower of CLIP or SigLIP, with the tokens of a caption as its fragments.
 
     Args:
         model_name: name on the Hugging Face hub, or a local folder that ``save_pretrained`` has written.
         config: settings of the whole model, which is then built with random weights.
         trainable: False freezes the tower and keeps its dropout off.
         normalize: L2-normalise fragments and vectors at the end.
-        pad_id: what captions of SigLIP are filled up with, the id of its tokenizer's padding; None = that of the
+        pad_id: token id that captions of SigLIP are filled up with, that of its tokenizer's padding; None = that of the
             model's settings, which may be another one.
 
     Shape:

@@ -1,4 +1,4 @@
-"""Words of a caption through a bidirectional GRU."""
+"""The text encoder with a GRU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.batch import Captions, Fragments
-from itmatch.formats.files import read_json
+from itmatch.formats.vocabularies import read_words
 from itmatch.formats.word_vectors import load_word_vectors
 from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
 from itmatch.nn.encoders.base import TextEncoder
@@ -21,11 +21,11 @@ from itmatch.ops.checks import check_dropout, check_whole, check_whole_or_none
 
 @runtime_checkable
 class WordList(Protocol):
-    """What a vocabulary has to offer an encoder: its words, in the order of their ids."""
+    """A vocabulary as the encoder needs it: its words, in the order of their ids."""
 
     @property
     def words(self) -> list[str]:
-        """The words; the place in the list is the id."""
+        """The words; the position in the list is the id."""
         ...
 
     def __len__(self) -> int:
@@ -34,11 +34,11 @@ class WordList(Protocol):
 
 
 class GRUTextEncoder(TextEncoder):
-    r"""Word embeddings and a GRU, by default bidirectional with its two directions averaged.
+    r"""Text encoder: word embeddings and a GRU, by default bidirectional with its two directions averaged.
 
     Args:
         vocabulary: number of words; or the words in the order of their ids, as a list, an object with ``words``
-            (:class:`itmatch.data.Vocabulary`), or the path of a vocabulary file of SCAN (JSON with ``word2idx``).
+            (:class:`itmatch.data.Vocabulary`), or the path of a vocabulary file of SCAN (JSON).
             The words themselves matter only together with ``vectors``. None stands for "filled in by the command
             line from the data" and is an error here.
         embed_dim: size D of the shared space, and of the hidden state of each direction.
@@ -55,7 +55,7 @@ class GRUTextEncoder(TextEncoder):
 
     Shape:
         ``Captions`` with input_ids (T, W) -> ``Fragments`` with features (T, W, D). Real tokens stand first in a row.
-        Padded places are never read and come out as 0.
+        Padded positions are never read and come out as 0.
 
     Formula:
         .. math::
@@ -131,9 +131,9 @@ class GRUTextEncoder(TextEncoder):
         return to_fragments(related, mask, normalize=self.normalize, pooling=self.pooling)
 
     def _check(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """(T,) number of real tokens, on the CPU; everything that is checked crosses over in the one copy it needs."""
-        places = torch.arange(1, mask.shape[1] + 1, device=mask.device)
-        facts = torch.stack([mask.sum(1), (mask * places).amax(1), input_ids.amax(1)]).cpu()
+        """(T,) number of real tokens, on the CPU; everything that is checked is copied there at once."""
+        positions = torch.arange(1, mask.shape[1] + 1, device=mask.device)
+        facts = torch.stack([mask.sum(1), (mask * positions).amax(1), input_ids.amax(1)]).cpu()
         lengths, ends, largest = facts.unbind()
         if bool((lengths != ends).any()):
             row = int((lengths != ends).nonzero()[0])
@@ -155,7 +155,7 @@ def _read_vocabulary(vocabulary: object) -> tuple[int, list[str] | None]:
             raise ValueError(f"GRUTextEncoder.vocabulary: {vocabulary}, expected at least one word")
         return vocabulary, None
     if isinstance(vocabulary, (str, Path)):
-        words = _read_vocabulary_file(Path(vocabulary))
+        words = read_words(vocabulary)
     elif isinstance(vocabulary, (list, tuple)):
         words = list(vocabulary)
     elif isinstance(vocabulary, WordList):
@@ -169,16 +169,6 @@ def _read_vocabulary(vocabulary: object) -> tuple[int, list[str] | None]:
     if not words:
         raise ValueError("GRUTextEncoder.vocabulary: no words")
     return len(words), words
-
-
-def _read_vocabulary_file(path: Path) -> list[str]:
-    ids = read_json(path).get("word2idx")
-    if not isinstance(ids, dict) or not all(isinstance(number, int) for number in ids.values()):
-        raise ValueError(f"{path}: no vocabulary of SCAN, expected `word2idx`, word to id")
-    words = sorted(ids, key=ids.__getitem__)
-    if [ids[word] for word in words] != list(range(len(words))):
-        raise ValueError(f"{path}: word2idx has {len(words)} words, expected their ids to be 0..{len(words) - 1}")
-    return words
 
 
 def _load_vectors(path: str | Path, words: list[str] | None, word_dim: int | None) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Region features of a detector, projected into the shared space."""
+"""The image encoder for region features of a detector."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from itmatch.ops.masking import l2_normalize
 
 
 class RegionEncoder(ImageEncoder):
-    r"""Linear projection of each region, then, if wanted, self-attention over the regions of an image, and relations.
+    r"""Image encoder: a linear projection of each region; then, if wanted, self-attention and relations of the regions.
 
     Args:
         in_features: size F of a region feature (2048 for bottom-up attention).
@@ -39,8 +39,8 @@ class RegionEncoder(ImageEncoder):
             normalisation, as VSE-infinity has it.
 
     Shape:
-        ``Regions`` with features (I, R, F) of any float type -> ``Fragments`` with features (I, R, D). Padded places
-        are never read and come out as 0.
+        ``Regions`` with features (I, R, F) of any float type -> ``Fragments`` with features (I, R, D). Padded
+        positions are never read and come out as 0.
 
     Formula:
         .. math::

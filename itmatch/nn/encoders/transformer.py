@@ -1,4 +1,4 @@
-"""Words of a caption through a pretrained transformer."""
+"""The text encoder with a pretrained transformer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from itmatch.ops.checks import check_dropout, check_whole
 
 
 class TransformerTextEncoder(TextEncoder):
-    """A text model of ``transformers``, its last hidden states projected into the shared space.
+    """Text encoder: a text model of ``transformers``, its last hidden states projected into the shared space.
 
     Args:
         model_name: name on the Hugging Face hub (``"bert-base-uncased"``), or a local folder that
@@ -42,7 +42,7 @@ class TransformerTextEncoder(TextEncoder):
 
     Shape:
         ``Captions`` with input_ids (T, W) of the model's own tokenizer -> ``Fragments`` with features (T, W, D). Padded
-        places are never read and come out as 0. Special tokens count as words.
+        positions are never read and come out as 0. Special tokens count as words.
 
     Source:
         The BERT model of CHAN: last hidden states and a linear layer, 768 to D. The transformer is the submodule
@@ -146,7 +146,7 @@ def _encoder_part(model: Any) -> Any:
     optional = "add_pooling_layer" in inspect.signature(type(model).__init__).parameters
     if optional and getattr(model, "pooler", None) is not None:
         model.pooler = None
-    return model.float()  # models are stored in half precision too; autocast is the place for that
+    return model.float()  # models are stored in half precision too; autocast is meant for that
 
 
 def _checkpoint_activations(model: Any) -> None:

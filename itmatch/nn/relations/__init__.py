@@ -1,4 +1,4 @@
-"""Relations: fragments of one row look at each other before they are compared with the other side."""
+"""Relations: the fragments of one image or caption take from each other, before they meet the other side."""
 
 from itmatch.nn.relations.base import Related, Relation
 from itmatch.nn.relations.context import ContextualOrder

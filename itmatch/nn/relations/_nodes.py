@@ -8,17 +8,17 @@ from torch import Tensor, nn
 from itmatch.nn.relations.base import Related
 from itmatch.ops.ragged import Ragged
 
-PLACES = 2  # a fragment is the subject or the object of a relation
+ROLES = 2  # a fragment is the subject or the object of a relation
 
 
 class RelationNodes(nn.Module):
-    """A vector a relation from subject, predicate, object and what else is known; then fragments look at theirs.
+    """Makes one vector per relation from its two ends and what else is known; then fragments attend to theirs.
 
     At the start a relation is the mean of its two ends, and the fragments stay as they are.
 
     Args:
         embed_dim: size D of the fragments.
-        extra: numbers a relation that are known beside its two ends: predicate, geometry.
+        extra: how many numbers per relation are known beside its two ends: predicate, geometry.
         num_heads: heads of the attention.
         dropout: probability, on the vectors of the relations and on what the fragments take.
     """
@@ -32,7 +32,7 @@ class RelationNodes(nn.Module):
         nn.init.zeros_(self.output.weight)
         nn.init.zeros_(self.output.bias)
         self.attention = GATv2Conv(
-            embed_dim, embed_dim // num_heads, num_heads, edge_dim=PLACES, add_self_loops=False, bias=False
+            embed_dim, embed_dim // num_heads, num_heads, edge_dim=ROLES, add_self_loops=False, bias=False
         )
         self.update = nn.Linear(embed_dim, embed_dim, bias=False)
         nn.init.zeros_(self.update.weight)
@@ -48,10 +48,10 @@ class RelationNodes(nn.Module):
         vectors = ends_mean + self.output(self.dropout(self.hidden(known).relu()))  # (E, D)
         nodes = Ragged.grouped(vectors, row, n)[:]
         # Without any relation all of this goes on with nothing, so that every process has a gradient of all parameters.
-        relation = torch.arange(len(row), device=row.device).repeat(PLACES)
+        relation = torch.arange(len(row), device=row.device).repeat(ROLES)
         incidence = torch.stack((relation, torch.cat((subject, target))))  # (2, 2 E)
-        place = torch.eye(PLACES, device=row.device, dtype=vectors.dtype).repeat_interleave(len(row), 0)
-        taken = self.attention((vectors, flat.to(vectors.dtype)), incidence, edge_attr=place)  # (N L, D)
+        role = torch.eye(ROLES, device=row.device, dtype=vectors.dtype).repeat_interleave(len(row), 0)
+        taken = self.attention((vectors, flat.to(vectors.dtype)), incidence, edge_attr=role)  # (N L, D)
         joined = torch.zeros(n * length, 1, dtype=torch.bool, device=row.device).index_fill(0, incidence[1], value=True)
         update = self.dropout(self.update(taken)).masked_fill(~joined, 0)
         return Related(features + update.view(features.shape), nodes.features, nodes.mask)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from itmatch.batch import SceneGraph
 from itmatch.nn.block import Block
 from itmatch.ops.checks import check_whole
+from itmatch.ops.sides import real_or_all
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Related:
 
 
 class Relation(Block):
-    """Lets the fragments of a row (the regions of an image, the words of a caption) learn from each other.
+    """Base class: lets the regions of an image, or the words of a caption, take from each other.
 
     An encoder applies its relations one after the other. To write your own, subclass this and implement
     :meth:`forward`; what lies in padded positions, NaN perhaps, must not be read (``self.prepared`` replaces it).
@@ -80,8 +80,7 @@ class Relation(Block):
         if embed_dim not in (None, features.shape[-1]):
             name = type(self).__name__
             raise ValueError(f"{name}: fragments of size {features.shape[-1]}, expected its embed_dim {embed_dim}")
-        if mask is None:
-            return features, torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
+        mask = real_or_all(mask, features)
         return self.zero_padding(features, mask), mask
 
 

@@ -1,4 +1,4 @@
-"""Regions in an order: a recurrent network tells each what stands before and after it."""
+"""Regions in an order: a recurrent network over them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BANDS = 4
 
 
 class ContextualOrder(Relation):
-    r"""A bidirectional GRU over the fragments of a row, in an order.
+    r"""A bidirectional GRU over the regions of an image, in an order.
 
     Args:
         embed_dim: size D of the fragments, and of the hidden state of each direction.
@@ -58,9 +58,9 @@ class ContextualOrder(Relation):
         boxes: Tensor | None = None,
         graph: SceneGraph | None = None,
     ) -> Tensor:
-        """Go over the fragments."""
+        """Add what the GRU says about each fragment in its order."""
         features, mask = self.prepared(features, mask, self.embed_dim)
-        rank = self._rank(mask, boxes)  # (N, L) the place in the order; real ones first
+        rank = self._rank(mask, boxes)  # (N, L) the position in the order; real ones first
         index = rank.argsort(1)[..., None].expand_as(features)
         lengths = mask.sum(1).cpu()
         self.rnn.flatten_parameters()

@@ -1,4 +1,4 @@
-"""Implicit relations: every fragment attends to every other one of its row."""
+"""Implicit relations: self-attention over the fragments of one image or caption."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TReG: words and the relations between them, both as fragments."""
+"""TReG: the relations between words as fragments of their own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from itmatch.ops.checks import check_choice, check_dropout
 
 
 class TextualRelationGraph(Relation):
-    r"""Textual relation graph encoder: a fragment for every relation of a caption, and words that know of them.
+    r"""Makes one fragment per relation of a caption, and lets the words take from their relations.
 
     The encoder that has this among its ``relations`` returns the words first and the relations behind them, told apart
     by ``Fragments.is_relation``; :class:`itmatch.nn.GraphMatchingSimilarity` matches the two apart. The words come from
@@ -39,7 +39,7 @@ class TextualRelationGraph(Relation):
             q_{ij} = (t_i + t_j) / 2 + W_2\, \mathrm{ReLU}(W_1 [t_i; t_p; t_j]), \qquad
             t_i \leftarrow t_i + W_o \sum_{q \in E(i)} \alpha_{iq} W_q\, q
 
-        with a learned vector in the place of :math:`t_p` where no word stands for the predicate; the attention is that
+        with a learned vector instead of :math:`t_p` where no word stands for the predicate; the attention is that
         of :class:`VisualRelationGraph`.
 
     Source:

@@ -1,4 +1,4 @@
-"""VReG: regions and the relations between them, both as fragments."""
+"""VReG: the relations between regions as fragments of their own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from itmatch.ops.graphs import check_boxes, nearest_boxes, strongest_edges
 
 
 class VisualRelationGraph(Relation):
-    r"""Visual relation graph encoder: a fragment for every relation of an image, and regions that know of them.
+    r"""Makes one fragment per relation of an image, and lets the regions take from their relations.
 
     The encoder that has this among its ``relations`` returns the regions first and the relations behind them, told
     apart by ``Fragments.is_relation``; :class:`itmatch.nn.GraphMatchingSimilarity` matches the two apart.
@@ -30,9 +30,9 @@ class VisualRelationGraph(Relation):
             names; None = the class does not matter.
         semantic: take the edges of the scene graph.
         min_confidence: leave edges of the scene graph below it out.
-        max_relations: keep the most confident ones of an image, so many; None = all.
-        neighbours: for every region a relation to each of so many others, whose boxes' centres are nearest, of class
-            "unknown"; 0 = none.
+        max_relations: how many to keep per image, the most confident ones; None = all.
+        neighbours: how many more relations each region has, of class "unknown", to the regions whose boxes' centres
+            are nearest; 0 = none.
         geometry: relations know how the two boxes lie to each other.
         order: order of the regions for the bidirectional GRU that goes over them first: as ``"given"`` (detectors give
             them by confidence), ``"raster"`` (four bands from top to bottom, from left to right in a band), or None =
@@ -62,9 +62,8 @@ class VisualRelationGraph(Relation):
         2020), with the attention of GATv2 (ICLR 2022). Relations of neighbours are ours.
 
     Deviation:
-        No norm before :math:`W_o`, where :class:`SpatialSemanticGCN` has one: with it, learning nearly stood still (30
-        rSum on the validation images of RelationScenes after two epochs, 489 without; one seed). Our reading: what a
-        region or a word took from its relations was soon larger than itself.
+        No norm before :math:`W_o`, where :class:`SpatialSemanticGCN` has one: with it, learning nearly stood still on
+        RelationScenes. Our reading: what a region or a word took from its relations was soon larger than itself.
 
     Example:
         >>> relation = VisualRelationGraph(8, predicates=3, num_heads=2)

@@ -1,4 +1,4 @@
-"""From fragments of images and captions to scores."""
+"""Similarities: fragments of images and captions in, scores of all pairs out."""
 
 from itmatch.nn.similarity.aligning import AligningSimilarity
 from itmatch.nn.similarity.base import Similarity

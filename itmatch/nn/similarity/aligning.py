@@ -1,4 +1,4 @@
-"""What hard and soft aligning have in common: align, then pool over the queries."""
+"""The base class of similarities that align first, and then pool over the queries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from itmatch.batch import Fragments
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.similarity.base import Similarity
-from itmatch.ops.checks import check_whole_or_none
+from itmatch.ops.checks import check_choice, check_whole_or_none
 from itmatch.ops.masking import at_least_float32
 from itmatch.ops.pairs import wants_gradient
 from itmatch.ops.ragged import Ragged
@@ -22,7 +22,7 @@ _COPIED = 1 << 25  # numbers of captions that a tile may copy
 
 
 class AligningSimilarity(Similarity):
-    """Gives each query fragment a value for the other side as a whole, and pools those values.
+    """Gives each query fragment one value for the whole other side, and pools these values to the score.
 
     A subclass says how: :meth:`align_queries` for all pairs, :meth:`align_pair` for a picture. Values are pooled, and
     scores returned, in at least float32.
@@ -31,29 +31,28 @@ class AligningSimilarity(Similarity):
         query: fragments that get a value: the words, the regions, or both; then the two scores are averaged.
         pooling: over the words, and over the regions too unless ``region_pooling`` is given.
         region_pooling: over the regions; only with ``query="both"``.
-        chunk_size: images a block, see :class:`Similarity`.
+        chunk_size: images per block, see :class:`Similarity`.
     """
 
     def __init__(
         self,
         query: Literal["words", "regions", "both"],
         pooling: Pooling,
-        region_pooling: Pooling | None,
-        chunk_size: int | None,
+        region_pooling: Pooling | None = None,
+        *,
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__()
-        if query not in ("words", "regions", "both"):
-            raise ValueError(f'query: {query!r}, expected "words", "regions" or "both"')
         if region_pooling is not None and query != "both":
             raise ValueError(f'region_pooling goes with query="both", got query={query!r}; use pooling')
-        self.query = query
+        self.query = check_choice("query", query, "words", "regions", "both")
         self.pooling = pooling
         self.region_pooling = region_pooling
         self.chunk_size = check_whole_or_none("chunk_size", chunk_size)
 
     @property
     def queries(self) -> tuple[Query, ...]:
-        """The directions that take part."""
+        """What gets values: words, regions, or first the one and then the other."""
         return ("words", "regions") if self.query == "both" else (self.query,)
 
     @abstractmethod
@@ -72,7 +71,7 @@ class AligningSimilarity(Similarity):
         scores = image.features.new_empty(len(image), len(text), dtype=_score_dtype(image, text))
         if scores.numel() == 0:
             return scores
-        image, captions = Ragged.of(image)[:], Ragged.of(text)
+        captions = Ragged.of(text)
         regions, size = image.mask.shape[1], image.features.shape[2]
 
         def fits(rows: int, _: int, longest: int, __: int) -> bool:
@@ -83,7 +82,7 @@ class AligningSimilarity(Similarity):
         return scores
 
     def align(self, image: Fragments, text: Fragments) -> Tensor:
-        """What links regions and words, (R, W), averaged over the directions that take part."""
+        """What links regions and words, (R, W), averaged over words and regions as queries where both are."""
 
         def mean_map(scores: Tensor) -> Tensor:
             return torch.stack([self.align_pair(scores, 0 if query == "words" else 1) for query in self.queries]).mean(

@@ -1,4 +1,4 @@
-"""What every similarity is."""
+"""The base class of similarities."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from itmatch.nn.block import Block
 
 
 class Similarity(Block):
-    """Scores every image against every caption.
+    """Base class: scores every image of a batch against every caption.
 
     To write your own, subclass this and implement :meth:`forward`; :meth:`align` only if pictures are wanted.
     Both begin with ``self.check(image, text)``.
@@ -36,12 +36,12 @@ class Similarity(Block):
         """All scores."""
 
     def align(self, image: Fragments, text: Fragments) -> Tensor:
-        """Which region goes with which word, (R, W), for one image and one caption; 0 in padded places."""
+        """Which region goes with which word, (R, W), for one image and one caption; 0 in padded positions."""
         raise NotImplementedError(f"{type(self).__name__} has no alignment of regions and words")
 
     @staticmethod
     def check(image: Fragments, text: Fragments) -> None:
-        """Raise unless the two sides live in the same space."""
+        """Raise unless both sides have fragments of one size."""
         if image.features.shape[-1] != text.features.shape[-1]:
             raise ValueError(
                 f"embedding sizes differ: image {image.features.shape[-1]}, text {text.features.shape[-1]}; "
@@ -50,14 +50,14 @@ class Similarity(Block):
 
     @classmethod
     def check_pair(cls, image: Fragments, text: Fragments) -> None:
-        """Raise unless there is one image and one caption, in the same space."""
+        """Raise unless there is one image and one caption, with fragments of one size."""
         cls.check(image, text)
         if len(image) != 1 or len(text) != 1:
             raise ValueError(f"align takes one image and one caption, got {len(image)} and {len(text)}")
 
     @classmethod
     def on_real_fragments(cls, image: Fragments, text: Fragments, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """A function of the inner products (r, w) of one pair's real fragments, put in its place among zeros (R, W)."""
+        """A function of the inner products (r, w) of one pair's real fragments, as (R, W), 0 where padded."""
         cls.check_pair(image, text)
         regions, words = image.mask[0].nonzero(), text.mask[0].nonzero()  # (r, 1), (w, 1)
         dtype = torch.promote_types(torch.promote_types(image.features.dtype, text.features.dtype), torch.float32)

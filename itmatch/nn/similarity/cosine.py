@@ -1,4 +1,4 @@
-"""Cosine of one vector an image and one vector a caption."""
+"""Cosine of one vector per image and one vector per caption."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itmatch.ops.masking import at_least_float32, l2_normalize, masked_mean
 
 
 class CosineSimilarity(Similarity):
-    """Cosine of two global vectors, the score of VSE-type models.
+    """The cosine of one vector per image and one per caption, the score of VSE-type models.
 
     The vectors are ``Fragments.pooled`` where the encoder makes them, otherwise the masked mean of the fragments.
     Mean, length and product are computed in at least float32, also under autocast.

@@ -17,7 +17,7 @@ _PUBLISHED: dict[Query, float] = {"words": 1 / 9, "regions": 1 / 4}
 
 
 class CrossAttentionSimilarity(AligningSimilarity):
-    """SCAN: cosines of the fragments of one side with what they attend to on the other, pooled to the score.
+    """SCAN: the cosine of each query fragment with what it attends to on the other side, pooled to the score.
 
     The attended vectors are never built: their cosines follow from inner products of fragments, so that the cost does
     not grow with ``I * T * D``.
@@ -32,7 +32,7 @@ class CrossAttentionSimilarity(AligningSimilarity):
             ``"softmax"`` or ``"no_norm"``.
         pooling: over the queries; by default :class:`~itmatch.nn.MeanPooling`. The ``LogSumExp`` of the public code is
             ``LogSumExpPooling(temperature=1 / lambda_lse, scaled=True)``, with lambda_lse = 6.
-        chunk_size: images a block; by default one that fits the cache.
+        chunk_size: images per block; by default one that fits the cache.
 
     Formula:
         ``S[i, t] = pool_w cos(t_w, sum_r β_rw v_r)``, ``β_rw = softmax_r(x_rw / temperature)``, ``x`` the normalised
@@ -59,7 +59,7 @@ class CrossAttentionSimilarity(AligningSimilarity):
         *,
         chunk_size: int | None = None,
     ) -> None:
-        super().__init__(query, MeanPooling() if pooling is None else pooling, None, chunk_size)
+        super().__init__(query, MeanPooling() if pooling is None else pooling, chunk_size=chunk_size)
         self.normalization = check_normalization(normalization)
         self.temperature = None if temperature is None else check_above_zero("temperature", temperature)
 

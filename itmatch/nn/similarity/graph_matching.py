@@ -1,4 +1,4 @@
-"""Graph matching: objects meet words, and relations meet relations."""
+"""Graph matching: regions are aligned with words, and relations with relations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class GraphMatchingSimilarity(Similarity):
         pooling: over the words or regions; by default their mean.
         relation_pooling: over the relations; by default their mean.
         relation_weight: :math:`\lambda`; 0 leaves the second level out.
-        chunk_size: images a block; by default one that fits the cache.
+        chunk_size: images per block; by default one that fits the cache.
 
     Formula:
         .. math::
@@ -76,7 +76,7 @@ class GraphMatchingSimilarity(Similarity):
         return scores.index_put((rows[:, None], columns), level, accumulate=True)
 
     def _with_padded_relations(self, scores: Tensor, image: Fragments | None, text: Fragments | None) -> Tensor:
-        """Both levels in a graph, which cannot leave rows out: those without relations get a stand-in, worth 0."""
+        """Both levels where torch.compile cannot leave rows out: those without relations get a stand-in, worth 0."""
         if image is None or text is None or self.relation_weight == 0:
             return scores
         some = image.mask.any(1)[:, None] & text.mask.any(1)
@@ -95,7 +95,7 @@ class GraphMatchingSimilarity(Similarity):
     def _relations(
         self, image: Fragments, text: Fragments
     ) -> tuple[tuple[Tensor, Fragments], tuple[Tensor, Fragments]] | None:
-        """Of both sides the relations, and which rows have some; None without a second level."""
+        """The relations of both sides, and which rows have some; None without a second level."""
         of_image, of_text = image.relations(), text.relations()
         if of_image is None or of_text is None or self.relation_weight == 0:
             return None
@@ -103,7 +103,7 @@ class GraphMatchingSimilarity(Similarity):
 
 
 def _never_empty(fragments: Fragments) -> Fragments:
-    """With a vector of zeros as the first fragment of rows that have none."""
+    """The fragments, with a vector of zeros as the first one of rows that have none."""
     mask = fragments.mask
     first = torch.arange(mask.shape[1], device=mask.device) == 0
     features = fragments.features.masked_fill(~mask[..., None], 0)

@@ -15,14 +15,14 @@ from itmatch.ops.sides import Query
 
 
 class HardAligningSimilarity(AligningSimilarity):
-    """Each query fragment takes its single best partner; the values are pooled to the score.
+    """CHAN: each query fragment takes its best partner of the other side; these products are pooled to the score.
 
     Args:
         query: ``"words"``: each word takes its best region; ``"regions"``: each region its best word; ``"both"``:
             the mean of the two scores.
         pooling: over the queries; by default :class:`~itmatch.nn.LogSumExpPooling` with temperature 0.1.
         region_pooling: with ``query="both"``, over the regions, if it is to differ from that over the words.
-        chunk_size: images a block; by default one that fits the cache.
+        chunk_size: images per block; by default one that fits the cache.
 
     Formula:
         ``S[i, t] = pool_w max_r v_r . t_w``
@@ -45,7 +45,9 @@ class HardAligningSimilarity(AligningSimilarity):
         *,
         chunk_size: int | None = None,
     ) -> None:
-        super().__init__(query, LogSumExpPooling() if pooling is None else pooling, region_pooling, chunk_size)
+        super().__init__(
+            query, LogSumExpPooling() if pooling is None else pooling, region_pooling, chunk_size=chunk_size
+        )
 
     def align_queries(self, image: Fragments, text: Fragments, query: Query) -> Tensor:
         """Best score of every word (I, T, W) or region (I, T, R)."""

@@ -1,4 +1,4 @@
-"""From the similarity vectors of a pair to one vector: graph reasoning and attention filtration."""
+"""Heads of VectorSimilarity: they reduce the similarity vectors of a pair to one vector."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from itmatch.nn.block import Block
 from itmatch.nn.linear import xavier_linear
-from itmatch.nn.pooling import all_if_none
 from itmatch.ops.checks import check_whole
 from itmatch.ops.masking import at_least_float32, l2_normalize
+from itmatch.ops.sides import real_or_all
 
 
 class SimilarityHead(Block):
-    """Reduces the similarity vectors of a pair, that of the whole image and caption first, to one.
+    """Base class: reduces the similarity vectors of a pair to one; the first is that of the whole image and caption.
 
     Args:
         similarity_dim: size S of a similarity vector.
@@ -64,8 +64,8 @@ class SimilarityReasoning(SimilarityHead):
 
     def forward(self, vectors: Tensor, mask: Tensor | None = None) -> Tensor:
         """Reduce to one vector per pair."""
-        mask = all_if_none(mask, vectors).expand(vectors.shape[:2])
-        real = vectors.new_zeros(mask.shape).masked_fill(~mask, -torch.inf)[:, None]  # (N, 1, L)
+        real = real_or_all(mask, vectors)[:, None]  # (N, 1, L)
+        real = vectors.new_zeros(real.shape).masked_fill(~real, -torch.inf)
         for layer in self.layers:
             assert isinstance(layer, nn.ModuleDict)
             read = vectors[:, :1] if layer is self.layers[-1] else vectors  # of the last step, that of the whole alone
@@ -110,6 +110,6 @@ class SimilarityFiltration(SimilarityHead):
         """Reduce to one vector per pair."""
         logits = at_least_float32(self.gate(vectors)[..., 0])  # (N, L); half precision has no 1e-8
         spread = (at_least_float32(self.variance) + 1e-5).sqrt()
-        gates = ((logits - self.mean) / spread * self.scale + self.shift).sigmoid() * all_if_none(mask, vectors)
+        gates = ((logits - self.mean) / spread * self.scale + self.shift).sigmoid() * real_or_all(mask, vectors)
         gates = (gates / gates.sum(1, keepdim=True).clamp(min=1e-8)).to(vectors.dtype)
         return l2_normalize(torch.bmm(gates[:, None], vectors)[:, 0])

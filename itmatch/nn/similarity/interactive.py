@@ -18,7 +18,7 @@ _GAMMA = 0.1  # where the learned factors of the refinement start
 
 
 class InteractiveSimilarity(TiledSimilarity):
-    r"""Object-word attention both ways, refinement by what was attended to, and comparison at three levels.
+    r"""CMSEI: regions and words attend to each other, are refined by what they attend to, and are then compared.
 
     The score of a pair is the mean of its parts: refined words against the refined regions that they attend to, the
     mirror of it if wanted, and one global vector per side, weighed by the other side (object-sentence and word-image

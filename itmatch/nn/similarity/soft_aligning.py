@@ -15,7 +15,7 @@ from itmatch.ops.sides import Query
 
 
 class SoftAligningSimilarity(AligningSimilarity):
-    """Each query fragment attends to the fragments of the other side; the values are pooled to the score.
+    """Each query fragment attends to the fragments of the other side; its mean products are pooled to the score.
 
     Args:
         temperature: of the softmax; towards 0 this becomes :class:`HardAligningSimilarity`.
@@ -25,7 +25,7 @@ class SoftAligningSimilarity(AligningSimilarity):
         region_pooling: with ``query="both"``, over the regions, if it is to differ from that over the words.
         normalize: divide by the length of the attended vector, so that a value is a cosine. The soft coding of
             CHAN's public code is ``query="regions", normalize=True``.
-        chunk_size: images a block; by default one that fits the cache.
+        chunk_size: images per block; by default one that fits the cache.
 
     Formula:
         ``p_rw = softmax_r(v_r . t_w / temperature)``, ``S[i, t] = pool_w sum_r p_rw v_r . t_w``, with ``normalize``
@@ -49,7 +49,7 @@ class SoftAligningSimilarity(AligningSimilarity):
         normalize: bool = False,
         chunk_size: int | None = None,
     ) -> None:
-        super().__init__(query, MeanPooling() if pooling is None else pooling, region_pooling, chunk_size)
+        super().__init__(query, MeanPooling() if pooling is None else pooling, region_pooling, chunk_size=chunk_size)
         self.temperature = check_above_zero("temperature", temperature)
         self.normalize = normalize
 

@@ -1,4 +1,4 @@
-"""Similarities that work on tiles of pairs: any differentiable function of the fragments of a pair."""
+"""The base class of similarities that are any differentiable function of the fragments of a pair."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from itmatch.ops.tiles import PairTile
 
 
 class TiledSimilarity(Similarity):
-    """A similarity that is written for a tile of images and captions, and scores all pairs in bounded memory.
+    """Base class: written for a tile of images and captions, it scores all pairs in bounded memory.
 
     To write your own, subclass this and implement :meth:`score_tile`. What it makes for a pair is made tile by tile and
     not kept; the backward pass makes it again, for the pairs that have a gradient and for no others.

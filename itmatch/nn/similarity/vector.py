@@ -19,7 +19,7 @@ from itmatch.ops.tiles import PairTile
 
 
 class VectorSimilarity(TiledSimilarity):
-    r"""SGRAF: compare each word with what it attends to by a vector instead of a number, and reason over the vectors.
+    r"""SGRAF: compares each word with what it attends to by a vector instead of a number, and reduces these by a head.
 
     Args:
         embed_dim: size D of the fragments.
@@ -30,7 +30,7 @@ class VectorSimilarity(TiledSimilarity):
         word_pooling: makes the vector of a caption from its words; by default :class:`GlobalAttentionPooling`.
         temperature: of the attention of words over regions; its inverse is the lambda of the paper.
         normalization: as in :class:`~itmatch.nn.CrossAttentionSimilarity`.
-        chunk_size: images a block; by default one that fits the cache.
+        chunk_size: images per block; by default one that fits the cache.
 
     Formula:
         .. math::
@@ -120,7 +120,7 @@ class VectorSimilarity(TiledSimilarity):
 
 
 def _with_whole(fragments: Fragments, pooling: Pooling) -> Fragments:
-    """The vector of the whole, of length 1, put before the fragments."""
+    """The fragments with the vector of the whole, of length 1, as the first of them."""
     whole = l2_normalize(pooling(fragments.features, fragments.mask[..., None], dim=1))[:, None]
     features = torch.cat((whole.to(fragments.features.dtype), fragments.features), 1)
     return Fragments.unchecked(features, torch.cat((fragments.mask.new_ones(whole.shape[0], 1), fragments.mask), 1))

@@ -126,7 +126,7 @@ LAYOUTS = {
 
 
 def ragged_pair(images=5, captions=7, size=6, regions=4, words=8, seed=0, *, holes=True, garbage=True):
-    """Random float64 fragments with masks of different lengths, holes in them, and NaN in padded places."""
+    """Random float64 fragments with masks of different lengths, holes in them, and NaN in padded positions."""
     generator = torch.Generator().manual_seed(seed)
     sides = []
     for rows, length in ((images, regions), (captions, words)):

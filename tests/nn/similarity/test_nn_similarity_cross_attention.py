@@ -26,7 +26,7 @@ from itmatch.nn import (
 )
 from itmatch.ops import l2_normalize, lengths_to_mask, pairs
 
-REFERENCE = Path(__file__).parents[1] / "reference"
+REFERENCE = Path(__file__).parents[2] / "reference"
 QUERIES = {"words": "t2i", "regions": "i2t"}  # and their names in the public code
 TEMPERATURE = {"words": 1 / 9, "regions": 1 / 4}
 POOLINGS = {

@@ -18,7 +18,7 @@ from itmatch.nn.pooling import MeanPooling
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.spec import build
 
-REFERENCE = Path(__file__).parents[1] / "reference"
+REFERENCE = Path(__file__).parents[2] / "reference"
 WORDS = ["<pad>", "<start>", "a", "dog", "cat"]
 
 
@@ -83,7 +83,7 @@ def test_agrees_with_public_code(name):
 def test_padding_and_order_change_nothing(kwargs):
     ours, batch = encoder(pooling=MeanPooling(), **kwargs), captions()
     expected = ours(batch)
-    wide = torch.full((3, 9), 999)  # outside the vocabulary, in padded places
+    wide = torch.full((3, 9), 999)  # outside the vocabulary, in padded positions
     wide[:, :5] = batch.input_ids.masked_fill(~batch.mask, 10**12)
     mask = torch.zeros(3, 9, dtype=torch.bool)
     mask[:, :5] = batch.mask
@@ -214,11 +214,8 @@ def test_errors_in_the_arguments(tmp_path, vocabulary_file, vectors_file):
     for kind, message, kwargs in cases:
         with pytest.raises(kind, match=message):
             encoder(**kwargs)
-    vocabulary_file.write_text('{"word2idx": {"a": 0, "b": 2}}')
-    with pytest.raises(ValueError, match=r"word2idx has 2 words, expected their ids to be 0\.\.1"):
-        encoder(vocabulary_file)
     vocabulary_file.write_text('{"word2idx": ["a", "b"]}')
-    with pytest.raises(ValueError, match="no vocabulary of SCAN"):
+    with pytest.raises(ValueError, match=r"vocab\.json: no 'word2idx'"):
         encoder(vocabulary_file)
 
 

@@ -121,7 +121,7 @@ def test_identity_at_the_start_and_able_to_leave_it(kwargs, implementation):
 
 @pytest.mark.parametrize("implementation", ["sparse", "dense"])
 @pytest.mark.parametrize("kwargs", VARIANTS, ids=str)
-def test_nan_in_padded_places_changes_nothing(kwargs, implementation):
+def test_nan_in_padded_positions_changes_nothing(kwargs, implementation):
     module, results = relation(**kwargs), []
     for value in (0.0, math.nan, math.inf):
         module.zero_grad()
@@ -159,9 +159,9 @@ def test_more_padding_and_other_rows_change_nothing(kwargs, implementation):
 @pytest.mark.parametrize("kwargs", VARIANTS, ids=str)
 def test_order_of_regions_and_edges_is_kept(kwargs, implementation):
     module, graph = relation(**kwargs), scene_graph()
-    order = torch.tensor([3, 5, 0, 4, 2, 1])  # new place -> old place; real and padded places mixed
+    order = torch.tensor([3, 5, 0, 4, 2, 1])  # new position -> old position; real and padded ones mixed
     edges = torch.tensor([4, 2, 5, 0, 3, 1])
-    place = order.argsort()  # old place -> new place
+    place = order.argsort()  # old position -> new position
     shuffled = SceneGraph(
         place[graph.edge_index[:, edges]],
         graph.row[edges],
@@ -363,5 +363,5 @@ def test_errors():
         run(relation(), random_features()[..., :7])
     with pytest.raises(ValueError, match=r"SceneGraph.predicate: 2 at edge 0 of row 0, expected 0..1"):
         run(relation(num_predicates=2))
-    with pytest.raises(ValueError, match=r"boxes: .* at row 0, place 0"):
+    with pytest.raises(ValueError, match=r"boxes: .* at row 0, position 0"):
         run(relation(), boxes=random_boxes() * 640)

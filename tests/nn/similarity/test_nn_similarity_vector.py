@@ -18,7 +18,7 @@ from itmatch.nn import (
 )
 from itmatch.ops import lengths_to_mask, pairs
 
-REFERENCE = Path(__file__).parents[1] / "reference"
+REFERENCE = Path(__file__).parents[2] / "reference"
 RENAMED = [
     ("v_global_w", "region_pooling"), ("t_global_w", "word_pooling"), ("embedding_local.0", "local"),
     ("embedding_global.0", "whole"), ("embedding_local.1", "local_norm"), ("embedding_global.1", "whole_norm"),
@@ -75,7 +75,7 @@ def test_the_public_numbers(name):
     with np.load(REFERENCE / f"sgraf_{name}.npz", allow_pickle=False) as file:
         data = {key: torch.from_numpy(file[key]) for key in file.files}
     head = {"sgr": SimilarityReasoning, "saf": SimilarityFiltration}[name](16)
-    similarity = VectorSimilarity(32, head, GlobalAttentionPooling(32, batch_norm=True, places=36)).eval()
+    similarity = VectorSimilarity(32, head, GlobalAttentionPooling(32, batch_norm=True, positions=36)).eval()
     state = {}
     for key, value in data.items():
         if key.startswith("similarity.") and not key.startswith("similarity.SAF_module.bn.num"):
@@ -187,7 +187,7 @@ def test_what_does_not_fit():
     with pytest.raises(ValueError, match="steps: 0"):
         SimilarityReasoning(4, steps=0)
     with pytest.raises(ValueError, match="goes with batch_norm"):
-        GlobalAttentionPooling(4, places=36)
+        GlobalAttentionPooling(4, positions=36)
     with pytest.raises(ValueError, match=r"expected \(N, L, 4\) and dim=1"):
         GlobalAttentionPooling(4)(image.features, image.mask[..., None], 1)
 

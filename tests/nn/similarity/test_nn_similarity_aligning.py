@@ -18,7 +18,7 @@ from itmatch.nn import (
 )
 from itmatch.ops import hard_alignment, lengths_to_mask
 
-REFERENCE = Path(__file__).parents[1] / "reference"
+REFERENCE = Path(__file__).parents[2] / "reference"
 POOLINGS = {
     "max": MaxPooling(),
     "mean": MeanPooling(),

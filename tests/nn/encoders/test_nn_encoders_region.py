@@ -16,7 +16,7 @@ from itmatch.nn.pooling import GeneralizedPooling, MaxPooling, MeanPooling
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.spec import build
 
-REFERENCE = Path(__file__).parents[1] / "reference"
+REFERENCE = Path(__file__).parents[2] / "reference"
 RENAMED = {"feedforward.ln.": "norm.", "feedforward.attn.": "attention."}
 
 
