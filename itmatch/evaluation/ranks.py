@@ -43,7 +43,7 @@ def retrieval_ranks(scores: ArrayLike, caption_image_index: ArrayLike) -> Retrie
     Args:
         scores: (I, T), row = image, column = caption; a tensor or a numpy array.
         caption_image_index: (T,) integers, the row of the image that a caption describes; in any order, any number
-            of captions an image.
+            of captions per image.
 
     Raises:
         ValueError: a score is NaN or infinite, or the shapes do not fit.
@@ -93,7 +93,7 @@ def streamed_ranks(
 
     With ``across_processes`` the images are spread over the processes of the default process group. Each process gives
     its own images and *all* captions, in the same order as the others, and scores the one with the other. The scores of
-    the right answers, and then the counts, are exchanged: 24 bytes a caption.
+    the right answers, and then the counts, are exchanged: 24 bytes per caption.
 
     Rounding: a matrix product may give another last bit in another shape. A score and its rivals come from blocks
     of one shape, except at the edges of the grid, and a query's own answers are never counted, whatever their bits.

@@ -17,8 +17,8 @@ from itmatch.formats.arrays import Array
 
 MOST = np.iinfo(np.int64).max  # uint64 goes beyond
 BOX_TOLERANCE = 0.01  # boxes rounded to pixels leave the image by up to a pixel
-_BLOCK = 4096  # images a block
-_BLOCK_BYTES = 2**26  # of features a block
+_BLOCK = 4096  # images per block
+_BLOCK_BYTES = 2**26  # of features per block
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # halves of a pair of surrogates come from json
 
 
