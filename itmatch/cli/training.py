@@ -31,7 +31,7 @@ from itmatch.spec import Configurable, is_spec
 from itmatch.stopping import Stopped
 from itmatch.training import MatchingData, MatchingTask
 from itmatch.training.callbacks import BestCheckpoint, FragmentWriter, RecallReport, run_folder
-from itmatch.training.checkpoints import built_settings, read_checkpoint
+from itmatch.training.checkpoints.reading import built_settings, read_checkpoint
 from itmatch.training.limits import fast_dev_batches
 from itmatch.training.processes import OwnSignals, Processes, trouble
 from itmatch.trust import import_class
