@@ -9,6 +9,7 @@ from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.caption_graphs.spacy import SpacyParser
 from itmatch.data.caption_graphs.triples import Triples
 from itmatch.data.relation_scenes.source import RelationScenes
+from itmatch.data.relevance import CaptionOverlap, PairRelevance
 from itmatch.data.scene_graphs.benchmark import read_scene_graph_benchmark
 from itmatch.data.scene_graphs.genome import read_visual_genome
 from itmatch.data.scene_graphs.graphs import SceneGraphs
@@ -29,6 +30,7 @@ __all__ = [
     "ArrayFeatures",
     "CaptionDataset",
     "CaptionItem",
+    "CaptionOverlap",
     "CaptionParser",
     "CaptionRelations",
     "CheckReport",
@@ -44,6 +46,7 @@ __all__ = [
     "ImageTextSplit",
     "KarpathyJson",
     "PairDataset",
+    "PairRelevance",
     "PatchFeatures",
     "PrecompFolder",
     "RelationScenes",
