@@ -56,7 +56,7 @@ class Vocabulary:
 
         Raises:
             FileNotFoundError: no such file.
-            ValueError: it is no such file, or its words are no vocabulary.
+            ValueError: a key is missing, ids are not 0..n-1, or the parts disagree.
         """
         words = read_vocabulary(path)
         try:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from itmatch.batch import Captions, Fragments
 from itmatch.formats.vocabularies import read_vocabulary
 from itmatch.formats.word_vectors import load_word_vectors
-from itmatch.nn.block import Block
 from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
+from itmatch.nn.encoders.base import TextEncoder
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.recurrent import recurrent_states
 from itmatch.nn.relations.base import Relation
@@ -33,7 +33,7 @@ class WordList(Protocol):
         ...
 
 
-class GRUTextEncoder(Block):
+class GRUTextEncoder(TextEncoder):
     r"""Text encoder: word embeddings and a GRU, by default bidirectional with its two directions averaged.
 
     Args:
@@ -88,7 +88,7 @@ class GRUTextEncoder(Block):
         relations: list[Relation] | None = None,
     ) -> None:
         super().__init__()
-        self.vocabulary_size, words = _words(vocabulary)
+        self.vocabulary_size, words = _read_vocabulary(vocabulary)
         check_whole("GRUTextEncoder.embed_dim", embed_dim)
         check_whole_or_none("GRUTextEncoder.word_dim", word_dim)
         check_whole("GRUTextEncoder.num_layers", num_layers)
@@ -148,7 +148,7 @@ class GRUTextEncoder(Block):
         return lengths
 
 
-def _words(vocabulary: object) -> tuple[int, list[str] | None]:
+def _read_vocabulary(vocabulary: object) -> tuple[int, list[str] | None]:
     """Number of words, and the words where they are known."""
     if isinstance(vocabulary, int) and not isinstance(vocabulary, bool):
         if vocabulary < 1:
