@@ -156,6 +156,17 @@ def test_a_file_may_inherit_and_name_a_system(capsys):
     assert config["data"]["source"]["class_path"] == "itmatch.data.RelationScenes"
 
 
+@pytest.mark.parametrize(
+    ("system", "threshold", "embed_dim"),
+    [("{hire_gru: {embed_dim: 8}}", 0.0, 8), ("hire_gru", 0.0, 128), ("{cmsei_gru: {embed_dim: 8}}", None, 8)],
+)
+def test_settings_of_a_system_are_merged_and_those_of_another_are_not(system, threshold, embed_dim):
+    config = expanded(yaml.safe_load(f"inherits: hire_scenes\nsystem: {system}"), "here")
+    arguments = config["model"]["image_encoder"]["init_args"]
+    assert arguments["embed_dim"] == embed_dim
+    assert arguments["relations"][-1]["init_args"].get("threshold") == threshold
+
+
 def test_what_is_no_use_of_the_two_keys_stays_as_it_is():
     config = {"model": {"system": 3}, "data": {"class_path": "a.B"}}
     assert expanded(config, "here") == config

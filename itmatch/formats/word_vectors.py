@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -53,10 +54,7 @@ def load_word_vectors(path: str | Path, words: Sequence[str]) -> tuple[Tensor, T
     places: dict[str, list[int]] = {}
     for place, word in enumerate(words):
         places.setdefault(word, []).append(place)
-    with path.open("rb") as raw:
-        check_encoding(raw.read(4), path)
-    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:  # a word may hold U+2028 or a bare \r
-        size, rows = _read(path, file, places)
+    size, _, rows = _read(path, places)
     if not rows:
         raise ValueError(f"{path}: none of the {len(words)} words of the vocabulary is in this file of word vectors")
     vectors, found = torch.zeros(len(words), size), torch.zeros(len(words), dtype=torch.bool)
@@ -70,30 +68,48 @@ def load_word_vectors(path: str | Path, words: Sequence[str]) -> tuple[Tensor, T
     return vectors, found
 
 
-def _read(path: Path, file: Iterable[str], wanted: dict[str, list[int]]) -> tuple[int, dict[str, list[float]]]:
+def check_word_vectors(path: str | Path, lines: int) -> tuple[int, int]:
+    """Number of words and size of the vectors in the first lines of a file, every one of which is checked.
+
+    Raises:
+        ValueError: as :func:`load_word_vectors`.
+    """
+    size, count, _ = _read(user_path(path), None, lines)
+    return count, size
+
+
+def _read(
+    path: Path, wanted: Container[str] | None, lines: int | None = None
+) -> tuple[int, int, dict[str, list[float]]]:
+    """Size of the vectors, number of words, and the vectors of those wanted; None: all are checked and none is kept."""
+    with path.open("rb") as raw:
+        check_encoding(raw.read(4), path)
     size = count = 0
     announced: int | None = None
     rows: dict[str, list[float]] = {}
-    for number, line in enumerate(file, start=1):
-        line = line.rstrip(" \r\n")
-        if not line:
-            continue
-        if number == 1:
-            size, announced = _layout(line)
-            if announced is not None:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:  # a word may hold U+2028 or a bare \r
+        for number, line in enumerate(islice(file, lines), start=1):
+            line = line.rstrip(" \r\n")
+            if not line:
                 continue
-        count += 1
-        if size < 1 or line.count(" ") < size:
-            raise ValueError(f"{path}, line {number}: {line.count(' ') + 1} columns, expected {_expected(size)}")
-        # the common case first: millions of lines are read for some thousand words
-        word = line[: line.index(" ")] if line.count(" ") == size else _word(path, number, line, size)
-        if word in wanted and word not in rows:
-            rows[word] = _numbers(path, number, line.split(" ")[-size:])
+            if number == 1:
+                size, announced = _layout(line)
+                if announced is not None:
+                    continue
+            count += 1
+            if size < 1 or line.count(" ") < size:
+                raise ValueError(f"{path}, line {number}: {line.count(' ') + 1} columns, expected {_expected(size)}")
+            # the common case first: millions of lines are read for some thousand words
+            word = line[: line.index(" ")] if line.count(" ") == size else _word(path, number, line, size)
+            if wanted is None:
+                _numbers(path, number, line.split(" ")[-size:])
+            elif word in wanted and word not in rows:
+                rows[word] = _numbers(path, number, line.split(" ")[-size:])
     if not size:
         raise ValueError(f"{path}: an empty file of word vectors")
-    if announced is not None and count < announced:
+    if announced is not None and count < announced and lines is None:
         warnings.warn(f"{path}: {count} words, its first line says {announced}; is the file cut off?", stacklevel=3)
-    return size, rows
+    return size, count, rows
 
 
 def _layout(line: str) -> tuple[int, int | None]:

@@ -55,10 +55,9 @@ def expanded(config: Config, where: str) -> Config:
     system = config.pop(SYSTEM, None)
     if system is None:
         return config
-    named = {system: {}} if isinstance(system, str) else system
-    if not isinstance(named, dict) or len(named) != 1:
+    if not isinstance(system, dict) or len(system) != 1:
         raise ValueError(f"{where}: {SYSTEM}: {shown(system)}, expected a name, or a name with its settings")
-    ((name, settings),) = named.items()
+    ((name, settings),) = system.items()
     if not isinstance(settings or {}, dict) or not all(isinstance(key, str) for key in settings or {}):
         raise ValueError(f"{where}: {SYSTEM}.{name}: {shown(settings)}, expected settings by name")
     from itmatch.models.systems import system_specs  # here, since listing presets needs no torch
@@ -92,6 +91,8 @@ def as_yaml(config: Config) -> str:
 
 def _inherited(config: Config, where: str) -> Config:
     own = dict(config)
+    if isinstance(own.get(SYSTEM), str):
+        own[SYSTEM] = {own[SYSTEM]: {}}
     given = own.pop(INHERITS, [])
     names = [given] if isinstance(given, str) else given
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -106,13 +107,14 @@ def _inherited(config: Config, where: str) -> Config:
 
 
 def _merged(below: Config, above: Config) -> Config:
-    """Settings by name are merged; an object of another class, a list or a value takes the place of what is there."""
+    """Settings by name are merged; another class or system, a list or a value takes the place of what is there."""
     if above.get("class_path", below.get("class_path")) != below.get("class_path"):
         return above
     merged = below | above
-    for key in (below.keys() & above.keys()) - {SYSTEM}:
-        if isinstance(below[key], dict) and isinstance(above[key], dict):
-            merged[key] = _merged(below[key], above[key])
+    for key in below.keys() & above.keys():
+        old, new = below[key], above[key]
+        if isinstance(old, dict) and isinstance(new, dict) and (key != SYSTEM or old.keys() == new.keys()):
+            merged[key] = _merged(old, new)
     return merged
 
 

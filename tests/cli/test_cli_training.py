@@ -195,16 +195,16 @@ WRONG = {
     "file": (["--config", "no.yaml"], "--config no.yaml: no such file"),
     "nothing": ([], "required: model.image_encoder.*data.source.*itmatch presets"),
     "flag": ([*DEMO, "--model.nokey=3"], "--model.nokey"),
-    "type": ([*DEMO, "--trainer.max_epochs=many"], "trainer.max_epochs: expected one of int, None; got many"),
+    "type": ([*DEMO, "--trainer.max_epochs=many"], "\"trainer.max_epochs\": Expected a .*int.* Got value: many$"),
     "boolean": ([*DEMO, "--data.drop_last=perhaps"], "data.drop_last.*perhaps"),
-    "class": ([*DEMO, "--model.similarity=no.Such"], "model.similarity: no.Such: No module named 'no'"),
+    "class": ([*DEMO, "--model.similarity=no.Such"], "\"model.similarity\": .*'no.Such': No module named 'no'$"),
     "unknown class": ([*DEMO, "--model.similarity=itmatch.nn.Such"], "model.similarity.*itmatch.nn.Such"),
     "base class": ([*DEMO, "--model.similarity=torch.nn.Linear"], "model.similarity.*torch.nn.Linear"),
     "argument of a part": (
         [*DEMO, "--model.similarity.init_args.chunk=3"],
-        "model.similarity: itmatch.nn.HardAligningSimilarity: Option 'chunk' is not accepted",
+        "\"model.similarity\": .*'itmatch.nn.HardAligningSimilarity': Option 'chunk' is not accepted$",
     ),
-    "value of a part": ([*DEMO, "--model.similarity.init_args.query=all"], "model.similarity.* query: .*'words'.*all"),
+    "value of a part": ([*DEMO, "--model.similarity.init_args.query=all"], "model.similarity.*query.*'words'.*all"),
     "value": ([*DEMO, "--data.batch_size=0"], "batch_size: 0, expected a whole number"),
     "value in a part": ([*DEMO, "--data.source.init_args.num_val=3"], "num_val"),
     "parts that do not fit": ([*DEMO, "--model.image_encoder.init_args.embed_dim=8"], "embedding sizes differ: .* 8"),
@@ -253,7 +253,7 @@ def test_a_missing_extra_is_told_in_one_line(capsys):
     if find_spec("wandb") is not None:
         pytest.skip("wandb is installed")
     message = error_of(capsys, "fit", *DEMO, "--trainer.logger=WandbLogger")
-    assert message.startswith("lightning.pytorch.loggers.WandbLogger: Requirement 'wandb")
+    assert message.startswith("Requirement 'wandb")
     assert "Namespace" not in message
 
 

@@ -8,13 +8,15 @@ from itmatch.data.batching.validation import look_at_features
 from itmatch.data.sources.check_karpathy import check_karpathy
 from itmatch.data.sources.check_precomp import check_split, compare_splits
 from itmatch.data.sources.check_report import CheckReport
-from itmatch.data.sources.check_vectors import check_vectors
 from itmatch.data.sources.precomp import found_splits
 from itmatch.data.tokenizers.vocabulary import Vocabulary
 from itmatch.data.tokenizers.words import Tokenizer
 from itmatch.formats.arrays import Array, open_array
 from itmatch.formats.files import read_json, user_path
 from itmatch.formats.messages import shown_keys
+from itmatch.formats.word_vectors import check_word_vectors
+
+_VECTOR_LINES = 10_000  # lines of word vectors that are looked at
 
 
 def check_path(path: str | Path, tokenizer: Tokenizer | None = None) -> CheckReport:
@@ -42,7 +44,7 @@ def check_path(path: str | Path, tokenizer: Tokenizer | None = None) -> CheckRep
         return _check_json(path, tokenizer)
     if path.suffix == ".npy":
         return _check_array(path)
-    return check_vectors(path)
+    return _check_vectors(path)
 
 
 def _check_folder(path: Path, tokenizer: Tokenizer | None) -> CheckReport:
@@ -81,6 +83,17 @@ def _check_array(path: Path) -> CheckReport:
     report.found.append(f"shape {array.shape}, {array.dtype}")
     if array.dtype.kind == "f" and array.ndim:
         report.problems, report.warnings = look_at_features(array, str(path), padded=True)
+    return report
+
+
+def _check_vectors(path: Path) -> CheckReport:
+    report = CheckReport(str(path), "word vectors")
+    try:
+        count, size = check_word_vectors(path, _VECTOR_LINES)
+    except ValueError as error:
+        report.problems.append(str(error))
+        return report
+    report.found.append(f"{count}{' or more' if count >= _VECTOR_LINES - 1 else ''} words of {size} numbers")
     return report
 
 

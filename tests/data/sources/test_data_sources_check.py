@@ -274,12 +274,12 @@ def test_word_vectors(tmp_path, content, found):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("the 0.1 0.2\ndog 1\n", "txt:2: expected a word and 2 numbers"),
-        ("the 0.1 0.2\ndog 1 x\n", "txt:2: expected a word and 2 numbers"),
-        ("the 0.1 0.2\ndog 1 nan\n", "txt:2: NaN or inf"),
-        ("the 0.1 0.2\ndog 1 1e39\n", "txt:2: NaN or inf, as float32"),
-        ("the\n", "txt:1: 0 numbers after the word, expected some"),
-        ("", "txt: empty"),
+        ("the 0.1 0.2\ndog 1\n", "txt, line 2: 2 columns, expected 3 (a word and 2 numbers)"),
+        ("the 0.1 0.2\ndog 1 x\n", "txt, line 2: 'x' is no finite number"),
+        ("the 0.1 0.2\ndog 1 nan\n", "txt, line 2: 'nan' is no finite number"),
+        ("the 0.1 0.2\ndog 1 1e39\n", "txt, line 2: '1e39' is no finite number of float32"),
+        ("the\n", "txt, line 1: 1 columns, expected a word and its numbers"),
+        ("", "txt: an empty file"),
     ],
 )
 def test_broken_word_vectors(tmp_path, content, problem):

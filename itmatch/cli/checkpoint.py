@@ -1,0 +1,138 @@
+"""A checkpoint or a model folder that is named on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from itmatch.cli.errors import warn
+from itmatch.data import Tokenizer
+from itmatch.formats.files import user_path
+from itmatch.models import MatchingModel
+from itmatch.models.bounds import bounded_by
+from itmatch.models.folders import WEIGHTS_NAME, read_model_folder
+from itmatch.models.weights import load_weights
+from itmatch.spec import Configurable, is_spec
+from itmatch.training import MatchingTask
+from itmatch.training.checkpoints.reading import built_settings, read_checkpoint
+from itmatch.trust import import_class
+
+VOCABULARY, IN_FEATURES = "text_encoder.init_args.vocabulary", "image_encoder.init_args.in_features"
+
+
+class GivenCheckpoint:
+    """How the model of ``--ckpt_path`` was built; nothing of it goes through jsonargparse.
+
+    Args:
+        path: a checkpoint, or a folder of ``save_pretrained``.
+
+    Attributes:
+        is_folder: whether it is a folder, which Lightning does not read.
+        tokenizer: its own, or None; known when it is built.
+        feature_dim: size of the features that its model takes, or None; known when it is built.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path, self.is_folder = user_path(path), user_path(path).is_dir()
+        read = read_model_folder if self.is_folder else _settings_of_checkpoint
+        self._settings, self._sizes = read(path)
+        self.tokenizer: Tokenizer | None = None
+        self.feature_dim: int | None = None
+        if self.is_folder:
+            tell_of_tokenizer(f"--ckpt_path {path}", self._settings.get("tokenizer"))
+
+    def build_into(self, model: Namespace, trusted_modules: Sequence[str]) -> None:
+        """Build the parts, and put them into the settings of ``model`` in the place of those given."""
+        where = f"--ckpt_path {self.path}"
+        with bounded_by(self._sizes, where):
+            built = built_settings(
+                self._settings, MatchingTask.recorded_arguments(), where, trusted_modules=trusted_modules
+            )
+        self.tokenizer = built.pop("tokenizer", None)  # not of the configuration: the data may bring its own
+        self.feature_dim = built["image_encoder"].spec["init_args"].get("in_features")
+        changed = _differences(_flat(model), _flat(settings_as_parsed(built)))
+        if changed:
+            warn(f"the checkpoint's settings win over those given: {'; '.join(changed)}")
+        for name, value in built.items():
+            model[name] = value
+
+    def load_into(self, model: MatchingModel) -> None:
+        """Give a model what Lightning does not: the tokenizer, and the weights of a folder."""
+        if self.tokenizer is not None:
+            model.tokenizer = self.tokenizer
+        if self.is_folder:
+            load_weights(model, self.path / WEIGHTS_NAME)
+
+
+def tell_of_tokenizer(option: str, tokenizer: Any) -> None:
+    """Warn of a model without a tokenizer of its own."""
+    if tokenizer is None:
+        warn(f"{option}: no tokenizer in it; that of the configuration has to have the same ids")
+
+
+def read_model(path: str, trusted_modules: Sequence[str]) -> MatchingModel:
+    """The model of a checkpoint, or of a folder of ``save_pretrained``."""
+    if user_path(path).is_dir():
+        return MatchingModel.from_pretrained(Path(path), trusted_modules=trusted_modules)
+    return MatchingTask.load_from_checkpoint(path, trusted_modules=trusted_modules).model
+
+
+def _settings_of_checkpoint(path: str) -> tuple[dict[str, Any], list[int]]:
+    """How the model of a checkpoint was built, and the sizes of its weights."""
+    checkpoint = read_checkpoint(path, mmap=True)
+    return dict(checkpoint["hyper_parameters"]), [weight.numel() for weight in checkpoint["state_dict"].values()]
+
+
+def settings_as_parsed(settings: Mapping[str, Any]) -> Namespace:
+    """Settings, objects as they are recorded, in the form that jsonargparse gives to those of a YAML file."""
+    recorded = {name: value.spec if isinstance(value, Configurable) else value for name, value in settings.items()}
+    return Namespace(**_namespace(recorded))  # type: ignore[no-untyped-call]
+
+
+def _namespace(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_namespace(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    inside = {name: _namespace(item) for name, item in value.items()}
+    if is_spec(value):
+        arguments = Namespace(**(inside.get("init_args") or {}))  # type: ignore[no-untyped-call]
+        return Namespace(class_path=value["class_path"], init_args=arguments)  # type: ignore[no-untyped-call]
+    return inside
+
+
+def _flat(settings: Namespace) -> dict[str, Any]:
+    """Settings by their dotted names, those of parts in a dict of parts too."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.as_flat().__dict__.items():
+        if isinstance(value, dict) and value and all(isinstance(part, Namespace) for part in value.values()):
+            flat |= {f"{key}.{name}.{k}": v for name, part in value.items() for k, v in _flat(part).items()}
+        else:
+            flat[key] = value
+    return flat
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Settings that were given and that the checkpoint has otherwise; of parts of another class, only the class."""
+    changed: dict[str, str] = {}
+    for key in sorted(before, key=lambda key: (key.count("."), not key.endswith("class_path"), key)):
+        if key in (VOCABULARY, IN_FEATURES) or before[key] is None or key not in after:
+            continue
+        if _comparable(key, before[key]) != _comparable(key, after[key]):
+            part = key.removesuffix("class_path")
+            if not any(name.endswith("class_path") and part.startswith(name[: -len("class_path")]) for name in changed):
+                changed[key] = f"model.{key} is {after[key]!r}, not {before[key]!r}"
+    return list(changed.values())
+
+
+def _comparable(key: str, value: Any) -> Any:
+    if key.endswith("class_path") and isinstance(value, str):
+        return import_class(value, key)  # one class may have several names
+    if isinstance(value, Namespace):
+        return {name: _comparable(name, item) for name, item in _flat(value).items()}
+    if isinstance(value, (list, tuple)):
+        return [_comparable("", item) for item in value]
+    return str(value) if isinstance(value, Path) else value
