@@ -91,7 +91,7 @@ BROKEN = {
     "ids twice": (lines("train_ids.txt", lambda _: ["a\n", "b\n", "c\n", "a\n"]), "train_ids.txt"),
     "blank captions": (
         lines("train_caps.txt", lambda t: [*t[:2], " \n", " \n", *t[4:]]),
-        "data/train: .*image '1' has",
+        "train_caps.txt: image '1' has blank",
     ),
     "other features in validation": (change("dev", lambda a: a[..., :5]), "5"),
 }
