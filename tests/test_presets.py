@@ -188,7 +188,7 @@ def test_what_is_no_use_of_the_two_keys_stays_as_it_is():
         ("system: {chan_gru: {embd_dim: 3}}", "mine.yaml: system: chan_gru: .*'embd_dim'"),
         ("system: {hire_gru: {thresold: 3}}", "mine.yaml: system: hire_gru: SpatialSemanticGCN: .*'thresold'"),
         ("system: {chan_gru: {vocabulary: 9}}", "chan_gru: vocabulary comes from the data"),
-        ("system: {chan_gru: {embed_dim: many}}", "model.image_encoder.*many"),
+        ("system: {chan_gru: {embed_dim: many}}", "image_encoder.*many"),
     ],
 )
 def test_a_mistake_in_a_short_file_is_told_in_one_line(config, message, capsys):

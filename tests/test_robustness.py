@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from itmatch.training import MatchingTask, read_fragments
 from itmatch.training.callbacks import run_folder
-from itmatch.training.checkpoint_io import AtomicCheckpointIO
+from itmatch.training.checkpoints.writing import AtomicCheckpointIO
 
 RUN = Path("runs/lightning_logs")
 
@@ -191,7 +191,7 @@ class Full:
             self.left -= 1
             save(content, file)
 
-        monkeypatch.setattr("itmatch.training.checkpoint_io.torch.save", failing)
+        monkeypatch.setattr("itmatch.training.checkpoints.writing.torch.save", failing)
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])

@@ -22,7 +22,7 @@ from itmatch.nn import HardAligningSimilarity, Similarity, TransformerTextEncode
 from itmatch.spec import Configurable, build
 from itmatch.training import MatchingData, MatchingTask
 from itmatch.training.callbacks import BestCheckpoint
-from itmatch.training.checkpoint_io import AtomicCheckpointIO
+from itmatch.training.checkpoints.writing import AtomicCheckpointIO
 from itmatch.trust import import_class
 
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "dog"]

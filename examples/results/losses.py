@@ -3,8 +3,8 @@
     python examples/results/losses.py DATA/flickr8k --vectors DATA/word_vectors/glove.8k.100d.txt --seeds 0
 
 The settings are the papers' where these fit the scale of the scores (means of cosines, hard alignment), and otherwise
-what is written in VARIANTS; none was searched for on this data. Ladder and adaptive margin are left out: without a
-measure of relevance they are the triplet. Losses of vectors stand beside the triplet, since the score of CHAN is none.
+what is written in VARIANTS; none was searched for on this data. Ladder and adaptive margin are left out, since they
+compare measures of relevance. Losses of vectors stand beside the triplet, since the score of CHAN is none.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ def parts(
 ) -> dict[str, Any]:
     """CHAN with a loss by its name, alone or beside the triplet."""
     from itmatch import losses, nn
+    from itmatch.spec import build
 
-    objective = getattr(losses, loss)(**(arguments or {}))
+    arguments = {name: build(value) for name, value in (arguments or {}).items()}
+    objective = getattr(losses, loss)(**arguments)
     if beside:
         triplet = losses.HardNegativeTripletLoss(margin=MARGIN, warmup_epochs=1)
         objective = losses.Objective({"triplet": triplet, "vectors": objective})
@@ -38,6 +40,9 @@ def parts(
     }
 
 
+TRIPLET = {"class_path": "itmatch.losses.HardNegativeTripletLoss"}
+SELECTIVE = {"class_path": "itmatch.losses.SelectiveNegatives"}
+WEIGHTED = {"class_path": "itmatch.losses.DistanceWeightedNegatives", "init_args": {"dim": EMBED_DIM}}
 VARIANTS = {
     "triplet": partial(parts, loss="HardNegativeTripletLoss", arguments={"margin": MARGIN, "warmup_epochs": 1}),
     "triplet_all": partial(parts, loss="HardNegativeTripletLoss", arguments={"margin": MARGIN, "negatives": "all"}),
@@ -46,14 +51,14 @@ VARIANTS = {
     "polynomial": partial(parts, loss="PolynomialLoss"),
     "hal": partial(parts, loss="HubnessAwareLoss"),
     "circle": partial(parts, loss="CircleLoss"),
-    "selective": partial(parts, loss="SelectiveHardNegativeLoss", arguments={"margin": MARGIN}),
+    "selective": partial(parts, loss="HardNegativeTripletLoss", arguments={"margin": MARGIN, "negatives": SELECTIVE}),
     "smooth_ndcg": partial(parts, loss="SmoothNDCGLoss"),
-    "distance_weighted": partial(parts, loss="DistanceWeightedTripletLoss", arguments={"dim": EMBED_DIM}),
+    "distance_weighted": partial(parts, loss="HardNegativeTripletLoss", arguments={"negatives": WEIGHTED}),
     "positive_negative": partial(
         parts, loss="PositiveNegativeMarginLoss", arguments={"positive_margin": 0.5, "negative_margin": 0.3}
     ),
     "center": partial(parts, loss="CenterHingeLoss", beside=True),
-    "queue": partial(parts, loss="OffBatchHardestLoss", arguments={"embed_dim": EMBED_DIM}, beside=True),
+    "queue": partial(parts, loss="MemoryLoss", arguments={"loss": TRIPLET, "embed_dim": EMBED_DIM}, beside=True),
 }
 LABELS = {
     "triplet": "triplet, hardest negative",

@@ -23,9 +23,9 @@ RELEVANT[0, 1] = RELEVANCE
 PANELS = {
     "HardNegativeTriplet": losses.HardNegativeTripletLoss(),
     "HardNegativeTriplet, all": losses.HardNegativeTripletLoss(negatives="all"),
-    "SelectiveHardNegative": losses.SelectiveHardNegativeLoss(),
-    "DistanceWeightedTriplet": losses.DistanceWeightedTripletLoss(dim=64),
-    "AdaptiveMarginTriplet *": partial(losses.AdaptiveMarginTripletLoss(), similarity=RELEVANT),
+    "SelectiveHardNegative": losses.HardNegativeTripletLoss(negatives=losses.SelectiveNegatives()),
+    "DistanceWeightedTriplet": losses.HardNegativeTripletLoss(negatives=losses.DistanceWeightedNegatives(dim=64)),
+    "AdaptiveMarginTriplet *": partial(losses.AdaptiveMarginTripletLoss(), relevance=RELEVANT),
     "Ladder *": partial(losses.LadderLoss(), relevance=RELEVANT),
     "PositiveNegativeMargin": losses.PositiveNegativeMarginLoss(),
     "Polynomial": losses.PolynomialLoss(),

@@ -17,7 +17,7 @@ from itmatch.models.folders import WEIGHTS_NAME, read_model_folder
 from itmatch.models.weights import load_weights
 from itmatch.spec import Configurable, is_spec
 from itmatch.training import MatchingTask
-from itmatch.training.checkpoints import built_settings, read_checkpoint
+from itmatch.training.checkpoints.reading import built_settings, read_checkpoint
 from itmatch.trust import import_class
 
 VOCABULARY, IN_FEATURES = "text_encoder.init_args.vocabulary", "image_encoder.init_args.in_features"

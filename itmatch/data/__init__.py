@@ -13,6 +13,7 @@ from itmatch.data.check.report import CheckReport
 from itmatch.data.conversion.lists import karpathy_lists, text_lists
 from itmatch.data.conversion.regions import Conversion, convert_regions
 from itmatch.data.relation_scenes.source import RelationScenes
+from itmatch.data.relevance import CaptionOverlap, PairRelevance
 from itmatch.data.scene_graphs.benchmark import read_scene_graph_benchmark
 from itmatch.data.scene_graphs.genome import read_visual_genome
 from itmatch.data.scene_graphs.graphs import SceneGraphs
@@ -34,6 +35,7 @@ __all__ = [
     "ArrayFeatures",
     "CaptionDataset",
     "CaptionItem",
+    "CaptionOverlap",
     "CaptionParser",
     "CaptionRelations",
     "CharacterTokenizer",
@@ -52,6 +54,7 @@ __all__ = [
     "ImageTextSplit",
     "KarpathyJson",
     "PairDataset",
+    "PairRelevance",
     "PatchFeatures",
     "PrecompFolder",
     "RelationScenes",

@@ -23,8 +23,8 @@ from itmatch.models.bounds import bounded_by
 from itmatch.models.folders import WEIGHTS_NAME, model_file, settings_and_sizes
 from itmatch.models.renames import renamed
 from itmatch.models.weights import load_weights
-from itmatch.nn import Block, Similarity
-from itmatch.ops.checks import check_whole
+from itmatch.nn import ImageEncoder, Similarity, TextEncoder
+from itmatch.ops.checks import check_kind, check_whole
 from itmatch.spec import Spec, build
 
 
@@ -42,7 +42,7 @@ class MatchingModel(
 
     Args:
         image_encoder: Regions -> Fragments.
-        text_encoder: Captions -> Fragments.
+        text_encoder: Captions -> Fragments, of the same size.
         similarity: two Fragments -> scores (I, T).
         tokenizer: turns strings into token ids; without it captions have to come as :class:`Captions`.
 
@@ -57,16 +57,21 @@ class MatchingModel(
 
     def __init__(
         self,
-        image_encoder: Block,
-        text_encoder: Block,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
         similarity: Similarity,
         tokenizer: Tokenizer | None = None,
     ) -> None:
         super().__init__()
-        self.image_encoder: Block = _part(image_encoder, Block, "image_encoder")
-        self.text_encoder: Block = _part(text_encoder, Block, "text_encoder")
-        self.similarity: Similarity = _part(similarity, Similarity, "similarity")
-        self.tokenizer: Tokenizer | None = None if tokenizer is None else _part(tokenizer, Tokenizer, "tokenizer")
+        self.image_encoder: ImageEncoder = check_kind("image_encoder", image_encoder, ImageEncoder)
+        self.text_encoder: TextEncoder = check_kind("text_encoder", text_encoder, TextEncoder)
+        self.similarity: Similarity = check_kind("similarity", similarity, Similarity)
+        self.tokenizer: Tokenizer | None = None if tokenizer is None else check_kind("tokenizer", tokenizer, Tokenizer)
+        sizes = [_embed_dim(self.image_encoder, "image_encoder"), _embed_dim(self.text_encoder, "text_encoder")]
+        if sizes[0] != sizes[1]:
+            raise ValueError(
+                f"embedding sizes differ: image {sizes[0]}, text {sizes[1]}; give both encoders the same embed_dim"
+            )
 
     @property
     def spec(self) -> dict[str, Spec | None]:
@@ -111,7 +116,7 @@ class MatchingModel(
             raise ValueError("this model has no tokenizer: give Captions, or set model.tokenizer")
         return self.tokenizer
 
-    def _encode(self, encoder: Block, data: Regions | Captions, batch_size: int) -> Fragments:
+    def _encode(self, encoder: nn.Module, data: Regions | Captions, batch_size: int) -> Fragments:
         check_whole("batch_size", batch_size)
         with self._inference():
             starts = range(0, max(1, len(data)), batch_size)  # once for no rows too, which gives the right sizes
@@ -236,7 +241,7 @@ class MatchingModel(
         }
         try:
             return cls(**parts)
-        except TypeError as error:  # something else stands in the place of a part
+        except (TypeError, ValueError) as error:  # something else in the place of a part, or sizes that differ
             raise ValueError(f"{where}: {error}") from error
 
     @classmethod
@@ -277,17 +282,13 @@ class MatchingModel(
 
 
 PARTS: dict[str, type] = {
-    "image_encoder": Block,
-    "text_encoder": Block,
+    "image_encoder": ImageEncoder,
+    "text_encoder": TextEncoder,
     "similarity": Similarity,
     "tokenizer": Tokenizer,
 }
 _DOWNLOAD_ARGUMENTS = frozenset({"revision", "cache_dir", "force_download", "local_files_only", "token"})
 
 
-def _part(value: Any, expected: type, where: str) -> Any:
-    if not isinstance(value, expected):
-        raise TypeError(
-            f"{where}: a {type(value).__qualname__}, expected an {expected.__module__}.{expected.__qualname__}"
-        )
-    return value
+def _embed_dim(encoder: ImageEncoder | TextEncoder, where: str) -> int:
+    return check_whole(f"{where}: embed_dim of {type(encoder).__qualname__}", getattr(encoder, "embed_dim", None))

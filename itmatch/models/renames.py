@@ -29,6 +29,19 @@ class Renamed:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """An argument that is one of another object's now.
+
+    Args:
+        to: the argument that takes the object.
+        kind: the class of the object; what moves into the same object is gathered.
+    """
+
+    to: str
+    kind: str
+
+
+@dataclass(frozen=True)
 class Removed:
     """An argument that is gone.
 
@@ -47,9 +60,29 @@ def _inverse(value: Any) -> Any:
     return 1 / value if isinstance(value, (int, float)) and value else value
 
 
-CLASSES: dict[str, str] = {}  # by their names then, as in "itmatch.nn.Block"
+_TEMPERATURE = Renamed("temperature", _inverse)
+_DISTANCE_WEIGHTED = Moved("negatives", "itmatch.losses.DistanceWeightedNegatives")
 
-ARGUMENTS: dict[str, dict[str, Renamed | Removed]] = {  # by the names of the classes now
+CLASSES: dict[str, str] = {  # by their names then, as in "itmatch.nn.Block"
+    "itmatch.losses.SelectiveHardNegativeLoss": "itmatch.losses.HardNegativeTripletLoss",
+    "itmatch.losses.DistanceWeightedTripletLoss": "itmatch.losses.HardNegativeTripletLoss",
+    "itmatch.losses.OffBatchHardestLoss": "itmatch.losses.MemoryLoss",
+}
+
+ARGUMENTS: dict[str, dict[str, Renamed | Moved | Removed]] = {  # by the names of the classes now
+    "itmatch.losses.CircleLoss": {"scale": _TEMPERATURE},
+    "itmatch.losses.HardNegativeTripletLoss": {
+        "epsilon": Moved("negatives", "itmatch.losses.SelectiveNegatives"),
+        **dict.fromkeys(("dim", "cutoff", "far", "sample"), _DISTANCE_WEIGHTED),
+    },
+    "itmatch.losses.HubnessAwareLoss": {"scale": _TEMPERATURE},
+    "itmatch.losses.InfoNCELoss": {"max_scale": Renamed("min_temperature", _inverse)},
+    "itmatch.losses.MemoryLoss": {
+        "margin": Moved("loss", "itmatch.losses.HardNegativeTripletLoss"),
+        "queue_margin": Renamed("memory_margin"),
+    },
+    "itmatch.losses.ProbabilisticMatchingLoss": {"scale": _TEMPERATURE},
+    "itmatch.losses.SigmoidLoss": {"scale": _TEMPERATURE},
     "itmatch.nn.CrossAttentionSimilarity": {
         "direction": Renamed("query", {"t2i": "words", "i2t": "regions"}.get),
         "lambda_softmax": Renamed("temperature", _inverse),
@@ -110,14 +143,18 @@ def _renamed(value: Any, where: str, depth: int) -> Any:
     return found | {"class_path": path if now == short else now, "init_args": arguments}
 
 
-def _arguments(arguments: dict[str, Any], changes: Mapping[str, Renamed | Removed], where: str) -> dict[str, Any]:
-    found = {}
+def _arguments(
+    arguments: dict[str, Any], changes: Mapping[str, Renamed | Moved | Removed], where: str
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for name, value in arguments.items():
         change = changes.get(name)
         if change is None:
             found[name] = value
         elif isinstance(change, Renamed):
             found[change.to] = change.value(value)
+        elif isinstance(change, Moved):
+            found.setdefault(change.to, {"class_path": change.kind, "init_args": {}})["init_args"][name] = value
         elif change.unless is not None and value not in change.unless:
             raise ValueError(f"{where} was saved with {name}={str(value)[:80]}, which is gone: {change.instead}")
     return found

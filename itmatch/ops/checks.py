@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any, TypeVar
 
+from itmatch.trust import public_path
+
 T = TypeVar("T")
 
 
@@ -70,6 +72,21 @@ def check_choice(name: str, value: T, *choices: T) -> T:
     if value not in choices:
         *before, last = map(repr, choices)
         raise ValueError(f"{name}: {value!r}, expected {', '.join(before)} or {last}")
+    return value
+
+
+def check_kind(name: str, value: Any, kind: type) -> Any:
+    """Refuse an object that is none of a class.
+
+    Example:
+        >>> check_kind("margin", "wide", float)
+        Traceback (most recent call last):
+            ...
+        TypeError: margin: a str, expected a builtins.float
+    """
+    if not isinstance(value, kind):
+        path = public_path(kind)
+        raise TypeError(f"{name}: a {type(value).__qualname__}, expected a{'n' * path.startswith('i')} {path}")
     return value
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import reprlib
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from itmatch.trust import public_path
 Spec = dict[str, Any]
 
 _MISSING = object()
+_SHORT = reprlib.Repr()  # a vocabulary has thousands of words
+_SHORT.maxstring = _SHORT.maxother = 80
 _PLAIN_TYPES = (type(None), bool, int, float, complex, str, bytes, Path)
 _only_noted: ContextVar[bool] = ContextVar("_only_noted", default=False)
 
@@ -111,6 +114,14 @@ class Configurable:
                 )
             arguments[name] = now
         return arguments
+
+    def extra_repr(self) -> str:
+        """The settings that are plain values: what ``repr`` of a module shows beside its parts."""
+        try:
+            settings = self.spec_arguments()
+        except TypeError:  # what cannot be saved can be shown
+            settings = self._init_arguments
+        return ", ".join(f"{name}={_SHORT.repr(value)}" for name, value in settings.items() if not _holds_module(value))
 
 
 @contextmanager
@@ -236,6 +247,11 @@ def _holds_configurable(value: Any) -> bool:
     return isinstance(value, Configurable) or (
         isinstance(value, (list, tuple)) and any(map(_holds_configurable, value))
     )
+
+
+def _holds_module(value: Any) -> bool:
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else [value]
+    return any(hasattr(item, "_modules") for item in items)
 
 
 def _plain(value: Any, where: str) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from itmatch.batch import Batch
@@ -16,6 +18,7 @@ from itmatch.data import (
     DataSource,
     ImageDataset,
     ImageTextSplit,
+    PairRelevance,
     SizeAugmentation,
     Stage,
     Tokenizer,
@@ -24,6 +27,7 @@ from itmatch.data import (
 )
 from itmatch.data.tokenizers.coverage import measure_coverage
 from itmatch.data.tokenizers.words import digest
+from itmatch.ops.checks import check_choice, check_whole, check_whole_or_none
 from itmatch.ops.collectives import gather_values, is_distributed
 from itmatch.training.limits import (
     Evaluated,
@@ -54,6 +58,8 @@ class MatchingData(LightningDataModule):
             with captions without a twin, :class:`itmatch.training.loader.TwinSampler` says.
         val_images: a validation is of the first images of its split, so many, with all their captions; None = all.
         test_images: the same of a test.
+        relevance: how well each caption fits each image, for losses that want to know; or any function of positions in
+            the training split, images (I,) and captions (T,), to numbers (I, T) from 0 to 1.
 
     Example:
         >>> from itmatch.data import RelationScenes
@@ -77,25 +83,23 @@ class MatchingData(LightningDataModule):
         keep_twins: bool = False,  # noqa: FBT001, FBT002
         val_images: int | None = None,
         test_images: int | None = None,
+        relevance: PairRelevance | Callable[[Tensor, Tensor], Tensor] | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or eval_batch_size < 1:
-            raise ValueError(f"batch_size {batch_size}, eval_batch_size {eval_batch_size}: expected at least 1")
-        for name, images in (("val_images", val_images), ("test_images", test_images)):
-            if images is not None and images < 1:
-                raise ValueError(f"{name}: {images}, expected at least 1, or None for all")
-        if predict_stage not in ("train", "val", "test"):
-            raise ValueError(f"predict_stage: {predict_stage!r}, expected 'train', 'val' or 'test'")
         self.source = source
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
+        self.batch_size = check_whole("batch_size", batch_size)
+        self.eval_batch_size = check_whole("eval_batch_size", eval_batch_size)
         self.num_workers = num_workers
         self.augmentation = augmentation
         self.drop_last = drop_last
-        self.predict_stage = predict_stage
+        self.predict_stage: Stage = check_choice("predict_stage", predict_stage, "train", "val", "test")
         self.keep_twins = keep_twins
-        self.images: dict[str, int | None] = {"val": val_images, "test": test_images}
+        self.images = {
+            "val": check_whole_or_none("val_images", val_images),
+            "test": check_whole_or_none("test_images", test_images),
+        }
         self.datasets: dict[str, ImageTextSplit] = {}
+        self.relevance = relevance
         self.seed: int | None = None
         self._covered: set[str] = set()
         self._tokenizer = tokenizer
@@ -202,6 +206,8 @@ class MatchingData(LightningDataModule):
         if self.trainer is not None or (self._tokenizer is not None and self._tokenizer.fitted):  # else a model may
             for name in self.splits_of(stage):  # still bring a tokenizer of its own
                 self._check_coverage(name)
+        if stage == "fit" and isinstance(self.relevance, PairRelevance):
+            self.relevance.setup(self.dataset("train"))
         if self.seed is None:
             seed = torch.initial_seed() % 2**31
             self.seed = seed if self.trainer is None else self.trainer.strategy.broadcast(seed)

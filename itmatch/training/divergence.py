@@ -1,4 +1,4 @@
-"""A training that diverges: what was seen, when, at which learning rate, and what to try."""
+"""A training that goes wrong: one that diverges, and one whose model gives all pairs the same score."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from itmatch.errors import NonFiniteError
+from itmatch.losses import Loss
+from itmatch.training.step import StepResult
 
+COLLAPSE_STEPS, COLLAPSE_EVERY = 50, 5
 LOWEST_SCALE = 1.0  # below it gradients are infinite in float16 even where they are not made larger
 _ADVICE = "try a smaller learning rate, a warm-up, trainer.gradient_clip_val, or trainer.precision 32-true"
 
@@ -69,3 +73,23 @@ class GradientWatch:
         if norm is None or bool(torch.isfinite(norm)):
             return None
         return f"the norm of the gradient is {norm.item()}"
+
+
+class CollapseWatch:
+    """Warns once when the loss has been that of equal scores for ``COLLAPSE_STEPS`` steps."""
+
+    def __init__(self) -> None:
+        self._steps = 0
+
+    def look(self, objective: Loss, result: StepResult) -> None:
+        """Compare the loss of one of every ``COLLAPSE_EVERY`` steps; of several terms those that have such a value."""
+        found = {name: objective.parts[name].collapse_value(result.matches) for name in result.terms}
+        values = {name: value for name, value in found.items() if value is not None}
+        near = bool(values) and all(abs(float(result.terms[k].detach()) - v) <= 1e-3 * v for k, v in values.items())
+        self._steps = self._steps + COLLAPSE_EVERY if near else 0
+        if self._steps == COLLAPSE_STEPS:
+            rank_zero_warn(
+                f"the loss has been {sum(values.values()):.4g} for {COLLAPSE_STEPS} steps, the value for equal scores "
+                "of all pairs: the model has collapsed; begin with all negatives (warmup_epochs), or use a smaller "
+                "learning rate"
+            )

@@ -8,7 +8,7 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import AdamW, Optimizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,11 @@ class ParameterGroup:
     parameters: list[Tensor]
     factor: float
     decays: bool = True
+
+
+def default_optimizer(params: Any) -> Optimizer:
+    """AdamW with the family's learning rate, 5e-4."""
+    return AdamW(params, lr=5e-4)
 
 
 def make_optimizer(

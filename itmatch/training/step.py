@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from itmatch.batch import Batch, Captions, Fragments, Regions
-from itmatch.losses import EmbeddingLoss, Loss, Objective, ScoreLoss, paired
+from itmatch.losses import Loss, Matches, paired
 from itmatch.models import MatchingModel
 from itmatch.ops.collectives import all_gather_ragged, is_distributed
 from itmatch.ops.ragged import Ragged
+
+Relevance: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -21,15 +25,13 @@ class StepResult:
 
     Args:
         loss: scalar.
-        positives: (I, T) bool.
-        scores: (I, T), or None when the objective reads vectors alone.
-        terms: of an :class:`itmatch.losses.Objective`, those that count in this epoch, before weighting.
+        matches: what the loss has read.
+        terms: the parts of the loss that count in this epoch, before weighting (:meth:`itmatch.losses.Loss.values`).
     """
 
     loss: Tensor
-    positives: Tensor
-    scores: Tensor | None = None
-    terms: dict[str, Tensor] = field(default_factory=dict)
+    matches: Matches
+    terms: dict[str, Tensor]
 
 
 def compute_loss(
@@ -37,52 +39,64 @@ def compute_loss(
     objective: Loss,
     batch: Batch,
     *,
+    relevance: Relevance | None = None,
     gather_negatives: bool = True,
     encode_chunk: int | None = None,
 ) -> StepResult:
-    """Encode both sides of a batch, score them if the objective reads scores, and take the loss.
+    """Encode both sides of a batch, compute what the objective needs of them, and take the loss.
 
     On several processes with ``gather_negatives``, the loss is that of all their batches together, and the same on
     every process. A process scores its own images with the captions of all; captions, rows of scores and vectors
     travel, gradients travel back. The mean over the processes of the parameters' gradients is that of one process with
-    the whole batch. Images and captions are told apart by their places in the dataset, so two captions of an image are
-    no negatives of each other wherever they are. A loss that draws random numbers draws other ones on every process.
+    the whole batch. Images and captions are told apart by their positions in the dataset, so two captions of an image
+    are no negatives of each other wherever they are. A loss that draws random numbers draws other ones on every
+    process.
 
     Args:
         model: the parts that score.
-        objective: what is made of the scores, or of the vectors.
+        objective: what is made of the scores, the vectors, or whatever it needs.
         batch: images and captions of this process.
+        relevance: how well captions fit images, by their positions in the dataset: (I,) and (T,) to (I, T).
         gather_negatives: whether processes share their negatives; without, each takes the loss of its own batch.
         encode_chunk: images, and captions, that are encoded at a time; see :func:`encode`.
 
     Raises:
-        ValueError: the batch lacks images or captions; the objective reads vectors and an encoder makes none.
+        ValueError: the batch lacks images or captions; the objective reads vectors and an encoder makes none; the loss
+            is not one number.
     """
     if batch.regions is None or batch.image_index is None:
         raise ValueError("compute_loss: a batch without images, expected images and captions")
-    if batch.captions is None or batch.caption_image is None:
+    if batch.captions is None or batch.caption_image is None or batch.caption_index is None:
         raise ValueError("compute_loss: a batch without captions, expected images and captions")
     image = encode(model.image_encoder, batch.regions, encode_chunk)
     text = encode(model.text_encoder, batch.captions, encode_chunk)
-    gather = all_gather_ragged if gather_negatives and is_distributed() else _keep
-    image_index, caption_image = gather(batch.image_index), gather(batch.caption_image)
-    positives = image_index[:, None] == caption_image[None, :]  # (I, T)
+    shared = gather_negatives and is_distributed()
+    gather = all_gather_ragged if shared else _keep
+    index, caption_image = gather(batch.image_index), gather(batch.caption_image)
+    positives, needs = index[:, None] == caption_image[None, :], objective.needs  # (I, T)
     scores = first = second = None
-    if objective.needs_scores:
-        captions = text if gather is _keep else Ragged.of(text).gathered()[:]
+    captions = _of_all(text) if shared and needs & {"scores", "fragments"} else text
+    if "scores" in needs:
         scores = gather(model.similarity(image, captions))
-    if objective.needs_vectors:
+    if needs & {"image", "text"}:
         image_vectors, text_vectors = (gather(side) for side in _vectors(image, text, objective))
         first, second = paired(image_vectors, text_vectors, positives)[:2]
-    if isinstance(objective, Objective):
-        terms = objective.values(scores, positives, first, second, caption_image)
-        loss = objective.total(terms)
-        if first is not None and second is not None:  # before a term of them starts, what makes them is in the graph
-            loss = loss + (first[:0].sum() + second[:0].sum()).to(loss.dtype)  # of no rows: 0 whatever they hold
-        return StepResult(loss, positives, scores, terms)
-    if isinstance(objective, EmbeddingLoss):
-        return StepResult(objective(first, second, caption_image), positives)
-    return StepResult(objective(scores, positives), positives, scores)
+    matches = Matches(
+        scores,
+        positives,
+        first,
+        second,
+        caption_image,
+        None if relevance is None else relevance(index, gather(batch.caption_index)),
+        (_of_all(image) if shared else image, captions) if "fragments" in needs else None,
+    )
+    terms = objective.values(matches)
+    loss = objective.total(terms)
+    if loss.ndim:
+        raise ValueError(f"objective: a loss of shape {tuple(loss.shape)}, expected one number (reduction='none'?)")
+    if first is not None and second is not None:  # before a term of them starts, what makes them is in the graph
+        loss = loss + (first[:0].sum() + second[:0].sum()).to(loss.dtype)  # of no rows: 0 whatever they hold
+    return StepResult(loss, matches, terms)
 
 
 def encode(encoder: nn.Module, data: Regions | Captions, chunk: int | None) -> Fragments:
@@ -113,33 +127,33 @@ def encode(encoder: nn.Module, data: Regions | Captions, chunk: int | None) -> F
     return Fragments.cat(parts)
 
 
+def check_rows_apart(encoder: nn.Module, name: str) -> None:
+    """Raise if an encoder makes what it makes of an image from the others in the batch too."""
+    for path, module in encoder.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            raise ValueError(
+                f"encode_chunk: {name}.{path} normalises over the batch, and would do so over each chunk; leave "
+                "encode_chunk out"
+            )
+
+
 def _keep(tensor: Tensor) -> Tensor:
     return tensor
+
+
+def _of_all(fragments: Fragments) -> Fragments:
+    return Ragged.of(fragments).gathered()[:]
 
 
 def _vectors(image: Fragments, text: Fragments, objective: Loss) -> tuple[Tensor, Tensor]:
     if image.pooled is not None and text.pooled is not None:
         return image.pooled, text.pooled
-    terms = objective.terms.items() if isinstance(objective, Objective) else [("", objective)]
-    name, loss = next((name, term) for name, term in terms if isinstance(term, EmbeddingLoss))
+    name, loss = next((name, part) for name, part in objective.parts.items() if part.needs & {"image", "text"})
     parts = [f"{side}_encoder" for side, x in (("image", image), ("text", text)) if x.pooled is None]
     raise ValueError(
-        f"objective{name and f', term {name!r}'}: {type(loss).__name__} takes one vector an image and one a "
+        f"objective{name and f', term {name!r}'}: {type(loss).__name__} takes one vector per image and one per "
         f"caption, and none comes from {' and '.join(parts)}; both encoders need `pooling=`"
     )
-
-
-def known_kind(objective: Loss) -> Loss:
-    """The objective itself, if it is of a kind that :func:`compute_loss` can call.
-
-    Raises:
-        ValueError: it is none of them.
-    """
-    if not isinstance(objective, (ScoreLoss, EmbeddingLoss, Objective)):
-        raise ValueError(
-            f"objective: a {type(objective).__name__}, expected a ScoreLoss, an EmbeddingLoss or an Objective"
-        )
-    return objective
 
 
 def score_statistics(scores: Tensor, positives: Tensor) -> dict[str, Tensor]:

@@ -2,50 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import IO, Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor
+from torch.optim import Optimizer
 from typing_extensions import Self
 
-from itmatch.batch import Batch, Fragments
+from itmatch.batch import Batch
 from itmatch.data import Tokenizer
-from itmatch.evaluation import EvaluationProtocol
-from itmatch.evaluation.evaluator import Evaluator
-from itmatch.losses import AdaptiveMarginTripletLoss, HardNegativeTripletLoss, LadderLoss, Loss, Objective
+from itmatch.losses import HardNegativeTripletLoss, Loss
 from itmatch.models import MatchingModel
-from itmatch.models.bounds import bounded_by
-from itmatch.nn import Block, Similarity
+from itmatch.nn import ImageEncoder, Similarity, TextEncoder
+from itmatch.ops.checks import check_kind
 from itmatch.ops.seeding import seed_step
-from itmatch.spec import build
-from itmatch.training.checkpoint_io import use_atomic_checkpoints
-from itmatch.training.checkpoints import built_settings, keep_own_paths, optimizer_of, read_checkpoint
-from itmatch.training.data import MatchingData
-from itmatch.training.divergence import GradientWatch, divergence, told_as_divergence
-from itmatch.training.limits import check_whole
-from itmatch.training.optimizers import make_optimizer, replaced_settings
-from itmatch.training.step import StepResult, compute_loss, known_kind, score_statistics
-
-FRAGMENT_DTYPES = {None: None, "float16": torch.float16}
-
-COLLAPSE_STEPS, COLLAPSE_EVERY = 50, 5
+from itmatch.training.checkpoints.reading import keep_own_paths
+from itmatch.training.checkpoints.restoring import check_vocabulary, check_weights_fit, naming, restored
+from itmatch.training.checkpoints.writing import use_atomic_checkpoints
+from itmatch.training.divergence import COLLAPSE_EVERY, CollapseWatch, GradientWatch, divergence, told_as_divergence
+from itmatch.training.evaluating import EvaluatedModule
+from itmatch.training.optimizers import default_optimizer, make_optimizer, replaced_settings
+from itmatch.training.step import check_rows_apart, compute_loss, score_statistics
 
 
-def default_optimizer(params: Any) -> Optimizer:
-    """AdamW with the family's learning rate, 5e-4."""
-    return AdamW(params, lr=5e-4)
-
-
-class MatchingTask(LightningModule):
+class MatchingTask(EvaluatedModule):
     """Trains, validates, tests and predicts with any image encoder, text encoder, similarity and objective.
 
     Logs ``train/loss``, ``train/positive`` and ``train/hardest_negative`` (mean scores), ``train/grad_norm`` (before
@@ -91,8 +76,8 @@ class MatchingTask(LightningModule):
 
     def __init__(
         self,
-        image_encoder: Block,
-        text_encoder: Block,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
         similarity: Similarity,
         objective: Loss | None = None,
         optimizer: OptimizerCallable = default_optimizer,
@@ -105,32 +90,26 @@ class MatchingTask(LightningModule):
         fragment_dtype: Literal["float16"] | None = None,
         decay_one_dimensional: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
-        super().__init__()
+        super().__init__(MatchingModel(image_encoder, text_encoder, similarity, tokenizer), fragment_dtype)
         if scheduler_interval not in ("epoch", "step"):
             raise ValueError(f"scheduler_interval: {scheduler_interval!r}, expected 'epoch' or 'step'")
         if encode_chunk is not None and encode_chunk < 1:
             raise ValueError(f"encode_chunk: {encode_chunk}, expected at least 1, or None")
-        if fragment_dtype not in FRAGMENT_DTYPES:
-            raise ValueError(f"fragment_dtype: {fragment_dtype!r}, expected 'float16' or None")
-        self.model = MatchingModel(image_encoder, text_encoder, similarity, tokenizer)
         if encode_chunk is not None:
-            _check_rows_apart(self.model.image_encoder, "image_encoder")
-            _check_rows_apart(self.model.text_encoder, "text_encoder")
-        self.objective = known_kind(HardNegativeTripletLoss() if objective is None else objective)
-        _warn_of_triplets(self.objective)
+            check_rows_apart(self.model.image_encoder, "image_encoder")
+            check_rows_apart(self.model.text_encoder, "text_encoder")
+        self.objective: Loss = check_kind(
+            "objective", HardNegativeTripletLoss() if objective is None else objective, Loss
+        )
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.scheduler_interval = scheduler_interval
         self.lr_scale = dict(lr_scale or {})
         self.gather_negatives = gather_negatives
         self.encode_chunk = encode_chunk
-        self.fragment_dtype = fragment_dtype
         self.decay_one_dimensional = decay_one_dimensional
-        self.protocol: EvaluationProtocol | None = None
-        self._others: tuple[MatchingModel, ...] = ()
-        self.evaluator = self._new_evaluator()
         self.run_seed: int | None = None
-        self._steps_at_collapse = 0
+        self._collapse = CollapseWatch()
         self._gradients = GradientWatch()
         self._specification()  # a part that cannot be recorded is told of now, not at the first checkpoint
 
@@ -173,56 +152,16 @@ class MatchingTask(LightningModule):
         """
         if weights_only is False or hparams_file is not None:
             raise ValueError("load_from_checkpoint: weights_only is always True, and settings come from the checkpoint")
-        checkpoint = read_checkpoint(checkpoint_path, map_location or "cpu")
-        where = checkpoint_path if isinstance(checkpoint_path, (str, Path)) else "checkpoint"
-        accepted = cls.recorded_arguments()
         unknown = sorted(set(kwargs) - set(signature(cls).parameters))
         if unknown:
             raise TypeError(f"load_from_checkpoint: {cls.__name__} takes no argument {unknown[0]!r}")
-        given = {name: value for name, value in checkpoint["hyper_parameters"].items() if name not in kwargs}
-        with bounded_by([weight.numel() for weight in checkpoint["state_dict"].values()], str(where)):
-            settings = built_settings(given, accepted, str(where), trusted_modules) | kwargs
-            settings.setdefault("optimizer", partial(_optimizer_instead, optimizer_of(checkpoint)))
-            with _named(where):
-                task = cls(**settings)
-        with _named(where):
-            task.on_load_checkpoint(checkpoint)
-        try:
-            task.load_state_dict(checkpoint["state_dict"], strict=strict is not False)
-        except RuntimeError as error:
-            raise ValueError(f"{where}: its weights do not fit ({' '.join(str(error).split())[:300]})") from error
-        return task.to(next((weight.device for weight in checkpoint["state_dict"].values()), torch.device("cpu")))
+        accepted, strictly = cls.recorded_arguments(), strict is not False
+        return restored(cls, accepted, checkpoint_path, map_location, kwargs, trusted_modules, strict=strictly)
 
     @classmethod
     def recorded_arguments(cls) -> list[str]:
         """What a checkpoint may set: the arguments of the constructor that are written into one."""
         return [name for name in signature(cls).parameters if name not in ("optimizer", "scheduler")]
-
-    def evaluate_with(self, *models: MatchingModel) -> None:
-        """Evaluate as an ensemble with other models: the score of a pair is the mean of all their scores.
-
-        The others are not trained and not written into checkpoints. Without any: this model alone again.
-
-        Raises:
-            ValueError: a model has another tokenizer than this one: one batch of captions is for all.
-        """
-        self._others = tuple(model.eval() for model in models)  # a tuple registers no modules
-        self._check_others()
-        self.evaluator = self._new_evaluator()
-
-    def _new_evaluator(self) -> Evaluator:
-        """For the models and settings as they are now, which somebody may have replaced since the last evaluation."""
-        return Evaluator([self.model, *self._others], FRAGMENT_DTYPES[self.fragment_dtype])
-
-    def _check_others(self) -> None:
-        own = self.model.tokenizer
-        for number, model in enumerate(self._others):
-            other = model.tokenizer
-            if own is not None and other is not None and own.fingerprint != other.fingerprint:
-                raise ValueError(
-                    f"model {number} of the ensemble: its tokenizer ({_describe(other)}) is not that of the first "
-                    f"({_describe(own)})"
-                )
 
     def _specification(self) -> dict[str, Any]:
         return {
@@ -239,19 +178,22 @@ class MatchingTask(LightningModule):
     # ------------------------------------------------------------------------------------------------- training
 
     def setup(self, stage: str) -> None:
-        """Take the tokenizer over from the data, or check that the two agree; write checkpoints whole or not at all."""
+        """Take over what the data has to say, or check that it agrees; write checkpoints whole or not at all."""
         use_atomic_checkpoints(self.trainer)
-        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
-        if self.model.tokenizer is None:
-            self.model.tokenizer = tokenizer
-        elif tokenizer is not None and tokenizer.fingerprint != self.model.tokenizer.fingerprint:
+        super().setup(stage)
+        if stage == "fit" and "relevance" in self.objective.needs and self._relevance is None:
+            names = [type(part).__name__ for part in self.objective.parts.values() if "relevance" in part.needs]
             raise ValueError(
-                f"the data's tokenizer ({_describe(tokenizer)}) does not fit the model's "
-                f"({_describe(self.model.tokenizer)}); build the data with tokenizer=model.tokenizer"
+                f"objective: {names[0]} needs to know how well captions fit images, and the data does not say; give it "
+                "MatchingData(relevance=...), --data.relevance itmatch.data.CaptionOverlap for one"
             )
-        self._check_others()  # now that this model has a tokenizer
         if self.run_seed is None:
             self.run_seed = self.trainer.strategy.broadcast(torch.initial_seed() % 2**31)
+
+    @property
+    def _relevance(self) -> Any:
+        """How well captions fit images, where the data says so."""
+        return getattr(getattr(self._trainer, "datamodule", None), "relevance", None)
 
     def on_fit_start(self) -> None:
         """Keep torch's random state, which the seeding of every step replaces."""
@@ -283,19 +225,21 @@ class MatchingTask(LightningModule):
                 self.model,
                 self.objective,
                 batch,
+                relevance=self._relevance,
                 gather_negatives=self.gather_negatives,
                 encode_chunk=self.encode_chunk,
             )
-        loss, positives = result.loss, result.positives
+        loss, scores, positives = result.loss, result.matches.scores, result.matches.positives
+        assert positives is not None
         if not bool(torch.isfinite(loss)):
             raise divergence(self, f"the loss is {loss.item()}")
         self._check_gradients()
         self.log("train/loss", loss, prog_bar=True, batch_size=len(positives))
-        statistics = {f"train/loss_{name}": value.detach() for name, value in result.terms.items()}
-        if result.scores is not None:
+        statistics = {f"train/loss_{name}": value.detach() for name, value in result.terms.items() if name}
+        if scores is not None:
             if batch_idx % COLLAPSE_EVERY == 0:
-                self._watch_collapse(result)
-            statistics |= score_statistics(result.scores.detach(), positives)
+                self._collapse.look(self.objective, result)
+            statistics |= score_statistics(scores.detach(), positives)
         self.log_dict(statistics, batch_size=len(positives))
         return loss
 
@@ -315,23 +259,6 @@ class MatchingTask(LightningModule):
         if problem is not None:
             raise divergence(self, problem)
 
-    def _watch_collapse(self, result: StepResult) -> None:
-        """Of an objective of several terms, those are watched that have a value at equal scores."""
-        shape, positives = result.positives.shape, result.positives
-        found, values = result.terms, {}
-        if isinstance(self.objective, Objective):
-            values = self.objective.collapse_values(*shape, positives=positives)
-        elif (alone := self.objective.collapse_value(*shape, positives=positives)) is not None:
-            found, values = {"": result.loss}, {"": alone}
-        value = sum(values.values())
-        near = bool(values) and all(abs(float(found[k].detach()) - v) <= 1e-3 * v for k, v in values.items())
-        self._steps_at_collapse = self._steps_at_collapse + COLLAPSE_EVERY if near else 0
-        if self._steps_at_collapse == COLLAPSE_STEPS:
-            rank_zero_warn(
-                f"the loss has been {value:.4g} for {COLLAPSE_STEPS} steps, the value for equal scores of all pairs: "
-                "the model has collapsed; begin with all negatives (warmup_epochs), or use a smaller learning rate"
-            )
-
     def configure_optimizers(self) -> Any:
         """Parameter groups by ``lr_scale`` and weight decay; the schedule acts on all of them."""
         optimizer, self._parameter_groups = make_optimizer(
@@ -346,67 +273,6 @@ class MatchingTask(LightningModule):
         if isinstance(schedule["scheduler"], ReduceLROnPlateau):
             schedule["monitor"] = schedule["scheduler"].monitor
         return {"optimizer": optimizer, "lr_scheduler": schedule}
-
-    # ----------------------------------------------------------------------------------------------- evaluation
-
-    def on_validation_epoch_start(self) -> None:
-        """Begin anew, and see that what is asked for can be measured."""
-        self.evaluator = self._new_evaluator()
-        state = self.trainer.state.fn
-        stage: Literal["val", "test"] = "test" if state == "test" else "val"
-        check_whole(self.trainer, stage)
-        dataset = self._dataset(stage)
-        if self.protocol is not None and dataset is not None and state in ("test", "validate"):
-            data = self.trainer.datamodule  # type: ignore[attr-defined]
-            images = data.evaluated_images(stage) if isinstance(data, MatchingData) else dataset.num_images
-            caption_image = torch.as_tensor(dataset.caption_image)
-            self.protocol.check(caption_image[caption_image < images], images)
-        for model in self._others:
-            model.to(self.device)
-
-    on_test_epoch_start = on_validation_epoch_start
-
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Encode a batch of images or of captions, each once."""
-        with told_as_divergence(self):
-            self.evaluator.add(batch)
-
-    test_step = validation_step
-
-    def on_validation_epoch_end(self) -> None:
-        """Rank all images and captions, and log the recalls."""
-        self._log_metrics("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Rank all images and captions, and log the recalls."""
-        self._log_metrics("test")
-
-    def _dataset(self, prefix: str) -> Any:
-        return getattr(getattr(self.trainer, "datamodule", None), "datasets", {}).get(prefix)
-
-    def _log_metrics(self, prefix: str) -> None:
-        if self.trainer.sanity_checking:
-            return  # a few batches of each loader hold no complete set to rank
-        dataset = self._dataset(prefix)
-        asked = prefix == "test" or self.trainer.state.fn == "validate"  # not between epochs
-        with told_as_divergence(self):
-            metrics = self.evaluator.compute(dataset, self.protocol if asked else None)
-        for name, value in metrics.items():  # all processes have the same; Lightning wants to be told how they agree
-            self.log(f"{prefix}/{name}", value, prog_bar=name == "rsum", sync_dist=True, reduce_fx="max")
-
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> tuple[Fragments, Tensor]:
-        """Fragments of a batch of images or of captions, and their places in the dataset.
-
-        Raises:
-            ValueError: the batch holds both, or neither.
-        """
-        with told_as_divergence(self):
-            if batch.image_index is not None and batch.captions is None:
-                return self.model.image_encoder(batch.regions).detach(), batch.image_index
-            if batch.caption_index is not None and batch.regions is None:
-                return self.model.text_encoder(batch.captions).detach(), batch.caption_index
-        found = "both" if batch.regions is not None else "neither"
-        raise ValueError(f"a batch to predict holds images or captions, this one {found}")
 
     # ---------------------------------------------------------------------------------------------- checkpoints
 
@@ -425,75 +291,6 @@ class MatchingTask(LightningModule):
         path = None if self._trainer is None else self._trainer.ckpt_path
         if self._trainer is not None:  # else no callback reads them
             keep_own_paths(checkpoint, None if path is None or "://" in str(path) else Path(path).absolute().parent)
-        with _named(path):
+        with naming(path):
             check_weights_fit(self, checkpoint)
-        own = self.model.tokenizer
-        saved = None
-        if own is not None:
-            saved = build(checkpoint.get("hyper_parameters", {}).get("tokenizer"), Tokenizer, "tokenizer")
-        if saved is not None and own is not None and saved.fingerprint != own.fingerprint:
-            raise ValueError(
-                f"the vocabulary does not fit the checkpoint: {_describe(own)} here, {_describe(saved)} there"
-            )
-
-
-@contextmanager
-def _named(where: Any) -> Iterator[None]:
-    """Errors of what a checkpoint says name its file, where that is known."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        if where is None or str(error).startswith(f"{where}: "):
-            raise
-        raise ValueError(f"{where}: {error}") from error
-
-
-def _optimizer_instead(trained_with: str, params: Any) -> Optimizer:
-    rank_zero_warn(
-        f"the checkpoint was trained with {trained_with}, which it cannot rebuild: training goes on with the default, "
-        "AdamW (lr 0.0005), and no schedule; give load_from_checkpoint(..., optimizer=..., scheduler=...)"
-    )
-    return default_optimizer(params)
-
-
-def check_weights_fit(task: LightningModule, checkpoint: Mapping[str, Any]) -> None:
-    """Raise one clear line when a weight of the checkpoint has another shape than the model's, or is not finite.
-
-    Raises:
-        ValueError: naming the first such weight; for an embedding, that the vocabulary does not fit.
-    """
-    own = task.state_dict()
-    for name, value in checkpoint.get("state_dict", {}).items():
-        if name in own and own[name].shape != value.shape:
-            hint = ": the vocabulary does not fit the checkpoint" if "embed" in name else ""
-            raise ValueError(
-                f"{name} has shape {tuple(own[name].shape)}, the checkpoint has {tuple(value.shape)}{hint}"
-            )
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise ValueError(f"{name} holds a NaN or an infinity in the checkpoint")
-    missing = sorted(set(own) ^ set(checkpoint.get("state_dict", own)))
-    if missing:
-        rank_zero_info(f"weights on one side only: {missing[:5]}{' ...' if len(missing) > 5 else ''}")
-
-
-def _check_rows_apart(encoder: nn.Module, name: str) -> None:
-    """Raise if an encoder makes what it makes of an image from the others in the batch too."""
-    for path, module in encoder.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            raise ValueError(
-                f"encode_chunk: {name}.{path} normalises over the batch, and would do so over each chunk; leave "
-                "encode_chunk out"
-            )
-
-
-def _warn_of_triplets(objective: Loss) -> None:
-    for loss in objective.modules():
-        if isinstance(loss, AdaptiveMarginTripletLoss | LadderLoss):
-            rank_zero_warn(
-                f"{type(loss).__name__} is trained with scores and positives alone, and is the hard-negative triplet "
-                "loss then; to use it, call it with its relevance in a training_step of your own"
-            )
-
-
-def _describe(tokenizer: Tokenizer) -> str:
-    return f"{type(tokenizer).__name__} of {tokenizer.vocab_size} tokens"
+        check_vocabulary(self.model.tokenizer, checkpoint)

@@ -205,7 +205,7 @@ WRONG = {
         "\"model.similarity\": .*'itmatch.nn.HardAligningSimilarity': Option 'chunk' is not accepted$",
     ),
     "value of a part": ([*DEMO, "--model.similarity.init_args.query=all"], "model.similarity.*query.*'words'.*all"),
-    "value": ([*DEMO, "--data.batch_size=0"], "batch_size 0.*at least 1"),
+    "value": ([*DEMO, "--data.batch_size=0"], "batch_size: 0, expected a whole number"),
     "value in a part": ([*DEMO, "--data.source.init_args.num_val=3"], "num_val"),
     "parts that do not fit": ([*DEMO, "--model.image_encoder.init_args.embed_dim=8"], "embedding sizes differ: .* 8"),
     "learning rate": ([*DEMO, "--model.lr_scale={nothing: 0.1}"], r"lr_scale: no parameter begins with \['nothing'\]"),
@@ -239,7 +239,7 @@ def test_a_mistake_in_a_file_is_told_in_one_line(content, expected, capsys):
 
 def test_the_traceback_is_there_for_who_wants_it(monkeypatch):
     monkeypatch.setenv("ITMATCH_DEBUG", "1")
-    with pytest.raises(ValueError, match="batch_size 0"):
+    with pytest.raises(ValueError, match="batch_size: 0"):
         run("fit", *DEMO, "--data.batch_size=0")
 
 
@@ -789,3 +789,34 @@ def test_annotations_of_a_folder(trained, capsys):
     table = ["--protocol=EccvCaption", "--protocol.folder=notes", "--report.form=markdown"]
     assert evaluated(trained, "test", *table) == 0
     assert "|  | ECCV i2t R@1 | ECCV i2t R-Precision | ECCV i2t mAP@R |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted", "unwanted"),
+    [("ImageEncoder", "RegionEncoder", "GRUTextEncoder"), ("TextEncoder", "GRUTextEncoder", "RegionEncoder")],
+)
+def test_help_lists_encoders_where_an_encoder_is_wanted(capsys, kind, wanted, unwanted):
+    assert run("fit", "--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    listed = text.split(f"<class '{kind}'>")[1].split(")")[0]
+    assert wanted in listed
+    assert unwanted not in listed
+    assert "Pooling" not in listed
+
+
+@pytest.mark.parametrize("loss", ["LadderLoss", "AdaptiveMarginTripletLoss"])
+def test_losses_with_a_relevance_train_from_the_command_line(capsys, tmp_path, loss):
+    def first_loss(name, *args):
+        folder = tmp_path / name
+        quick = ["--trainer.max_steps=1", f"--trainer.logger.save_dir={folder}"]
+        assert run("fit", *DEMO, *args, *quick) == 0
+        row = next(csv.DictReader(next(folder.rglob("metrics.csv")).open()))
+        return float(row["train/loss"])
+
+    objective = ["--model.objective", f"itmatch.losses.{loss}"]
+    triplet = first_loss("triplet", "--model.objective", "itmatch.losses.HardNegativeTripletLoss")
+    found = first_loss(loss, *objective, "--data.relevance", "itmatch.data.CaptionOverlap")
+    assert found > 0
+    assert abs(found - triplet) > 1e-3 * triplet
+    error = error_of(capsys, "fit", *DEMO, *objective)
+    assert re.search(f"{loss} needs .*--data.relevance itmatch.data.CaptionOverlap", error)

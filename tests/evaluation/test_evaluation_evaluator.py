@@ -10,7 +10,14 @@ from itmatch.evaluation import evaluator as evaluator_module
 from itmatch.evaluation.evaluator import Evaluator, _first_places
 from itmatch.evaluation.protocols import relevance_figures
 from itmatch.models import MatchingModel
-from itmatch.nn import Block, CosineSimilarity, HardAligningSimilarity, InteractiveSimilarity, MeanPooling
+from itmatch.nn import (
+    CosineSimilarity,
+    GRUTextEncoder,
+    HardAligningSimilarity,
+    InteractiveSimilarity,
+    MeanPooling,
+    RegionEncoder,
+)
 from itmatch.ops.ragged import Ragged
 
 IMAGES, CAPTIONS = 7, 16
@@ -225,7 +232,7 @@ def test_fragments_are_kept_in_half_precision_if_wanted(similarity):
 
 
 def test_of_a_model_the_similarity_counts_that_it_has_in_the_end(similarity):
-    model = MatchingModel(Block(), Block(), CosineSimilarity())
+    model = MatchingModel(RegionEncoder(2, 3), GRUTextEncoder(2, 3), CosineSimilarity())
     evaluator = Evaluator(model)
     add(evaluator, fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1), torch.arange(IMAGES), torch.arange(CAPTIONS))
     model.similarity = similarity

@@ -2,8 +2,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from itmatch.losses import EmbeddingLoss, Loss, ScoreLoss, check_scores, check_vectors, paired
-from itmatch.losses.base import even_positives
+from itmatch.batch import Fragments
+from itmatch.losses import (
+    AdaptiveMarginTripletLoss,
+    CenterHingeLoss,
+    EmbeddingLoss,
+    HardNegativeTripletLoss,
+    LadderLoss,
+    Loss,
+    Matches,
+    Objective,
+    ScoreLoss,
+    SmoothNDCGLoss,
+)
 
 
 class Plain(ScoreLoss):
@@ -15,7 +26,8 @@ def test_a_loss_of_ones_own_needs_forward_alone():
     loss = Plain()
     loss.set_epoch(3)
     assert loss(torch.ones(2, 2)) == 4
-    assert loss.collapse_value(2, 2) is None
+    assert loss.of(Matches(torch.ones(2, 2))) == 4
+    assert loss.collapse_value(Matches(torch.ones(2, 2))) is None
     assert loss.spec["init_args"] == {}
 
 
@@ -25,71 +37,51 @@ def test_abstract(base):
         base()
 
 
-def test_dtypes():
-    assert check_scores(torch.zeros(2, 2, dtype=torch.float16), None)[0].dtype == torch.float32
-    assert check_scores(torch.zeros(2, 2, dtype=torch.float64), None)[0].dtype == torch.float64
-
-
 @pytest.mark.parametrize(
-    ("scores", "positives", "error", "message"),
+    ("loss", "matches", "field"),
     [
-        (torch.zeros(3), None, ValueError, r"shape \(3,\)"),
-        (torch.zeros(0, 2), None, ValueError, "not empty"),
-        (torch.zeros(2, 2, dtype=torch.int64), None, TypeError, "torch.int64, expected a floating"),
-        (torch.zeros(2, 3), None, ValueError, "2 images and 3 captions"),
-        (torch.zeros(2, 3), torch.ones(2, 3), TypeError, "torch.float32, expected torch.bool"),
-        (torch.zeros(2, 3), torch.ones(3, 2, dtype=torch.bool), ValueError, r"positives: shape \(3, 2\)"),
-        (torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool), ValueError, "no caption describes"),
+        (LadderLoss(), Matches(torch.eye(2)), "relevance"),
+        (LadderLoss(), Matches(relevance=torch.eye(2)), "scores"),
+        (CenterHingeLoss(), Matches(torch.eye(2), image=torch.eye(2)), "text"),
     ],
 )
-def test_bad_inputs(scores, positives, error, message):
-    with pytest.raises(error, match=message):
-        check_scores(scores, positives)
+def test_what_is_missing_is_named(loss, matches, field):
+    with pytest.raises(ValueError, match=f"{field}: None, but {type(loss).__name__} reads it"):
+        loss.of(matches)
 
 
-def test_dtypes_of_vectors():
-    half, whole, double = (torch.ones(2, 3, dtype=d) for d in (torch.float16, torch.float32, torch.float64))
-    assert [x.dtype for x in check_vectors(half, half, None)] == [torch.float32, torch.float32, torch.int64]
-    assert check_vectors(half, whole, None)[0].dtype == torch.float32
-    assert check_vectors(whole, double, None)[0].dtype == torch.float64
-    groups = torch.tensor([4, 4])
-    assert check_vectors(whole, whole, groups)[2] is groups
+def test_every_loss_says_what_it_needs():
+    assert LadderLoss().needs == {"scores", "positives", "relevance"}
+    assert SmoothNDCGLoss().needs == {"scores", "positives"}
+    assert SmoothNDCGLoss().of(Matches(torch.eye(2))) == SmoothNDCGLoss()(torch.eye(2))
+    assert CenterHingeLoss().needs == {"image", "text", "groups"}
+    scores, relevance = torch.rand(3, 3), torch.rand(3, 3)
+    for loss in (LadderLoss(), AdaptiveMarginTripletLoss(), SmoothNDCGLoss()):
+        assert loss.of(Matches(scores, relevance=relevance)) == loss(scores, relevance=relevance)
 
 
-@pytest.mark.parametrize(
-    ("image", "text", "groups", "error", "message"),
-    [
-        (torch.zeros(3), torch.zeros(3), None, ValueError, r"image: shape \(3,\)"),
-        (torch.zeros(0, 3), torch.zeros(0, 3), None, ValueError, "not empty"),
-        (torch.zeros(2, 3), torch.zeros(3, 3), None, ValueError, r"text: shape \(3, 3\), expected .* \(2, 3\)"),
-        (torch.zeros(2, 3).long(), torch.zeros(2, 3), None, TypeError, "image: torch.int64"),
-        (torch.zeros(2, 3), torch.zeros(2, 3).long(), None, TypeError, "text: torch.int64"),
-        (torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(2), TypeError, "groups: torch.float32"),
-        (torch.zeros(2, 3), torch.zeros(2, 3), torch.zeros(3).long(), ValueError, r"groups: shape \(3,\)"),
-    ],
-)
-def test_bad_vectors(image, text, groups, error, message):
-    with pytest.raises(error, match=message):
-        check_vectors(image, text, groups)
+class Similar(Loss):
+    """Weighs the mean fragments of a batch against each other: a loss with a parameter that reads fragments."""
+
+    needs = frozenset({"fragments"})
+
+    def __init__(self, embed_dim: int) -> None:
+        super().__init__()
+        self.weight = torch.nn.Linear(embed_dim, embed_dim, bias=False)
+
+    def of(self, matches: Matches) -> Tensor:
+        image, text = (side.features.mean(1) for side in matches.fragments)
+        return torch.nn.functional.cross_entropy(self.weight(image) @ text.T, torch.arange(len(image)))
 
 
-def test_paired():
-    positives = torch.tensor([[0, 1, 0, 1], [1, 0, 0, 0], [0, 1, 1, 0]]).bool()  # caption 1 has two images
-    image, text = torch.randn(3, 2, requires_grad=True), torch.randn(4, 2)
-    first, second, rows = paired(image, text, positives)
-    assert rows.tolist() == [1, 0, 2, 0]
-    assert torch.equal(first, image[[1, 0, 2, 0]])
-    assert second is text
-    first.sum().backward()
-    assert image.grad[:, 0].tolist() == [2, 1, 1]
-    with pytest.raises(ValueError, match="caption 2 describes none"):
-        paired(image[:2], text, positives[:2])
-    with pytest.raises(ValueError, match=r"positives: shape \(3, 4\), expected .*\(3, 3\)"):
-        paired(image, text[:3], positives)
-
-
-def test_even_positives():
-    assert torch.equal(even_positives(3, 3), torch.eye(3, dtype=torch.bool))
-    assert even_positives(2, 6).sum(1).tolist() == [3, 3]
-    assert even_positives(3, 2) is None
-    assert even_positives(2, 3) is None
+def test_a_loss_that_reads_fragments():
+    mask = torch.ones(3, 2, dtype=torch.bool)
+    fragments = Fragments(torch.randn(3, 2, 4), mask), Fragments(torch.randn(3, 2, 4), mask)
+    loss = Similar(4)
+    loss(fragments=fragments).backward()
+    assert loss.weight.weight.grad.abs().sum() > 0
+    assert loss.collapse_value(Matches(torch.eye(3), fragments=fragments)) is None
+    both = Objective({"similar": loss, "triplet": HardNegativeTripletLoss()})
+    assert both.needs == {"fragments", "scores", "positives"}
+    matches = Matches(torch.rand(3, 3), fragments=fragments)
+    assert both.of(matches) == loss.of(matches) + HardNegativeTripletLoss().of(matches)

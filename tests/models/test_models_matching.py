@@ -14,7 +14,15 @@ from itmatch.batch import Captions, Fragments, Regions, SceneGraph
 from itmatch.data import CaptionItem, Collator, ImageTextSplit, WordTokenizer
 from itmatch.evaluation import EvaluationProtocol, retrieval_metrics, retrieval_ranks
 from itmatch.models import MatchingModel, chan_gru
-from itmatch.nn import Block, CosineSimilarity, GRUTextEncoder, HardAligningSimilarity, MeanPooling, RegionEncoder
+from itmatch.nn import (
+    CosineSimilarity,
+    GRUTextEncoder,
+    HardAligningSimilarity,
+    ImageEncoder,
+    MeanPooling,
+    RegionEncoder,
+    TextEncoder,
+)
 from itmatch.ops import lengths_to_mask
 
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "black", "dog", "cat", "on", "grass"]
@@ -91,7 +99,7 @@ def test_batches_do_not_matter(batch_size, pooling):
 
 
 def test_boxes_labels_and_edges_are_cut_with_the_images():
-    class Reading(Block):
+    class Reading(ImageEncoder):
         def __init__(self):
             super().__init__()
             self.seen = []
@@ -223,16 +231,36 @@ def test_errors(call, error, message):
 
 
 def test_embedding_sizes_that_differ():
-    model = MatchingModel(RegionEncoder(6, 8), GRUTextEncoder(11, 12, word_dim=4), CosineSimilarity())
-    with pytest.raises(ValueError, match="image 8, text 12"):
-        model(images(), tokens(make()))
+    with pytest.raises(ValueError, match="image 8, text 12; give both encoders the same embed_dim"):
+        MatchingModel(RegionEncoder(6, 8), GRUTextEncoder(11, 12, word_dim=4), CosineSimilarity())
+    spec = make().spec
+    spec["text_encoder"]["init_args"]["embed_dim"] = 12
+    with pytest.raises(ValueError, match=r"config.json: embedding sizes differ: image 8, text 12"):
+        MatchingModel.from_spec(spec, "config.json")
+
+
+def test_an_encoder_without_its_size():
+    class Silent(TextEncoder):
+        def forward(self, captions):
+            return Fragments(captions.mask[..., None].float(), captions.mask)
+
+    with pytest.raises(TypeError, match=r"text_encoder: embed_dim of .*Silent: None, expected a number"):
+        MatchingModel(RegionEncoder(6, 8), Silent(), CosineSimilarity())
+
+
+@pytest.mark.parametrize("kind", [ImageEncoder, TextEncoder])
+def test_an_encoder_has_a_forward_of_its_own(kind):
+    with pytest.raises(TypeError, match="abstract"):
+        kind()
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
         ("image_encoder", nn.Linear(2, 2)),
+        ("image_encoder", GRUTextEncoder(3, 8)),
         ("text_encoder", 3),
+        ("text_encoder", MeanPooling()),
         ("similarity", MeanPooling()),
         ("tokenizer", MeanPooling()),
     ],
@@ -349,7 +377,7 @@ def edit_config(folder, change):
         (
             lambda d: edit_config(d, lambda c: c["image_encoder"].update(class_path="torch.nn.Linear")),
             ValueError,
-            "image_encoder: torch.nn.Linear is no itmatch.nn.block.Block",
+            "image_encoder: torch.nn.Linear is no itmatch.nn.encoders.base.ImageEncoder",
         ),
         (
             lambda d: edit_config(d, lambda c: c["tokenizer"].update(class_path="subprocess.Popen", init_args={})),
@@ -369,7 +397,12 @@ def edit_config(folder, change):
         (
             lambda d: edit_config(d, lambda c: c["image_encoder"]["init_args"].update(embed_dim=16)),
             ValueError,
-            "{}/model.safetensors: 'image_encoder.attention.in_proj_bias' is torch.float32 of shape (24,), the model",
+            "{}/config.json: embedding sizes differ: image 16, text 8",
+        ),
+        (
+            lambda d: edit_config(d, lambda c: c["image_encoder"]["init_args"].update(in_features=7)),
+            ValueError,
+            "{}/model.safetensors: 'image_encoder.fc.weight' is torch.float32 of shape (8, 6), the model",
         ),
     ],
 )

@@ -200,8 +200,8 @@ def test_too_few_file_handles_are_told_of(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"batch_size": 0}, "batch_size 0"),
-        ({"eval_batch_size": 0}, "eval_batch_size 0"),
+        ({"batch_size": 0}, "batch_size: 0"),
+        ({"eval_batch_size": 0}, "eval_batch_size: 0"),
         ({"predict_stage": "dev"}, "'dev'"),
     ],
 )

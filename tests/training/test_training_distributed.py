@@ -53,6 +53,25 @@ def resg_objective():
     )
 
 
+class Apart(losses.Loss):
+    """Reads the fragments of all images and captions of the batch, and weighs them with a parameter of its own."""
+
+    needs = frozenset({"fragments"})
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Linear(8, 8)
+
+    def of(self, matches):
+        image, text = (self.weight(side.features.sum(1)) for side in matches.fragments)
+        return torch.cdist(image, text)[matches.positives].mean()
+
+
+def relevance(images, captions):
+    """Any function of the positions, the same on all processes."""
+    return ((7 * images[:, None] + 3 * captions) % 5).double() / 4
+
+
 def systems(vocabulary, dim):
     """Models and objectives: each kind of similarity, each kind of objective."""
     mean = MeanPooling()
@@ -66,6 +85,8 @@ def systems(vocabulary, dim):
     yield "chan, all negatives", chan, losses.HardNegativeTripletLoss(margin=0.2, negatives="all")
     yield "chan, InfoNCE", chan, losses.InfoNCELoss(temperature=0.1, learnable=True)
     yield "vectors", chan, losses.CenterHingeLoss()
+    yield "relevance", chan, losses.LadderLoss()
+    yield "fragments", chan, Apart()
     gcn = SpatialSemanticGCN(8, threshold=0.0, num_predicates=10)
     yield "cmsei", MatchingModel(*encoders([gcn]), InteractiveSimilarity(pooling=mean)), losses.InfoNCELoss()
     yield "resg", resg_gru(vocabulary, region_dim=dim, embed_dim=8, word_dim=6, predicates=10), resg_objective()
@@ -124,14 +145,14 @@ def check_systems(rank, world, find_unused):
     whole, own = collate([place for share in SHARES[world] for place in share]), collate(SHARES[world][rank])
     torch.manual_seed(0)
     for name, model, objective in systems(vocabulary, dim):
-        single = Step(model, objective, gather_negatives=False)
+        single = Step(model, objective, gather_negatives=False, relevance=relevance)
         if name == "resg" and world == 2:  # the second process has no relation at all
             first, second = map(len, SHARES[world])
             whole = bare(whole, range(first, first + second))
             own = bare(own, range(second)) if rank else own
         expected_loss, expected = gradients(single, whole)
         options = {"encode_chunk": 2} if name == "cmsei" else {}
-        step = Step(model, objective, **options)
+        step = Step(model, objective, relevance=relevance, **options)
         shared = DistributedDataParallel(step, find_unused_parameters=find_unused, bucket_cap_mb=0.0001)
         loss, found = gradients(shared, own)
         torch.testing.assert_close(loss, expected_loss, rtol=1e-9, atol=0, msg=name)

@@ -70,7 +70,7 @@ def test_more_images_than_there_are(tmp_path):
     data = small_data(val_images=9)
     with pytest.raises(ValueError, match=r"val_images: 9, but RelationScenes.* has 8 images"):
         data.setup("fit")
-    with pytest.raises(ValueError, match="test_images: 0, expected at least 1"):
+    with pytest.raises(ValueError, match="test_images: 0, expected a whole number, 1 or more"):
         small_data(test_images=0)
 
 

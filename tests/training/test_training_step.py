@@ -11,8 +11,9 @@ from itmatch.losses import (
     EmbeddingLoss,
     HardNegativeTripletLoss,
     Loss,
+    Matches,
+    MemoryLoss,
     Objective,
-    OffBatchHardestLoss,
     ScoreLoss,
     paired,
 )
@@ -42,7 +43,10 @@ def pooled_task(data, objective, *, image=True, text=True, similarity=None, drop
 
 
 def several(**kwargs):
-    terms = {"triplet": HardNegativeTripletLoss(margin=0.05), "queue": OffBatchHardestLoss(8, size=24)}
+    terms = {
+        "triplet": HardNegativeTripletLoss(margin=0.05),
+        "queue": MemoryLoss(HardNegativeTripletLoss(margin=0.2), 8, size=24),
+    }
     return Objective({**terms, "center": CenterHingeLoss()}, weights={"center": 0.5}, **kwargs)
 
 
@@ -86,8 +90,8 @@ def test_a_loss_of_vectors_gets_one_pair_a_caption():
     assert len(set(groups.tolist())) < len(groups)  # an image comes twice in this batch
     for n, place in enumerate(batch.caption_image.tolist()):
         assert torch.equal(image[n], of_images[batch.image_index.tolist().index(place)])
-    assert result.scores is None
-    assert result.terms == {}
+    assert result.matches.scores is None
+    assert result.terms == {"": result.loss}
 
 
 def test_terms_get_what_they_read():
@@ -103,7 +107,7 @@ def test_terms_get_what_they_read():
     task = pooled_task(data, HardNegativeTripletLoss())
     result = compute_loss(task.model, objective, batch)
     scores, positives = given[0]
-    assert result.scores is scores
+    assert result.matches.scores is scores
     torch.testing.assert_close(scores, task.model(batch.regions, batch.captions))
     assert torch.equal(positives, batch.positives())
     assert torch.equal(watching.given[0][2], batch.caption_image)
@@ -151,13 +155,37 @@ def test_missing_vectors_are_told_of_at_the_first_step(image, text, parts):
         compute_loss(task.model, late, batch)
 
 
-def test_another_kind_of_loss_is_refused():
-    class Other(Loss):
-        def forward(self, scores):
-            return scores.sum()
+class Lengths(Loss):
+    """Reads fragments, and has something to learn."""
 
-    with pytest.raises(ValueError, match="objective: a Other, expected a ScoreLoss, an EmbeddingLoss or an Objective"):
-        pooled_task(small_data(), Other())
+    needs = frozenset({"fragments"})
+
+    def __init__(self):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.ones(()))
+
+    def of(self, matches):
+        image, text = matches.fragments
+        assert matches.positives.shape == (len(image), len(text))
+        return self.factor * (image.features.mean() - text.features.mean()).square()
+
+
+def test_a_loss_of_any_kind_trains(tmp_path):
+    data, objective = small_data(), Objective({"triplet": HardNegativeTripletLoss(), "lengths": Lengths()})
+    small_trainer(tmp_path).fit(pooled_task(data, objective), data)
+    assert objective.terms["lengths"].factor != 1
+    alone = pooled_task(data, Lengths(), similarity=NoScores())
+    compute_loss(alone.model, alone.objective, first_batch(data)).loss.backward()
+    assert all(parameter.grad is not None for parameter in alone.model.parameters())
+
+
+def test_what_is_no_loss_is_refused():
+    with pytest.raises(TypeError, match=r"objective: a MSELoss, expected an itmatch\.losses\.Loss"):
+        pooled_task(small_data(), torch.nn.MSELoss())
+    data = small_data()
+    task = pooled_task(data, HardNegativeTripletLoss(reduction="none"))
+    with pytest.raises(ValueError, match=r"objective: a loss of shape \(\d+,\), expected one number"):
+        compute_loss(task.model, task.objective, first_batch(data))
 
 
 def test_a_checkpoint_reloads_with_all_terms(tmp_path):
@@ -229,7 +257,7 @@ def test_gradient_caching_is_exact(chunk, graphs):
             text = encode_texts(model.text_encoder, doubled(batch.captions))
             scores, positives = model.similarity(image, text), batch.positives()
             vectors = paired(image.pooled, text.pooled, positives)[:2]
-            loss = objective.total(objective.values(scores, positives, *vectors, batch.caption_image))
+            loss = objective.of(Matches(scores, positives, *vectors, batch.caption_image))
         loss.backward()
         return loss, [p.grad for p in model.parameters()], model.text_encoder.seen
 

@@ -1,5 +1,6 @@
 import copy
 import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,9 +26,9 @@ from itmatch.nn import (
 )
 from itmatch.training import FragmentWriter, MatchingTask
 from itmatch.training.callbacks import BestCheckpoint
+from itmatch.training.divergence import COLLAPSE_STEPS
 from itmatch.training.optimizers import parameter_groups
 from itmatch.training.step import compute_loss, score_statistics
-from itmatch.training.task import COLLAPSE_STEPS
 
 
 class Recorder(Callback):
@@ -98,9 +99,28 @@ def test_captions_of_one_image_are_positives_of_it():
 
 
 @pytest.mark.parametrize("loss", [losses.LadderLoss(), losses.AdaptiveMarginTripletLoss()])
-def test_a_loss_that_would_be_the_triplet_is_warned_of(loss):
-    with pytest.warns(UserWarning, match=f"{type(loss).__name__} is trained with scores and positives alone"):
-        MatchingTask.from_model(chan_gru(20, region_dim=4, embed_dim=8), objective=losses.Objective({"a": loss}))
+def test_a_loss_that_reads_a_relevance_wants_it_from_the_data(tmp_path, loss):
+    data = small_data()
+    objective = losses.Objective({"triplet": HardNegativeTripletLoss(), "a": loss}, start={"a": 3})
+    with pytest.raises(ValueError, match=f"objective: {type(loss).__name__} needs .*relevance"):
+        small_trainer(tmp_path).fit(small_task(data, objective=objective), data)
+
+
+def test_the_relevance_goes_by_positions_in_the_data(tmp_path):
+    class Watching(losses.RelevanceLoss):
+        def forward(self, scores, positives=None, *, relevance=None):
+            given.append((positives, relevance))
+            return scores.sum()
+
+    def relevance(images, captions):
+        return (images[:, None] == split.caption_image[captions]).float()
+
+    given = []
+    data = small_data(relevance=relevance)
+    split = SimpleNamespace(caption_image=torch.as_tensor(data.dataset("train").caption_image))
+    small_trainer(tmp_path).fit(small_task(data, objective=Watching()), data)
+    assert len(given) == 5
+    assert all(torch.equal(positives.float(), found) for positives, found in given)
 
 
 def test_a_term_of_vectors_that_starts_late_keeps_what_makes_them_in_the_graph():
@@ -129,7 +149,7 @@ def test_terms_that_have_a_value_at_equal_scores_are_watched(tmp_path):
             return 0 * CosineSimilarity()(image, text)
 
     data, terms = small_data(), {"triplet": HardNegativeTripletLoss(), "apart": losses.PositiveNegativeMarginLoss()}
-    assert losses.Objective(terms).collapse_value(8, 8) is None
+    assert terms["apart"].collapse_value(losses.Matches(torch.eye(8))) is None
     trainer = small_trainer(tmp_path, max_epochs=-1, max_steps=COLLAPSE_STEPS + 20)
     with pytest.warns(UserWarning, match="the model has collapsed"):
         trainer.fit(small_task(data, similarity=Constant(), objective=losses.Objective(terms)), data)
@@ -464,13 +484,10 @@ def test_a_run_resumed_after_a_validation_is_exact_whatever_limits_it(tmp_path, 
         assert torch.equal(expected, found), name
 
 
-def test_embedding_size_is_that_of_the_similarity():
+def test_embedding_sizes_that_differ():
     data = small_data()
-    task = MatchingTask(RegionEncoder(data.feature_dim, 8), GRUTextEncoder(data.vocabulary, 4), CosineSimilarity())
-    data.setup("fit")
-    batch = next(iter(data.train_dataloader()))
     with pytest.raises(ValueError, match="embedding sizes differ: image 8, text 4"):
-        task.model(batch.regions, batch.captions)
+        MatchingTask(RegionEncoder(data.feature_dim, 8), GRUTextEncoder(data.vocabulary, 4), CosineSimilarity())
 
 
 def test_scheduler_interval_is_checked():

@@ -14,7 +14,6 @@ from itmatch.data import HuggingFaceTokenizer, Tokenizer, WordTokenizer
 from itmatch.formats.messages import shown
 from itmatch.models.conversion.pickles import PublicCheckpoint
 from itmatch.nn import (
-    Block,
     CosineSimilarity,
     CrossAttentionSimilarity,
     GeneralizedPooling,
@@ -34,6 +33,7 @@ from itmatch.nn import (
     SoftAligningSimilarity,
     SoftmaxPooling,
     SumPooling,
+    TextEncoder,
     TransformerTextEncoder,
     VectorSimilarity,
 )
@@ -116,7 +116,7 @@ class PublicReader:
 
     def text_encoder(
         self, vocabulary: str | Path | None, text_model: str | None, **options: Any
-    ) -> tuple[Block, Tokenizer | None]:
+    ) -> tuple[TextEncoder, Tokenizer | None]:
         """An encoder of the form that the second state dict has, with fresh weights, and its tokenizer if known."""
         state = self.states[1]
         options = {"pooling": _generalized(state)} | options

@@ -15,6 +15,7 @@ from itmatch.batch import Captions, Fragments, Regions
 from itmatch.nn.block import Block
 from itmatch.nn.encoders._output import takes_no_rows
 from itmatch.nn.encoders._pretrained import model_from_config, model_from_pretrained, recorded
+from itmatch.nn.encoders.base import ImageEncoder, TextEncoder
 from itmatch.ops.checks import check_whole
 from itmatch.ops.masking import l2_normalize
 
@@ -79,7 +80,7 @@ class _Tower(Block):
         return Fragments(features.masked_fill(~mask[..., None], 0.0), mask, pooled)
 
 
-class ClipImageEncoder(_Tower):
+class ClipImageEncoder(_Tower, ImageEncoder):
     """Image encoder: the image tower of CLIP or SigLIP, with the patches of an image as its fragments.
 
     The regions of an image are its patches as raw pixels, row after row of the grid, all of them
@@ -111,6 +112,7 @@ class ClipImageEncoder(_Tower):
 
     def _take(self, model: Any) -> None:
         self.vision_model = model.vision_model
+        self.embed_dim = model.config.projection_dim if self.is_clip else model.config.vision_config.hidden_size
         self.projection = model.visual_projection if self.is_clip else torch.nn.Identity()
 
     @property
@@ -144,7 +146,7 @@ class ClipImageEncoder(_Tower):
         return self._fragments(self.projection(hidden), regions.mask, self.projection(output.pooler_output))
 
 
-class ClipTextEncoder(_Tower):
+class ClipTextEncoder(_Tower, TextEncoder):
     """Text encoder: the text tower of CLIP or SigLIP, with the tokens of a caption as its fragments.
 
     Args:
@@ -189,6 +191,7 @@ class ClipTextEncoder(_Tower):
 
     def _take(self, model: Any) -> None:
         self.text_model = model.text_model
+        self.embed_dim = model.config.projection_dim if self.is_clip else model.config.text_config.projection_size
         self.projection = model.text_projection if self.is_clip else torch.nn.Identity()
 
     @takes_no_rows

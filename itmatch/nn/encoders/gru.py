@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from itmatch.batch import Captions, Fragments
 from itmatch.formats.vocabularies import read_vocabulary
 from itmatch.formats.word_vectors import load_word_vectors
-from itmatch.nn.block import Block
 from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
+from itmatch.nn.encoders.base import TextEncoder
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.recurrent import recurrent_states
 from itmatch.nn.relations.base import Relation
@@ -33,7 +33,7 @@ class WordList(Protocol):
         ...
 
 
-class GRUTextEncoder(Block):
+class GRUTextEncoder(TextEncoder):
     r"""Text encoder: word embeddings and a GRU, by default bidirectional with its two directions averaged.
 
     Args:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.batch import Fragments, Regions
-from itmatch.nn.block import Block
 from itmatch.nn.class_embedding import UNKNOWN, ClassEmbedding
 from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
+from itmatch.nn.encoders.base import ImageEncoder
 from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Relation, check_heads
@@ -18,7 +18,7 @@ from itmatch.ops.checks import check_dropout, check_whole
 from itmatch.ops.masking import l2_normalize
 
 
-class RegionEncoder(Block):
+class RegionEncoder(ImageEncoder):
     r"""Image encoder: a linear projection of each region; then, if wanted, self-attention and relations of the regions.
 
     Args:

@@ -12,16 +12,16 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from itmatch.batch import Captions, Fragments
-from itmatch.nn.block import Block
 from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
 from itmatch.nn.encoders._pretrained import model_from_config, model_from_pretrained, recorded
+from itmatch.nn.encoders.base import TextEncoder
 from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Relation
 from itmatch.ops.checks import check_dropout, check_whole
 
 
-class TransformerTextEncoder(Block):
+class TransformerTextEncoder(TextEncoder):
     """Text encoder: a text model of ``transformers``, its last hidden states projected into the shared space.
 
     Args:

@@ -1,0 +1,1 @@
+"""Smooth comparisons of a positive with all negatives at once."""

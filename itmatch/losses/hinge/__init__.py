@@ -1,0 +1,1 @@
+"""Hinges: a positive has to stand a margin above its negatives."""

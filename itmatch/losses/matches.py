@@ -1,0 +1,43 @@
+"""What a loss may read of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from itmatch.batch import Fragments
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """A batch as a loss sees it. Every field may be None: a training step computes what its loss needs.
+
+    Args:
+        scores: (I, T), row = image, column = caption.
+        positives: (I, T) bool, True where the caption describes the image; None = the diagonal.
+        image: (N, D), one vector per image, repeated for each of its captions.
+        text: (N, D), the vector of each of these captions.
+        groups: (N,) int64, pairs with the same number are of the same image; None = all differ.
+        relevance: (I, T) from 0 to 1, how well each caption fits each image.
+        fragments: those of the I images and those of the T captions.
+    """
+
+    scores: Tensor | None = None
+    positives: Tensor | None = None
+    image: Tensor | None = None
+    text: Tensor | None = None
+    groups: Tensor | None = None
+    relevance: Tensor | None = None
+    fragments: tuple[Fragments, Fragments] | None = None
+
+    def get(self, field: str, reader: object) -> Tensor:
+        """A tensor that ``reader`` cannot do without.
+
+        Raises:
+            ValueError: it is None.
+        """
+        value: Tensor | None = getattr(self, field)
+        if value is None:
+            raise ValueError(f"{field}: None, but {type(reader).__name__} reads it")
+        return value

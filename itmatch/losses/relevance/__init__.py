@@ -1,0 +1,1 @@
+"""Losses that are told how well each caption fits each image."""

@@ -1,0 +1,1 @@
+"""Losses of one vector per image and one per caption."""

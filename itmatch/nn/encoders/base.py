@@ -1,0 +1,58 @@
+"""What every encoder is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from itmatch.batch import Captions, Fragments, Regions
+from itmatch.nn.block import Block
+
+
+class ImageEncoder(Block, ABC):
+    """Turns the regions of images into fragments. Subclass it to write your own.
+
+    Shape:
+        - regions: features (I, R, F), mask (I, R)
+        - output: features (I, R, D), 0 in padded places; mask (I, R); pooled (I, D), if the encoder makes one vector
+          per image
+
+    Attributes:
+        embed_dim: D, the size of the shared space; the constructor sets it. A model needs two encoders of one size.
+
+    Example:
+        >>> from torch import nn
+        >>> class Projection(ImageEncoder):
+        ...     def __init__(self, in_features: int, embed_dim: int) -> None:
+        ...         super().__init__()
+        ...         self.embed_dim = embed_dim
+        ...         self.linear = nn.Linear(in_features, embed_dim)
+        ...
+        ...     def forward(self, regions: Regions) -> Fragments:
+        ...         features = self.linear(regions.features).masked_fill(~regions.mask[..., None], 0)
+        ...         return Fragments(features, regions.mask)
+    """
+
+    embed_dim: int
+
+    @abstractmethod
+    def forward(self, regions: Regions) -> Fragments:
+        """Encode a batch of images."""
+
+
+class TextEncoder(Block, ABC):
+    """Turns the tokens of captions into fragments. Subclass it to write your own, as :class:`ImageEncoder`.
+
+    Shape:
+        - captions: input_ids (T, W), mask (T, W)
+        - output: features (T, W, D), 0 in padded places; mask (T, W); pooled (T, D), if the encoder makes one vector
+          per caption
+
+    Attributes:
+        embed_dim: D, the size of the shared space; the constructor sets it.
+    """
+
+    embed_dim: int
+
+    @abstractmethod
+    def forward(self, captions: Captions) -> Fragments:
+        """Encode a batch of captions."""

@@ -1,0 +1,1 @@
+"""Checkpoints: how they are read, written whole, and made a task again."""

@@ -1,0 +1,144 @@
+"""Validation, test and prediction of a matching model: the half of a task that any trained model needs."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+
+from itmatch.batch import Batch, Fragments
+from itmatch.data import Tokenizer
+from itmatch.evaluation import EvaluationProtocol
+from itmatch.evaluation.evaluator import Evaluator
+from itmatch.models import MatchingModel
+from itmatch.training.data import MatchingData
+from itmatch.training.divergence import told_as_divergence
+from itmatch.training.limits import check_whole
+
+FRAGMENT_DTYPES = {None: None, "float16": torch.float16}
+
+
+class EvaluatedModule(LightningModule):
+    """Encodes a split, ranks all images and captions, and logs the recalls; :class:`MatchingTask` trains beside.
+
+    Args:
+        model: the parts that score.
+        fragment_dtype: what fragments are kept in until they are scored, in float32 at least; None: as they are made.
+
+    Attributes:
+        protocol: what a test, or a validation that is asked for, measures; None: recalls of the whole split.
+    """
+
+    def __init__(self, model: MatchingModel, fragment_dtype: Literal["float16"] | None = None) -> None:
+        super().__init__()
+        if fragment_dtype not in FRAGMENT_DTYPES:
+            raise ValueError(f"fragment_dtype: {fragment_dtype!r}, expected 'float16' or None")
+        self.model = model
+        self.fragment_dtype = fragment_dtype
+        self.protocol: EvaluationProtocol | None = None
+        self._others: tuple[MatchingModel, ...] = ()
+        self.evaluator = self._new_evaluator()
+
+    def setup(self, stage: str) -> None:
+        """Take the tokenizer over from the data, or check that the two agree."""
+        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
+        if self.model.tokenizer is None:
+            self.model.tokenizer = tokenizer
+        elif tokenizer is not None and tokenizer.fingerprint != self.model.tokenizer.fingerprint:
+            raise ValueError(
+                f"the data's tokenizer ({described(tokenizer)}) does not fit the model's "
+                f"({described(self.model.tokenizer)}); build the data with tokenizer=model.tokenizer"
+            )
+        self._check_others()  # now that this model has a tokenizer
+
+    def evaluate_with(self, *models: MatchingModel) -> None:
+        """Evaluate as an ensemble with other models: the score of a pair is the mean of all their scores.
+
+        The others are not trained and not written into checkpoints. Without any: this model alone again.
+
+        Raises:
+            ValueError: a model has another tokenizer than this one: one batch of captions is for all.
+        """
+        self._others = tuple(model.eval() for model in models)  # a tuple registers no modules
+        self._check_others()
+        self.evaluator = self._new_evaluator()
+
+    def _new_evaluator(self) -> Evaluator:
+        """For the models and settings as they are now, which somebody may have replaced since the last evaluation."""
+        return Evaluator([self.model, *self._others], FRAGMENT_DTYPES[self.fragment_dtype])
+
+    def _check_others(self) -> None:
+        own = self.model.tokenizer
+        for number, model in enumerate(self._others):
+            other = model.tokenizer
+            if own is not None and other is not None and own.fingerprint != other.fingerprint:
+                raise ValueError(
+                    f"model {number} of the ensemble: its tokenizer ({described(other)}) is not that of the first "
+                    f"({described(own)})"
+                )
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin anew, and see that what is asked for can be measured."""
+        self.evaluator = self._new_evaluator()
+        state = self.trainer.state.fn
+        stage: Literal["val", "test"] = "test" if state == "test" else "val"
+        check_whole(self.trainer, stage)
+        dataset = self._dataset(stage)
+        if self.protocol is not None and dataset is not None and state in ("test", "validate"):
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            images = data.evaluated_images(stage) if isinstance(data, MatchingData) else dataset.num_images
+            caption_image = torch.as_tensor(dataset.caption_image)
+            self.protocol.check(caption_image[caption_image < images], images)
+        for model in self._others:
+            model.to(self.device)
+
+    on_test_epoch_start = on_validation_epoch_start
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Encode a batch of images or of captions, each once."""
+        with told_as_divergence(self):
+            self.evaluator.add(batch)
+
+    test_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        """Rank all images and captions, and log the recalls."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Rank all images and captions, and log the recalls."""
+        self._log_metrics("test")
+
+    def _dataset(self, prefix: str) -> Any:
+        return getattr(getattr(self.trainer, "datamodule", None), "datasets", {}).get(prefix)
+
+    def _log_metrics(self, prefix: str) -> None:
+        if self.trainer.sanity_checking:
+            return  # a few batches of each loader hold no complete set to rank
+        dataset = self._dataset(prefix)
+        asked = prefix == "test" or self.trainer.state.fn == "validate"  # not between epochs
+        with told_as_divergence(self):
+            metrics = self.evaluator.compute(dataset, self.protocol if asked else None)
+        for name, value in metrics.items():  # all processes have the same; Lightning wants to be told how they agree
+            self.log(f"{prefix}/{name}", value, prog_bar=name == "rsum", sync_dist=True, reduce_fx="max")
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> tuple[Fragments, Tensor]:
+        """Fragments of a batch of images or of captions, and their positions in the dataset.
+
+        Raises:
+            ValueError: the batch holds both, or neither.
+        """
+        with told_as_divergence(self):
+            if batch.image_index is not None and batch.captions is None:
+                return self.model.image_encoder(batch.regions).detach(), batch.image_index
+            if batch.caption_index is not None and batch.regions is None:
+                return self.model.text_encoder(batch.captions).detach(), batch.caption_index
+        found = "both" if batch.regions is not None else "neither"
+        raise ValueError(f"a batch to predict holds images or captions, this one {found}")
+
+
+def described(tokenizer: Tokenizer) -> str:
+    """A tokenizer in a few words, for error messages."""
+    return f"{type(tokenizer).__name__} of {tokenizer.vocab_size} tokens"
