@@ -98,7 +98,7 @@ class WordVectorFile:
 
     def __iter__(self) -> Iterator[tuple[int, str, str]]:
         for number, line in enumerate(self._lines(), start=1):
-            line = line.replace("\t", " ").rstrip(" \r\n")
+            line = (line.replace("\t", " ") if "\t" in line else line).rstrip(" \r\n")
             if not line:
                 continue
             if number == 1:

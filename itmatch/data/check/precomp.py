@@ -79,11 +79,11 @@ def check_split(where: Path) -> SplitCheck:
 def _numbers(layout: Layout, rows: int, captions: int) -> str:
     counts, images = np.unique(np.bincount(layout.caption_image), return_counts=True)
     share = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    repeated = "" if layout.rows is None else f", stored once a caption ({rows} rows)"
+    repeated = "" if layout.rows is None else f", stored once per caption ({rows} rows)"
     if repeated and len(counts) > 1:  # worth a look: a photo that comes twice is taken for one image
         shown = ", ".join(f"{n} of {k} rows" for n, k in zip(images[:5], counts[:5], strict=True))
         repeated += f", equal rows that follow each other taken for one: {shown}{', ...' if len(counts) > 5 else ''}"
-    return f"{layout.num_images} images{repeated}, {captions} captions ({share} an image)"
+    return f"{layout.num_images} images{repeated}, {captions} captions ({share} per image)"
 
 
 def _check_columns(check: SplitCheck, layout: Layout, features: Array) -> Array | None:

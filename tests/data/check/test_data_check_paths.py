@@ -28,7 +28,7 @@ def test_a_good_folder(folder):
     assert report.ok
     assert report.kind == "folder of precomputed features"
     text = str(report)
-    assert "train: 4 images, 8 captions (2 an image)" in text
+    assert "train: 4 images, 8 captions (2 per image)" in text
     assert "dev: features of 2 regions x 3, float16" in text
     assert "dev: 2 regions per image, their norms near 1.5 and up to 3.24" in text
     assert "dev: boxes inside their images, of 100 % of them in the mean" in text
@@ -106,7 +106,7 @@ def test_images_stored_once_a_caption(folder):
         np.save(path, np.load(path).repeat(2, 0))
     report = check_path(folder)
     assert report.ok
-    assert any("4 images, stored once a caption (8 rows), 8 captions (2 an image)" in line for line in report.found)
+    assert any("4 images, stored once per caption (8 rows), 8 captions (2 per image)" in line for line in report.found)
 
 
 def test_unequal_numbers_of_rows_an_image(folder):
@@ -115,8 +115,8 @@ def test_unequal_numbers_of_rows_an_image(folder):
     report = check_path(folder)
     assert report.ok
     assert any(
-        "4 images, stored once a caption (8 rows), equal rows that follow each other taken for one: 2 of 1 rows, "
-        "2 of 3 rows, 8 captions (1 to 3 an image)" in line
+        "4 images, stored once per caption (8 rows), equal rows that follow each other taken for one: 2 of 1 rows, "
+        "2 of 3 rows, 8 captions (1 to 3 per image)" in line
         for line in report.found
     )
 
