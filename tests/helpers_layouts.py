@@ -85,7 +85,7 @@ def write_npz(folder, layout="bottom-up-attention.pytorch", ending=".npz"):
                 "x": features, "bbox": boxes, "num_bbox": len(features), "image_w": width, "image_h": height,
                 "info": {"objects_id": labels},
             },
-            "a column a region": {"x": features.T, "bbox": boxes, "image_w": width, "image_h": height},
+            "a column per region": {"x": features.T, "bbox": boxes, "image_w": width, "image_h": height},
             "UNITER": {
                 "features": features,
                 "norm_bb": np.hstack([fractions, fractions[:, 2:] - fractions[:, :2]]),

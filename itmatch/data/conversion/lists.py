@@ -75,7 +75,7 @@ def karpathy_lists(
 
 
 def text_lists(folder: Path, splits: Sequence[str] | None = None) -> list[PhotoList]:
-    """The splits that ``{split}_ids.txt`` and ``{split}_caps.txt`` in a folder list, an id a photo or a caption.
+    """The splits that ``{split}_ids.txt`` and ``{split}_caps.txt`` in a folder list, an id per photo or per caption.
 
     With ``id_mapping.json`` in it or in the folder around it, the names of the photo files are known as well.
 

@@ -53,7 +53,7 @@ class Conversion:
 def convert_regions(
     reader: RegionReader, lists: Sequence[PhotoList], out: Path, how: Conversion | None = None, key: str | None = None
 ) -> list[str]:
-    """Write all splits into a folder, together or not at all; returns what was done, a sentence each.
+    """Write all splits into a folder, together or not at all; returns what was done, in sentences.
 
     Photos are read one by one in the order of their files and written where they belong, so that the memory that is
     taken does not grow with the features.

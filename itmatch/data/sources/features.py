@@ -20,7 +20,7 @@ class FeatureStore(ABC):
     """Region features by image; reads an image when asked for it.
 
     Attributes:
-        feature_dim: numbers a region.
+        feature_dim: numbers per region.
         num_regions: rows an image has room for, or None when it differs from image to image.
     """
 
@@ -50,7 +50,7 @@ def region_array(array: Array, where: str, grid: Grid | None = None) -> Array:
     """(N, R, F) features as a view of an array.
 
     Args:
-        array: (N, R, F); (N, F), a vector an image, which is one region; or a grid (N, H, W, F) or (N, F, H, W).
+        array: (N, R, F); (N, F), a vector per image, which is one region; or a grid (N, H, W, F) or (N, F, H, W).
         where: for error messages.
         grid: which of the two a grid is. None = told by the two sizes that are equal.
 
@@ -90,7 +90,7 @@ class ArrayFeatures(PickledByFile, FeatureStore):
             raise TypeError(f"{name}: a {type(array).__name__}, expected a numpy array")
         array = region_array(array, name, grid)
         if 0 in array.shape[1:]:
-            raise ValueError(f"{name}: shape {array.shape}, expected at least one region and one number a region")
+            raise ValueError(f"{name}: shape {array.shape}, expected at least one region and one number per region")
         if rows is not None and len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(array):
             raise ValueError(f"{name}: rows {int(rows.min())}..{int(rows.max())} asked for, it has {len(array)}")
         self._array, self._rows = array, rows
@@ -134,7 +134,7 @@ class FileFeatures(FeatureStore):
 
 
 class FolderFeatures(FeatureStore):
-    """One ``.npy`` or ``.npz`` file an image, of (R, F) features; R may differ, F may not.
+    """One ``.npy`` or ``.npz`` file per image, of (R, F) features; R may differ, F may not.
 
     Args:
         paths: the files, in image order. Only the first is opened now.

@@ -137,7 +137,7 @@ class ImageFolder(DataSource):
     """Photos and captions: ``{split}_ids.txt`` (a file name a line), ``{split}_caps.txt`` (captions in that order).
 
     The splits are called train, dev and test: the layout of precomputed features with the photos in the place of the
-    features. Either every image has as many captions as the others of its split, or there is an id a caption.
+    features. Either every image has as many captions as the others of its split, or there is an id per caption.
 
     With ``id_mapping.json`` in the folder, ids stand for the files that it names, as VSE-infinity and LAPS have it; the
     lists may then lie in ``precomp`` and the photos in ``images`` or ``flickr30k-images``.

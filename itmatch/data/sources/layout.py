@@ -71,7 +71,7 @@ def find_layout(
     if rows == num_captions:
         starts = _group_starts(features, ids, captions_per_image, where)
     elif ids is not None and len(ids) == num_captions and captions_per_image is None and len(_changes(ids)) == rows:
-        starts = _changes(ids)  # an id a caption: the images may have different numbers of captions
+        starts = _changes(ids)  # an id per caption: the images may have different numbers of captions
     else:
         share = captions_per_image or num_captions // rows
         if share < 1 or rows * share != num_captions:
@@ -88,7 +88,7 @@ def find_layout(
 
 
 def owners_of(ids: list[str], num_captions: int, where: str) -> tuple[list[str], Array]:
-    """The images, and the image of each caption, from a list with an id an image or an id a caption.
+    """The images, and the image of each caption, from a list with an id per image or an id per caption.
 
     Raises:
         ValueError: as many captions as fit neither.
@@ -100,7 +100,7 @@ def owners_of(ids: list[str], num_captions: int, where: str) -> tuple[list[str],
         return [ids[start] for start in starts], owners.cumsum()
     if not ids or not num_captions or num_captions % len(ids):
         raise ValueError(
-            f"{where}: {num_captions} captions for {len(ids)} ids, expected as many for each, or an id a caption"
+            f"{where}: {num_captions} captions for {len(ids)} ids, expected as many for each, or an id per caption"
         )
     return ids, np.arange(num_captions) // (num_captions // len(ids))
 
@@ -128,7 +128,7 @@ def lists_in(folder: Path) -> Path:
 
 
 def per_image(array: Array, layout: Layout, rows: int, path: Path) -> Array:
-    """An array with a row an image, from one with a row an image or a row a feature row.
+    """An array with a row per image, from one with a row per image or a row per feature row.
 
     Raises:
         ValueError: it has neither number of rows, or its rows of one image differ.
@@ -164,7 +164,7 @@ def _group_starts(features: Array, ids: list[str] | None, share: int | None, whe
         starts = _changes(ids)
         told = f"by {where}_ids.txt"
     else:
-        if ids and len(ids) < rows and rows % len(ids) == 0:  # an id an image
+        if ids and len(ids) < rows and rows % len(ids) == 0:  # an id per image
             starts = np.arange(0, rows, rows // len(ids))
             if _unlike_row(features, starts) is None:
                 return starts

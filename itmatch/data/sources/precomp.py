@@ -23,8 +23,8 @@ class PrecompFolder(DataSource):
     """A folder of ``{split}_ims.npy``, ``{split}_caps.txt`` and, where they exist, more about the regions.
 
     ======================================  ==========================================================================
-    ``{split}_ims.npy``                     (N, R, F) float16, float32 or float64; (N, F), a vector an image; or a grid
-                                            (N, H, W, F). One row an image, or one a caption (then equal rows follow
+    ``{split}_ims.npy``                     (N, R, F) float16, float32 or float64; (N, F), a vector per image; or a grid
+                                            (N, H, W, F). One row per image, or one per caption (then equal rows follow
                                             each other, and each image is kept once)
     ``{split}_caps.txt``                    T captions, a line each, those of an image together
     ``{split}_ids.txt``                     N image ids, or T with those of an image equal, which then may have

@@ -86,7 +86,7 @@ def record_of(name: str, content: Mapping[str, Any], where: str, grid: Grid | No
     boxes = first_of(content, BOXES)
     boxes = None if boxes is None else np.atleast_1d(boxes)
     turned = features.ndim == 2 and boxes is not None and features.shape[0] != len(boxes) == features.shape[1]
-    features = features.T if turned else regions_of(features, where, grid)  # older files hold a column a region
+    features = features.T if turned else regions_of(features, where, grid)  # older files hold a column per region
     count = first_of(content, COUNTS)
     if count is not None:
         given = np.asarray(count)
@@ -125,7 +125,7 @@ def regions_of(features: Array, where: str, grid: Grid | None = None) -> Array:
     if features.ndim == 1:
         features = features[None]
     if features.ndim != 2 or features.shape[1] == 0:
-        raise ValueError(f"{where}: features of shape {shape}, expected (regions, numbers a region)")
+        raise ValueError(f"{where}: features of shape {shape}, expected (regions, numbers per region)")
     return features
 
 

@@ -42,8 +42,8 @@ class H5Features(RegionReader):
       any;
     - rows of all photos behind one another: ``image_features`` (rows, F), ``image_bb``, and ``pos_boxes`` (N, 2), where
       the rows of a photo begin and end;
-    - a group a photo: ``ID/features``, ``ID/boxes`` ...;
-    - arrays a photo: ``ID_features``, ``ID_boxes``, ``ID_size``; or ``ID`` alone.
+    - a group per photo: ``ID/features``, ``ID/boxes`` ...;
+    - arrays per photo: ``ID_features``, ``ID_boxes``, ``ID_size``; or ``ID`` alone.
 
     A file without ids may have ``NAME_imgid2idx.pkl`` beside it, a pickled dict, which is read without running it.
 
@@ -123,7 +123,7 @@ class H5Features(RegionReader):
         if dataset.dtype.kind not in "iufSO" or math.prod(rows) * dataset.dtype.itemsize > MOST_BYTES:
             raise ValueError(
                 f"{self._path}: {shown(key)} is {dataset.dtype} of shape {dataset.shape}, expected numbers of up to "
-                f"{MOST_BYTES} bytes a photo"
+                f"{MOST_BYTES} bytes per photo"
             )
         return np.asarray(dataset[part])
 

@@ -90,9 +90,13 @@ def how_to_convert(path: Path) -> str:
         layout = layout_of(path)
     except ValueError as error:
         return f"it is not read as {str(error).partition(': ')[2]}"
-    if path.is_dir() and layout == "a file a photo" and not any(p.suffix in (".npz", ".npy") for p in path.iterdir()):
+    if (
+        path.is_dir()
+        and layout == "one file per photo"
+        and not any(p.suffix in (".npz", ".npy") for p in path.iterdir())
+    ):
         return "no files of features in this folder"
-    return f"`itmatch data convert {path} --karpathy JSON --out FOLDER` makes a folder of features of this {layout}"
+    return f"`itmatch data convert {path} --karpathy JSON --out FOLDER` makes a folder of features of it ({layout})"
 
 
 def layout_of(path: Path) -> str:
@@ -108,7 +112,7 @@ def layout_of(path: Path) -> str:
     if refused or (path.is_dir() and (path / "data.mdb").exists()):
         raise ValueError(f"{path}: {refused or _REFUSED['.mdb']}")
     if path.is_dir():
-        return "VinVL tsv" if (path / "features.tsv").exists() else "a file a photo"
+        return "VinVL tsv" if (path / "features.tsv").exists() else "one file per photo"
     if path.suffix.lower() in (".h5", ".hdf5"):
         return "HDF5"
     if path.suffix == ".npy":

@@ -1,4 +1,4 @@
-"""A folder with one .npz or .npy file a photo, with any number of regions."""
+"""A folder with one .npz or .npy file per photo, with any number of regions."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _WANTED = (*FEATURES, *BOXES, *COUNTS, *WIDTHS, *HEIGHTS, *LABELS)
 
 
 class PhotoFiles(RegionReader):
-    """One file a photo.
+    """One file per photo.
 
     ``.npz`` with arrays of the usual names (``x`` or ``features``, ``bbox``, ``image_w``, ``image_h`` ...); ``.npy`` of
     (R, F) numbers, of a vector or a grid, with ``NAME_info.npy`` beside it where mmf wrote it; or ``.npy`` of a pickled

@@ -319,7 +319,7 @@ def photos_of_other_layouts(folder):
 
 @pytest.mark.filterwarnings("ignore:.*images without regions")
 @pytest.mark.parametrize(
-    "layout", ["bottom-up-attention.pytorch", "a column a region", "UNITER", "padded", "h5 groups", "h5 names"]
+    "layout", ["bottom-up-attention.pytorch", "a column per region", "UNITER", "padded", "h5 groups", "h5 names"]
 )
 def test_npz_files_and_hdf5(tmp_path, layout):
     """Any number of regions; none is one region of zeros."""

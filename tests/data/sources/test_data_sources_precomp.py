@@ -85,7 +85,7 @@ def test_stages_name_splits(folder):
 @pytest.mark.parametrize("ids", ["image", "caption", "repeated", "none"])
 def test_an_image_stored_once_a_caption_is_kept_once(folder, ids, given):
     edit(folder, "labels", lambda x: x * np.arange(IMAGES, dtype=np.int16)[:, None])
-    repeat_rows(folder, "ims", "boxes", "labels")  # the other files stay with one row an image
+    repeat_rows(folder, "ims", "boxes", "labels")  # the other files stay with one row per image
     if ids == "none":
         (folder / "train_ids.txt").unlink()
     elif ids == "caption":

@@ -36,7 +36,7 @@ LAYOUTS = {
     "VinVL, number last": (lambda f: write_vinvl(f / "v", number_last=True), {SIZE, BOXES}),
     "npz": (lambda f: write_npz(f / "n"), {SIZE, BOXES}),
     "npz, .jpg in the name": (lambda f: write_npz(f / "n", ending=".jpg.npz"), {SIZE, BOXES}),
-    "npz, a column a region": (lambda f: write_npz(f / "n", "a column a region"), {SIZE, BOXES}),
+    "npz, a column per region": (lambda f: write_npz(f / "n", "a column per region"), {SIZE, BOXES}),
     "npz, UNITER": (lambda f: write_npz(f / "n", "UNITER"), {BOXES}),
     "npz, feat": (lambda f: write_npz(f / "n", "feat"), set()),
     "npz, padded": (lambda f: write_npz(f / "n", "padded"), {SIZE, BOXES}),
@@ -49,7 +49,7 @@ H5 = {
     "starts and ends": {SIZE, BOXES},
     "groups": {SIZE, BOXES, LABELS},
     "names": {SIZE, BOXES},
-    "one array a photo": set(),
+    "one array per photo": set(),
 }
 
 
