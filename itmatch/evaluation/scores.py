@@ -108,28 +108,3 @@ def rank_fragments(
         caption_chunk_size=caption_chunk_size,
         across_processes=across_processes,
     )
-
-
-def pair_scores(
-    similarity: nn.Module,
-    image: AnyFragments,
-    text: AnyFragments,
-    images: Tensor,
-    captions: Tensor,
-    *,
-    chunk_size: int = 16,
-) -> Tensor:
-    """Scores of single pairs.
-
-    Args:
-        similarity: two Fragments -> scores (I, T).
-        image: fragments of images.
-        text: fragments of captions.
-        images: (N,) rows of ``image``.
-        captions: (N,) rows of ``text``.
-        chunk_size: pairs at a time; to get C of them, C x C scores are computed.
-
-    Returns:
-        (N,) scores.
-    """
-    return FragmentScores([(similarity, image, text)]).pairs(images, captions, chunk_size=chunk_size)

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from itmatch.ops import PairTile, over_pairs, pairs
+from itmatch.ops import PairTile, over_pairs
+from itmatch.ops.pairs import over_pairs as pairs
 from itmatch.ops.ragged import Ragged
 
 

@@ -21,9 +21,9 @@ from torch.nn.functional import pad
 from itmatch.ops.compiling import left_out_of_graphs
 from itmatch.ops.derivatives import first_derivative_only
 from itmatch.ops.masking import lengths_to_mask
+from itmatch.ops.pairs.sides import check_sides, compute_dtype, real_or_all
+from itmatch.ops.pairs.tiles import FragmentGroup, PairTile
 from itmatch.ops.ragged import Ragged
-from itmatch.ops.sides import check_sides, compute_dtype, real_or_all
-from itmatch.ops.tiles import FragmentGroup, PairTile
 
 Output = Literal["words", "regions", "pair"]
 

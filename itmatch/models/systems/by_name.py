@@ -6,14 +6,14 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from itmatch.models.chan import chan_bert, chan_gru
-from itmatch.models.cmsei import cmsei_bert, cmsei_gru
-from itmatch.models.hire import hire_bert, hire_gru
 from itmatch.models.matching import MatchingModel
-from itmatch.models.resg import resg_bert, resg_gru
-from itmatch.models.scan import scan_gru
-from itmatch.models.sgraf import sgraf_gru
-from itmatch.models.vse import vse_infty_bert, vse_infty_gru, vse_pp_gru
+from itmatch.models.systems.chan import chan_bert, chan_gru
+from itmatch.models.systems.cmsei import cmsei_bert, cmsei_gru
+from itmatch.models.systems.hire import hire_bert, hire_gru
+from itmatch.models.systems.resg import resg_bert, resg_gru
+from itmatch.models.systems.scan import scan_gru
+from itmatch.models.systems.sgraf import sgraf_gru
+from itmatch.models.systems.vse import vse_infty_bert, vse_infty_gru, vse_pp_gru
 from itmatch.spec import Spec, noted_spec, only_noted
 
 SYSTEMS: dict[str, Callable[..., MatchingModel]] = {

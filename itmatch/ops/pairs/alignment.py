@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from itmatch.ops.blocks import block_shape, packed_blocks
 from itmatch.ops.derivatives import first_derivative_only
+from itmatch.ops.pairs.blocks import block_shape, packed_blocks
+from itmatch.ops.pairs.sides import Query, check_query, check_sides, compute_dtype, real_or_all
 from itmatch.ops.ragged import Ragged, at_places
-from itmatch.ops.sides import Query, check_query, check_sides, compute_dtype, real_or_all
 
 _ENTRIES = 1 << 22  # winners that the backward pass looks at in one go
 
