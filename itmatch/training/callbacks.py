@@ -26,6 +26,7 @@ from itmatch.formats.json import parse_json
 from itmatch.formats.messages import shown_keys
 from itmatch.formats.npz import write_npz
 from itmatch.formats.tensors import read_safetensors
+from itmatch.ops.checks import check_choice
 from itmatch.training.data import MatchingData
 from itmatch.training.limits import fast_dev_batches
 
@@ -98,9 +99,7 @@ class RecallReport(Callback):
     """
 
     def __init__(self, dirpath: str | Path | None = None, form: Literal["text", "markdown", "latex"] = "text") -> None:
-        if form not in FORMS:
-            raise ValueError(f"form: {form!r}, expected one of {', '.join(FORMS)}")
-        self.dirpath, self.form = dirpath, form
+        self.dirpath, self.form = dirpath, check_choice("form", form, *FORMS)
         self.last_weights = False
         self._folder: str | Path | None = None
 

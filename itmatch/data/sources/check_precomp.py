@@ -13,7 +13,7 @@ import numpy as np
 from itmatch.data.batching import validation
 from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.sources.layout import Layout, find_layout, per_image
-from itmatch.data.sources.precomp import BOX_FILES, SIZE_FILES, first_file, fractions, in_pixels
+from itmatch.data.sources.precomp import BOX_FILES, as_fractions, first_file
 from itmatch.formats.arrays import Array, open_array
 from itmatch.formats.files import read_json
 from itmatch.formats.text import read_lines
@@ -133,7 +133,7 @@ def _check_columns(check: SplitCheck, layout: Layout, features: Array) -> None:
         lengths = None if found else lengths
     boxes_file = first_file(where, BOX_FILES)
     raw = column(boxes_file, "boxes")
-    boxes = None if raw is None else check.attempt(partial(_as_fractions, raw, where, layout, rows))
+    boxes = None if raw is None else check.attempt(partial(as_fractions, raw, where, layout, rows))
     if boxes is not None:
         found = list(validation.box_problems(boxes, *shape, str(boxes_file), lengths))
         check.problems += found
@@ -186,12 +186,3 @@ def _check_caption_relations(check: SplitCheck, captions: list[str]) -> None:
         if relations is not None:
             check.found.append(f"{path.name}: {relations.summary()}")
             check.problems += relations.problems(captions, str(path))
-
-
-def _as_fractions(boxes: Array, where: Path, layout: Layout, rows: int) -> Array:
-    if boxes.ndim != 3 or not in_pixels(boxes):
-        return boxes
-    path = first_file(where, SIZE_FILES)
-    if path is None:
-        raise ValueError(f"{where}: boxes in pixels, which needs {where}_sizes.npy of (images, width and height)")
-    return fractions(boxes, per_image(open_array(path, ndim=2), layout, rows, path), path)

@@ -13,6 +13,7 @@ from itmatch.data.split import ImageTextSplit
 from itmatch.formats.arrays import Array, open_array, take_rows
 from itmatch.formats.files import read_json, user_path
 from itmatch.formats.messages import short, shown, shown_keys
+from itmatch.ops.checks import check_choice
 
 KEYS = ("cocoid", "imgid", "filename")
 Key = Literal["auto", "cocoid", "imgid", "filename"]
@@ -50,8 +51,7 @@ class KarpathyJson(DataSource):
         relations: str | Path | None = None,
         relation_scores: str | Path | None = None,
     ) -> None:
-        if key not in ("auto", *KEYS):
-            raise ValueError(f"key: {key!r}, expected auto, {', '.join(KEYS)}")
+        check_choice("key", key, "auto", *KEYS)
         self.annotations, self.features, self.key = user_path(annotations), user_path(features), key
         stages = {"train": train, "val": val, "test": test}
         self.splits = {stage: [names] if isinstance(names, str) else list(names) for stage, names in stages.items()}

@@ -129,15 +129,7 @@ class PrecompFolder(DataSource):
         if boxes_file is None:
             return None
         boxes = per_image(open_array(boxes_file, ndim=3, dtypes=("float",)), layout, rows, boxes_file)
-        if not in_pixels(boxes):
-            return boxes
-        sizes_file = first_file(where, SIZE_FILES)
-        if sizes_file is None:
-            raise ValueError(
-                f"{boxes_file}: boxes in pixels, which needs {where}_sizes.npy of (images, width and height)"
-            )
-        sizes = per_image(open_array(sizes_file, ndim=2), layout, rows, sizes_file)
-        return fractions(boxes, sizes, sizes_file)
+        return as_fractions(boxes, where, layout, rows)
 
     def _caption_relations(self, where: Path, captions: list[str]) -> CaptionRelations | None:
         if self.caption_relations is None:
@@ -167,12 +159,17 @@ def first_file(where: Path, stems: tuple[str, ...]) -> Path | None:
     return next((path for stem in stems if (path := Path(f"{where}_{stem}.npy")).exists()), None)
 
 
-def in_pixels(boxes: Array) -> bool:
-    """Whether boxes are in pixels: some coordinate is far above 1."""
-    return bool(boxes.size) and float(np.nanmax(boxes, initial=0)) > 2
+def as_fractions(boxes: Array, where: Path, layout: Layout, rows: int) -> Array:
+    """Boxes as fractions; those with a coordinate far above 1 are in pixels, and need the sizes of the images."""
+    if boxes.ndim != 3 or not boxes.size or float(np.nanmax(boxes, initial=0)) <= 2:
+        return boxes
+    path = first_file(where, SIZE_FILES)
+    if path is None:
+        raise ValueError(f"{where}: boxes in pixels, which needs {where}_sizes.npy of (images, width and height)")
+    return _fractions(boxes, per_image(open_array(path, ndim=2), layout, rows, path), path)
 
 
-def fractions(boxes: Array, sizes: Array, path: Path) -> Array:
+def _fractions(boxes: Array, sizes: Array, path: Path) -> Array:
     """(N, R, 4) boxes in pixels as fractions of (N, 2) widths and heights."""
     if sizes.shape != (len(boxes), 2) or sizes.dtype.kind not in "iuf":
         raise ValueError(f"{path}: {sizes.dtype} of shape {sizes.shape}, expected numbers of shape ({len(boxes)}, 2)")
