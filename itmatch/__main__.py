@@ -5,19 +5,15 @@ Nothing heavy is imported before it is known to be needed, so that ``--version``
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from itmatch._version import __version__
 from itmatch.errors import UsageError
 from itmatch.stopping import CLOSED_OUTPUT, Stopped, finish_output, is_closed, say, signals_raise
 
 RUN_COMMANDS = ("fit", "validate", "test", "predict")
-FUNCTIONS = {name: name for name in ("presets", "convert", "compare")} | {
-    f"data {name}": name.replace("-", "_") for name in ("check", "scene-graphs", "parse")
-}
 USAGE = """usage: itmatch COMMAND [options]
 
 Fine-grained image-text matching.
@@ -85,7 +81,8 @@ def _call(args: list[str]) -> int:
         return 0
     words = 2 if args[0] == "data" else 1
     command = " ".join(args[:words])
-    if command not in FUNCTIONS:
+    function = _function(command)
+    if function is None:
         if args[0] == "data":
             print(DATA_USAGE)
             return 0 if args[1:2] in (["-h"], ["--help"]) else 2
@@ -93,8 +90,27 @@ def _call(args: list[str]) -> int:
         return 2
     from itmatch.cli.parser import call
 
-    name = FUNCTIONS[command]  # of the one file that is imported, and of the function in it
-    return call(command, getattr(importlib.import_module(f"itmatch.cli.{name}"), name), args[words:])
+    return call(command, function, args[words:])
+
+
+def _function(command: str) -> Callable[..., int | None] | None:
+    """The function of a command; one at a time is imported."""
+    function: Callable[..., int | None]
+    if command == "presets":
+        from itmatch.cli.presets import presets as function
+    elif command == "convert":
+        from itmatch.cli.convert import convert as function
+    elif command == "compare":
+        from itmatch.cli.compare import compare as function
+    elif command == "data check":
+        from itmatch.cli.check import check as function
+    elif command == "data scene-graphs":
+        from itmatch.cli.scene_graphs import scene_graphs as function
+    elif command == "data parse":
+        from itmatch.cli.parse import parse as function
+    else:
+        return None
+    return function
 
 
 def _find_users_files() -> None:

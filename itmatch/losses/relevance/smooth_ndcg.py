@@ -110,4 +110,4 @@ class SmoothNDCGLoss(RelevanceLoss):
 
     def forward(self, scores: Tensor, positives: Tensor | None = None, *, relevance: Tensor | None = None) -> Tensor:
         """Loss of scores (I, T), with the relevance of the pairs (I, T) or that of the positives alone."""
-        return smooth_ndcg_loss(scores, positives, relevance=relevance, temperature=self.temperature)
+        return self.call(smooth_ndcg_loss, scores, positives, relevance=relevance)

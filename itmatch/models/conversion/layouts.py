@@ -9,32 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from itmatch import nn
 from itmatch.data import HuggingFaceTokenizer, Tokenizer, WordTokenizer
 from itmatch.formats.messages import shown
 from itmatch.models.conversion.pickles import PublicCheckpoint
-from itmatch.nn import (
-    CosineSimilarity,
-    CrossAttentionSimilarity,
-    GeneralizedPooling,
-    GlobalAttentionPooling,
-    GRUTextEncoder,
-    HardAligningSimilarity,
-    LogSumExpPooling,
-    MaxPooling,
-    MeanPooling,
-    Pooling,
-    RegionEncoder,
-    Similarity,
-    SimilarityFiltration,
-    SimilarityHead,
-    SimilarityReasoning,
-    SoftAligningSimilarity,
-    SoftmaxPooling,
-    SumPooling,
-    TextEncoder,
-    TransformerTextEncoder,
-    VectorSimilarity,
-)
 
 State = dict[str, Tensor]
 
@@ -85,7 +63,7 @@ class PublicReader:
                         f"{self.source.path}: has model[{number}].{name}, which a checkpoint of {self.format} has not"
                     )
 
-    def image_encoder(self) -> RegionEncoder:
+    def image_encoder(self) -> nn.RegionEncoder:
         """An encoder of the form that the first state dict has, with fresh weights."""
         state = self.states[0]
         if any(name.startswith(("backbone.", "feedforward.mlp.")) for name in state):
@@ -102,7 +80,7 @@ class PublicReader:
             self.source.notes.append("model[0].fc: weight normalisation is multiplied out")
         embed_dim, region_dim = state["fc.weight"].shape
         attention = "feedforward.ln.weight" in state
-        return RegionEncoder(
+        return nn.RegionEncoder(
             region_dim,
             embed_dim,
             self_attention=attention,
@@ -114,7 +92,7 @@ class PublicReader:
 
     def text_encoder(
         self, vocabulary: str | Path | None, text_model: str | None, **options: Any
-    ) -> tuple[TextEncoder, Tokenizer | None]:
+    ) -> tuple[nn.TextEncoder, Tokenizer | None]:
         """An encoder of the form that the second state dict has, with fresh weights, and its tokenizer if known."""
         state = self.states[1]
         options |= {"normalize": not self.switch("no_txtnorm"), "pooling": _generalized(state)}
@@ -122,7 +100,7 @@ class PublicReader:
             if vocabulary is not None:
                 raise ValueError(f"{self.source.path}: its text encoder is BERT, which has no vocabulary file")
             config = None if text_model else _bert_config(state)
-            encoder = TransformerTextEncoder(text_model, len(state["linear.bias"]), config=config, **options)
+            encoder = nn.TransformerTextEncoder(text_model, len(state["linear.bias"]), config=config, **options)
             return encoder, HuggingFaceTokenizer(text_model) if text_model else None
         if text_model is not None:
             raise ValueError(f"{self.source.path}: its text encoder is a GRU, no {text_model!r}")
@@ -131,7 +109,7 @@ class PublicReader:
             state["embed.weight"] = self._with_mask(state["embed.weight"], tokenizer)
         size, word_dim = state["embed.weight"].shape
         prefix = "cap_rnn" if "cap_rnn.weight_hh_l0" in state else "rnn"
-        gru = GRUTextEncoder(
+        gru = nn.GRUTextEncoder(
             size,
             state[f"{prefix}.weight_hh_l0"].shape[1],
             word_dim=word_dim,
@@ -153,10 +131,10 @@ class PublicReader:
         return weight
 
 
-def _generalized(state: State) -> Pooling | None:
+def _generalized(state: State) -> nn.Pooling | None:
     if "gpool.linear.weight" not in state:
         return None
-    return GeneralizedPooling(state["gpool.gru.weight_ih_l0"].shape[1], state["gpool.linear.weight"].shape[1])
+    return nn.GeneralizedPooling(state["gpool.gru.weight_ih_l0"].shape[1], state["gpool.linear.weight"].shape[1])
 
 
 def _bert_config(state: State) -> dict[str, Any]:
@@ -174,24 +152,24 @@ def _bert_config(state: State) -> dict[str, Any]:
     }
 
 
-_Parts = tuple[Similarity, dict[str, Any]]  # and options of the text encoder
+_Parts = tuple[nn.Similarity, dict[str, Any]]  # and options of the text encoder
 
 
 def _chan(reader: PublicReader) -> _Parts:
     pooling = reader.choose(
         "pooling_type",
         {
-            "MaxPooling": MaxPooling,
-            "MeanPooling": MeanPooling,
-            "SumPooling": SumPooling,
-            "SoftmaxPooling": lambda: SoftmaxPooling(reader.positive("belta")),
-            "LSEPooling": lambda: LogSumExpPooling(reader.positive("belta"), scaled=False),
+            "MaxPooling": nn.MaxPooling,
+            "MeanPooling": nn.MeanPooling,
+            "SumPooling": nn.SumPooling,
+            "SoftmaxPooling": lambda: nn.SoftmaxPooling(reader.positive("belta")),
+            "LSEPooling": lambda: nn.LogSumExpPooling(reader.positive("belta"), scaled=False),
         },
     )()
-    codings: dict[str, Callable[[], Similarity]] = {
-        "VHACoding": lambda: HardAligningSimilarity("words", pooling),
-        "THACoding": lambda: HardAligningSimilarity("regions", pooling),
-        "VSACoding": lambda: SoftAligningSimilarity(reader.positive("alpha"), "regions", pooling, normalize=True),
+    codings: dict[str, Callable[[], nn.Similarity]] = {
+        "VHACoding": lambda: nn.HardAligningSimilarity("words", pooling),
+        "THACoding": lambda: nn.HardAligningSimilarity("regions", pooling),
+        "VSACoding": lambda: nn.SoftAligningSimilarity(reader.positive("alpha"), "regions", pooling, normalize=True),
     }
     return reader.choose("coding_type", codings)(), {}
 
@@ -201,18 +179,18 @@ def _vse_infty(reader: PublicReader) -> _Parts:
     for number, state in enumerate(reader.states[:2]):
         if "gpool.linear.weight" not in state:
             raise ValueError(f"{reader.source.path}: no model[{number}].gpool; is this a checkpoint of vse_infty?")
-    return CosineSimilarity(), {}
+    return nn.CosineSimilarity(), {}
 
 
 def _scan(reader: PublicReader) -> _Parts:
     reader.refuse("feedforward.", "gpool.", "mlp.", "cap_rnn.")
     poolings = {
-        "LogSumExp": lambda: LogSumExpPooling(1 / reader.positive("lambda_lse")),
-        "Mean": MeanPooling,
-        "Max": MaxPooling,
-        "Sum": SumPooling,
+        "LogSumExp": lambda: nn.LogSumExpPooling(1 / reader.positive("lambda_lse")),
+        "Mean": nn.MeanPooling,
+        "Max": nn.MaxPooling,
+        "Sum": nn.SumPooling,
     }
-    similarity = CrossAttentionSimilarity(
+    similarity = nn.CrossAttentionSimilarity(
         reader.choose("cross_attn", {"t2i": "words", "i2t": "regions"}),
         1 / reader.positive("lambda_softmax"),
         reader.option("raw_feature_norm"),
@@ -225,13 +203,13 @@ def _sgraf(reader: PublicReader) -> _Parts:
     state = reader.states[2] if len(reader.states) > 2 else {}
     size, embed_dim = state["sim_tranloc_w.weight"].shape
     steps = len({name.split(".")[1] for name in state if name.startswith("SGR_module.")})
-    heads: dict[str, Callable[[], SimilarityHead]] = {
-        "SGR": lambda: SimilarityReasoning(size, steps),
-        "SAF": lambda: SimilarityFiltration(size),
+    heads: dict[str, Callable[[], nn.SimilarityHead]] = {
+        "SGR": lambda: nn.SimilarityReasoning(size, steps),
+        "SAF": lambda: nn.SimilarityFiltration(size),
     }
     positions = len(state["v_global_w.embedding_local.1.weight"])
-    regions = GlobalAttentionPooling(embed_dim, batch_norm=True, positions=positions)
-    return VectorSimilarity(embed_dim, reader.choose("module_name", heads)(), regions), {"dropout": 0.4}
+    regions = nn.GlobalAttentionPooling(embed_dim, batch_norm=True, positions=positions)
+    return nn.VectorSimilarity(embed_dim, reader.choose("module_name", heads)(), regions), {"dropout": 0.4}
 
 
 FORMATS: dict[str, Callable[[PublicReader], _Parts]] = {

@@ -90,10 +90,6 @@ def _plan(
     return keys, queries, places, block_shape(keys, queries, places.shape[1], query, chunk_size)
 
 
-def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
-
-
 class _HardAlignment(torch.autograd.Function):
     """(K, D) keys and (M, D) queries -> (J, M) best score of each query among the keys of each row."""
 
@@ -163,7 +159,7 @@ def _weighted_sums(values: Tensor, index: Tensor, counts: Tensor, weight: Tensor
 
 def _best_keys(keys: Ragged, queries: Tensor, rows: int, columns: int, *, winners: bool) -> tuple[Tensor, Tensor]:
     """(J, M) best scores, and (J, M) place of the winner within its row (empty unless ``winners``)."""
-    best = queries.new_empty(len(keys), len(queries), dtype=_at_least_float32(queries.dtype))
+    best = queries.new_empty(len(keys), len(queries), dtype=torch.promote_types(queries.dtype, torch.float32))
     types = ((1 << 8, torch.uint8), (1 << 15, torch.int16), (1 << 31, torch.int32))
     smallest = next(dtype for limit, dtype in types if keys.longest <= limit)
     winner = torch.empty(best.shape if winners else 0, dtype=smallest, device=best.device)
@@ -231,7 +227,7 @@ def _(
     image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tensor, query: Query, chunk_size: int | None
 ) -> Tensor:
     width = (text if query == "words" else image).shape[1]
-    return image.new_empty(image.shape[0], text.shape[0], width, dtype=_at_least_float32(image.dtype))
+    return image.new_empty(image.shape[0], text.shape[0], width, dtype=torch.promote_types(image.dtype, torch.float32))
 
 
 @torch.library.custom_op(
