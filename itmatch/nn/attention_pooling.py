@@ -62,10 +62,7 @@ class GlobalAttentionPooling(Pooling):
                 f"GlobalAttentionPooling: values {tuple(values.shape)}, dim={dim}; "
                 f"expected (N, L, {self.embed_dim}) and dim=1"
             )
-        values, real = (
-            at_least_float32(values),
-            or_all(mask, values).expand(*values.shape[:2], 1)[..., 0],
-        )  # (N, L)
+        values, real = at_least_float32(values), or_all(mask, values).expand(*values.shape[:2], 1)[..., 0]  # (N, L)
         dtype = self.local.weight.dtype  # half, where the whole model is
         known = values.masked_fill(~real[..., None], 0)  # NaN in padding would enter the gradient of the weights
         local = self._normalized(self.local(known.to(dtype)), real)

@@ -1,13 +1,7 @@
 """Pure functions on tensors, the lowest layer of the library."""
 
 from itmatch.ops.geometry import box_area, box_iou, edge_geometry
-from itmatch.ops.graphs import (
-    Edges,
-    nearest_boxes,
-    semantic_graph,
-    spatial_graph,
-    strongest_edges,
-)
+from itmatch.ops.graphs import Edges, nearest_boxes, semantic_graph, spatial_graph, strongest_edges
 from itmatch.ops.masking import (
     l2_normalize,
     lengths_to_mask,

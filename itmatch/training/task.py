@@ -258,10 +258,7 @@ class MatchingTask(EvaluatedModule):
     def configure_optimizers(self) -> Any:
         """Parameter groups by ``lr_scale`` and weight decay; the schedule acts on all of them."""
         optimizer, self._parameter_groups = make_optimizer(
-            self.optimizer,
-            self.named_parameters(),
-            self.lr_scale,
-            decay_one_dimensional=self.decay_one_dimensional,
+            self.optimizer, self.named_parameters(), self.lr_scale, decay_one_dimensional=self.decay_one_dimensional
         )
         if self.scheduler is None:
             return optimizer

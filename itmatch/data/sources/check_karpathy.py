@@ -9,7 +9,7 @@ from typing import Any
 
 from itmatch.data.batching.validation import caption_problems
 from itmatch.data.sources.check_report import CheckReport
-from itmatch.data.sources.karpathy import KEYS
+from itmatch.data.sources.karpathy import KEYS, text_of
 from itmatch.data.tokenizers.words import Tokenizer
 from itmatch.formats.messages import shown
 
@@ -38,7 +38,7 @@ def check_karpathy(path: Path, images: list[Any], tokenizer: Tokenizer | None = 
         report.problems += _sentence_problems(sentences, where)
         split = str(image.get("split"))
         counts[split] += 1
-        captions.setdefault(split, []).extend(filter(None, map(_text_of, sentences)))
+        captions.setdefault(split, []).extend(filter(None, map(text_of, sentences)))
     report.found += [f"{split}: {counts[split]} images, {len(captions[split])} captions" for split in sorted(counts)]
     report.add_coverage(captions, ("train", "restval"), tokenizer)
     if not images:
@@ -50,13 +50,8 @@ def _sentence_problems(sentences: list[Any], where: str) -> Iterator[str]:
     if not sentences:
         yield f"{where}: no sentences"
     for index, sentence in enumerate(sentences):
-        text = _text_of(sentence)
+        text = text_of(sentence)
         if text is None:
             yield f"{where}.sentences[{index}]: no text in 'raw'"
         else:
             yield from caption_problems([text], f"{where}.sentences[{index}]")
-
-
-def _text_of(sentence: Any) -> str | None:
-    raw = sentence.get("raw") if isinstance(sentence, dict) else None
-    return raw if isinstance(raw, str) and raw.strip() else None

@@ -171,13 +171,19 @@ def sentences_of(image: dict[str, Any], where: str) -> list[str]:
     """The raw sentences of an image, blanks and newlines made single blanks."""
     captions = []
     for index, sentence in enumerate(image["sentences"]):
-        raw = sentence.get("raw") if isinstance(sentence, dict) else None
-        if not isinstance(raw, str) or not raw.strip():
+        raw = text_of(sentence)
+        if raw is None:
             raise ValueError(f"{where}.sentences[{index}]: no text in 'raw'")
         captions.append(" ".join(raw.split()))
     if not captions:
         raise ValueError(f"{where}: no sentences")
     return captions
+
+
+def text_of(sentence: Any) -> str | None:
+    """The raw text of a sentence, if there is one."""
+    raw = sentence.get("raw") if isinstance(sentence, dict) else None
+    return raw if isinstance(raw, str) and raw.strip() else None
 
 
 def image_id(image: dict[str, Any], where: str) -> str:

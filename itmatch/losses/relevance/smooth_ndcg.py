@@ -12,11 +12,7 @@ from itmatch.ops.checks import check_above_zero
 
 
 def smooth_ndcg_loss(
-    scores: Tensor,
-    positives: Tensor | None = None,
-    *,
-    relevance: Tensor | None = None,
-    temperature: float = 0.1,
+    scores: Tensor, positives: Tensor | None = None, *, relevance: Tensor | None = None, temperature: float = 0.1
 ) -> Tensor:
     r"""One minus the smoothed NDCG of the captions of each image and of the images of each caption.
 

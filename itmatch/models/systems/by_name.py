@@ -13,7 +13,7 @@ from itmatch.spec import Spec, noted_spec, only_noted
 SYSTEMS: dict[str, Callable[..., MatchingModel]] = {
     name: function
     for module in (chan, cmsei, hire, resg, scan, sgraf, vse)
-    for name, function in vars(module).items()
+    for name, function in sorted(vars(module).items())
     if name.endswith(("_gru", "_bert"))
 }
 OF_THE_DATA = ("vocabulary", "region_dim")

@@ -51,11 +51,7 @@ class Relation(Block):
 
     @abstractmethod
     def forward(
-        self,
-        features: Tensor,
-        mask: Tensor | None = None,
-        boxes: Tensor | None = None,
-        graph: SceneGraph | None = None,
+        self, features: Tensor, mask: Tensor | None = None, boxes: Tensor | None = None, graph: SceneGraph | None = None
     ) -> Tensor | Related:
         """The fragments, with what they take from the others."""
 
