@@ -27,17 +27,20 @@ commands:
   convert    make a model of a public checkpoint file         itmatch convert FILE --format FORMAT --out DIR
   compare    the figures of runs beside each other            itmatch compare RUN RUN --published flickr30k
   data       say what a folder or file of data holds          itmatch data check PATH
+             make a folder of features in another layout      itmatch data convert SOURCE --out FOLDER
              write the relations of stored scene graphs       itmatch data scene-graphs FOLDER SPLIT ...
              write the relations of the captions' words       itmatch data parse FOLDER SPLIT ...
 
   itmatch COMMAND --help lists the options of a command; itmatch --version prints the version.
   ITMATCH_DEBUG=1 shows the traceback of an error.
 """
-DATA_USAGE = """usage: itmatch data check PATH [PATH ...] [--tokenizer NAME]
+DATA_USAGE = """usage: itmatch data check PATH [PATH ...] [options]
+       itmatch data convert SOURCE [SOURCE ...] --out FOLDER [options]
        itmatch data scene-graphs FOLDER SPLIT [SPLIT ...] [options]
        itmatch data parse FOLDER SPLIT [SPLIT ...] [options]
 
 check: say what PATH holds, what is missing, and what is wrong (--help tells more).
+convert: make a folder of precomputed features from features in another layout (--help tells more).
 scene-graphs: write the relations of stored scene graphs beside precomputed features (--help tells more).
 parse: write the relations between the words of the captions beside them (--help tells more)."""
 
@@ -104,6 +107,8 @@ def _function(command: str) -> Callable[..., int | None] | None:
         from itmatch.cli.compare import compare as function
     elif command == "data check":
         from itmatch.cli.check import check as function
+    elif command == "data convert":
+        from itmatch.cli.convert_data import convert_data as function
     elif command == "data scene-graphs":
         from itmatch.cli.scene_graphs import scene_graphs as function
     elif command == "data parse":

@@ -39,9 +39,10 @@ def targets(area=None):
     sys.path[1:1] = [str(HERE), str(HERE / "fuzz")]
     from helpers_data import DATA
     from helpers_evaluation import EVALUATION
+    from helpers_layouts_damage import LAYOUTS
     from helpers_models import MODELS
 
-    return [target for target in DATA + EVALUATION + MODELS if area in (None, target.area)]
+    return [target for target in DATA + LAYOUTS + EVALUATION + MODELS if area in (None, target.area)]
 
 
 def attack(target, seed, first, count, pipe):

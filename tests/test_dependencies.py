@@ -16,6 +16,8 @@ TESTED = [
     *PROJECT["dependencies"],
     *PROJECT["optional-dependencies"]["tensorboard"],
     *PROJECT["optional-dependencies"]["images"],
+    *PROJECT["optional-dependencies"]["h5"],
+    *PROJECT["optional-dependencies"]["arrow"],
 ]
 
 

@@ -205,3 +205,14 @@ def test_every_page_is_in_the_index():
     names = {line for part in listed for line in part.split()}
     there = {p.relative_to(ROOT / "docs").with_suffix("").as_posix() for p in (ROOT / "docs").rglob("*.md")}
     assert names == {name for name in there if not name.startswith("_build")} - {"index"}
+
+
+def test_every_layout_of_the_table_names_a_test():
+    page = (ROOT / "docs/data.md").read_text("utf-8")
+    rows = [line.split("|") for line in page.partition("## Layouts")[2].partition("```")[0].splitlines()[2:]]
+    rows = [row for row in rows if len(row) == 6 and row[-2].strip().startswith("`")]
+    assert len(rows) >= 20
+    source = "".join(path.read_text("utf-8") for path in sorted((ROOT / "tests").rglob("test_*.py")))
+    assert {row[2].strip() for row in rows} == {"read", "converted", "refused", "read, converted"}
+    for row in rows:
+        assert f"def {row[-2].strip(' `')}(" in source, row

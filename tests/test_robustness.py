@@ -79,7 +79,7 @@ BROKEN = {
     "missing features": (lambda f: (f / "train_ims.npy").unlink(), "train_ims.npy: no such file.*dev, test"),
     "missing captions": (lambda f: (f / "train_caps.txt").unlink(), "train_caps.txt.*[Nn]o such file"),
     "missing split": (lambda f: (f / "dev_ims.npy").unlink(), "dev_ims.npy: no such file"),
-    "wrong shape": (change("train", lambda a: a[0]), r"train_ims.npy.*\(3, 6\)|train_ims.npy.*2.*3"),
+    "wrong shape": (change("train", lambda a: a[0, 0]), r"train_ims.npy.*\(6,\)"),
     "wrong type": (change("train", lambda a: a.astype(np.int64)), "train_ims.npy.*int64.*float"),
     "cut short": (cut, "train_ims.npy"),
     "pickled": (pickled, "train_ims.npy.*(object|pickle)"),
@@ -89,7 +89,10 @@ BROKEN = {
     "no multiple": (lines("train_caps.txt", lambda t: t[:-1]), "train.*7.*4"),
     "ids that do not match": (lines("train_ids.txt", lambda _: ["a\n", "b\n", "c\n"]), "train.*3"),
     "ids twice": (lines("train_ids.txt", lambda _: ["a\n", "b\n", "c\n", "a\n"]), "train_ids.txt"),
-    "empty caption": (lines("train_caps.txt", lambda t: [*t[:2], " \n", *t[3:]]), "train_caps.txt.*3"),
+    "blank captions": (
+        lines("train_caps.txt", lambda t: [*t[:2], " \n", " \n", *t[4:]]),
+        "train_caps.txt: image '1' has blank",
+    ),
     "other features in validation": (change("dev", lambda a: a[..., :5]), "5"),
 }
 

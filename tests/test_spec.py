@@ -20,6 +20,7 @@ import itmatch.nn
 from itmatch.data import (
     AdjacentWords,
     CaptionOverlap,
+    CharacterTokenizer,
     ConlluParses,
     HuggingFaceTokenizer,
     ImageFolder,
@@ -167,6 +168,7 @@ EXAMPLES = {
     Objective: lambda _: Objective(
         {"sigmoid": SigmoidLoss(learnable=True), "center": CenterHingeLoss()}, {"center": 0.5}, {"center": 2}
     ),
+    CharacterTokenizer: lambda _: CharacterTokenizer(WORDS, min_count=2),
     WordTokenizer: lambda _: WordTokenizer(WORDS, min_count=2),
     HuggingFaceTokenizer: lambda _: HuggingFaceTokenizer("somewhere", max_length=12),
     SizeAugmentation: lambda _: SizeAugmentation(0.1, token_mask=0.4),

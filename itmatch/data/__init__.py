@@ -8,22 +8,27 @@ from itmatch.data.caption_graphs.conllu import ConlluParses
 from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.caption_graphs.spacy import SpacyParser
 from itmatch.data.caption_graphs.triples import Triples
+from itmatch.data.check.paths import check_path
+from itmatch.data.check.report import CheckReport
+from itmatch.data.conversion.lists import karpathy_lists, text_lists
+from itmatch.data.conversion.regions import Conversion, convert_regions
 from itmatch.data.relation_scenes.source import RelationScenes
 from itmatch.data.relevance import CaptionOverlap, PairRelevance
 from itmatch.data.scene_graphs.benchmark import read_scene_graph_benchmark
 from itmatch.data.scene_graphs.genome import read_visual_genome
 from itmatch.data.scene_graphs.graphs import SceneGraphs
 from itmatch.data.sources.base import DataSource, Stage
-from itmatch.data.sources.check import CheckReport, check_path
-from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FolderFeatures
+from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FileFeatures, FolderFeatures
 from itmatch.data.sources.images import ImageFolder, PatchFeatures
 from itmatch.data.sources.karpathy import KarpathyJson
 from itmatch.data.sources.precomp import PrecompFolder
 from itmatch.data.split import CaptionItem, ImageItem, ImageTextSplit
+from itmatch.data.tokenizers.characters import CharacterTokenizer
 from itmatch.data.tokenizers.huggingface import HuggingFaceTokenizer
 from itmatch.data.tokenizers.vocabulary import Vocabulary
 from itmatch.data.tokenizers.words import Tokenizer, WordTokenizer
 from itmatch.formats.arrays import open_array, save_array
+from itmatch.formats.features.opening import open_regions
 
 __all__ = [
     "AdjacentWords",
@@ -33,11 +38,14 @@ __all__ = [
     "CaptionOverlap",
     "CaptionParser",
     "CaptionRelations",
+    "CharacterTokenizer",
     "CheckReport",
     "Collator",
     "ConlluParses",
+    "Conversion",
     "DataSource",
     "FeatureStore",
+    "FileFeatures",
     "FolderFeatures",
     "HuggingFaceTokenizer",
     "ImageDataset",
@@ -59,8 +67,12 @@ __all__ = [
     "Vocabulary",
     "WordTokenizer",
     "check_path",
+    "convert_regions",
+    "karpathy_lists",
     "open_array",
+    "open_regions",
     "read_scene_graph_benchmark",
     "read_visual_genome",
     "save_array",
+    "text_lists",
 ]

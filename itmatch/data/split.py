@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from itmatch.data.batching import validation
 from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore
 from itmatch.formats.arrays import Array, PickledByFile
+from itmatch.ops.checks import check_choice
+
+BlankCaptions = Literal["drop", "keep", "refuse"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +68,12 @@ class ImageTextSplit(PickledByFile):
     it is read, because that takes reading them.
 
     Args:
-        features: (N, R, F) float16 or float32, or a :class:`FeatureStore`.
+        features: (N, R, F) float16, float32 or float64, or a :class:`FeatureStore`.
         captions: T captions.
         caption_image: (T,) int, the image that each describes.
         image_ids: N different names; None = "0", "1", ...
-        lengths: (N,) int, regions an image really has; None = all R.
+        lengths: (N,) int, regions an image really has; None = all R. An image of 0, in which nothing was detected, gets
+            one region of zeros, which is warned of.
         boxes: (N, R, 4) float, x1 y1 x2 y2 as fractions of width and height. A hundredth outside [0, 1], as rounding to
             pixels gives, is accepted and clipped.
         labels: (N, R) int object classes, -1 = unknown.
@@ -79,6 +84,8 @@ class ImageTextSplit(PickledByFile):
             :class:`CaptionRelations`. None = captions were not parsed.
         caption_twin: (T,) int, the image that shows the twin scene of the caption's, -1 = none.
         caption_twin_kind: T strings, what the twins differ in ("spatial", "semantic", "").
+        blank_captions: what is done with captions that have no visible character: ``"drop"`` leaves them out and says
+            so, ``"keep"`` takes them for captions without words, ``"refuse"`` raises.
         name: for error messages.
         files: where arguments come from, by their names, for error messages.
 
@@ -103,6 +110,7 @@ class ImageTextSplit(PickledByFile):
         caption_relations: Sequence[Any] | None = None,
         caption_twin: Array | None = None,
         caption_twin_kind: Sequence[str] | None = None,
+        blank_captions: BlankCaptions = "refuse",
         name: str = "",
         files: Mapping[str, str] | None = None,
     ) -> None:
@@ -126,7 +134,7 @@ class ImageTextSplit(PickledByFile):
             None if caption_twin is None else self._caption_column("caption_twin", caption_twin, lowest=-1)
         )
         self.caption_twin_kind = None if caption_twin_kind is None else list(caption_twin_kind)
-        self._validate()
+        self._validate(blank_captions)
 
     @property
     def num_images(self) -> int:
@@ -159,6 +167,8 @@ class ImageTextSplit(PickledByFile):
         features = torch.from_numpy(np.asarray(rows[:count])).to(torch.float32, copy=True)
         if not bool(torch.isfinite(features.sum())):  # a finite sum has finite terms, and is cheap to see
             self._check_finite(index, features, rows)
+        if count == 0:
+            return self._without_regions(index)
         boxes = None if self.boxes is None else _rows(self.boxes[index], count, np.float32).clamp_(0, 1)
         labels = None if self.labels is None else _rows(self.labels[index], count, np.int64)
         for what, found in (("boxes", boxes), ("labels", labels)):
@@ -167,6 +177,14 @@ class ImageTextSplit(PickledByFile):
                     f"{self.name}: image {self.image_ids[index]!r} has {count} regions and {len(found)} {what}"
                 )
         return ImageItem(index, features, boxes, labels, *self._relations_of(index, count))
+
+    def _without_regions(self, index: int) -> ImageItem:
+        """An image in which nothing was detected: one region of zeros, so that every image has one."""
+        if self.lengths is None:  # else they have been told of
+            warnings.warn(f"{self.name}: images without regions get one of zeros", stacklevel=3)
+        boxes = None if self.boxes is None else torch.zeros(1, 4)
+        labels = None if self.labels is None else torch.full((1,), -1)
+        return ImageItem(index, torch.zeros(1, self.feature_dim), boxes, labels, *self._relations_of(index, 0))
 
     def caption(self, index: int) -> CaptionItem:
         """One caption and the image that it describes."""
@@ -213,7 +231,29 @@ class ImageTextSplit(PickledByFile):
             )
         return values.astype(np.int64)
 
-    def _validate(self) -> None:
+    def _leave_out_blank(self) -> None:
+        """Leave blank captions out of all that has an entry per caption, and say so."""
+        visible = np.array([not isinstance(text, str) or validation.is_visible(text) for text in self.captions])
+        if visible.all():
+            return
+        where, keeps = self._where("captions"), "blank_captions: keep takes them"
+        alone = np.setdiff1d(self.caption_image, self.caption_image[visible])
+        if len(alone):
+            raise ValueError(f"{where}: image {self.image_ids[alone[0]]!r} has blank captions alone; {keeps}")
+        image = self.image_ids[self.caption_image[first := int(visible.argmin())]]
+        told = f"blank and left out: {int((~visible).sum())} of {len(visible)} captions"
+        told += f", the first is caption {first} (image {image!r})"
+        warnings.warn(f"{where}: {told}; {keeps}", stacklevel=5)
+        kept = np.flatnonzero(visible)
+        if self.caption_relations is not None and len(self.caption_relations) == len(visible):
+            self.caption_relations = CaptionRelations.pack([self.caption_relations[i] for i in kept])
+        self.captions = [self.captions[i] for i in kept]
+        self.caption_image = self.caption_image[kept]
+        self.caption_twin = None if self.caption_twin is None else self.caption_twin[kept]
+        self.caption_twin_kind = self.caption_twin_kind and [self.caption_twin_kind[i] for i in kept]
+
+    def _validate(self, blank_captions: BlankCaptions) -> None:
+        check_choice("blank_captions", blank_captions, "drop", "keep", "refuse")
         shape = (self.num_images, self.features.num_regions)
         if len(self.image_ids) != self.num_images:
             raise ValueError(f"{self._where('image_ids')}: {len(self.image_ids)} ids for {self.num_images} images")
@@ -225,12 +265,14 @@ class ImageTextSplit(PickledByFile):
             raise ValueError(
                 f"{self._where('caption_twin_kind')}: {len(self.caption_twin_kind)} for {self.num_captions} captions"
             )
+        if blank_captions == "drop":
+            self._leave_out_blank()
         checks = [
-            validation.caption_problems(self.captions, self._where("captions")),
+            validation.caption_problems(self.captions, self._where("captions"), blank=blank_captions == "keep"),
             validation.id_problems(self.image_ids, self._where("image_ids")),
         ]
         if self.lengths is not None:
-            checks.append(validation.length_problems(self.lengths, *shape, self._where("lengths")))
+            checks.append(validation.length_problems(self.lengths, *shape, self._where("lengths"), least=0))
         if self.boxes is not None:
             checks.append(validation.box_problems(self.boxes, *shape, self._where("boxes"), self.lengths))
         if self.labels is not None:
@@ -245,6 +287,9 @@ class ImageTextSplit(PickledByFile):
             checks.append(self.caption_relations.problems(self.captions, self._where("caption_relations")))
         for problem in chain.from_iterable(checks):
             raise ValueError(problem)
+        empty = 0 if self.lengths is None else int((self.lengths == 0).sum())
+        if empty:
+            warnings.warn(f"{self.name}: {empty} images without regions get one of zeros", stacklevel=4)
 
     def _where(self, field: str) -> str:
         return self._files.get(field, f"{self.name}: {field}")

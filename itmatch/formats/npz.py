@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
-from itmatch.formats.arrays import Array, array_of
+from itmatch.formats.arrays import Array, NpyHeader, array_of, read_header
 from itmatch.formats.files import existing_file, written_beside
 from itmatch.formats.messages import reason, shown_keys
 
 _UNPACKED = 256 << 20  # bytes that the arrays of an archive may always have; beyond that a share of its own size
 _RATIO = 20
+_HEADER = 1 << 16  # bytes that a header of an array may take
 
 
 def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, Array]:
@@ -41,6 +43,31 @@ def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, Array]:
             f"{path}: would unpack to {unpacked} bytes, expected at most {_UNPACKED} or {_RATIO} times its own"
         )
     return {name: array_of(data, f"{path}: {name}") for name, data in zip(names, content, strict=True)}
+
+
+def npz_names(path: str | Path) -> list[str]:
+    """The names of the arrays of a ``.npz`` file; raises as :func:`read_npz`."""
+    path = existing_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except Exception as error:
+        raise ValueError(f"{path}: no .npz file of plain numbers ({reason(error)})") from None
+
+
+def npz_header(path: str | Path, name: str) -> NpyHeader:
+    """Shape and dtype of an array of a ``.npz`` file, of which nothing else is read; raises as :func:`read_npz`."""
+    path = existing_file(path)
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
+            size = archive.getinfo(f"{name}.npy").file_size
+            return read_header(BytesIO(file.read(_HEADER)), size, f"{path}: {name}")
+    except Exception as error:
+        raise (
+            error
+            if isinstance(error, ValueError) and str(error).startswith(f"{path}")
+            else ValueError(f"{path}: no .npz file of plain numbers ({reason(error)})")
+        ) from None
 
 
 def write_npz(path: Path, arrays: Mapping[str, Array], *, compressed: bool = False) -> None:

@@ -472,7 +472,7 @@ def test_data_check(tmp_path, capsys):
     assert capsys.readouterr().out.endswith("ok\n")
     bad = write_precomp(tmp_path / "bad")
     with (bad / "train_caps.txt").open("a") as file:
-        file.write("\n")
+        file.write("one caption too many\n")
     assert run("data", "check", bad) == 1
     assert "train_caps.txt" in capsys.readouterr().out
     assert run("data", "check", good, bad) == 1

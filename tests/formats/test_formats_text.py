@@ -28,6 +28,8 @@ def test_lines(tmp_path):
     assert read_lines(path) == ["a\u2028b", "", "last"]
     path.write_bytes(b"a\n")
     assert read_lines(path) == ["a"]
+    path.write_bytes(b"a\r\n \n\r\n\n")  # only the last two are empty
+    assert read_lines(path) == ["a", " "]
     path.write_bytes(b"")
     assert read_lines(path) == []
 
@@ -89,7 +91,7 @@ def test_the_home_folder_may_be_written_short(tmp_path, monkeypatch):
     assert len(CaptionRelations.load("~/r.npz", ["a dog", "a cat"])) == 2
     save_array("~/a.npy", np.zeros(2))
     assert open_array("~/a.npy").shape == (2,)
-    Vocabulary.from_json("~/vocab.json").to_json("~/again.json")
+    Vocabulary.from_file("~/vocab.json").to_json("~/again.json")
     assert (tmp_path / "again.json").exists()
 
 

@@ -1,5 +1,6 @@
 """Targets: whatever data come from."""
 
+import gzip
 import json
 
 import helpers_binary_damage as binary
@@ -98,6 +99,27 @@ def read_karpathy(folder):
     return everything(data.split("val"))
 
 
+def write_coco(folder):
+    images = [{"id": i, "file_name": f"{i}.jpg"} for i in range(4)]
+    annotations = [{"image_id": i, "id": i, "caption": "a dog and a cat"} for i in (3, 1, 0, 2)]
+    as_json(folder / "captions_val2014.json", {"images": images, "annotations": annotations})
+    np.save(folder / "features.npy", np.random.default_rng(0).standard_normal((4, 3, 6)).astype(np.float32))
+
+
+def read_coco(folder):
+    data = KarpathyJson([str(folder / "captions_val2014.json")], folder / "features.npy", val="val2014")
+    return everything(data.split("val"))
+
+
+def write_pickled_vocabulary(folder):
+    """As VSE++ pickles it, by hand: its class is not here."""
+    words = ["<pad>", "<start>", "<end>", "<unk>", "a", "dog"]
+    ids = b"".join(b"X" + len(w).to_bytes(4, "little") + w.encode() + b"K" + bytes([i]) for i, w in enumerate(words))
+    back = b"".join(b"K" + bytes([i]) + b"X" + len(w).to_bytes(4, "little") + w.encode() for i, w in enumerate(words))
+    state = b"}(U\x08word2idx}(" + ids + b"uU\x08idx2word}(" + back + b"uU\x03idxK\x06u"
+    (folder / "vocab.pkl").write_bytes(b"\x80\x02cvocab\nVocabulary\n)\x81" + state + b"b.")
+
+
 def write_vocabulary(folder):
     Vocabulary.build([["a", "dog"], ["a", "cat"]], min_count=1).to_json(folder / "vocab.json")
 
@@ -183,9 +205,9 @@ def write_vectors(folder):
     (folder / "vectors.txt").write_text("\n".join(rows) + "\n")
 
 
-def check_report(path):
+def check_report(path, features=None):
     """The report of ``itmatch data check``; problems are raised, as other readers do."""
-    report = check_path(path)
+    report = check_path(path, features=features)
     if not report.ok:
         raise ValueError("; ".join(report.problems[:3]))
     return str(report)
@@ -240,10 +262,35 @@ DATA = [
         named=("unknown to WordTokenizer",),
     ),
     Target(
+        "Karpathy's json",
+        "check of features",
+        write_karpathy,
+        lambda f: check_report(f / "dataset.json", f / "features"),
+        {"features/1.npy": NPY},
+        named=("dataset.json", "features"),
+    ),
+    Target("COCO's captions", "KarpathyJson", write_coco, read_coco, {"captions_val2014.json": JSON}, wrong_items),
+    Target(
+        "COCO's captions",
+        "data check",
+        write_coco,
+        lambda f: check_report(f / "captions_val2014.json"),
+        {"captions_val2014.json": JSON},
+        named=("unknown to WordTokenizer",),
+    ),
+    Target(
         "vocabulary",
-        "from_json",
+        "pickled",
+        write_pickled_vocabulary,
+        lambda f: Vocabulary.from_file(f / "vocab.pkl"),
+        {"vocab.pkl": BYTES},
+        wrong_vocabulary,
+    ),
+    Target(
+        "vocabulary",
+        "from_file",
         write_vocabulary,
-        lambda f: Vocabulary.from_json(f / "vocab.json"),
+        lambda f: Vocabulary.from_file(f / "vocab.json"),
         {"vocab.json": JSON},
         wrong_vocabulary,
     ),
@@ -292,6 +339,22 @@ DATA = [
     ),
     Target(
         "word vectors", "data check", write_vectors, lambda f: check_report(f / "vectors.txt"), {"vectors.txt": TEXT}
+    ),
+    Target(
+        "word vectors",
+        "packed",
+        lambda f: (f / "vectors.vec.gz").write_bytes(gzip.compress(b"3 2\ndog 1 2\ncat 3 4\na 5 6\n")),
+        lambda f: load_word_vectors(f / "vectors.vec.gz", ["dog", "cat"])[0],
+        {"vectors.vec.gz": BYTES},
+        finite,
+    ),
+    Target(
+        "pictures",
+        "data check",
+        write_photos,
+        check_report,
+        PHOTOS,
+        named=("(dev): ", ": no such file", "no image that"),
     ),
     Target("pictures", "ImageFolder", write_photos, read_photos, PHOTOS, wrong_items, ("(dev): ", ": no such file")),
 ]

@@ -9,12 +9,13 @@ from tempfile import TemporaryDirectory
 import pytest
 from helpers_data import DATA
 from helpers_evaluation import EVALUATION
+from helpers_layouts_damage import LAYOUTS
 from helpers_models import MODELS
 from helpers_targets import Prepared
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-TARGETS = [target for target in DATA + EVALUATION + MODELS if not target.seconds]
+TARGETS = [target for target in DATA + LAYOUTS + EVALUATION + MODELS if not target.seconds]
 
 
 @cache

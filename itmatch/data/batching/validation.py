@@ -18,14 +18,16 @@ from itmatch.formats.arrays import Array
 MOST = np.iinfo(np.int64).max  # uint64 goes beyond
 BOX_TOLERANCE = 0.01  # boxes rounded to pixels leave the image by up to a pixel
 _BLOCK = 4096  # images per block
-_BLOCK_BYTES = 2**26  # of features per block
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # halves of a pair of surrogates come from json
 
 
-def caption_problems(captions: Sequence[str], where: str) -> Iterator[str]:
-    """Captions that are no text or have no visible character; ``where`` is a file or a name, lines count from 1."""
+def caption_problems(captions: Sequence[str], where: str, *, blank: bool = False) -> Iterator[str]:
+    """Captions that are no text or, unless ``blank`` ones are wanted, have no visible character.
+
+    ``where`` is a file or a name; lines count from 1.
+    """
     yield from (problems := list(_text_problems(captions, where, "caption")))
-    empty = [] if problems else [line for line, caption in enumerate(captions, 1) if not _is_visible(caption)]
+    empty = [] if problems or blank else [line for line, caption in enumerate(captions, 1) if not is_visible(caption)]
     if empty:
         yield f"{where}:{empty[0]}: empty caption{_more(len(empty))}"
 
@@ -60,7 +62,7 @@ def _text_problems(texts: Sequence[Any], where: str, what: str) -> Iterator[str]
             return
 
 
-def _is_visible(text: str) -> bool:
+def is_visible(text: str) -> bool:
     """Whether there is more than blanks, control characters and marks of no width."""
     return any(not char.isspace() and unicodedata.category(char) not in ("Cc", "Cf") for char in text)
 
@@ -163,45 +165,6 @@ def score_problems(scores: Array, relations: Array | None, where: str) -> Iterat
         image, edge = np.argwhere(bad)[0]
         value = float(scores[image, edge])
         yield f"{where}: image {image} relation {edge} has score {value:g}, expected 0..1{_more(int(bad.sum()))}"
-
-
-def nonfinite_regions(features: Array) -> Array:
-    """(R,) bool: which regions of (R, F), or (N, R) of (N, R, F), hold a NaN or an infinity."""
-    if features.dtype == np.float16:  # by the bits: all ones in the exponent; numpy's half arithmetic is slow
-        return np.asarray(((features.view(np.uint16) & 0x7C00) == 0x7C00).any(-1))
-    return np.asarray(~np.isfinite(features).all(-1))
-
-
-def look_at_features(features: Array, where: str, *, padded: bool) -> tuple[list[str], list[str]]:
-    """Problems: NaN and infinity; and warnings: images and regions of zeros alone. Read once, in blocks.
-
-    Args:
-        features: (N, R, F) or any other shape.
-        where: for the sentences.
-        padded: regions of zeros are known to be no regions, so that nothing need be said of them.
-    """
-    rows = max(1, _BLOCK_BYTES // max(1, features[:1].nbytes))
-    first, count, no_regions = "", 0, 0
-    empty: list[int] = []
-    for start in range(0, len(features), rows):
-        block = features[start : start + rows]
-        bad = nonfinite_regions(block) if block.ndim > 1 else ~np.isfinite(block)
-        if not first and bad.any():
-            image, *region = np.argwhere(bad)[0].tolist()
-            first = f"image {start + image}" + (f" region {region[0]}" if region else "")
-        count += int(bad.sum())
-        if block.ndim == 3:
-            zero = np.asarray(~block.any(-1))  # (N, R)
-            whole = zero.all(1)
-            empty += (start + np.flatnonzero(whole)).tolist()
-            no_regions += int(zero[~whole].sum())
-    problems = [f"{where}: {first}: NaN or inf in the features{_more(count)}"] if first else []
-    warnings = [f"{where}: image {empty[0]}: zeros alone in the features{_more(len(empty))}"] if empty else []
-    if no_regions and not padded:
-        warnings.append(
-            f"{where}: {no_regions} regions of zeros alone, taken for regions; a lengths file says which are none"
-        )
-    return problems, warnings
 
 
 def _shape_problems(

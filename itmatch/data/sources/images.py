@@ -10,6 +10,7 @@ import numpy as np
 
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.features import FeatureStore
+from itmatch.data.sources.layout import lists_in, mapping_beside, owners_of
 from itmatch.data.split import ImageTextSplit
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
@@ -19,6 +20,7 @@ from itmatch.ops.checks import check_choice
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # all others have readers that nobody needs here
+MOST_LETTERS = 500  # of the name of a file
 _LONGEST = 64  # times the shorter side
 _SPLITS = {"train": "train", "val": "dev", "test": "test"}
 
@@ -134,12 +136,15 @@ def _without_ends(image: Any) -> Any:
 class ImageFolder(DataSource):
     """Photos and captions: ``{split}_ids.txt`` (a file name a line), ``{split}_caps.txt`` (captions in that order).
 
-    The splits are called train, dev and test, and every image has as many captions as the others of its split: the
-    layout of precomputed features with the photos themselves in the place of the features.
+    The splits are called train, dev and test: the layout of precomputed features with the photos in the place of the
+    features. Either every image has as many captions as the others of its split, or there is an id per caption.
+
+    With ``id_mapping.json`` in the folder, ids stand for the files that it names, as VSE-infinity and LAPS have it; the
+    lists may then lie in ``precomp`` and the photos in ``images`` or ``flickr30k-images``.
 
     Args:
         root: folder of the lists.
-        images: folder of the photos; None = ``root``.
+        images: folder of the photos; None = ``images`` or ``flickr30k-images`` in ``root``, or else ``root``.
         image_size: pixels of a side, a multiple of ``patch_size``; that of the model.
         patch_size: pixels of a side of a patch; that of the model.
         fit: see :class:`PatchFeatures`.
@@ -148,7 +153,7 @@ class ImageFolder(DataSource):
 
     Raises:
         FileNotFoundError: a list is missing.
-        ValueError: the number of captions is no multiple of that of the images.
+        ValueError: the numbers of captions and ids do not agree, or an id has no file.
     """
 
     def __init__(
@@ -162,7 +167,8 @@ class ImageFolder(DataSource):
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:
-        self.root, self.images = user_path(root), user_path(root if images is None else images)
+        self.root = user_path(root)
+        self.images = _photos_in(self.root) if images is None else user_path(images)
         self.image_size, self.patch_size, self.fit = image_size, patch_size, fit
         self.mean, self.std = mean or _MEAN, std or _STD
 
@@ -170,24 +176,34 @@ class ImageFolder(DataSource):
         """The photos and captions of one stage."""
         self._check_stage(stage)
         name = _SPLITS[stage]
-        ids, captions = (
-            [line.strip() for line in read_lines(self.root / f"{name}_{what}.txt")] for what in ("ids", "caps")
+        lists = lists_in(self.root)
+        lines, captions = (
+            [line.strip() for line in read_lines(lists / f"{name}_{what}.txt")] for what in ("ids", "caps")
         )
-        if not ids or not captions or len(captions) % len(ids):
-            raise ValueError(
-                f"{self.root}: {len(captions)} captions in {name}_caps.txt for {len(ids)} images in {name}_ids.txt, "
-                "expected as many for each"
-            )
-        for line, file in enumerate(ids, 1):
-            if len(file) > 500:
-                raise ValueError(f"{self.root / name}_ids.txt:{line}: {shown(file)}, expected the name of a file")
+        where = f"{lists / name}_ids.txt"
+        ids, owners = owners_of(lines, len(captions), where)
+        for image in ids:
+            if len(image) > MOST_LETTERS:
+                raise ValueError(f"{where}:{lines.index(image) + 1}: {shown(image)}, expected the name of a file")
         features = PatchFeatures(
-            [self.images / image for image in ids],
-            self.image_size,
-            self.patch_size,
-            fit=self.fit,
-            mean=self.mean,
-            std=self.std,
+            self.files(ids), self.image_size, self.patch_size, fit=self.fit, mean=self.mean, std=self.std
         )
-        image = np.arange(len(captions)) // (len(captions) // len(ids))
-        return ImageTextSplit(features, captions, image, image_ids=ids, name=f"{self.root} ({name})")
+        return ImageTextSplit(features, captions, owners, image_ids=ids, name=f"{self.root} ({name})")
+
+    def files(self, ids: Sequence[str]) -> list[Path]:
+        """The files of photos by their ids.
+
+        Raises:
+            ValueError: an id is not in ``id_mapping.json``.
+        """
+        mapping = mapping_beside(self.root)
+        for image in ids:
+            if mapping is not None and image not in mapping:
+                raise ValueError(f"{self.root / 'id_mapping.json'}: no id {shown(image)}, which the lists have")
+        return [self.images / (image if mapping is None else mapping[image]) for image in ids]
+
+
+def _photos_in(root: Path) -> Path:
+    """Where the photos of a folder are."""
+    inner = (root / name for name in ("images", "flickr30k-images"))
+    return next((folder for folder in inner if folder.is_dir()), root)

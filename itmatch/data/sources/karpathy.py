@@ -1,62 +1,82 @@
-"""The ``dataset_*.json`` annotations of Karpathy's splits, with features from an array or from a folder of files."""
+"""Json files of captions, Karpathy's or COCO's own, with features from an array or from a folder of files."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from itmatch.data.sources.annotations import KEYS, AnnotatedImage, read_annotations
 from itmatch.data.sources.base import DataSource, Stage
-from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FolderFeatures
-from itmatch.data.split import ImageTextSplit
+from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FileFeatures, FolderFeatures, open_features
+from itmatch.data.split import BlankCaptions, ImageTextSplit
 from itmatch.formats.arrays import Array, open_array, take_rows
-from itmatch.formats.files import read_json, user_path
-from itmatch.formats.messages import short, shown, shown_keys
-from itmatch.ops.checks import check_choice
+from itmatch.formats.features.base import Grid, stem_of
+from itmatch.formats.features.opening import how_to_convert, layout_of, open_regions
+from itmatch.formats.features.photo_files import files_of
+from itmatch.formats.files import user_path
+from itmatch.formats.messages import short, shown_keys
+from itmatch.ops.checks import check_choice, check_whole_or_none
 
-KEYS = ("cocoid", "imgid", "filename")
 Key = Literal["auto", "cocoid", "imgid", "filename"]
 
 
 class KarpathyJson(DataSource):
-    """Captions and splits from one json file, features from one array or a file an image.
+    """Captions and splits from json, features from one array or one file per image.
 
     Args:
-        annotations: ``dataset_coco.json``, ``dataset_flickr30k.json`` or one like them.
-        features: a ``.npy`` file (N, R, F) whose rows are the images of the json, all splits, in its order; or a
-            folder with one (R, F) ``.npy`` file an image, opened when the image is read.
+        annotations: ``dataset_coco.json``, ``dataset_flickr30k.json`` or one like them. Or COCO's own file of captions,
+            whose split is what its name says (``train2014`` for ``captions_train2014.json``). Or a list of such files.
+        features: a ``.npy`` file (N, R, F) whose rows are the images of the json, all splits, in its order (vectors and
+            grids as :class:`PrecompFolder` takes them); a folder with one (R, F) ``.npy`` or ``.npz`` file per image,
+            opened when the image is read; or a HDF5 file.
         train: splits to train on, such as ``[train, restval]`` for COCO.
         val: splits to select on.
         test: splits to report.
         key: what names a file of the folder: ``cocoid``, ``imgid``, or ``filename`` without its ending; ``auto`` = the
             first of these for which the images have files; where two of them have, with other files, it is an error.
+        captions_per_image: take the first so many captions of an image that has more, as the precomputed folders of
+            COCO do (5; some of its images have 6 or 7); None = all.
+        blank_captions: what is done with captions that have no visible character: ``"drop"`` leaves them out and says
+            so (they do not count as one of ``captions_per_image``), ``"keep"`` takes them for captions without words,
+            ``"refuse"`` raises.
         boxes: optional ``.npy`` file (N, R, 4) in the order of the json; boxes as fractions of width and height.
         labels: likewise.
         relations: likewise.
         relation_scores: likewise.
+        grid: which of the sizes of a grid is F, where it cannot be seen.
     """
 
     def __init__(
         self,
-        annotations: str | Path,
+        annotations: str | Path | list[str],
         features: str | Path,
         *,
         train: str | list[str] = "train",
         val: str | list[str] = "val",
         test: str | list[str] = "test",
         key: Key = "auto",
+        captions_per_image: int | None = None,
+        blank_captions: BlankCaptions = "drop",
         boxes: str | Path | None = None,
         labels: str | Path | None = None,
         relations: str | Path | None = None,
         relation_scores: str | Path | None = None,
+        grid: Grid | None = None,
     ) -> None:
         check_choice("key", key, "auto", *KEYS)
-        self.annotations, self.features, self.key = user_path(annotations), user_path(features), key
+        check_whole_or_none("captions_per_image", captions_per_image)
+        self.annotations = annotations
+        self._paths = [user_path(path) for path in (annotations if isinstance(annotations, list) else [annotations])]
+        self._where = ", ".join(map(str, self._paths))
+        self.features, self.key, self.grid = user_path(features), key, grid
+        self.captions_per_image, self.blank_captions = captions_per_image, blank_captions
         stages = {"train": train, "val": val, "test": test}
         self.splits = {stage: [names] if isinstance(names, str) else list(names) for stage, names in stages.items()}
         self._columns = {"boxes": boxes, "labels": labels, "relations": relations, "relation_scores": relation_scores}
-        self._images: list[dict[str, Any]] | None = None
+        self._images: list[AnnotatedImage] | None = None
 
     def split(self, stage: Stage) -> ImageTextSplit:
         """Read the annotations and open the features of one stage.
@@ -67,77 +87,91 @@ class KarpathyJson(DataSource):
         """
         self._check_stage(stage)
         if self._images is None:
-            self._images = read_karpathy(self.annotations)
+            self._images = read_annotations(self._paths)
         images, wanted = self._images, self.splits[stage]
-        rows = np.array([i for i, image in enumerate(images) if image["split"] in wanted], np.int64)
-        splits = {image["split"] for image in images}
+        rows = np.array([i for i, image in enumerate(images) if image.split in wanted], np.int64)
+        splits = {image.split for image in images}
         for name in wanted:
             if name not in splits:
                 there = shown_keys(splits)
-                raise ValueError(f"{self.annotations}: no image of split {name}; splits there: {there}")
-        captions, owners = [], []
+                raise ValueError(f"{self._where}: no image of split {name}; splits there: {there}")
+        captions: list[str] = []
+        owners: list[int] = []
         for place, row in enumerate(rows):
-            sentences = sentences_of(images[row], f"{self.annotations}: images[{row}]")
-            captions += sentences
-            owners += [place] * len(sentences)
+            found = images[row].captions(self.captions_per_image, count_blank=self.blank_captions != "drop")
+            captions += found
+            owners += [place] * len(found)
         return ImageTextSplit(
             self._open_features(rows, images),
             captions,
             np.array(owners, np.int64),
-            image_ids=[image_id(images[row], f"{self.annotations}: images[{row}]") for row in rows],
-            name=f"{self.annotations} ({'+'.join(wanted)})",
+            image_ids=[images[row].image_id for row in rows],
+            blank_captions=self.blank_captions,
+            name=f"{self._where} ({'+'.join(wanted)})",
             boxes=self._column("boxes", rows, len(images)),
             labels=self._column("labels", rows, len(images)),
             relations=self._column("relations", rows, len(images)),
             relation_scores=self._column("relation_scores", rows, len(images)),
         )
 
-    def _open_features(self, rows: Array, images: list[dict[str, Any]]) -> FeatureStore:
+    def _open_features(self, rows: Array, images: list[AnnotatedImage]) -> FeatureStore:
         if not self.features.is_dir():
-            array = open_array(self.features, ndim=3, dtypes=("float16", "float32"))
+            if self.features.suffix != ".npy" and self.features.exists():
+                return self._open_file(rows, images)
+            array = open_features(self.features, self.grid)
             self._check_rows(self.features, array, len(images))
             return ArrayFeatures(array, rows=rows, name=str(self.features))
-        there = {path.name for path in self.features.iterdir()}
+        there = {f"{stem_of(path)}.npy": path.name for path in files_of(self.features)}
         names = self._file_names(self._find_key(rows, images, there), rows, images)
         first: dict[str, int] = {}
         for row, name in zip(rows, names, strict=True):
             if first.setdefault(name, row) != row:
-                raise ValueError(
-                    f"{self.annotations}: images[{row}] and images[{first[name]}] have one file of features, {name}"
-                )
+                raise ValueError(f"{images[row].where}: its file of features is that of images[{first[name]}], {name}")
             if name not in there:
-                raise FileNotFoundError(
-                    f"{self.features / short(name)}: no such file, for images[{row}] of {self.annotations}"
-                )
-        return FolderFeatures([self.features / name for name in names])
+                raise FileNotFoundError(f"{self.features / short(name)}: no such file, for {images[row].where}")
+        return FolderFeatures([self.features / there[name] for name in names], self.grid)
 
-    def _find_key(self, rows: Array, images: list[dict[str, Any]], there: set[str]) -> str:
+    def _open_file(self, rows: Array, images: list[AnnotatedImage]) -> FeatureStore:
+        """Features of a HDF5 file, whose photos are named as files would be."""
+        if layout_of(self.features) != "HDF5":
+            raise ValueError(f"{self.features}: {how_to_convert(self.features)}")
+        reader = open_regions([self.features], grid=self.grid)
+        places = {f"{name}.npy": place for place, name in enumerate(reader.names)}
+        names = self._file_names(self._find_key(rows, images, places), rows, images)
+        for row, name in zip(rows, names, strict=True):
+            if name not in places:
+                raise ValueError(f"{self.features}: no {short(name.removesuffix('.npy'))}, for {images[row].where}")
+        return FileFeatures(reader, [places[name] for name in names])
+
+    def _find_key(self, rows: Array, images: list[AnnotatedImage], there: Mapping[str, Any]) -> str:
         """What names the files: a key that fits the first image, and all of them if several keys fit the first."""
         if self.key != "auto":
             return self.key
-        first = images[rows[0]]
-        names = {key: file_name(first, key, str(self.annotations)) for key in KEYS if key in first}
+        first: AnnotatedImage = images[rows[0]]
+        names = {key: first.feature_file(key) for key in first.names}
         fitting = [key for key, name in names.items() if name in there]
         if not fitting:
             raise FileNotFoundError(
                 f"{self.features}: none of {shown_keys(names.values())}, expected one for the first image of "
-                f"{self.annotations}"
+                f"{self._where}"
             )
         if len(fitting) > 1:
             all_names = {
-                key: self._file_names(key, rows, images) for key in fitting if all(key in images[row] for row in rows)
+                key: self._file_names(key, rows, images)
+                for key in fitting
+                if all(key in images[row].names for row in rows)
             }
-            whole = [key for key, files in all_names.items() if there.issuperset(files)]
+            whole = [key for key, files in all_names.items() if there.keys() >= set(files)]
             if len({tuple(all_names[key]) for key in whole}) > 1:
                 raise ValueError(
-                    f"{self.features}: its files may be named by {' or by '.join(whole)} of {self.annotations}, which "
+                    f"{self.features}: its files may be named by {' or by '.join(whole)} of {self._where}, which "
                     "differ; say which by key"
                 )
             fitting = whole or fitting
         return fitting[0]
 
-    def _file_names(self, key: str, rows: Array, images: list[dict[str, Any]]) -> list[str]:
-        return [file_name(images[row], key, f"{self.annotations}: images[{row}]") for row in rows]
+    def _file_names(self, key: str, rows: Array, images: list[AnnotatedImage]) -> list[str]:
+        return [images[row].feature_file(key) for row in rows]
 
     def _column(self, field: str, rows: Array, num_images: int) -> Array | None:
         path = self._columns[field]
@@ -149,53 +183,4 @@ class KarpathyJson(DataSource):
 
     def _check_rows(self, path: Path, array: Array, num_images: int) -> None:
         if array.ndim == 0 or len(array) != num_images:
-            raise ValueError(
-                f"{path}: shape {array.shape}, expected {num_images} rows, one an image of {self.annotations}"
-            )
-
-
-def read_karpathy(path: Path) -> list[dict[str, Any]]:
-    """The list of images, each known to have a split, a filename and a list of sentences."""
-    content = read_json(path)
-    images = content.get("images")
-    if not isinstance(images, list) or not images:
-        raise ValueError(f"{path}: no list 'images'; keys there: {shown_keys(content)}")
-    for index, image in enumerate(images):
-        for key, kind in (("split", str), ("filename", str), ("sentences", list)):
-            if not isinstance(image, dict) or not isinstance(image.get(key), kind):
-                raise ValueError(f"{path}: images[{index}] has no {key!r} ({kind.__name__})")
-    return images
-
-
-def sentences_of(image: dict[str, Any], where: str) -> list[str]:
-    """The raw sentences of an image, blanks and newlines made single blanks."""
-    captions = []
-    for index, sentence in enumerate(image["sentences"]):
-        raw = text_of(sentence)
-        if raw is None:
-            raise ValueError(f"{where}.sentences[{index}]: no text in 'raw'")
-        captions.append(" ".join(raw.split()))
-    if not captions:
-        raise ValueError(f"{where}: no sentences")
-    return captions
-
-
-def text_of(sentence: Any) -> str | None:
-    """The raw text of a sentence, if there is one."""
-    raw = sentence.get("raw") if isinstance(sentence, dict) else None
-    return raw if isinstance(raw, str) and raw.strip() else None
-
-
-def image_id(image: dict[str, Any], where: str) -> str:
-    """Name of an image: its ``cocoid``, or the name of its file where it has none."""
-    found = image.get("cocoid", image["filename"])
-    if type(found) not in (int, str):
-        raise ValueError(f"{where}: cocoid is {shown(found)}, expected a whole number or a string")
-    return str(found)
-
-
-def file_name(image: dict[str, Any], key: str, where: str) -> str:
-    """Name of the feature file of an image."""
-    if key not in image:
-        raise ValueError(f"{where} has no {key!r}; keys there: {shown_keys(image)}")
-    return f"{Path(image[key]).stem if key == 'filename' else image[key]}.npy"
+            raise ValueError(f"{path}: shape {array.shape}, expected {num_images} rows, one per image of {self._where}")

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from itmatch.formats.arrays import Array, take_rows
+from itmatch.formats.files import read_json
+from itmatch.formats.messages import shown
 from itmatch.ops.checks import check_whole_or_none
 
 _BLOCK = 4096  # rows a block
@@ -33,6 +35,14 @@ class Layout:
     def num_images(self) -> int:
         """N."""
         return int(self.caption_image[-1]) + 1
+
+    def without(self, images: Array) -> tuple[Layout, Array, Array]:
+        """The layout without some images, (N,) bool, and their captions; and which images and captions are left."""
+        left = np.flatnonzero(~images)
+        captions = np.flatnonzero(~images[self.caption_image])
+        rows = left if self.rows is None else self.rows[left]
+        ids = None if self.image_ids is None else [self.image_ids[image] for image in left]
+        return Layout(rows, np.searchsorted(left, self.caption_image[captions]), ids), left, captions
 
 
 def find_layout(
@@ -60,6 +70,8 @@ def find_layout(
     check_whole_or_none("captions_per_image", captions_per_image)
     if rows == num_captions:
         starts = _group_starts(features, ids, captions_per_image, where)
+    elif ids is not None and len(ids) == num_captions and captions_per_image is None and len(_changes(ids)) == rows:
+        starts = _changes(ids)  # an id per caption: the images may have different numbers of captions
     else:
         share = captions_per_image or num_captions // rows
         if share < 1 or rows * share != num_captions:
@@ -75,8 +87,48 @@ def find_layout(
     return Layout(starts if repeated else None, caption_image, _image_ids(ids, starts, caption_image, where))
 
 
+def owners_of(ids: list[str], num_captions: int, where: str) -> tuple[list[str], Array]:
+    """The images, and the image of each caption, from a list with an id per image or an id per caption.
+
+    Raises:
+        ValueError: as many captions as fit neither.
+    """
+    if ids and len(ids) == num_captions:
+        starts = _changes(ids)
+        owners = np.zeros(num_captions, np.int64)
+        owners[starts[1:]] = 1
+        return [ids[start] for start in starts], owners.cumsum()
+    if not ids or not num_captions or num_captions % len(ids):
+        raise ValueError(
+            f"{where}: {num_captions} captions for {len(ids)} ids, expected as many for each, or an id per caption"
+        )
+    return ids, np.arange(num_captions) // (num_captions // len(ids))
+
+
+def mapping_beside(folder: Path) -> dict[str, str] | None:
+    """The files of photos by id, from ``id_mapping.json`` in a folder, or beside a folder ``precomp``.
+
+    Raises:
+        ValueError: the json is no dict of texts.
+    """
+    path = (folder.parent if folder.name == "precomp" else folder) / "id_mapping.json"
+    if not path.exists():
+        return None
+    content = read_json(path)
+    for key, value in content.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{path}: {shown(key)} is {shown(value)}, expected the name of a file")
+    return dict(content)
+
+
+def lists_in(folder: Path) -> Path:
+    """Where the lists of ids and captions are: in the folder, or in ``precomp`` in it."""
+    inner = folder / "precomp"
+    return inner if inner.is_dir() and not any(folder.glob("*_ids.txt")) else folder
+
+
 def per_image(array: Array, layout: Layout, rows: int, path: Path) -> Array:
-    """An array with a row an image, from one with a row an image or a row a feature row.
+    """An array with a row per image, from one with a row per image or a row per feature row.
 
     Raises:
         ValueError: it has neither number of rows, or its rows of one image differ.
@@ -109,10 +161,10 @@ def _group_starts(features: Array, ids: list[str] | None, share: int | None, whe
         starts = np.arange(0, rows, share)
         told = f"with as many rows as captions ({rows}) and captions_per_image={share}"
     elif ids is not None and len(ids) == rows and len(set(ids)) < rows:
-        starts = np.array([0, *(i for i in range(1, rows) if ids[i] != ids[i - 1])])
+        starts = _changes(ids)
         told = f"by {where}_ids.txt"
     else:
-        if ids and len(ids) < rows and rows % len(ids) == 0:  # an id an image
+        if ids and len(ids) < rows and rows % len(ids) == 0:  # an id per image
             starts = np.arange(0, rows, rows // len(ids))
             if _unlike_row(features, starts) is None:
                 return starts
@@ -121,6 +173,11 @@ def _group_starts(features: Array, ids: list[str] | None, share: int | None, whe
     if row is not None:
         raise ValueError(f"{where}_ims.npy: rows {row - 1} and {row} differ, but {told} they would be one image")
     return starts
+
+
+def _changes(ids: list[str]) -> Array:
+    """Places where another id begins."""
+    return np.array([0, *(i for i in range(1, len(ids)) if ids[i] != ids[i - 1])])
 
 
 def _unlike_row(features: Array, starts: Array) -> int | None:
@@ -174,7 +231,7 @@ def _alike(bits: Array) -> Array:
 
 def _bits(features: Array) -> Array:
     """The same numbers as integers, so that NaN equals itself."""
-    return features.view(np.uint16 if features.dtype.itemsize == 2 else np.uint32)
+    return features.view(f"u{features.dtype.itemsize}")
 
 
 def _image_ids(ids: list[str] | None, starts: Array, caption_image: Array, where: str) -> list[str] | None:

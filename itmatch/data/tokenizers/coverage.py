@@ -41,8 +41,8 @@ class Coverage:
             return found
         return (
             f"{found}, expected below {100 * _DOUBTFUL:g} %; take a vocabulary of such captions, or a lower min_count; "
-            "captions without blanks between words (Chinese, Japanese, Thai) need a tokenizer for their language, such "
-            "as HuggingFaceTokenizer"
+            "captions without blanks between words (Chinese, Japanese, Thai) need a tokenizer for their language: "
+            "HuggingFaceTokenizer with a model of it, or CharacterTokenizer"
         )
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from itmatch.formats.files import user_path, write_text
 from itmatch.formats.messages import shown
-from itmatch.formats.vocabularies import read_words
+from itmatch.formats.vocabularies import read_vocabulary, write_vocabulary
 
 PAD, START, END, UNKNOWN, MASK = "<pad>", "<start>", "<end>", "<unk>", "<mask>"
 SPECIALS = (PAD, START, END, UNKNOWN)
@@ -53,27 +51,22 @@ class Vocabulary:
         )
 
     @classmethod
-    def from_json(cls, path: str | Path) -> Vocabulary:
-        """Read ``{"word2idx": {...}, "idx2word": {...}, "idx": n}``, the form of the SCAN repository.
+    def from_file(cls, path: str | Path) -> Vocabulary:
+        """Read a file of the form of the SCAN repository, see :func:`itmatch.formats.vocabularies.read_vocabulary`.
 
         Raises:
             FileNotFoundError: no such file.
             ValueError: a key is missing, ids are not 0..n-1, or the parts disagree.
         """
-        words = read_words(path)
+        words = read_vocabulary(path)
         try:
             return cls(words)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
 
     def to_json(self, path: str | Path) -> None:
-        """Write the form that :meth:`from_json` reads."""
-        content = {
-            "word2idx": self._ids,
-            "idx2word": {str(index): word for index, word in enumerate(self.words)},
-            "idx": len(self.words),
-        }
-        write_text(user_path(path), json.dumps(content, ensure_ascii=False))
+        """Write the form that :meth:`from_file` reads."""
+        write_vocabulary(path, self.words)
 
     def __len__(self) -> int:
         return len(self.words)

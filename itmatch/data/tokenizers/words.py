@@ -137,8 +137,8 @@ class WordTokenizer(Tokenizer):
     VSE-infinity does; the ids of the words stay those of the file.
 
     Args:
-        vocabulary: a SCAN json file, or words in the order of their ids; None = :meth:`fit` builds it from the
-            training captions.
+        vocabulary: a json file of SCAN, a pickled one of VSE++ or SCAN, or words in the order of their ids; None =
+            :meth:`fit` builds it from the training captions.
         min_count: words rarer than this in the training captions become ``<unk>``; used by :meth:`fit` alone.
 
     Deviation:
@@ -158,7 +158,7 @@ class WordTokenizer(Tokenizer):
         self.min_count = check_whole("min_count", min_count)
         self._vocabulary: Vocabulary | None = None
         if isinstance(vocabulary, (str, Path)):
-            self._vocabulary = Vocabulary.from_json(vocabulary).with_mask()
+            self._vocabulary = Vocabulary.from_file(vocabulary).with_mask()
         elif vocabulary is not None:
             self._vocabulary = Vocabulary(vocabulary).with_mask()
 

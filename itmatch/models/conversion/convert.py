@@ -59,16 +59,22 @@ class Conversion:
 
 
 def convert_checkpoint(
-    path: str | Path, format: str, *, vocabulary: str | Path | None = None, text_model: str | None = None
+    path: str | Path,
+    format: str,
+    *,
+    vocabulary: str | Path | None = None,
+    text_model: str | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> Conversion:
-    """A model from a checkpoint file of CHAN, VSE-infinity, SCAN or SGRAF.
+    """A model from a checkpoint file of CHAN, VSE++, VSE-infinity, SCAN or SGRAF.
 
     Args:
         path: the ``.pth`` or ``.pth.tar`` file; see :func:`read_public_checkpoint` for what is admitted.
-        format: ``"chan"``, ``"vse_infty"``, ``"scan"`` or ``"sgraf"``.
-        vocabulary: the json file of the words that it was trained with, so that the model takes strings.
+        format: ``"chan"``, ``"vse_pp"``, ``"vse_infty"``, ``"scan"`` or ``"sgraf"``.
+        vocabulary: the file of the words that it was trained with, json or pickled, so that the model takes strings.
         text_model: name or folder of the BERT that it was trained with, for tokenizer and configuration. Without
             it the configuration is read off the weights (64 numbers a head), and captions come as token ids.
+        options: settings by the names of the public code, for a file without; they win over those of the file.
 
     Raises:
         FileNotFoundError: no such file.
@@ -77,6 +83,7 @@ def convert_checkpoint(
     """
     check_choice("format", format, *FORMATS)
     source = read_public_checkpoint(path)
+    source.options.update(options or {})
     if len(source.states) < 2:
         raise ValueError(f"{path}: {len(source.states)} state dicts, expected those of an image and a text encoder")
     try:
@@ -91,9 +98,9 @@ def convert_checkpoint(
 
 def _converted(reader: PublicReader, vocabulary: str | Path | None, text_model: str | None) -> Conversion:
     source = reader.source
-    similarity, word_options = FORMATS[reader.format](reader)
-    image = reader.image_encoder()
-    text, tokenizer = reader.text_encoder(vocabulary, text_model, **word_options)
+    parts = FORMATS[reader.format](reader)
+    similarity, image = parts.similarity, reader.image_encoder(**parts.image)
+    text, tokenizer = reader.text_encoder(vocabulary, text_model, **parts.text)
     model = MatchingModel(image, text, similarity, tokenizer)
     unused = [
         *_fill(reader, 0, image, _IMAGE),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,8 @@ class PublicReader:
     def option(self, name: str) -> Any:
         """A setting; raises if the file does not have it."""
         if name not in self.source.options:
-            raise ValueError(f"{self.source.path}: no opt.{name}; is this a checkpoint of {self.format}?")
+            lacking = "name it with --options" if not self.source.options else f"is this a checkpoint of {self.format}?"
+            raise ValueError(f"{self.source.path}: no opt.{name}; {lacking}")
         self.settings[name] = self.source.options[name]
         return self.settings[name]
 
@@ -63,8 +65,8 @@ class PublicReader:
                         f"{self.source.path}: has model[{number}].{name}, which a checkpoint of {self.format} has not"
                     )
 
-    def image_encoder(self) -> nn.RegionEncoder:
-        """An encoder of the form that the first state dict has, with fresh weights."""
+    def image_encoder(self, **options: Any) -> nn.RegionEncoder:
+        """An encoder of the form that the first state dict has, with fresh weights, and with these settings."""
         state = self.states[0]
         if any(name.startswith(("backbone.", "feedforward.mlp.")) for name in state):
             kind = self.source.options.get("precomp_enc_type")
@@ -80,22 +82,23 @@ class PublicReader:
             self.source.notes.append("model[0].fc: weight normalisation is multiplied out")
         embed_dim, region_dim = state["fc.weight"].shape
         attention = "feedforward.ln.weight" in state
-        return nn.RegionEncoder(
-            region_dim,
-            embed_dim,
-            self_attention=attention,
-            mask_attention=not attention,  # the public code does not mask
-            normalize=not self.switch("no_imgnorm"),
-            mlp="mlp.layers.0.weight" in state,
-            pooling=_generalized(state),
-        )
+        found = {
+            "self_attention": attention,
+            "mask_attention": not attention,  # the public code does not mask
+            "normalize": not self.switch("no_imgnorm"),
+            "mlp": "mlp.layers.0.weight" in state,
+            "pooling": _generalized(state),
+        }
+        return nn.RegionEncoder(region_dim, embed_dim, **found | options)
 
     def text_encoder(
         self, vocabulary: str | Path | None, text_model: str | None, **options: Any
     ) -> tuple[nn.TextEncoder, Tokenizer | None]:
         """An encoder of the form that the second state dict has, with fresh weights, and its tokenizer if known."""
         state = self.states[1]
-        options |= {"normalize": not self.switch("no_txtnorm"), "pooling": _generalized(state)}
+        options = {"pooling": _generalized(state)} | options
+        if "normalize" not in options:
+            options["normalize"] = not self.switch("no_txtnorm")
         if any(name.startswith("bert.") for name in state):
             if vocabulary is not None:
                 raise ValueError(f"{self.source.path}: its text encoder is BERT, which has no vocabulary file")
@@ -152,10 +155,22 @@ def _bert_config(state: State) -> dict[str, Any]:
     }
 
 
-_Parts = tuple[nn.Similarity, dict[str, Any]]  # and options of the text encoder
+@dataclass(frozen=True)
+class Parts:
+    """The similarity of a system, and settings of its encoders that are in no file.
+
+    Args:
+        similarity: with fresh weights.
+        image: settings of the image encoder.
+        text: settings of the text encoder.
+    """
+
+    similarity: nn.Similarity
+    image: dict[str, Any] = field(default_factory=dict)
+    text: dict[str, Any] = field(default_factory=dict)
 
 
-def _chan(reader: PublicReader) -> _Parts:
+def _chan(reader: PublicReader) -> Parts:
     pooling = reader.choose(
         "pooling_type",
         {
@@ -171,18 +186,38 @@ def _chan(reader: PublicReader) -> _Parts:
         "THACoding": lambda: nn.HardAligningSimilarity("regions", pooling),
         "VSACoding": lambda: nn.SoftAligningSimilarity(reader.positive("alpha"), "regions", pooling, normalize=True),
     }
-    return reader.choose("coding_type", codings)(), {}
+    return Parts(reader.choose("coding_type", codings)())
 
 
-def _vse_infty(reader: PublicReader) -> _Parts:
+def _vse_pp(reader: PublicReader) -> Parts:
+    reader.refuse("feedforward.", "gpool.", "mlp.", "cap_rnn.", "bert.")
+    if "measure" in reader.source.options:
+        reader.choose("measure", {"cosine": None})
+    for name in ("use_abs", "no_imgnorm"):  # not of cosines any more
+        if reader.source.options.get(name):
+            raise ValueError(f"{reader.source.path}: opt.{name} is on; only models without it have a counterpart here")
+    state = reader.states[0]
+    network = [name for name in state if name.startswith("cnn.")]
+    for name in network:
+        del state[name]
+    if network:
+        kind = reader.source.options.get("cnn_type", "its kind is not said")
+        reader.source.notes.append(
+            f"model[0].cnn: the network ({kind}) is left out; the model takes its output, one vector per photo"
+        )
+    image = {"pooling": nn.MeanPooling(), "input_norm": "l2" if network else None}
+    return Parts(nn.CosineSimilarity(), image, {"pooling": nn.LastPooling(), "normalize": True})
+
+
+def _vse_infty(reader: PublicReader) -> Parts:
     reader.refuse()
     for number, state in enumerate(reader.states[:2]):
         if "gpool.linear.weight" not in state:
             raise ValueError(f"{reader.source.path}: no model[{number}].gpool; is this a checkpoint of vse_infty?")
-    return nn.CosineSimilarity(), {}
+    return Parts(nn.CosineSimilarity())
 
 
-def _scan(reader: PublicReader) -> _Parts:
+def _scan(reader: PublicReader) -> Parts:
     reader.refuse("feedforward.", "gpool.", "mlp.", "cap_rnn.")
     poolings = {
         "LogSumExp": lambda: nn.LogSumExpPooling(1 / reader.positive("lambda_lse")),
@@ -196,10 +231,10 @@ def _scan(reader: PublicReader) -> _Parts:
         reader.option("raw_feature_norm"),
         reader.choose("agg_func", poolings)(),
     )
-    return similarity, {}
+    return Parts(similarity)
 
 
-def _sgraf(reader: PublicReader) -> _Parts:
+def _sgraf(reader: PublicReader) -> Parts:
     state = reader.states[2] if len(reader.states) > 2 else {}
     size, embed_dim = state["sim_tranloc_w.weight"].shape
     steps = len({name.split(".")[1] for name in state if name.startswith("SGR_module.")})
@@ -209,11 +244,13 @@ def _sgraf(reader: PublicReader) -> _Parts:
     }
     positions = len(state["v_global_w.embedding_local.1.weight"])
     regions = nn.GlobalAttentionPooling(embed_dim, batch_norm=True, positions=positions)
-    return nn.VectorSimilarity(embed_dim, reader.choose("module_name", heads)(), regions), {"dropout": 0.4}
+    similarity = nn.VectorSimilarity(embed_dim, reader.choose("module_name", heads)(), regions)
+    return Parts(similarity, text={"dropout": 0.4})
 
 
-FORMATS: dict[str, Callable[[PublicReader], _Parts]] = {
+FORMATS: dict[str, Callable[[PublicReader], Parts]] = {
     "chan": _chan,
+    "vse_pp": _vse_pp,
     "vse_infty": _vse_infty,
     "scan": _scan,
     "sgraf": _sgraf,

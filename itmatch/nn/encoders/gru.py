@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.batch import Captions, Fragments
-from itmatch.formats.vocabularies import read_words
+from itmatch.formats.vocabularies import read_vocabulary
 from itmatch.formats.word_vectors import load_word_vectors
 from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
 from itmatch.nn.encoders.base import TextEncoder
@@ -38,7 +38,7 @@ class GRUTextEncoder(TextEncoder):
 
     Args:
         vocabulary: number of words; or the words in the order of their ids, as a list, an object with ``words``
-            (:class:`itmatch.data.Vocabulary`), or the path of a vocabulary file of SCAN (JSON).
+            (:class:`itmatch.data.Vocabulary`), or the path of a vocabulary file of SCAN, json.
             The words themselves matter only together with ``vectors``. None stands for "filled in by the command
             line from the data" and is an error here.
         embed_dim: size D of the shared space, and of the hidden state of each direction.
@@ -155,7 +155,7 @@ def _read_vocabulary(vocabulary: object) -> tuple[int, list[str] | None]:
             raise ValueError(f"GRUTextEncoder.vocabulary: {vocabulary}, expected at least one word")
         return vocabulary, None
     if isinstance(vocabulary, (str, Path)):
-        words = read_words(vocabulary)
+        words = read_vocabulary(vocabulary)
     elif isinstance(vocabulary, (list, tuple)):
         words = list(vocabulary)
     elif isinstance(vocabulary, WordList):

@@ -18,30 +18,6 @@ def test_one_sentence_a_problem_with_the_number_of_places(monkeypatch):
     assert problem.endswith("(2 such in all)")
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32])
-def test_nonfinite_regions(dtype):
-    features = np.zeros((2, 3, 4), dtype)
-    features[0, 1, 2], features[1, 0, 0], features[1, 2, 3] = np.nan, np.inf, -np.inf
-    features[0, 0, 0] = np.finfo(dtype).max
-    assert validation.nonfinite_regions(features).tolist() == [[False, True, False], [True, False, True]]
-
-
-def test_features_are_looked_at_in_all_blocks(monkeypatch):
-    monkeypatch.setattr(validation, "_BLOCK_BYTES", 64)
-    features = np.ones((10, 3, 4), np.float32)
-    assert validation.look_at_features(features, "x", padded=False) == ([], [])
-    features[7, 2, 1] = features[9, 0, 0] = np.nan
-    features[[3, 8]] = 0
-    features[5, :2] = 0
-    problems, warnings = validation.look_at_features(features, "x", padded=False)
-    assert problems == ["x: image 7 region 2: NaN or inf in the features (2 such in all)"]
-    assert warnings == [
-        "x: image 3: zeros alone in the features (2 such in all)",
-        "x: 2 regions of zeros alone, taken for regions; a lengths file says which are none",
-    ]
-    assert validation.look_at_features(features, "x", padded=True) == (problems, warnings[:1])
-
-
 def test_what_lies_beyond_the_length_does_not_matter():
     boxes = np.tile(np.array([0, 0, 1, 1], np.float32), (2, 3, 1))
     boxes[1, 2] = np.nan

@@ -21,8 +21,8 @@ def test_features_are_pickled_by_name(tmp_path):
 def test_array_features_say_what_is_wrong():
     with pytest.raises(ValueError, match=r"rows 0\.\.7 asked for, it has 5"):
         ArrayFeatures(np.zeros((5, 2, 2), np.float32), rows=np.array([0, 7]))
-    with pytest.raises(ValueError, match="float64"):
-        ArrayFeatures(np.zeros((5, 2, 2)))
+    with pytest.raises(ValueError, match=r"int64 of shape \(5, 2, 2\), expected float16, float32 or float64"):
+        ArrayFeatures(np.zeros((5, 2, 2), np.int64))
     with pytest.raises(ValueError, match="at least one region"):
         ArrayFeatures(np.zeros((5, 0, 2), np.float32))
 
@@ -34,8 +34,50 @@ def test_folder_features_of_differing_length(tmp_path):
     assert (store.feature_dim, store.num_regions, len(store)) == (3, None, 2)
     assert store[1].shape == (5, 3)
     np.save(tmp_path / "1.npy", np.zeros((5, 4), np.float16))
-    with pytest.raises(ValueError, match=r"1\.npy: shape \(5, 4\), expected \(one or more regions, 3\)"):
+    with pytest.raises(ValueError, match=r"1\.npy: shape \(5, 4\), expected \(regions, 3\)"):
         store[1]
+
+
+def test_vectors_grids_and_float64_are_regions(tmp_path):
+    """Read from the map of the file, not from a copy."""
+    values = np.random.default_rng(0).standard_normal((5, 2, 2, 3))
+    given = {
+        "float64": (values.reshape(5, 4, 3), None),
+        "vectors": (values[:, 0, 0], None),
+        "last": (values, None),
+        "first": (np.ascontiguousarray(values.transpose(0, 3, 1, 2)), None),
+        "long": (values.reshape(5, 1, 4, 3), "channels_last"),
+        "tall": (np.ascontiguousarray(values.reshape(5, 4, 1, 3).transpose(0, 3, 1, 2)), "channels_first"),
+    }
+    for name, (array, grid) in given.items():
+        np.save(tmp_path / f"{name}.npy", array)
+        store = ArrayFeatures(open_array(tmp_path / f"{name}.npy"), rows=np.array([4, 1]), grid=grid)
+        expected = values[1, :1, 0] if name == "vectors" else values[1].reshape(4, 3)
+        np.testing.assert_array_equal(store[1], expected, err_msg=name)
+        assert (store.num_regions, store.feature_dim, len(store)) == (len(expected), 3, 2)
+        data = pickle.dumps(store)
+        assert len(data) < 2000
+        np.testing.assert_array_equal(pickle.loads(data)[1], expected)
+
+
+def test_a_grid_that_does_not_tell_what_is_what():
+    for shape in ((5, 1, 4, 3), (5, 2, 2, 2)):
+        with pytest.raises(ValueError, match=r"x: a grid of shape .* channels_last .* channels_first"):
+            ArrayFeatures(np.zeros(shape, np.float32), name="x")
+    assert ArrayFeatures(np.zeros((5, 2, 2, 2), np.float32), grid="channels_first").num_regions == 4
+
+
+def test_a_folder_of_npz_files_with_any_number_of_regions(tmp_path):
+    """As bottom-up-attention.pytorch writes them, the pickled ``info`` and all; one photo has no region."""
+    values = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    for name, regions in (("a", 3), ("b", 0), ("c", 1)):
+        np.savez(
+            tmp_path / f"{name}.npz", x=values[:regions], bbox=np.zeros((regions, 4)), image_w=9, info={"a": object}
+        )
+    store = FolderFeatures([tmp_path / f"{name}.npz" for name in "abc"])
+    assert (store.feature_dim, store.num_regions) == (4, None)
+    assert [len(store[i]) for i in range(3)] == [3, 0, 1]
+    np.testing.assert_array_equal(store[0], values)
 
 
 @pytest.mark.parametrize("array", [[[[1.0]]], np.ma.masked_array(np.ones((1, 1, 1), np.float32), mask=True)])

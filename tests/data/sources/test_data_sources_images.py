@@ -1,3 +1,4 @@
+import json
 import struct
 import sys
 import tracemalloc
@@ -150,7 +151,7 @@ def test_a_folder_of_photos(tmp_path):
 def test_what_is_wrong_is_named(tmp_path, monkeypatch):
     (tmp_path / "test_ids.txt").write_text("0.png\n1.png\n")
     (tmp_path / "test_caps.txt").write_text("one\ntwo\nthree\n")
-    with pytest.raises(ValueError, match=r"3 captions in test_caps\.txt for 2 images"):
+    with pytest.raises(ValueError, match=r"test_ids\.txt: 3 captions for 2 ids, expected as many"):
         ImageFolder(tmp_path).split("test")
     with pytest.raises(FileNotFoundError, match=r"train_ids\.txt"):
         ImageFolder(tmp_path).split("train")
@@ -219,3 +220,38 @@ def test_a_list_of_files_with_something_else_in_it(tmp_path):
     (tmp_path / "dev_caps.txt").write_text("one\ntwo\n")
     with pytest.raises(ValueError, match=r"dev_ids\.txt:2: '9+\.\.\.9+', expected the name of a file"):
         ImageFolder(tmp_path).split("val")
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize("photos", ["images", "flickr30k-images"])
+def test_the_layout_of_vse_infinity_and_laps(tmp_path, photos, repeated):
+    """Ids stand for files of ``id_mapping.json``, once an image or once a caption."""
+    (tmp_path / "precomp").mkdir()
+    (tmp_path / photos / "val2014").mkdir(parents=True)
+    names = {"7": "val2014/seven.png", "9": "val2014/nine.png"}
+    (tmp_path / "id_mapping.json").write_text(json.dumps(names))
+    values = [write(tmp_path / photos / names[name], 16, 16, seed) for seed, name in enumerate("97")]
+    owners = ["9", "9", "7", "7"]
+    lines = owners if repeated else ["9", "7"]
+    (tmp_path / "precomp/test_ids.txt").write_text("".join(f"{line}\n" for line in lines))
+    (tmp_path / "precomp/test_caps.txt").write_text("".join(f"{i} of {name}\n" for i, name in enumerate(owners)))
+    split = ImageFolder(tmp_path, image_size=16, patch_size=16, mean=[0, 0, 0], std=[1, 1, 1]).split("test")
+    assert (split.image_ids, split.caption_image.tolist()) == (["9", "7"], [0, 0, 1, 1])
+    for image, pixels in enumerate(values):
+        found = split.image(image).features.numpy().reshape(3, 16, 16)
+        np.testing.assert_allclose(found, pixels.transpose(2, 0, 1) / 255, rtol=1e-5)
+    (tmp_path / "precomp/test_ids.txt").write_text("9\n8\n")
+    with pytest.raises(ValueError, match=r"id_mapping\.json: no id '8', which the lists have"):
+        ImageFolder(tmp_path).split("test")
+    (tmp_path / "id_mapping.json").write_text('{"9": 3}')
+    with pytest.raises(ValueError, match=r"id_mapping\.json: '9' is 3, expected the name of a file"):
+        ImageFolder(tmp_path).split("test")
+
+
+def test_ids_of_captions_allow_any_number_of_captions(tmp_path):
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.png", 16, 16)
+    (tmp_path / "train_ids.txt").write_text("a.png\na.png\nb.png\n")
+    (tmp_path / "train_caps.txt").write_text("one\ntwo\nthree\n")
+    split = ImageFolder(tmp_path, image_size=16, patch_size=16).split("train")
+    assert (split.image_ids, split.caption_image.tolist()) == (["a.png", "b.png"], [0, 0, 1])

@@ -1,9 +1,15 @@
 import json
+import pickle
 
 import numpy as np
 import pytest
+import torch
+from helpers_layouts import COUNTS, NUMBERS, photos, write_bottom_up, write_h5, write_npz
 
-from itmatch.data import KarpathyJson
+from itmatch.batch import Fragments
+from itmatch.data import KarpathyJson, PrecompFolder
+from itmatch.evaluation import Coco1K, Coco5K, Evaluator
+from itmatch.nn import CosineSimilarity
 from itmatch.spec import build
 
 SPLITS = ["train", "restval", "val", "train", "test"]
@@ -92,12 +98,17 @@ def drop(index, key):
     return lambda images: images[index].pop(key)
 
 
+def change_sentence(**change):
+    return lambda images: images[3]["sentences"][1].update(change)
+
+
 BROKEN = {
     r"dataset\.json: images\[2\] has no 'split' \(str\)": drop(2, "split"),
     r"dataset\.json: images\[1\] has no 'sentences' \(list\)": drop(1, "sentences"),
     r"dataset\.json: images\[4\] has no 'filename'": drop(4, "filename"),
-    r"images\[3\]\.sentences\[1\]: no text in 'raw'": lambda images: images[3]["sentences"][1].update(raw="  "),
+    r"images\[3\]\.sentences\[1\]: no text in 'raw' and no list of words in 'tokens'": change_sentence(raw=3),
     r"images\[0\]: no sentences": lambda images: images[0].update(sentences=[]),
+    r"image '103' has blank captions alone": lambda images: images[3].update(sentences=[{"raw": " \u200b"}]),
     r"no list 'images'": lambda images: images.clear(),
     r"features\.npy: shape \(5, 2, 3\), expected 6 rows": lambda images: images.append(images[0]),
     r"images\[3\]: cocoid is None, expected a whole number or a string": lambda images: images[3].update(cocoid=None),
@@ -121,7 +132,7 @@ def test_missing_things(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no\.npy: no such file"):
         KarpathyJson(path, tmp_path / "no.npy").split("train")
     folder = files(tmp_path, [100, 101])
-    with pytest.raises(FileNotFoundError, match=r"103\.npy: no such file, for images\[3\]"):
+    with pytest.raises(FileNotFoundError, match=r"103\.npy: no such file, for .*: images\[3\]"):
         KarpathyJson(path, folder).split("train")
     with pytest.raises(FileNotFoundError, match=r"none of 104\.npy, 4\.npy, photo_4\.npy"):
         KarpathyJson(path, folder).split("test")
@@ -155,7 +166,7 @@ def test_two_keys_that_fit_are_no_matter_of_chance(tmp_path):
 
 def test_images_that_share_a_file_of_features(tmp_path):
     path = annotations(tmp_path, lambda images: [image.update(filename=f"{i}/a.jpg") for i, image in enumerate(images)])
-    with pytest.raises(ValueError, match=r"images\[3\] and images\[0\] have one file of features, a\.npy"):
+    with pytest.raises(ValueError, match=r"images\[3\]: its file of features is that of images\[0\], a\.npy"):
         KarpathyJson(path, files(tmp_path, ["a"])).split("train")
 
 
@@ -163,3 +174,183 @@ def test_every_split_that_is_named_has_to_be_there(tmp_path):
     source = KarpathyJson(annotations(tmp_path), one_array(tmp_path), train=["train", "restvall"])
     with pytest.raises(ValueError, match=r"no image of split restvall; splits there: restval, test, train, val"):
         source.split("train")
+
+
+def test_blank_sentences_are_left_out_or_kept(tmp_path):
+    path = annotations(tmp_path, change_sentence(raw=" \n\u200b"))
+    with pytest.warns(
+        UserWarning, match=r"captions: blank and left out: 1 of 3 captions, the first is caption 2 \(image '103'\)"
+    ):
+        dataset = KarpathyJson(path, one_array(tmp_path)).split("train")
+    assert dataset.captions == ["sentence 0 of 0", "sentence 0 of 3"]
+    assert dataset.caption_image.tolist() == [0, 1]
+    dataset = KarpathyJson(path, one_array(tmp_path), blank_captions="keep").split("train")
+    assert dataset.caption_image.tolist() == [0, 1, 1]
+    with pytest.raises(ValueError, match="captions:3: empty caption"):
+        KarpathyJson(path, one_array(tmp_path), blank_captions="refuse").split("train")
+
+
+def test_a_sentence_may_have_words_alone(tmp_path):
+    def words(images):
+        for image in images:
+            image["sentences"] = [{"tokens": ["a", "dog", str(image["imgid"])]}]
+
+    assert KarpathyJson(annotations(tmp_path, words), one_array(tmp_path)).split("test").captions == ["a dog 4"]
+
+
+def test_the_first_captions_of_an_image_alone(tmp_path):
+    texts = ["a", " ", "b", "c"]
+
+    def many(images):
+        images[3]["sentences"] = [{"raw": text} for text in texts]
+
+    path, features = annotations(tmp_path, many), one_array(tmp_path)
+    with pytest.warns(UserWarning, match="left out: 1 of 4 captions"):
+        dataset = KarpathyJson(path, features, captions_per_image=2).split("train")
+    assert dataset.captions == ["sentence 0 of 0", "a", "b"]  # a blank one does not count
+    dataset = KarpathyJson(path, features, captions_per_image=2, blank_captions="keep").split("train")
+    assert dataset.captions == ["sentence 0 of 0", "a", ""]
+    with pytest.raises(ValueError, match="captions_per_image: 0, expected a whole number, 1 or more"):
+        KarpathyJson(path, features, captions_per_image=0)
+
+
+def coco_files(folder, change=lambda content: None):
+    """COCO's own two files: captions in no order, five images of both splits."""
+    paths = []
+    for split, ids in (("train2014", [9, 25]), ("val2014", [42, 7, 8])):
+        content = {
+            "info": {},
+            "images": [{"id": i, "file_name": f"COCO_{split}_{i:012}.jpg"} for i in ids],
+            "annotations": [
+                {"image_id": i, "id": 10 * i + j, "caption": f" caption {j}\nof {i}"}
+                for j in range(2)
+                for i in ids[::-1]
+            ],
+        }
+        change(content)
+        paths.append(str(folder / f"captions_{split}.json"))
+        (folder / f"captions_{split}.json").write_text(json.dumps(content))
+    return paths
+
+
+def test_coco_s_own_captions(tmp_path):
+    source = KarpathyJson(coco_files(tmp_path), one_array(tmp_path), train="train2014", val="val2014")
+    dataset = build(source.spec, KarpathyJson).split("val")
+    assert dataset.image_ids == ["42", "7", "8"]
+    assert dataset.captions == [f"caption {j} of {i}" for i in (42, 7, 8) for j in range(2)]
+    assert [dataset.image(i).features[0, 0].item() for i in range(3)] == [2, 3, 4]
+    with pytest.raises(ValueError, match="no image of split test; splits there: train2014, val2014"):
+        source.split("test")
+    (tmp_path / "b").mkdir()
+    folder = files(tmp_path / "b", [f"COCO_train2014_{i:012}" for i in (9, 25)])
+    assert KarpathyJson(coco_files(tmp_path)[0], folder, train="train2014").split("train").num_captions == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content.update(annotations={}), "no list 'annotations'"),
+        (lambda content: content["images"][1].update(id="x"), r"images\[1\] has no 'id' \(int\)"),
+        (lambda content: content["images"][1].update(id=9), r"images\[1\] has the id of .*images\[0\]: 9"),
+        (lambda content: content["annotations"][2].pop("caption"), r"annotations\[2\] has no 'caption' \(str\)"),
+        (
+            lambda content: content["annotations"][2].update(image_id=3),
+            r"annotations\[2\] has image_id 3, which is not",
+        ),
+        (lambda content: content["annotations"].clear(), r"captions_train2014\.json: images\[0\]: no sentences"),
+    ],
+)
+def test_broken_captions_of_coco(change, message, tmp_path):
+    paths = coco_files(tmp_path, change)
+    with pytest.raises(ValueError, match=message):
+        KarpathyJson(paths[:1], one_array(tmp_path), train="train2014").split("train")
+
+
+def recalls(dataset):
+    """Figures of both protocols of COCO, of a model whose text encoder tells captions apart by their number."""
+    evaluator = Evaluator(CosineSimilarity())
+    images = torch.stack([dataset.image(i).features for i in range(dataset.num_images)])
+    torch.manual_seed(0)
+    codes = {text: torch.randn(1, images.shape[-1]) for text in sorted(dataset.captions)}
+    texts = torch.stack([codes[text] for text in dataset.captions]) / 2 + images[dataset.caption_image].mean(1, True)
+    figures = {}
+    for protocol in (Coco1K(num_images=10), Coco5K(num_images=10)):
+        for add, part in ((evaluator.add_images, images), (evaluator.add_captions, texts)):
+            index = [torch.arange(len(part))]
+            index += [] if part is images else [torch.from_numpy(dataset.caption_image)]
+            add(Fragments(part, torch.ones(part.shape[:2], dtype=torch.bool)), *index)
+        figures[type(protocol).__name__] = evaluator.compute(dataset, protocol)
+    return figures
+
+
+def test_five_captions_give_the_recalls_of_the_precomputed_folder(tmp_path):
+    """COCO has images with 6 and 7 captions; the precomputed folders keep the first five of each."""
+    numbers, images = [5, 6, 7, 5, 5, 6, 5, 5, 7, 5], []
+    for i, number in enumerate([5, 6, *numbers]):
+        sentences = [{"raw": f"caption {j} of {i}", "tokens": ["a"]} for j in range(number)]
+        split = "train" if i < 2 else "test"
+        images.append({"split": split, "filename": f"{i}.jpg", "cocoid": 500 - i, "sentences": sentences})
+    (tmp_path / "dataset_coco.json").write_text(json.dumps({"images": images}))
+    features = np.random.default_rng(0).standard_normal((12, 3, 4)).astype(np.float32)
+    np.save(tmp_path / "all.npy", features)
+    np.save(tmp_path / "testall_ims.npy", features[2:].repeat(5, 0))
+    lines = [f"caption {j} of {i}\n" for i in range(2, 12) for j in range(5)]
+    (tmp_path / "testall_caps.txt").write_text("".join(lines))
+
+    direct = KarpathyJson(tmp_path / "dataset_coco.json", tmp_path / "all.npy", captions_per_image=5).split("test")
+    precomputed = PrecompFolder(tmp_path, test="testall").split("test")
+    assert recalls(direct) == recalls(precomputed)
+    assert 0 < recalls(direct)["Coco5K"]["t2i_r1"] < 100
+    whole = KarpathyJson(tmp_path / "dataset_coco.json", tmp_path / "all.npy").split("test")
+    assert (whole.num_captions, direct.num_captions) == (56, 50)
+    with pytest.raises(ValueError, match="10 images with 5 to 7 captions, expected 10 with 5"):
+        recalls(whole)
+
+
+def photos_of_other_layouts(folder):
+    """The json of the photos of ``helpers_layouts``, all in one split."""
+    images = [
+        {"split": "test", "filename": f"COCO_{name}.jpg", "cocoid": int(name), "sentences": [{"raw": f"of {name}"}]}
+        for name in COUNTS
+    ]
+    (folder / "dataset.json").write_text(json.dumps({"images": images}))
+    return folder / "dataset.json"
+
+
+@pytest.mark.filterwarnings("ignore:.*images without regions")
+@pytest.mark.parametrize(
+    "layout", ["bottom-up-attention.pytorch", "a column per region", "UNITER", "padded", "h5 groups", "h5 names"]
+)
+def test_npz_files_and_hdf5(tmp_path, layout):
+    """Any number of regions; none is one region of zeros."""
+    if layout.startswith("h5"):
+        pytest.importorskip("h5py")
+        path = write_h5(tmp_path / "a.h5", layout.removeprefix("h5 "))
+    else:
+        path = write_npz(tmp_path / "n", layout)
+    dataset = KarpathyJson(photos_of_other_layouts(tmp_path), path).split("test")
+    again = pickle.loads(pickle.dumps(dataset))
+    for index, (features, _, _) in enumerate(photos().values()):
+        expected = features if len(features) else np.zeros((1, NUMBERS))
+        np.testing.assert_array_equal(dataset.image(index).features, expected)
+        np.testing.assert_array_equal(again.image(index).features, expected)
+
+
+def test_layouts_that_are_not_read_at_random_are_named_with_the_command(tmp_path):
+    source = KarpathyJson(photos_of_other_layouts(tmp_path), write_bottom_up(tmp_path / "a.tsv"))
+    with pytest.raises(
+        ValueError, match=r"a\.tsv: `itmatch data convert \S+a\.tsv --karpathy JSON --out FOLDER` makes a folder"
+    ):
+        source.split("test")
+    (tmp_path / "a.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.pt: a file of torch; write one \.npy"):
+        KarpathyJson(tmp_path / "dataset.json", tmp_path / "a.pt").split("test")
+
+
+def test_grids_and_vectors(tmp_path):
+    np.save(tmp_path / "grid.npy", np.arange(5 * 12, dtype=np.float64).reshape(5, 3, 2, 2))
+    np.save(tmp_path / "vectors.npy", np.arange(10, dtype=np.float16).reshape(5, 2))
+    grid = KarpathyJson(annotations(tmp_path), tmp_path / "grid.npy").split("val").image(0)
+    assert grid.features.tolist() == [[24 + region + 4 * number for number in range(3)] for region in range(4)]
+    vector = KarpathyJson(annotations(tmp_path), tmp_path / "vectors.npy").split("val").image(0)
+    assert vector.features.tolist() == [[4, 5]]

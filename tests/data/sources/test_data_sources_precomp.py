@@ -85,7 +85,7 @@ def test_stages_name_splits(folder):
 @pytest.mark.parametrize("ids", ["image", "caption", "repeated", "none"])
 def test_an_image_stored_once_a_caption_is_kept_once(folder, ids, given):
     edit(folder, "labels", lambda x: x * np.arange(IMAGES, dtype=np.int16)[:, None])
-    repeat_rows(folder, "ims", "boxes", "labels")  # the other files stay with one row an image
+    repeat_rows(folder, "ims", "boxes", "labels")  # the other files stay with one row per image
     if ids == "none":
         (folder / "train_ids.txt").unlink()
     elif ids == "caption":
@@ -213,12 +213,11 @@ BROKEN = {
     r"train_ims\.npy: holds pickled": lambda f: np.save(
         f / "train_ims.npy", np.array([None], dtype=object), allow_pickle=True
     ),
-    r"train_ims\.npy: shape \(4, 10\), expected 3 dimensions": set_array("ims", np.zeros((4, 10), np.float32)),
-    r"train_ims\.npy: dtype float64, expected float16 or float32": set_array("ims", np.zeros((4, 2, 5))),
+    r"train_ims\.npy: float32 of shape \(4,\), expected float16": set_array("ims", np.zeros(4, np.float32)),
+    r"train_ims\.npy: dtype int64, expected float16 or float32 or": set_array("ims", np.zeros((4, 2, 5), np.int64)),
     r"train_caps\.txt: 11 captions for 4 rows of _ims\.npy, expected a multiple of 4": captions(*TWELVE[:11]),
     r"0 captions in _caps\.txt": captions(),
     r"train_caps\.txt: 2 captions for 4 rows": captions("a", "b"),
-    r"train_caps\.txt:5: empty caption": captions(*TWELVE[:4], "  ", *TWELVE[5:]),
     r"train_caps\.txt:2: not UTF-8 \(byte 0xff\)": lambda f: (f / "train_caps.txt").write_bytes(b"a\n\xff\n"),
     r"train_ids\.txt: 3 ids, expected 4 \(one an image\) or 12 \(one a caption\)": ids("a", "b", "c"),
     r"train_ids\.txt:4: image id 'a' is already on line 1": ids("a", "b", "c", "a"),
@@ -228,7 +227,7 @@ BROKEN = {
     r"boxes: image 0 region 0 has box \[0\.0, 0\.0, 1\.5": set_array(
         "boxes", np.tile(np.array([0, 0, 1.5, 1], np.float32), (4, 2, 1))
     ),
-    r"train_boxes\.npy: dtype int64, expected float": set_array("boxes", np.zeros((4, 2, 4), np.int64)),
+    r"train_boxes\.npy: dtype bool, expected float or int": set_array("boxes", np.zeros((4, 2, 4), bool)),
     r"labels: float32": set_array("labels", np.zeros((4, 2), np.float32)),
     r"relations: image 0 relation 0 is \[0, 0, 2\]": set_array("relations", np.tile([[0, 0, 2]], (4, 1, 1))),
     r"relation_scores: float32 of shape \(4, 9\)": set_array("relation_scores", np.zeros((4, 9), np.float32)),
@@ -288,3 +287,133 @@ def test_columns_are_pickled_by_the_names_of_their_files(folder, repeats):
         before, after = vars(dataset.image(index)), vars(again.image(index))
         assert before.keys() == after.keys()
         assert all(torch.equal(value, after[name]) for name, value in before.items() if name != "index")
+
+
+def test_blank_lines_of_captions(folder):
+    """Lines count with the blank one, so the other captions stay with their images; relations stay with captions."""
+    texts = [*TWELVE[:4], " \r", *TWELVE[5:]]
+    write(folder / "train_caps.txt", [*texts, "", "\r", ""])  # empty lines at the end are none
+    stripped = [text.strip() for text in texts]
+    table = [[] if not text else [((0, 1), (-1, -1), (0, 1 + number % 2))] for number, text in enumerate(stripped)]
+    CaptionRelations.pack(table).save(folder / "train_caption_relations.npz", stripped)
+    with pytest.warns(
+        UserWarning, match=r"train_caps\.txt: blank and left out: 1 of 12 captions, the first is caption 4 \(image '1"
+    ):
+        dataset = PrecompFolder(folder).split("train")
+    assert dataset.caption_image.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 3]
+    assert dataset.captions == stripped[:4] + stripped[5:]
+    assert [dataset.caption(i).relations[0, 2, 1].item() for i in range(3, 6)] == [2, 2, 1]
+    kept = PrecompFolder(folder, blank_captions="keep").split("train")
+    assert kept.captions == stripped
+    with pytest.raises(ValueError, match=r"train_caps\.txt:5: empty caption"):
+        PrecompFolder(folder, blank_captions="refuse").split("train")
+    write(folder / "train_caps.txt", [*TWELVE[:3], " ", " ", " ", *TWELVE[6:]])
+    (folder / "train_caption_relations.npz").unlink()
+    with pytest.raises(ValueError, match=r"image '1\.jpg' has blank captions alone; blank_captions: keep takes them"):
+        PrecompFolder(folder).split("train")
+
+
+def sizes_of(width, height, names=("image_w", "image_h")):
+    return [dict(zip(names, (width, height), strict=True))] * IMAGES
+
+
+@pytest.mark.parametrize("kind", ["numbers", "dicts", "dicts with the names changed over", "records", "height first"])
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_sizes_of_every_kind(folder, kind, dtype):
+    """GSMN's are pickled dicts, whose image_h holds the width."""
+    (folder / "train_boxes.npy").unlink()
+    pixels = np.tile(np.array([10, 40, 100, 300], dtype), (IMAGES, REGIONS, 1))
+    np.save(folder / "train_ims_bbx.npy", pixels)
+    sizes = {
+        "numbers": np.tile([200, 400], (IMAGES, 1)),
+        "dicts": np.array(sizes_of(200, 400)),
+        "dicts with the names changed over": np.array(sizes_of(400, 200)),
+        "records": np.array([(200, 400)] * IMAGES, [("width", "i4"), ("height", "i4")]),
+        "height first": np.tile([400, 200], (IMAGES, 1)),
+    }[kind]
+    np.save(folder / "train_ims_size.npy", sizes, allow_pickle=True)
+    dataset = PrecompFolder(folder).split("train")
+    assert dataset.image(1).boxes[1].tolist() == pytest.approx([0.05, 0.1, 0.5, 0.75])
+
+
+def test_without_boxes_no_size_is_opened(folder):
+    edit(folder, "boxes", lambda x: x * 100)
+    (folder / "train_sizes.npy").write_text("no array at all")
+    with pytest.raises(ValueError, match=r"train_sizes\.npy: not a \.npy file"):
+        PrecompFolder(folder).split("train")
+    assert PrecompFolder(folder, boxes=None).split("train").image(0).boxes is None
+
+
+@pytest.mark.parametrize("content", [["a", "b"], [{"image_w": 3}] * 4, {"image_w": 3}, [{"image_w": 0, "image_h": 4}]])
+def test_sizes_that_are_none(folder, content):
+    edit(folder, "boxes", lambda x: x * 100)
+    np.save(folder / "train_sizes.npy", np.array(content, object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"train_sizes\.npy: .* expected"):
+        PrecompFolder(folder).split("train")
+
+
+def test_images_without_regions_get_one_of_zeros(folder):
+    edit(folder, "lengths", lambda x: x * np.array([1, 0, 1, 0]))
+    edit(folder, "boxes", lambda x: np.where(np.array([1, 0, 1, 0])[:, None, None], x, np.nan))
+    edit(folder, "relations", lambda x: np.where(np.array([1, 0, 1, 0])[:, None, None], x, -1))
+    with pytest.warns(UserWarning, match="train: 2 images without regions get one of zeros"):
+        dataset = PrecompFolder(folder).split("train")
+    item = dataset.image(1)
+    assert (item.features.shape, item.features.abs().sum()) == ((1, 5), 0)
+    assert (item.boxes.tolist(), item.labels.tolist(), len(item.relations)) == ([[0] * 4], [-1], 0)
+    assert len(dataset.image(0).features) == REGIONS
+
+
+@pytest.mark.parametrize("repeated", [False, True])
+def test_images_without_regions_are_left_out(folder, repeated):
+    edit(folder, "lengths", lambda x: x * np.array([1, 0, 1, 1]))
+    edit(folder, "labels", lambda x: x * np.arange(IMAGES, dtype=np.int16)[:, None])
+    captions = (folder / "train_caps.txt").read_text().splitlines()
+    CaptionRelations.pack([[[(0, 1), (-1, -1), (i, i + 1)]] for i in range(12)]).save(
+        folder / "train_caption_relations.npz", captions
+    )
+    if repeated:
+        repeat_rows(folder, "ims")
+    dataset = PrecompFolder(folder, without_regions="drop").split("train")
+    assert (dataset.num_images, dataset.image_ids) == (3, ["0.jpg", "2.jpg", "3.jpg"])
+    assert dataset.caption_image.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert dataset.caption(3).text == "caption 0 of 2"
+    assert dataset.caption(3).relations.tolist() == [[[0, 1], [-1, -1], [6, 7]]]
+    assert [int(dataset.image(i).features[0, 0]) for i in range(3)] == [0, 2, 3]
+    assert [int(dataset.image(i).labels[0]) for i in range(3)] == [0, 2, 3]
+
+
+def test_ids_of_captions_allow_any_number_of_captions(folder):
+    owners = [0, 0, 1, 2, 2, 2, 3]
+    write(folder / "train_ids.txt", [f"{i}.jpg" for i in owners])
+    write(folder / "train_caps.txt", [f"of {i}" for i in owners])
+    dataset = PrecompFolder(folder).split("train")
+    assert (dataset.caption_image.tolist(), dataset.image_ids[3]) == (owners, "3.jpg")
+    write(folder / "train_ids.txt", [f"{i}.jpg" for i in (0, 1, 0, 2, 2, 2, 3)])
+    with pytest.raises(ValueError, match=r"train_caps\.txt: 7 captions for 4 rows of _ims\.npy"):
+        PrecompFolder(folder).split("train")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "trainval.tsv",
+            r"a file, expected a folder; `itmatch data convert \S+ --karpathy JSON --out FOLDER` makes a folder of f",
+        ),
+        (
+            "photos",
+            r"photos/train_ims\.npy: no such file; `itmatch data convert \S+ --karpathy JSON --out FOLDER` makes",
+        ),
+        ("coco.lmdb", r"a file, expected a folder; it is not read as an LMDB database"),
+        ("empty", r"empty/train_ims\.npy: no such file; no files of features in this folder"),
+    ],
+)
+def test_other_layouts_are_named_with_the_command(tmp_path, name, said):
+    (tmp_path / "trainval.tsv").write_text("1\t2\t3\t0\t\t\n")
+    (tmp_path / "coco.lmdb").write_bytes(b"")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "photos").mkdir()
+    np.savez(tmp_path / "photos/1.npz", x=np.zeros((2, 3)))
+    with pytest.raises(FileNotFoundError, match=said):
+        PrecompFolder(tmp_path / name).split("train")

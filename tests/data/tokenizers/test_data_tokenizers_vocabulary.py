@@ -33,7 +33,7 @@ def test_json_round_trip(tmp_path):
     path = tmp_path / "vocab.json"
     vocabulary = Vocabulary([*SPECIALS, "straße", "dog"])
     vocabulary.to_json(path)
-    assert Vocabulary.from_json(path) == vocabulary
+    assert Vocabulary.from_file(path) == vocabulary
     assert os.listdir(tmp_path) == ["vocab.json"]
     content = json.loads(path.read_text("utf-8"))
     assert content["word2idx"]["dog"] == 5
@@ -77,7 +77,7 @@ def test_broken_json(tmp_path, message):
     path = tmp_path / "vocab.json"
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message) as caught:
-        Vocabulary.from_json(path)
+        Vocabulary.from_file(path)
     assert str(caught.value).startswith(str(path))
 
 

@@ -2,6 +2,9 @@
 
 import argparse
 import collections
+import pickle
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -236,9 +239,12 @@ def test_what_is_no_checkpoint_is_named(tmp_path):
     torch.save({"state_dict": {}}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="keys state_dict; expected a dict with `model`"):
         read_public_checkpoint(tmp_path / "other.pth")
-    torch.save({"model": [{}, {}]}, tmp_path / "bare.pth")
-    with pytest.raises(ValueError, match=r"`opt` is a NoneType, expected an argparse\.Namespace"):
-        read_public_checkpoint(tmp_path / "bare.pth")
+    torch.save({"model": [{}, {}], "opt": [1]}, tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="`opt` is a list, expected a Namespace or a dict"):
+        read_public_checkpoint(tmp_path / "list.pth")
+    torch.save({"model": {"one": {}, "two": {}}, "opt": {}}, tmp_path / "names.pth")
+    with pytest.raises(ValueError, match="keys model, opt; expected a dict with `model`, the state dicts of the parts"):
+        read_public_checkpoint(tmp_path / "names.pth")
     path = write(tmp_path / "tensor.pth", [{}, {}], weight=torch.ones(1))
     with pytest.raises(ValueError, match=r"opt\.weight is a Tensor, expected a plain value"):
         read_public_checkpoint(path)
@@ -339,3 +345,155 @@ def test_the_perceptron_of_regions_reads_no_padding():
     expected = encoder(Regions(features, mask)).features
     found = encoder(Regions(features.masked_fill(~mask[..., None], 100.0), mask)).features
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def public_vse_pp(states, images, ids, lengths):
+    """Scores as VSE++ defines them: cosines of the projected features with the last state of a GRU."""
+    image = torch.nn.functional.normalize(images @ states[0]["fc.weight"].T + states[0]["fc.bias"], dim=1)
+    rnn = torch.nn.GRU(4, len(states[0]["fc.bias"]), batch_first=True)
+    rnn.load_state_dict({name.removeprefix("rnn."): value for name, value in states[1].items() if "rnn." in name})
+    words = states[1]["embed.weight"][ids]
+    last = torch.stack([rnn(words[i : i + 1, :length])[0][0, -1] for i, length in enumerate(lengths)])
+    return image @ torch.nn.functional.normalize(last, dim=1).T
+
+
+@pytest.mark.parametrize("photos", [False, True])
+def test_vse_pp_gives_the_scores_of_its_definition(photos, tmp_path):
+    """With a network that reads photos, the vectors that it makes are normalised first; of precomputed ones not."""
+    states = [linear(8), gru(8, bidirectional=False)]
+    images, ids, lengths = torch.randn(3, 6), torch.randint(0, 11, (4, 5)), [5, 2, 4, 1]
+    expected = public_vse_pp(states, torch.nn.functional.normalize(images, dim=1) if photos else images, ids, lengths)
+    network = {"cnn.features.module.0.weight": torch.randn(2, 3, 3, 3), "cnn.classifier.0.bias": torch.randn(2)}
+    states[0] |= network if photos else {}
+    options = {"measure": "cosine", "use_abs": False, "no_imgnorm": False, "cnn_type": "vgg19", "img_dim": 6}
+    torch.save({"model": states, "opt": argparse.Namespace(**options)}, tmp_path / "model_best.pth.tar")
+    found = convert_checkpoint(tmp_path / "model_best.pth.tar", "vse_pp")
+    captions = Captions(ids, lengths_to_mask(torch.tensor(lengths), 5))
+    scores = found.model.score(images[:, None], captions)
+    torch.testing.assert_close(scores, expected.detach(), atol=1e-6, rtol=1e-5)
+    assert found.unused == []
+    assert found.notes == (
+        ["model[0].cnn: the network (vgg19) is left out; the model takes its output, one vector per photo"]
+        if photos
+        else []
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"measure": "order"}, "opt.measure is 'order', expected one of cosine"),
+        ({"use_abs": True}, "opt.use_abs is on"),
+        ({"no_imgnorm": True}, "opt.no_imgnorm is on"),
+    ],
+)
+def test_vse_pp_with_other_scores_is_refused(change, message, tmp_path):
+    options = {"measure": "cosine"} | change
+    path = write(tmp_path / "a.pth.tar", [linear(8), gru(8, bidirectional=False)], **options)
+    with pytest.raises(ValueError, match=message):
+        convert_checkpoint(path, "vse_pp")
+    with pytest.raises(ValueError, match=r"has model\[1\]\.gpool"):
+        convert_checkpoint(write(path, [linear(8), gru(8) | {"gpool.x": torch.ones(1)}]), "vse_pp")
+
+
+def named(prefix, weights):
+    return {f"{prefix}{name}": value for name, value in weights.items()}
+
+
+LAYOUTS = {
+    "a list": lambda image, text: {"model": [image, text]},
+    "a tuple": lambda image, text: {"model": (image, text)},
+    "a dict of parts": lambda image, text: {"model": {"txt_enc": text, "img_enc": image}},
+    "parts beside other things": lambda image, text: {
+        "caption_encoder": text,
+        "visual_encoder": image,
+        "optimizer": {},
+    },
+    "one dict": lambda image, text: {"state_dict": named("txt_enc.", text) | named("img_enc.module.", image)},
+}
+
+
+@pytest.mark.parametrize("options", [argparse.Namespace, dict])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_model(layout, options, tmp_path):
+    content = LAYOUTS[layout](linear(8), gru(8)) | {"opt": options(**SCAN, **NORMS)}
+    torch.save(content, tmp_path / "a.pth")
+    found = convert_checkpoint(tmp_path / "a.pth", "scan")
+    expected = convert_checkpoint(write(tmp_path / "b.pth", [linear(8), gru(8)], **SCAN), "scan").model.state_dict()
+    assert found.model.state_dict().keys() == expected.keys()
+    for name, value in found.model.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=0)
+
+
+def test_state_dicts_alone_take_their_settings_from_the_command(tmp_path, capsys):
+    torch.save([linear(8), gru(8)], tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=r"a\.pth: no opt\.agg_func|no opt\.cross_attn; name it with --options"):
+        convert_checkpoint(tmp_path / "a.pth", "scan")
+    command = ["convert", str(tmp_path / "a.pth"), "--format", "scan", "--out", str(tmp_path / "model"), "--options"]
+    settings = ["cross_attn=t2i", "agg_func=Mean", "lambda_softmax=9", "raw_feature_norm=clipped_l2norm"]
+    assert main([*command, *settings]) == 0
+    assert "the file has no settings (opt)" in capsys.readouterr().out
+    expected = convert_checkpoint(write(tmp_path / "b.pth", [linear(8), gru(8)], **SCAN), "scan").model
+    ids, images = torch.tensor([[1, 4, 2]]), torch.randn(2, 3, 6)
+    captions = Captions(ids, torch.ones_like(ids, dtype=torch.bool))
+    scores = MatchingModel.from_pretrained(tmp_path / "model").score(images, captions)
+    torch.testing.assert_close(scores, expected.score(images, captions))
+    assert main([*command, "cross_attn", "--overwrite"]) == 2
+
+
+def test_numpy_scalars_are_plain_values(tmp_path):
+    options = {
+        "lambda_softmax": np.float64(9),
+        "margin": np.float32(0.2),
+        "max_violation": np.bool_(1),
+        "x": np.str_("é"),
+    }
+    content = {"model": [linear(8), gru(8)], "opt": argparse.Namespace(**NORMS | SCAN | options), "best": np.int64(3)}
+    for zipped in (True, False):
+        torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
+        found = read_public_checkpoint(tmp_path / "a.pth").options
+        assert {name: found[name] for name in options} == {
+            "lambda_softmax": 9.0, "margin": float(np.float32(0.2)), "max_violation": True, "x": "é",
+        }  # fmt: skip
+        assert type(found["lambda_softmax"]) is float
+        convert_checkpoint(tmp_path / "a.pth", "scan")
+
+
+class Pointer:
+    """A scalar of objects, whose bytes numpy itself would take for the place of one in memory."""
+
+    def __reduce__(self):
+        from numpy._core.multiarray import scalar
+
+        return scalar, (np.dtype("O"), b"\1\2\3\4\5\6\7\x08")
+
+
+class Short:
+    def __reduce__(self):
+        from numpy._core.multiarray import scalar
+
+        return scalar, (np.dtype("f8"), b"\1")
+
+
+@pytest.mark.parametrize(("value", "message"), [(Pointer(), "a numpy scalar of type 'O8'"), (Short(), "no checkpoint")])
+def test_scalars_that_are_none(value, message, tmp_path):
+    torch.save({"model": [{}, {}], "opt": {"a": value}}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match=message):
+        read_public_checkpoint(tmp_path / "a.pth")
+
+
+def test_a_pickled_vocabulary_goes_with_a_checkpoint(tmp_path, monkeypatch):
+    words = ["<pad>", "<start>", "<end>", "<unk>", "a", "dog"]
+    module = types.ModuleType("vocab")
+    module.Vocabulary = type("Vocabulary", (), {"__module__": "vocab"})
+    monkeypatch.setitem(sys.modules, "vocab", module)
+    vocabulary = module.Vocabulary()
+    vocabulary.__dict__ |= {
+        "word2idx": {w: i for i, w in enumerate(words)},
+        "idx2word": dict(enumerate(words)),
+        "idx": 6,
+    }
+    (tmp_path / "f30k_precomp_vocab.pkl").write_bytes(pickle.dumps(vocabulary, 2))
+    path = write(tmp_path / "a.pth", [linear(8), gru(8, words=6, bidirectional=False)], measure="cosine")
+    model = convert_checkpoint(path, "vse_pp", vocabulary=tmp_path / "f30k_precomp_vocab.pkl").model
+    assert model.score(torch.randn(2, 1, 6), ["a dog"]).shape == (2, 1)

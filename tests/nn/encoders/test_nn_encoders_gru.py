@@ -215,7 +215,7 @@ def test_errors_in_the_arguments(tmp_path, vocabulary_file, vectors_file):
         with pytest.raises(kind, match=message):
             encoder(**kwargs)
     vocabulary_file.write_text('{"word2idx": ["a", "b"]}')
-    with pytest.raises(ValueError, match=r"vocab\.json: no 'word2idx'"):
+    with pytest.raises(ValueError, match=r"vocab\.json: no 'word2idx' \(dict\)"):
         encoder(vocabulary_file)
 
 

@@ -1,0 +1,81 @@
+"""Checking photos with lists of captions, and folders with a file of features per image."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from itmatch.data.check.features import SeenSplit, compare_splits, fingerprint, look_at_features
+from itmatch.data.check.report import CheckReport
+from itmatch.data.sources.base import Stage
+from itmatch.data.sources.features import FileFeatures, FolderFeatures
+from itmatch.data.sources.images import MOST_LETTERS, ImageFolder, PatchFeatures
+from itmatch.data.sources.layout import lists_in
+from itmatch.data.tokenizers.words import Tokenizer
+from itmatch.formats.features.opening import layout_of, open_regions
+from itmatch.formats.features.photo_files import files_of
+from itmatch.formats.text import read_lines
+
+_STAGES: dict[Stage, str] = {"train": "train", "val": "dev", "test": "test"}  # that ImageFolder reads
+_SIZE = 32  # pixels of a side: enough to see whether a photo can be read
+
+
+def check_photos(path: Path, photos: Path | None, tokenizer: Tokenizer | None) -> CheckReport:
+    """Read the lists of captions, and all photos that they name, in ``photos`` or beside the lists."""
+    report = CheckReport(str(path), "photos with lists of captions")
+    lists = lists_in(path)
+    there = sorted(file.name.removesuffix("_ids.txt") for file in lists.glob("*_ids.txt"))
+    captions: dict[str, list[str]] = {}
+    seen: dict[str, SeenSplit] = {}
+    source = ImageFolder(path, photos, image_size=_SIZE, patch_size=_SIZE)
+    for stage, split in _STAGES.items():
+        if split not in there:
+            continue
+        dataset = report.attempt(partial(source.split, stage))
+        if dataset is not None:
+            captions[split] = dataset.captions
+            share = dataset.num_captions // dataset.num_images
+            numbers = f"{dataset.num_images} photos, {dataset.num_captions} captions ({share} per image)"
+            report.found.append(f"{split}: {numbers}")
+        names = dataset.image_ids if dataset else report.attempt(partial(read_lines, lists / f"{split}_ids.txt"))
+        ids = [name for name in dict.fromkeys(names or ()) if len(name) <= MOST_LETTERS]
+        files = report.attempt(partial(source.files, ids))
+        seen[split] = SeenSplit(names, prints=_look_at_photos(report, files or []))
+    compare_splits(report, seen)
+    report.note_splits(there, dict(_STAGES), nameable=False)
+    report.add_coverage(captions, ("train",), tokenizer)
+    return report
+
+
+def _look_at_photos(report: CheckReport, paths: list[Path]) -> dict[bytes, int]:
+    """Read all photos, and note those that cannot be read; returns the first of each kind, by a hash."""
+    store, prints = PatchFeatures(paths, _SIZE, _SIZE), dict[bytes, int]()
+    for place in range(len(store)):
+        pixels = report.attempt(partial(store.__getitem__, place))
+        if pixels is not None:
+            prints.setdefault(fingerprint(pixels), place)
+    return prints
+
+
+def check_feature_files(path: Path) -> CheckReport:
+    """Read a folder with one ``.npy`` or ``.npz`` file of features per image, as a json of captions goes with."""
+    report = CheckReport(str(path), "folder with a file of features per image, for KarpathyJson")
+    files = files_of(path)
+    store = report.attempt(partial(FolderFeatures, files))
+    if store is not None:
+        report.found.append(f"{len(files)} files, {store.feature_dim} numbers per region")
+        look_at_features(report, store, str(path), names=[file.name for file in files])
+    return report
+
+
+def check_region_file(path: Path) -> CheckReport:
+    """Read a file of features in another layout, photo by photo."""
+    report = CheckReport(str(path), "features in another layout")
+    reader = report.attempt(partial(open_regions, [path]))
+    if reader is not None:
+        report.kind = f"features ({layout_of(path)})"
+        report.found.append(f"{len(reader)} photos; a folder is made of them by `itmatch data convert`")
+        store = report.attempt(partial(FileFeatures, reader, range(len(reader))))
+        if store is not None:
+            look_at_features(report, store, str(path), names=reader.names)
+    return report

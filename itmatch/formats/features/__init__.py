@@ -1,0 +1,1 @@
+"""Region features as other repositories write them: each layout is read photo by photo."""
