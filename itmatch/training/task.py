@@ -281,6 +281,8 @@ class MatchingTask(EvaluatedModule):
         self._check_gradients()
         checkpoint["hyper_parameters"] = self._specification()
         checkpoint["run_seed"] = self.run_seed
+        if self._trainer is not None:  # so that a training that goes on knows whether it was finished
+            checkpoint |= {"max_epochs": self._trainer.max_epochs, "max_steps": self._trainer.max_steps}
         optimizers = getattr(self._trainer, "optimizers", None)
         if optimizers:  # for those who train on; its state alone does not say what it is
             checkpoint["optimizer"] = f"{type(optimizers[0]).__module__}.{type(optimizers[0]).__qualname__}"

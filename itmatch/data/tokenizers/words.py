@@ -158,6 +158,7 @@ class WordTokenizer(Tokenizer):
             raise ValueError(f"min_count: {min_count}, expected 1 or more")
         self.min_count = min_count
         self._vocabulary: Vocabulary | None = None
+        self._first: list[str] = []
         if isinstance(vocabulary, (str, Path)):
             self._vocabulary = Vocabulary.from_file(vocabulary).with_mask()
         elif vocabulary is not None:
@@ -172,7 +173,12 @@ class WordTokenizer(Tokenizer):
     def fit(self, captions: Iterable[str]) -> None:
         """Build the vocabulary, unless there is one."""
         if self._vocabulary is None:
-            self._vocabulary = Vocabulary.build((self.words(text) for text in captions), self.min_count).with_mask()
+            built = Vocabulary.build((self.words(text) for text in captions), self.min_count)
+            self._vocabulary = Vocabulary(list(dict.fromkeys([*self._first, *built.words]))).with_mask()
+
+    def begin_with(self, words: Sequence[str]) -> None:
+        """Let the vocabulary that :meth:`fit` builds begin with these words, in this order, however rare they are."""
+        self._first = list(words)
 
     @property
     def fitted(self) -> bool:
