@@ -131,6 +131,19 @@ def test_presets_say_what_differs():
         assert not any("Encoder" in line for line in lines), name
 
 
+@pytest.mark.parametrize(
+    ("name", "epochs"),
+    [("chan_gru_f30k", 15), ("scan_t2i_gru_f30k", 15), ("scan_t2i_gru_coco", 10), ("saf_gru_f30k", 20)]
+    + [("saf_gru_coco", 10), ("sgr_gru_f30k", 30), ("sgr_gru_coco", 10), ("vse_infty_bert_coco", 15)],
+)
+def test_milestones_are_the_epochs_of_the_public_code(name, epochs):
+    config = preset_config(name)
+    settings = config["model"]["scheduler"]["init_args"]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    schedule = MilestoneSchedule(optimizer, settings["milestones"], total=config["trainer"]["max_epochs"])
+    assert list(schedule.milestones) == [epochs]
+
+
 def test_a_file_may_inherit_and_name_a_system(capsys):
     mine = {
         "inherits": ["resg_gru_f30k", "parts/photos"],
@@ -145,8 +158,8 @@ def test_a_file_may_inherit_and_name_a_system(capsys):
     assert (graph["init_args"]["embed_dim"], graph["init_args"]["num_predicates"]) == (32, 7)
     assert config["model"]["similarity"]["init_args"]["cross_level"] is False
     assert config["model"]["objective"]["class_path"] == "itmatch.losses.HardNegativeTripletLoss"
-    assert config["model"]["scheduler"]["class_path"].endswith("CosineAnnealingLR")
-    assert "milestones" not in config["model"]["scheduler"]["init_args"]  # of the class that was replaced
+    assert config["model"]["scheduler"]["class_path"].endswith("CosineSchedule")
+    assert "init_args" not in config["model"]["scheduler"]  # those of the class that was replaced
     assert config["data"]["tokenizer"]["init_args"]["min_count"] == 4
     assert (config["trainer"]["max_epochs"], config["data"]["batch_size"]) == (8, 3)
     Path("other.yaml").write_text("system: {chan_bert: {model_name: my/bert}}")

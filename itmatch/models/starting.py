@@ -70,7 +70,7 @@ def _take_words(model: MatchingModel, other: MatchingModel, found: dict[str, Ten
             tables += 1
     if not tables:
         raise ValueError(
-            f"{where}: no embedding with a row for each of its {len(known)} words in {type(other.text_encoder).__name__}"
-            f", and of the model's {len(own)} in {type(model.text_encoder).__name__}, of the same size"
+            f"{where}: no embedding in {type(model.text_encoder).__name__} with a row for each of {len(own)} words, "
+            f"and {len(known)} rows there"
         )
     return [word for word in own.words if word not in known]

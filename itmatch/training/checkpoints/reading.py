@@ -138,7 +138,7 @@ def _is_own(path: Any, folder: Path | None) -> bool:
 
 
 def training_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """How far the training of a checkpoint is: ``epochs``, ``steps``, whether it is ``finished``, and of which ``data``.
+    """How far the training of a checkpoint is: ``epochs``, ``steps``, whether it is ``finished``, and its ``data``.
 
     What the file does not say is 0, False or None.
     """
