@@ -173,20 +173,29 @@ def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Settings that were given and that the checkpoint has otherwise; of parts of another class, only the class."""
     changed: dict[str, str] = {}
     for key in sorted(before, key=lambda key: (key.count("."), not key.endswith("class_path"), key)):
-        if key in (VOCABULARY, IN_FEATURES) or before[key] is None or key not in after:
-            continue
-        if _comparable(key, before[key]) != _comparable(key, after[key]):
+        if key not in (VOCABULARY, IN_FEATURES) and key in after and not _agree(key, before[key], after[key]):
             part = key.removesuffix("class_path")
             if not any(name.endswith("class_path") and part.startswith(name[: -len("class_path")]) for name in changed):
                 changed[key] = f"model.{key} is {after[key]!r}, not {before[key]!r}"
     return list(changed.values())
 
 
-def _comparable(key: str, value: Any) -> Any:
-    if key.endswith("class_path") and isinstance(value, str):
-        return import_class(value, key)  # one class may have several names
-    if isinstance(value, Namespace):
-        return {name: _comparable(name, item) for name, item in _flat(value).items()}
-    if isinstance(value, (list, tuple)):
-        return [_comparable("", item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+def _agree(key: str, given: Any, recorded: Any) -> bool:
+    """Whether a checkpoint has a setting as it was given, as far as it records it.
+
+    Word vectors are in the weights; of words and names of classes a checkpoint has the number, and of the settings of a
+    transformer all, where some were given.
+    """
+    name = key.rpartition(".")[2]
+    if given is None or name == "vectors" or (name in ("vocabulary", "classes") and not isinstance(given, int)):
+        return True
+    if name == "class_path" and isinstance(given, str):
+        return import_class(given, key) is import_class(recorded, key)  # one class may have several names
+    if isinstance(given, Namespace) and isinstance(recorded, Namespace):
+        inside = _flat(recorded)
+        return all(_agree(name, value, inside[name]) for name, value in _flat(given).items() if name in inside)
+    if isinstance(given, (list, tuple)) and isinstance(recorded, (list, tuple)):
+        return len(given) == len(recorded) and all(map(_agree, [""] * len(given), given, recorded))
+    if name == "config" and isinstance(given, dict) and isinstance(recorded, dict):
+        return given.items() <= {name: recorded.get(name) for name in given}.items()
+    return bool((str(given) if isinstance(given, Path) else given) == recorded)

@@ -10,6 +10,7 @@ from itmatch.models.matching import MatchingModel
 from itmatch.models.resg import resg_bert, resg_gru
 from itmatch.models.scan import scan_gru
 from itmatch.models.sgraf import sgraf_gru
+from itmatch.models.starting import start_from
 from itmatch.models.vse import vse_infty_bert, vse_infty_gru, vse_pp_gru
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "resg_gru",
     "scan_gru",
     "sgraf_gru",
+    "start_from",
     "vse_infty_bert",
     "vse_infty_gru",
     "vse_pp_gru",

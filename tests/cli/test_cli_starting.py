@@ -137,3 +137,17 @@ def test_a_run_that_was_stopped_goes_on_without_a_warning(made, capsys):
     printed = capsys.readouterr()
     assert printed.err == ""
     assert "at epoch 1, step 1" in printed.out
+
+
+def test_what_a_checkpoint_does_not_record_is_no_matter_of_warning(made, capsys):
+    names = ["--model.text_encoder.vectors=vectors.txt", "--model.text_encoder.word_dim=3", "--test_after_fit=false"]
+    Path("vectors.txt").write_text("dog 1 2 3\nred 1 2 3\n")
+    assert run(*on_precomp("fit", made / "one", *names)) == 0
+    folder = next(Path("runs").rglob("last.ckpt")).parents[1]
+    assert "vectors.txt" in (folder / "config.yaml").read_text()
+    capsys.readouterr()
+    own = ["test", "--config", folder / "config.yaml", "--ckpt_path", folder / "checkpoints/last.ckpt"]
+    assert run(*own) == 0
+    assert capsys.readouterr().err == ""
+    assert run(*own, "--model.text_encoder.word_dim=4") == 0
+    assert capsys.readouterr().err.endswith("given: model.text_encoder.init_args.word_dim is 3, not 4\n")
