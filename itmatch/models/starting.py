@@ -31,7 +31,7 @@ def start_from(model: MatchingModel, other: MatchingModel, where: str = "the oth
         >>> from itmatch.models import chan_gru
         >>> def made(words):
         ...     tokenizer = WordTokenizer(["<pad>", "<start>", "<end>", "<unk>", *words])
-        ...     model = chan_gru(tokenizer.vocabulary, region_dim=4, embed_dim=2, word_dim=3)
+        ...     model = chan_gru(tokenizer.vocabulary, region_dim=4, embed_dim=8, word_dim=3)
         ...     model.tokenizer = tokenizer
         ...     return model
         >>> start_from(made(["dog", "a", "red"]), made(["a", "dog"]))

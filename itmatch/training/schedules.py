@@ -69,6 +69,7 @@ class CosineSchedule(RunSchedule, CosineAnnealingLR):
             \eta_t = \eta_{\min} + (\eta_0 - \eta_{\min}) \, (1 + \cos(\pi t / \text{total})) / 2
 
     Example:
+        >>> import torch
         >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
         >>> schedule = CosineSchedule(optimizer, total=2)
         >>> optimizer.step(), schedule.step()
@@ -97,6 +98,7 @@ class MilestoneSchedule(RunSchedule, MultiStepLR):
         total: epochs, or steps, of which they are shares; None: those of the training.
 
     Example:
+        >>> import torch
         >>> optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
         >>> sorted(MilestoneSchedule(optimizer, [0.6], total=25).milestones)
         [15]
