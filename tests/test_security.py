@@ -137,6 +137,13 @@ def test_a_member_of_an_ensemble_runs_nothing(attack, content, trained, capsys):
     assert nothing_ran()
 
 
+@pytest.mark.parametrize("attack", [below_config, instantiator, as_part])
+def test_weights_to_start_from_run_nothing(attack, content, capsys):
+    path = changed(content, attack)
+    assert "changed.ckpt" in error_of(capsys, "fit", *DEMO, f"--init_from={path}")
+    assert nothing_ran()
+
+
 @pytest.mark.parametrize("attack", [scheduler, optimizer, instantiator])
 def test_settings_that_we_never_write_are_refused_by_name(attack, content):
     name = {"instantiator": "_class_path, _instantiator"}.get(attack.__name__, attack.__name__)

@@ -3,6 +3,7 @@
 from itmatch.models.conversion.convert import Conversion, convert_checkpoint
 from itmatch.models.conversion.pickles import PublicCheckpoint, read_public_checkpoint
 from itmatch.models.matching import MatchingModel
+from itmatch.models.starting import start_from
 from itmatch.models.systems.chan import chan_bert, chan_gru
 from itmatch.models.systems.clip import clip_dual_encoder
 from itmatch.models.systems.cmsei import cmsei_bert, cmsei_gru
@@ -29,6 +30,7 @@ __all__ = [
     "resg_gru",
     "scan_gru",
     "sgraf_gru",
+    "start_from",
     "vse_infty_bert",
     "vse_infty_gru",
     "vse_pp_gru",

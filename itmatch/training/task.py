@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -26,7 +26,9 @@ from itmatch.training.checkpoints.restoring import check_vocabulary, check_weigh
 from itmatch.training.checkpoints.writing import use_atomic_checkpoints
 from itmatch.training.divergence import COLLAPSE_EVERY, CollapseWatch, GradientWatch, divergence, told_as_divergence
 from itmatch.training.evaluating import EvaluatedModule
+from itmatch.training.limits import tell_of_accumulation
 from itmatch.training.optimizers import default_optimizer, make_optimizer, replaced_settings
+from itmatch.training.schedules import scheduled
 from itmatch.training.step import check_rows_apart, compute_loss, score_statistics
 
 
@@ -192,7 +194,8 @@ class MatchingTask(EvaluatedModule):
         return getattr(getattr(self._trainer, "datamodule", None), "relevance", None)
 
     def on_fit_start(self) -> None:
-        """Keep torch's random state, which the seeding of every step replaces."""
+        """Keep torch's random state, which the seeding of every step replaces; say what negatives there are."""
+        tell_of_accumulation(self.trainer)
         self._random_state = torch.get_rng_state()
         self._gradients = GradientWatch()
 
@@ -262,9 +265,7 @@ class MatchingTask(EvaluatedModule):
         )
         if self.scheduler is None:
             return optimizer
-        schedule: dict[str, Any] = {"scheduler": self.scheduler(optimizer), "interval": self.scheduler_interval}
-        if isinstance(schedule["scheduler"], ReduceLROnPlateau):
-            schedule["monitor"] = schedule["scheduler"].monitor
+        schedule = scheduled(self.scheduler(optimizer), self.scheduler_interval, self._trainer)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     # ---------------------------------------------------------------------------------------------- checkpoints
@@ -274,6 +275,8 @@ class MatchingTask(EvaluatedModule):
         self._check_gradients()
         checkpoint["hyper_parameters"] = self._specification()
         checkpoint["run_seed"] = self.run_seed
+        if self._trainer is not None:  # so that a training that goes on knows whether it was finished
+            checkpoint |= {"max_epochs": self._trainer.max_epochs, "max_steps": self._trainer.max_steps}
         optimizers = getattr(self._trainer, "optimizers", None)
         if optimizers:  # for those who train on; its state alone does not say what it is
             checkpoint["optimizer"] = f"{type(optimizers[0]).__module__}.{type(optimizers[0]).__qualname__}"

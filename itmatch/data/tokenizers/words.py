@@ -157,6 +157,7 @@ class WordTokenizer(Tokenizer):
     def __init__(self, vocabulary: str | Path | list[str] | None = None, min_count: int = 4) -> None:
         self.min_count = check_whole("min_count", min_count)
         self._vocabulary: Vocabulary | None = None
+        self._first: list[str] = []
         if isinstance(vocabulary, (str, Path)):
             self._vocabulary = Vocabulary.from_file(vocabulary).with_mask()
         elif vocabulary is not None:
@@ -171,7 +172,12 @@ class WordTokenizer(Tokenizer):
     def fit(self, captions: Iterable[str]) -> None:
         """Build the vocabulary, unless there is one."""
         if self._vocabulary is None:
-            self._vocabulary = Vocabulary.build((self.words(text) for text in captions), self.min_count).with_mask()
+            built = Vocabulary.build((self.words(text) for text in captions), self.min_count)
+            self._vocabulary = Vocabulary(list(dict.fromkeys([*self._first, *built.words]))).with_mask()
+
+    def begin_with(self, words: Sequence[str]) -> None:
+        """Let the vocabulary that :meth:`fit` builds begin with these words, in this order, however rare they are."""
+        self._first = list(words)
 
     @property
     def fitted(self) -> bool:
