@@ -186,7 +186,7 @@ def test_a_file_may_inherit_and_name_a_system(capsys):
     assert config["model"]["similarity"]["init_args"]["cross_level"] is False
     assert config["model"]["objective"]["class_path"] == "itmatch.losses.HardNegativeTripletLoss"
     assert config["model"]["scheduler"]["class_path"].endswith("CosineSchedule")
-    assert "init_args" not in config["model"]["scheduler"]  # those of the class that was replaced
+    assert "milestones" not in config["model"]["scheduler"]["init_args"]  # those of the class that was replaced
     assert config["data"]["tokenizer"]["init_args"]["min_count"] == 4
     assert (config["trainer"]["max_epochs"], config["data"]["batch_size"]) == (8, 3)
     Path("other.yaml").write_text("system: {chan_bert: {model_name: my/bert}}")
@@ -205,6 +205,15 @@ def test_settings_of_a_system_are_merged_and_those_of_another_are_not(system, th
     arguments = config["model"]["image_encoder"]["init_args"]
     assert arguments["embed_dim"] == embed_dim
     assert arguments["relations"][-1]["init_args"].get("threshold") == threshold
+
+
+def test_another_system_keeps_none_of_the_parts_that_are_inherited():
+    config = expanded(yaml.safe_load("inherits: demo\nsystem: vse_pp_gru\nmodel:\ntrainer: {max_epochs: 3}"), "here")
+    similarity = config["model"]["similarity"]
+    assert similarity["class_path"] == "itmatch.nn.CosineSimilarity"
+    assert "pooling" not in similarity.get("init_args", {})  # of the hard alignment of the demo
+    assert "objective" in config["model"]
+    assert config["trainer"]["max_epochs"] == 3
 
 
 def test_what_is_no_use_of_the_two_keys_stays_as_it_is():

@@ -8,7 +8,8 @@ from pathlib import Path
 import yaml
 
 from itmatch.formats.configs import read_config
-from itmatch.presets import INHERITS, SYSTEM, as_yaml, expanded, preset_config, preset_names
+from itmatch.models.renames import renamed
+from itmatch.presets import as_yaml, expanded, preset_config, preset_names
 
 PREFIX = "preset:"
 _SOURCE = ("--data.source", "--data.source.class_path")
@@ -55,15 +56,17 @@ def _without_leftovers(arguments: list[str]) -> list[str]:
 def resolve_config(value: str) -> str:
     """What stands after ``--config`` (``preset:NAME``, a file, or the name of a preset), for a parser.
 
-    A file that is a whole configuration stays what it is; of all else the whole configuration is returned, as YAML.
+    A file that is a whole configuration stays what it is; of all else the whole configuration is returned, as YAML, and
+    of the configuration of a run of an earlier version that with the names of now.
 
     Raises:
         FileNotFoundError: it looks like a file and there is none.
         ValueError: it is none of these, or a file that holds no configuration.
     """
     if not value.startswith(PREFIX) and Path(value).is_file():
-        config = read_config(value)
-        return as_yaml(expanded(config, value)) if {INHERITS, SYSTEM} & set(config) else value
+        given = read_config(value)
+        config = renamed(expanded(given, value), value)
+        return value if config == given else as_yaml(config)
     if Path(value).is_dir() and value not in preset_names():
         raise IsADirectoryError(f"--config {value}: a folder, expected a file")
     if Path(value).suffix in (".yaml", ".yml", ".json") or "/" in value:

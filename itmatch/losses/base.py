@@ -21,6 +21,7 @@ class Loss(Configurable, nn.Module, ABC):
 
     Attributes:
         needs: names of the fields of :class:`Matches` that the loss cannot do without.
+        uses: names of others that it reads where there are some.
         level_free: the loss of equal scores is the same whatever the scores are, so that it tells of a model that has
             collapsed; then training asks for it now and then (:meth:`collapse_value`).
 
@@ -33,6 +34,7 @@ class Loss(Configurable, nn.Module, ABC):
     """
 
     needs: frozenset[str] = frozenset()
+    uses: frozenset[str] = frozenset()
     level_free: bool = False
 
     @abstractmethod

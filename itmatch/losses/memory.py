@@ -149,6 +149,11 @@ class MemoryLoss(Loss):
         """The vectors, which give the scores, and what else the loss of the batch needs."""
         return (self.loss.needs - {"scores", "positives"}) | {"image", "text", "groups"}
 
+    @property
+    def uses(self) -> frozenset[str]:  # type: ignore[override]
+        """What the loss of the batch reads where there is some."""
+        return self.loss.uses
+
     def set_epoch(self, epoch: int) -> None:
         """Tell the loss of the batch which epoch begins."""
         self.loss.set_epoch(epoch)

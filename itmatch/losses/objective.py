@@ -75,6 +75,11 @@ class Objective(Loss):
         return frozenset().union(*(term.needs for term in self.parts.values()))
 
     @property
+    def uses(self) -> frozenset[str]:  # type: ignore[override]
+        """What the terms read where there is some, all together."""
+        return frozenset().union(*(term.uses for term in self.parts.values()))
+
+    @property
     def level_free(self) -> bool:  # type: ignore[override]
         """Whether all terms are."""
         return all(term.level_free for term in self.parts.values())

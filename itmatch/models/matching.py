@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub import ModelHubMixin
@@ -16,7 +16,6 @@ from typing_extensions import Self
 from itmatch._version import __version__
 from itmatch.batch import Captions, Fragments, Regions
 from itmatch.data import ImageTextSplit, Tokenizer
-from itmatch.evaluation import EvaluationProtocol, Evaluator
 from itmatch.formats.files import user_path, write_text, written_beside, written_together
 from itmatch.models._inputs import Images, as_regions, batches_of
 from itmatch.models.bounds import bounded_by
@@ -26,6 +25,9 @@ from itmatch.models.weights import load_weights
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
 from itmatch.ops.checks import check_kind, check_whole
 from itmatch.spec import Spec, build
+
+if TYPE_CHECKING:
+    from itmatch.evaluation import EvaluationProtocol
 
 
 class MatchingModel(
@@ -157,6 +159,8 @@ class MatchingModel(
         Raises:
             ValueError: the model has no tokenizer, or the protocol is not for such a split.
         """
+        from itmatch.evaluation import Evaluator  # here, since its metric imports much
+
         tokenizer, size = self._own_tokenizer(), check_whole("batch_size", batch_size)
         if protocol is not None:
             protocol.check(torch.as_tensor(split.caption_image), split.num_images)

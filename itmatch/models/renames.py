@@ -6,6 +6,7 @@ when one goes, a row says whether a model that was saved with it still is what i
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,10 +36,12 @@ class Moved:
     Args:
         to: the argument that takes the object.
         kind: the class of the object; what moves into the same object is gathered.
+        stays: it is an argument of both now.
     """
 
     to: str
     kind: str
+    stays: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,16 +51,22 @@ class Removed:
     Args:
         unless: the values with which the class did what it does now; with any other the model is refused. None: all
             values, because they only mattered when the model was new.
-        instead: what to do with such a model, for the error message.
+        instead: what to do with such a model, for the message.
+        matters: whether such a model is another one without it, and is refused; else it is told of.
     """
 
     unless: tuple[Any, ...] | None
     instead: str = "keep the version of itmatch that saved it"
+    matters: bool = True
 
 
 def _inverse(value: Any) -> Any:
     """An inverse temperature as a temperature; what is no number is refused by the class."""
     return 1 / value if isinstance(value, (int, float)) and value else value
+
+
+def _query(value: Any) -> Any:
+    return {"t2i": "words", "i2t": "regions"}.get(value, value) if isinstance(value, str) else value
 
 
 _TEMPERATURE = Renamed("temperature", _inverse)
@@ -69,22 +78,22 @@ CLASSES: dict[str, str] = {  # by their names then, as in "itmatch.nn.Block"
     "itmatch.losses.OffBatchHardestLoss": "itmatch.losses.MemoryLoss",
 }
 
-ARGUMENTS: dict[str, dict[str, Renamed | Moved | Removed]] = {  # by the names of the classes now
+_TRIPLET = "itmatch.losses.HardNegativeTripletLoss"
+ARGUMENTS: dict[str, dict[str, Renamed | Moved | Removed]] = {  # by the names of the classes, then or now
     "itmatch.losses.CircleLoss": {"scale": _TEMPERATURE},
-    "itmatch.losses.HardNegativeTripletLoss": {
-        "epsilon": Moved("negatives", "itmatch.losses.SelectiveNegatives"),
-        **dict.fromkeys(("dim", "cutoff", "far", "sample"), _DISTANCE_WEIGHTED),
-    },
+    "itmatch.losses.DistanceWeightedTripletLoss": dict.fromkeys(("dim", "cutoff", "far", "sample"), _DISTANCE_WEIGHTED),
     "itmatch.losses.HubnessAwareLoss": {"scale": _TEMPERATURE},
     "itmatch.losses.InfoNCELoss": {"max_scale": Renamed("min_temperature", _inverse)},
-    "itmatch.losses.MemoryLoss": {
-        "margin": Moved("loss", "itmatch.losses.HardNegativeTripletLoss"),
+    "itmatch.losses.OffBatchHardestLoss": {
+        "margin": Moved("loss", _TRIPLET),
+        "reduction": Moved("loss", _TRIPLET, stays=True),
         "queue_margin": Renamed("memory_margin"),
     },
     "itmatch.losses.ProbabilisticMatchingLoss": {"scale": _TEMPERATURE},
+    "itmatch.losses.SelectiveHardNegativeLoss": {"epsilon": Moved("negatives", "itmatch.losses.SelectiveNegatives")},
     "itmatch.losses.SigmoidLoss": {"scale": _TEMPERATURE},
     "itmatch.nn.CrossAttentionSimilarity": {
-        "direction": Renamed("query", {"t2i": "words", "i2t": "regions"}.get),
+        "direction": Renamed("query", _query),
         "lambda_softmax": Renamed("temperature", _inverse),
     },
     "itmatch.nn.GlobalAttentionPooling": {"places": Renamed("positions")},
@@ -103,7 +112,7 @@ ARGUMENTS: dict[str, dict[str, Renamed | Moved | Removed]] = {  # by the names o
         "merge": Removed(("mean",)),
         "inverse": Removed((True,)),
         "affinity": Removed((False,)),
-        "dropout": Removed((0.0,), "it only acted in training: write 0 there"),
+        "dropout": Removed((0.0,), "it only acted in training, which goes on without it", matters=False),
         "implementation": Removed(None),
     },
     "itmatch.nn.VectorSimilarity": {"lambda_softmax": Renamed("temperature", _inverse)},
@@ -137,10 +146,11 @@ def _renamed(value: Any, where: str, depth: int) -> Any:
     parts = path.split(".")
     short = ".".join([*parts[:2], parts[-1]])  # whatever the file in which the class lay
     now = CLASSES.get(short, short)
-    changes = ARGUMENTS.get(now, {})
+    changes = ARGUMENTS.get(now, {}) | ARGUMENTS.get(short, {})
     if isinstance(arguments, dict) and changes.keys() & arguments.keys():
         arguments = _arguments(arguments, changes, f"{where}: {now}")
-    return found | {"class_path": path if now == short else now, "init_args": arguments}
+    changed = {"init_args": arguments} if "init_args" in found else {}
+    return found | {"class_path": path if now == short else now} | changed
 
 
 def _arguments(
@@ -154,7 +164,14 @@ def _arguments(
         elif isinstance(change, Renamed):
             found[change.to] = change.value(value)
         elif isinstance(change, Moved):
+            if change.to in arguments:
+                raise ValueError(f"{where}: {name} beside {change.to}, expected one of them")
             found.setdefault(change.to, {"class_path": change.kind, "init_args": {}})["init_args"][name] = value
+            if change.stays:
+                found[name] = value
         elif change.unless is not None and value not in change.unless:
-            raise ValueError(f"{where} was saved with {name}={str(value)[:80]}, which is gone: {change.instead}")
+            told = f"{where} was saved with {name}={str(value)[:80]}, which is gone: {change.instead}"
+            if change.matters:
+                raise ValueError(told)
+            warnings.warn(told, stacklevel=2)
     return found

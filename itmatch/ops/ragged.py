@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -142,7 +143,8 @@ class Ragged:
         sizes = torch.tensor([len(part.values) for part in parts])
         lengths = torch.cat([part.lengths for part in parts])
         starts = torch.cat([part.starts + start for part, start in zip(parts, _starts(sizes), strict=True)])
-        values, start = parts[0].values.new_empty(int(sizes.sum()), *parts[0].values.shape[1:]), 0
+        dtype = functools.reduce(torch.promote_types, [part.values.dtype for part in parts])
+        values, start = parts[0].values.new_empty(int(sizes.sum()), *parts[0].values.shape[1:], dtype=dtype), 0
         while parts:
             part = parts.pop(0).values
             values[start : start + len(part)] = part

@@ -14,6 +14,7 @@ from itmatch.formats.configs import read_config
 from itmatch.formats.messages import shown
 
 INHERITS, SYSTEM = "inherits", "system"
+_PARTS = ("image_encoder", "text_encoder", "similarity")  # of a system
 Config = dict[str, Any]
 
 
@@ -102,8 +103,18 @@ def _inherited(config: Config, where: str) -> Config:
         path = _folder() / f"{name}.yaml"
         if path not in _folder().rglob("*.yaml"):
             raise ValueError(f"{where}: {INHERITS}: no preset {shown(name)}; there are {', '.join(preset_names())}")
-        result = _merged(result, _inherited(read_config(path), name))
-    return _merged(result, own)
+        result = _over(result, _inherited(read_config(path), name))
+    return _over(result, own)
+
+
+def _over(below: Config, above: Config) -> Config:
+    """A file over another: a section that says nothing says nothing, and the parts of another system are its own."""
+    above = {key: value for key, value in above.items() if value is not None}
+    model = below.get("model")
+    other = SYSTEM in below and SYSTEM in above and list(below[SYSTEM]) != list(above[SYSTEM])
+    if other and isinstance(model, dict):
+        below = below | {"model": {key: value for key, value in model.items() if key not in _PARTS}}
+    return _merged(below, above)
 
 
 def _merged(below: Config, above: Config) -> Config:

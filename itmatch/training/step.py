@@ -81,13 +81,14 @@ def compute_loss(
     if needs & {"image", "text"}:
         image_vectors, text_vectors = (gather(side) for side in _vectors(image, text, objective))
         first, second = paired(image_vectors, text_vectors, positives)[:2]
+    reads_relevance = "relevance" in needs | objective.uses
     matches = Matches(
         scores,
         positives,
         first,
         second,
         caption_image,
-        None if relevance is None else relevance(index, gather(batch.caption_index)),
+        relevance(index, gather(batch.caption_index)) if relevance and reads_relevance else None,
         (_of_all(image) if shared else image, captions) if "fragments" in needs else None,
     )
     terms = objective.values(matches)

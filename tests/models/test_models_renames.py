@@ -2,7 +2,7 @@
 
 import pytest
 
-from itmatch import nn
+from itmatch import losses, nn
 from itmatch.models import renames
 from itmatch.models.renames import Removed, Renamed, renamed
 from itmatch.spec import build
@@ -90,3 +90,30 @@ def test_a_number_that_is_none_is_refused_by_the_class():
         spec = {"class_path": "itmatch.nn.VectorSimilarity", "init_args": {"embed_dim": 8, "lambda_softmax": value}}
         with pytest.raises(ValueError, match="temperature"):
             build(renamed(spec, "file"))
+
+
+def test_a_reduction_of_a_queue_is_of_both_hinges():
+    arguments = {"embed_dim": 4, "size": 8, "margin": 0.3, "queue_margin": 0.1, "reduction": "mean"}
+    built = build(renamed({"class_path": "itmatch.losses.OffBatchHardestLoss", "init_args": arguments}, "file"))
+    triplet = losses.HardNegativeTripletLoss(0.3, reduction="mean")
+    assert built.spec == losses.MemoryLoss(triplet, 4, 8, memory_margin=0.1, reduction="mean").spec
+
+
+def test_damaged_arguments_are_refused_by_name():
+    spec = {"class_path": "itmatch.nn.CrossAttentionSimilarity", "init_args": {"direction": [1]}}
+    with pytest.raises(ValueError, match="query"):
+        build(renamed(spec, "file"))
+    for beside in ("hardest", [1], {"class_path": "itmatch.losses.SelectiveNegatives", "init_args": None}):
+        arguments = {"epsilon": 0.1, "negatives": beside}
+        with pytest.raises(ValueError, match=r"^file: .*: epsilon beside negatives, expected one of them$"):
+            renamed({"class_path": "itmatch.losses.SelectiveHardNegativeLoss", "init_args": arguments}, "file")
+
+
+def test_a_dropout_that_is_gone_is_told_of():
+    spec = {"class_path": "itmatch.nn.SpatialSemanticGCN", "init_args": {"embed_dim": 8, "dropout": 0.1}}
+    with pytest.warns(UserWarning, match=r"dropout=0.1, which is gone: it only acted in training"):
+        assert renamed(spec, "file")["init_args"] == {"embed_dim": 8}
+
+
+def test_a_spec_without_arguments_stays_one():
+    assert renamed({"class_path": "itmatch.nn.MeanPooling"}, "file") == {"class_path": "itmatch.nn.MeanPooling"}

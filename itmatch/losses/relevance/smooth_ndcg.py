@@ -96,6 +96,7 @@ class SmoothNDCGLoss(RelevanceLoss):
         0.3691
     """
 
+    uses = frozenset({"relevance"})
     needs = ScoreLoss.needs  # without a relevance the positives alone have a gain
     level_free = True
 
