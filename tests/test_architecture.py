@@ -209,7 +209,8 @@ def test_importing_the_package_is_cheap():
 
 
 def test_importing_the_library_leaves_the_slow_ones_out():
-    code = "import itmatch.nn, itmatch.losses, itmatch.data, itmatch.ops, itmatch.models"  # torchmetrics itself imports transformers
+    code = "import itmatch.nn, itmatch.losses, itmatch.data, itmatch.ops, itmatch.models"
+    # torchmetrics itself imports transformers
     unwanted = ("lightning", "pytorch_lightning", "transformers", "nltk", "torchmetrics", "torch_geometric")
     assert run(code, *unwanted) == ["[]"]
 
