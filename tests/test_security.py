@@ -21,8 +21,7 @@ from itmatch.models.bounds import bounded_by
 from itmatch.nn import HardAligningSimilarity, Similarity, TransformerTextEncoder
 from itmatch.spec import Configurable, build
 from itmatch.training import MatchingData, MatchingTask
-from itmatch.training.callbacks import BestCheckpoint
-from itmatch.training.checkpoints.writing import AtomicCheckpointIO
+from itmatch.training.checkpoints.writing import AtomicCheckpointIO, BestCheckpoint
 from itmatch.trust import import_class
 
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "dog"]

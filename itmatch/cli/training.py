@@ -30,9 +30,11 @@ from itmatch.formats.configs import limited_yaml
 from itmatch.formats.files import user_path, write_text
 from itmatch.stopping import Stopped
 from itmatch.training import MatchingData, MatchingTask
-from itmatch.training.callbacks import BestCheckpoint, FragmentWriter, RecallReport, run_folder
+from itmatch.training.checkpoints.writing import BestCheckpoint
+from itmatch.training.fragments import FragmentWriter
 from itmatch.training.limits import fast_dev_batches
 from itmatch.training.processes import OwnSignals, Processes
+from itmatch.training.report import RecallReport, run_folder
 
 CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # what Lightning takes after --ckpt_path instead of a file
 NOISE = (

@@ -19,7 +19,7 @@ from itmatch.data import Tokenizer
 from itmatch.losses import HardNegativeTripletLoss, Loss
 from itmatch.models import MatchingModel
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
-from itmatch.ops.checks import check_kind
+from itmatch.ops.checks import check_choice, check_kind, check_whole_or_none
 from itmatch.ops.seeding import seed_step
 from itmatch.training.checkpoints.reading import keep_own_paths
 from itmatch.training.checkpoints.restoring import check_vocabulary, check_weights_fit, naming, restored
@@ -93,11 +93,7 @@ class MatchingTask(EvaluatedModule):
         decay_one_dimensional: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         super().__init__(MatchingModel(image_encoder, text_encoder, similarity, tokenizer), fragment_dtype)
-        if scheduler_interval not in ("epoch", "step"):
-            raise ValueError(f"scheduler_interval: {scheduler_interval!r}, expected 'epoch' or 'step'")
-        if encode_chunk is not None and encode_chunk < 1:
-            raise ValueError(f"encode_chunk: {encode_chunk}, expected at least 1, or None")
-        if encode_chunk is not None:
+        if check_whole_or_none("encode_chunk", encode_chunk) is not None:
             check_rows_apart(self.model.image_encoder, "image_encoder")
             check_rows_apart(self.model.text_encoder, "text_encoder")
         self.objective: Loss = check_kind(
@@ -105,7 +101,7 @@ class MatchingTask(EvaluatedModule):
         )
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.scheduler_interval = scheduler_interval
+        self.scheduler_interval = check_choice("scheduler_interval", scheduler_interval, "epoch", "step")
         self.lr_scale = dict(lr_scale or {})
         self.gather_negatives = gather_negatives
         self.encode_chunk = encode_chunk
@@ -265,10 +261,7 @@ class MatchingTask(EvaluatedModule):
     def configure_optimizers(self) -> Any:
         """Parameter groups by ``lr_scale`` and weight decay; the schedule acts on all of them."""
         optimizer, self._parameter_groups = make_optimizer(
-            self.optimizer,
-            self.named_parameters(),
-            self.lr_scale,
-            decay_one_dimensional=self.decay_one_dimensional,
+            self.optimizer, self.named_parameters(), self.lr_scale, decay_one_dimensional=self.decay_one_dimensional
         )
         if self.scheduler is None:
             return optimizer

@@ -21,7 +21,7 @@ from itmatch import __version__
 from itmatch.data import RelationScenes, WordTokenizer
 from itmatch.nn import GRUTextEncoder
 from itmatch.training import MatchingTask, read_fragments
-from itmatch.training.callbacks import BestCheckpoint
+from itmatch.training.checkpoints.writing import BestCheckpoint
 
 TOP_K = """
 import torch
