@@ -87,8 +87,8 @@ class GivenCheckpoint:
         doubts += ["finished"] * done["finished"]
         if doubts:
             warn(
-                f"{option} was {' and '.join(doubts)}, and its optimizer and schedule go on from there; --init_from "
-                f"{self.path} starts a new training with its weights"
+                f"{option} was {' and '.join(doubts)}; its optimizer, schedule and best figure go on from there; "
+                f"--init_from {self.path} starts a new training with its weights"
             )
 
 

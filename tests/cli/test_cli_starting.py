@@ -120,13 +120,13 @@ def test_going_on_with_what_was_finished_or_other_data_names_the_other_option(ma
     resumed = ["--ckpt_path", made / "first.ckpt", "--test_after_fit=false"]
     assert run(*on_precomp("fit", made / "one", *resumed, "--trainer.max_epochs=2")) == 0
     warned = capsys.readouterr().err
-    assert "first.ckpt was finished, and its optimizer and schedule go on from there; --init_from " in warned
+    assert "first.ckpt was finished; its optimizer, schedule and best figure go on from there; --init_from " in warned
     for path in (other := write_precomp(Path("other"))).glob("*_caps.txt"):
         path.write_text("".join(reversed(path.read_text().splitlines(keepends=True))))
     assert run(*on_precomp("fit", other, *resumed, "--trainer.max_epochs=2")) == 0
     warned = capsys.readouterr().err
     assert "was trained on other data ('4 images with 8 captions (digest " in warned
-    assert "and finished, and its optimizer" in warned
+    assert "and finished; its optimizer" in warned
 
 
 def test_a_run_that_was_stopped_goes_on_without_a_warning(made, capsys):
