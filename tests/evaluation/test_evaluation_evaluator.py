@@ -7,7 +7,8 @@ from itmatch.batch import Fragments
 from itmatch.data import ImageTextSplit
 from itmatch.evaluation import EvaluationProtocol, Relevance, retrieval_metrics, retrieval_ranks, twin_accuracy
 from itmatch.evaluation import evaluator as evaluator_module
-from itmatch.evaluation.evaluator import Evaluator, _first_places
+from itmatch.evaluation.collected import _first_places
+from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.protocols import relevance_figures
 from itmatch.models import MatchingModel
 from itmatch.nn import (
