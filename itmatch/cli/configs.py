@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from itmatch.evaluation import Coco1K, Coco5K, Cxc, EccvCaption, Flickr30K, PlausibleMatch
 from itmatch.formats.configs import read_config
 from itmatch.presets import INHERITS, SYSTEM, as_yaml, expanded, preset_config, preset_names
 
 PREFIX = "preset:"
+PROTOCOLS = {  # names that a protocol has on the command line beside that of its class
+    protocol.name: protocol.__name__ for protocol in (Flickr30K, Coco1K, Coco5K, EccvCaption, Cxc, PlausibleMatch)
+}
+_PROTOCOL = re.compile(rf"(?<![^\s\[,'\"])({'|'.join(PROTOCOLS)})(?![^\s\],'\"])")  # alone or in a list
 
 
 def with_whole_configs(arguments: Sequence[str]) -> list[str]:
@@ -19,9 +26,21 @@ def with_whole_configs(arguments: Sequence[str]) -> list[str]:
             resolved.append(resolve_config(argument))
         elif argument.startswith("--config="):
             resolved.append("--config=" + resolve_config(argument.removeprefix("--config=")))
+        elif argument.startswith(("--protocol=", "--protocol+=")):
+            option, _, value = argument.partition("=")
+            resolved.append(f"{option}={_protocol_classes(value)}")
+        elif i and arguments[i - 1] in ("--protocol", "--protocol+"):
+            resolved.append(_protocol_classes(argument))
         else:
             resolved.append(argument)
     return resolved
+
+
+def _protocol_classes(value: Any) -> Any:
+    """Names of protocols, alone or in a list, as those of their classes; all else as it is."""
+    if isinstance(value, list):
+        return [_protocol_classes(one) for one in value]
+    return _PROTOCOL.sub(lambda found: PROTOCOLS[found[1]], value) if isinstance(value, str) else value
 
 
 def resolve_config(value: str) -> str:
@@ -35,7 +54,12 @@ def resolve_config(value: str) -> str:
     """
     if not value.startswith(PREFIX) and Path(value).is_file():
         config = read_config(value)
-        return as_yaml(expanded(config, value)) if {INHERITS, SYSTEM} & set(config) else value
+        protocol = config.get("protocol")
+        if _protocol_classes(protocol) != protocol:
+            config["protocol"] = _protocol_classes(protocol)
+        elif not {INHERITS, SYSTEM} & set(config):
+            return value
+        return as_yaml(expanded(config, value))
     if Path(value).is_dir() and value not in preset_names():
         raise IsADirectoryError(f"--config {value}: a folder, expected a file")
     if Path(value).suffix in (".yaml", ".yml", ".json") or "/" in value:

@@ -135,6 +135,16 @@ class Evaluator:
         self.top = None if top is None else split.top_k(top)
         return found | split.twin_accuracies(dataset)
 
+    @torch.no_grad()
+    def find(self, dataset: EvaluatedSplit | None, k: int) -> tuple[TopK, TopK]:
+        """The k best captions of all images and images of all captions (:attr:`top`), and forget what was added.
+
+        Every process has to call it, and gets the same.
+        """
+        self.ranks = None
+        self.top = self._collected(dataset, hold=False).top_k(k)
+        return self.top
+
     def _collected(self, dataset: EvaluatedSplit | None, *, hold: bool) -> CollectedSplit:
         """What was added, as a split; it is forgotten here."""
         if not self._image_places or not self._caption_places:

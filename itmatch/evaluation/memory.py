@@ -89,7 +89,8 @@ def _longest_first(lengths: Tensor) -> Tensor:
 
 
 def _peak_bytes(scores: FragmentScores, images: Tensor, captions: Tensor) -> int:
-    with _Memory() as memory:
+    memory = _Memory()
+    with memory:
         scores(images, captions)
     return memory.peak
 
@@ -117,7 +118,7 @@ class _Memory(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return found
 
     def _count(self, storage: Any) -> None:
-        size = storage.nbytes()
+        size: int = storage.nbytes()
         self.now += size
         self.peak = max(self.peak, self.now)
         weakref.finalize(storage, self._forget, size)

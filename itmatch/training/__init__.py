@@ -1,7 +1,8 @@
 """Layer 3: training and evaluation with Lightning."""
 
-from itmatch.training.callbacks import FragmentWriter, RecallReport, read_fragments, write_fragments
+from itmatch.training.callbacks import RecallReport
 from itmatch.training.data import MatchingData
+from itmatch.training.fragments import FragmentWriter, read_fragments, write_fragments
 from itmatch.training.loggers import SafeCSVLogger
 from itmatch.training.task import MatchingTask
 

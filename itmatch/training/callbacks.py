@@ -1,31 +1,27 @@
-"""What a run writes: the recall table of a test, and the fragments of a prediction."""
+"""What a run keeps and reports: its checkpoints, and the recalls of a test."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import fields
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import BasePredictionWriter, ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from itmatch.batch import Fragments
 from itmatch.data import Stage
 from itmatch.data.tokenizers.words import digest
 from itmatch.evaluation import recall_table, results_table
 from itmatch.evaluation.evaluator import Evaluator
+from itmatch.evaluation.hits import hit_files, write_hits
 from itmatch.evaluation.table import FORMS
-from itmatch.formats.files import user_path, write_text, written_beside, written_together
-from itmatch.formats.json import parse_json
-from itmatch.formats.messages import shown_keys
+from itmatch.formats.files import user_path, write_text, written_together
 from itmatch.formats.npz import write_npz
-from itmatch.formats.tensors import read_safetensors
 from itmatch.training.data import MatchingData
 from itmatch.training.limits import fast_dev_batches
 
@@ -129,27 +125,34 @@ class RecallReport(Callback):
             return
         title, labels = self._labels(trainer, prefix)
         metrics |= labels
-        more = [name for name in metrics if name.startswith(("eccv_", "cxc_", "pmrp_")) or name == "rsum_std"]
-        if self.form == "text":
-            print(recall_table(metrics, title=title))
-            for name in more:
-                print(f"{name}: {metrics[name]:.1f}")
-        else:
-            print(results_table({title: metrics}, self.form))
-            if more:
-                print(results_table({title: metrics}, self.form, more))
+        self._print(title, metrics)
         for name in sorted(name for name in metrics if name.startswith("twin_accuracy")):
             print(f"{name.replace('_', ' ')}: {metrics[name]:.1f} (chance 50)")
         if self._folder is not None:
             path = user_path(self._folder) / f"{prefix}_metrics.json"
             evaluator = getattr(task, "evaluator", None)
-            ranks = path.with_name(f"{prefix}_ranks.npz")
-            ranked = evaluator if isinstance(evaluator, Evaluator) and evaluator.ranks is not None else None
-            with written_together(removing=[ranks] if ranked is None else []):  # of a test that is overwritten
-                write_text(path, json.dumps(metrics, indent=1) + "\n")
-                if ranked is not None:
-                    write_ranks(ranks, ranked)
-            print(f"written to {path}")
+            known = evaluator if isinstance(evaluator, Evaluator) else None
+            written = [path, *_write_results(path, metrics, known)]
+            print(f"written to {', '.join(map(str, written))}")
+
+    def _print(self, title: str, metrics: dict[str, float]) -> None:
+        """A table of the recalls, those of every protocol that was measured with others, and what else there is."""
+        protocols = [name.removesuffix("_rsum") for name in metrics if name.endswith("_rsum")]
+        rows = {title: metrics}
+        for name in protocols:
+            start = f"{name}_"
+            own = {key.removeprefix(start): value for key, value in metrics.items() if key.startswith(start)}
+            rows[f"{title}: {name}"] = own
+        more = [name for name in metrics if name.startswith(("eccv_", "cxc_", "pmrp_")) or name.endswith("rsum_std")]
+        if self.form == "text":
+            for label, row in rows.items():
+                print(recall_table(row, title=label))
+            for name in more:
+                print(f"{name}: {metrics[name]:.1f}")
+        else:
+            print(results_table(rows, self.form))
+            if more:
+                print(results_table({title: metrics}, self.form, more))
 
     def _labels(self, trainer: Trainer, prefix: str) -> tuple[str, dict[str, float]]:
         """The title of a report, and what its file says beside the figures."""
@@ -166,6 +169,21 @@ class RecallReport(Callback):
             labels["last_weights"] = 1
             parts.append("the last weights")
         return f"{prefix}: {', '.join(parts)}" if parts else prefix, labels
+
+
+def _write_results(path: Path, metrics: Mapping[str, float], evaluator: Evaluator | None) -> list[Path]:
+    """Write the figures, and ranks and hits where an evaluator has them; returns the files of the hits."""
+    prefix = path.name.removesuffix("metrics.json")
+    ranks, hits = path.with_name(f"{prefix}ranks.npz"), path.with_name(f"{prefix}hits")
+    ranked, found = evaluator is not None and evaluator.ranks is not None, evaluator is not None and evaluator.top
+    files = hit_files(hits)
+    with written_together(removing=([] if ranked else [ranks]) + ([] if found else files)):  # of a test before
+        write_text(path, json.dumps(metrics, indent=1) + "\n")
+        if evaluator is not None and ranked:
+            write_ranks(ranks, evaluator)
+        if evaluator is not None and found:
+            write_hits(hits, evaluator)
+    return files if found else []
 
 
 def write_ranks(path: Path, evaluator: Evaluator) -> None:
@@ -185,94 +203,6 @@ def write_ranks(path: Path, evaluator: Evaluator) -> None:
         "captions_digest": np.array(digest(evaluator.captions)),
     }
     write_npz(path, content, compressed=True)
-
-
-class FragmentWriter(BasePredictionWriter):
-    """Writes what ``predict`` encodes: ``images.safetensors`` and ``captions.safetensors``.
-
-    Each file holds ``features`` (N, L, D), ``mask`` (N, L), ``index`` (N,) and, if the encoder makes them, ``pooled``
-    (N, D) and ``is_relation`` (N, L). The metadata key ``ids`` is a JSON list: the image ids, or
-    ``["image id", caption number]`` for captions.
-    With several processes each writes its own share, ``images.rank0.safetensors`` and so on.
-
-    Args:
-        dirpath: folder of the files; left out, the folder of the run, or that of the trainer without a logger.
-    """
-
-    def __init__(self, dirpath: str | Path | None = None) -> None:
-        super().__init__(write_interval="epoch")
-        self.dirpath = dirpath
-        self._folder: str | Path | None = None
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the folder, which takes all processes.
-
-        Raises:
-            ValueError: the data to predict is no MatchingData, which knows the ids.
-        """
-        data = getattr(trainer, "datamodule", None)
-        if stage == "predict" and not isinstance(data, MatchingData):
-            raise ValueError(f"FragmentWriter: predicts from a MatchingData, which knows the ids, found {data!r}")
-        self._folder = self.dirpath or run_folder(trainer) or trainer.default_root_dir
-
-    def write_on_epoch_end(
-        self, trainer: Trainer, pl_module: LightningModule, predictions: Any, batch_indices: Any
-    ) -> None:
-        """Write both files; they take their places together."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        dataset = data.dataset(data.predict_stage)
-        assert self._folder is not None  # found in setup
-        share = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
-        report = []
-        with written_together():
-            for name, batches in zip(("images", "captions"), predictions, strict=True):
-                index = torch.cat([index for _, index in batches]).cpu()
-                if name == "images":
-                    ids: list[Any] = [dataset.image_ids[i] for i in index.tolist()]
-                else:
-                    ids = [[dataset.image_ids[dataset.caption_image[i]], i] for i in index.tolist()]
-                path = user_path(self._folder) / f"{name}{share}.safetensors"
-                write_fragments(path, Fragments.cat([part.cpu() for part, _ in batches]), index, ids)
-                report.append(f"{len(index)} {name} written to {path}")
-        print(*report, sep="\n")
-
-
-def write_fragments(path: Path, fragments: Fragments, index: torch.Tensor, ids: list[Any]) -> None:
-    """Write fragments with the places and ids of their rows as safetensors."""
-    from safetensors.torch import save_file
-
-    found = {field.name: getattr(fragments, field.name) for field in fields(fragments)}
-    tensors = {name: value for name, value in found.items() if value is not None} | {"index": index}
-    with written_beside(path) as beside:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, str(beside), metadata={"ids": json.dumps(ids)})
-
-
-def read_fragments(path: str | Path) -> tuple[Fragments, torch.Tensor, list[Any]]:
-    """Fragments, indices and ids from a file of :func:`write_fragments`.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: no such file of fragments, or a broken one.
-    """
-    path = user_path(path)
-    tensors, metadata = read_safetensors(path)
-    ids = parse_json(metadata.get("ids", "null"), f"{path}: ids")
-    index = tensors.pop("index", None)
-    names = [field.name for field in fields(Fragments)]
-    if index is None or not {"features", "mask"} <= set(tensors) <= set(names) or not isinstance(ids, list):
-        raise ValueError(f"{path}: holds {shown_keys(tensors)}, expected index, ids and fragments ({', '.join(names)})")
-    try:
-        fragments = Fragments(**tensors)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
-    if index.dtype != torch.int64 or index.shape != (len(fragments),) or len(ids) != len(fragments):
-        raise ValueError(
-            f"{path}: index {index.dtype} of shape {tuple(index.shape)} and {len(ids)} ids, expected one for each of "
-            f"{len(fragments)} rows"
-        )
-    if bool((index < 0).any()):
-        raise ValueError(f"{path}: index {int(index.min())}, expected places of 0 or more")
-    return fragments, index, ids
 
 
 def run_folder(trainer: Trainer) -> str | None:
