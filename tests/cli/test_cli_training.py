@@ -778,6 +778,7 @@ def test_annotations_of_a_folder(trained, capsys):
         Path(f"notes/{kind}_image_to_caption.json").write_text(json.dumps(i2t))
     assert evaluated(trained, "test", "--protocol=Cxc", "--protocol.folder=notes") == 0
     found = figures("lightning_logs/version_0/test_metrics.json")
+    cxc = {name: value for name, value in found.items() if name.startswith("cxc")}
     for direction in ("i2t", "t2i"):
         for k in (1, 5, 10):
             assert found[f"cxc_{direction}_r{k}"] == pytest.approx(found[f"{direction}_r{k}"])
@@ -786,6 +787,12 @@ def test_annotations_of_a_folder(trained, capsys):
     found = figures("lightning_logs/version_1/test_metrics.json")
     assert found["eccv_i2t_r1"] == pytest.approx(found["i2t_r1"])
     assert found["eccv_i2t_map_at_r"] <= found["eccv_i2t_rprecision"]
+    eccv = {name: value for name, value in found.items() if name.startswith("eccv")}
+    both = ["--protocol+=cxc", "--protocol.folder=notes", "--protocol+=eccv", "--protocol.folder=notes"]
+    assert evaluated(trained, "test", *both, "--report.dirpath=both") == 0
+    found = figures("both/test_metrics.json")
+    assert {name: found[name] for name in cxc} == pytest.approx(cxc)
+    assert {name: found[name] for name in eccv} == pytest.approx(eccv)
     capsys.readouterr()
     table = ["--protocol=EccvCaption", "--protocol.folder=notes", "--report.form=markdown"]
     assert evaluated(trained, "test", *table) == 0

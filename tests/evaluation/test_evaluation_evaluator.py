@@ -174,6 +174,11 @@ def figures(rank=0, world=1):
     for protocol in (Halves(), Related()):
         add(ensemble, [image, fragments(IMAGES, 4, 5)], [text, fragments(CAPTIONS, 8, 6)], images, captions)
         found.append(ensemble.compute(twins(), protocol))
+    add(evaluator, image, text, images, captions)
+    found.append([side.indices.tolist() for side in evaluator.find(twins(), 4)])
+    add(evaluator, image, text, images, captions)
+    found.append(evaluator.compute(twins(), SeveralProtocols([Halves(), Related()]), top=4))
+    found.append([side.indices.tolist() for side in evaluator.top])
     return found
 
 
