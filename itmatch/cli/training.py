@@ -186,9 +186,9 @@ class MatchingCLI(LightningCLI):
         self.model.protocol = SeveralProtocols(protocol) if isinstance(protocol, list) else protocol
         self.model.top = self._get(self.config, "top")
         try:
-            self.model.memory = byte_count(self._get(self.config, "evaluation.memory"))
+            self.model.memory = byte_count("memory", self._get(self.config, "evaluation.memory"))
         except ValueError as error:
-            raise ValueError(f"--evaluation.memory: {error}") from None
+            raise ValueError(f"--evaluation.{error}") from None
         others = _listed(self._get(self.config, "ensemble"))
         if others:
             models = [read_model(path, trusted) for path in others]

@@ -55,7 +55,7 @@ class Evaluator:
         *,
         memory: int | str = GRANTED,
     ) -> None:
-        self.memory = byte_count(memory)
+        self.memory = byte_count("memory", memory)
         self.ranks: RetrievalRanks | None = None
         self.top: tuple[TopK, TopK] | None = None
         self.caption_image: Tensor | None = None

@@ -13,25 +13,27 @@ from torch.utils._pytree import tree_leaves
 
 from itmatch.evaluation.ranks import slices
 from itmatch.evaluation.scores import FragmentScores
+from itmatch.formats.messages import shown
 
 GRANTED = 1 << 30  # bytes, where nothing else is said
 _UNITS = {unit: 1 << 10 * power for power, unit in enumerate(("", "K", "M", "G", "T"))}
 
 
-def byte_count(size: int | str) -> int:
-    """A number of bytes from what a user writes.
+def byte_count(name: str, size: int | str) -> int:
+    """A number of bytes from what a user writes; ``name`` is that of the setting, for error messages.
 
     Raises:
         ValueError: no such number.
 
     Example:
-        >>> byte_count("1GiB"), byte_count("512 MB"), byte_count(1000)
+        >>> byte_count("memory", "1GiB"), byte_count("memory", "512 MB"), byte_count("memory", 1000)
         (1073741824, 536870912, 1000)
     """
-    found = re.fullmatch(r"(\d{1,12}(?:\.\d{1,6})?) ?([KMGT]?)(?:iB|B)?", str(size), re.IGNORECASE)
+    text = str(size) if isinstance(size, str) or (type(size) is int and 0 < size < 1 << 60) else ""
+    found = re.fullmatch(r"(\d{1,19}(?:\.\d{1,6})?) ?([KMGT]?)(?:iB|B)?", text, re.IGNORECASE)
     count = 0 if found is None else int(float(found[1]) * _UNITS[found[2].upper()])
     if count < 1:
-        raise ValueError(f"{size!r}, expected a size of memory such as 1GiB or 512MiB")
+        raise ValueError(f"{name}: {shown(size)}, expected a size of memory such as 1GiB or 512MiB")
     return count
 
 

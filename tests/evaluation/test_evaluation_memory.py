@@ -35,7 +35,7 @@ def scores():
 
 @pytest.mark.parametrize(("memory", "whole"), [("4MiB", True), ("200KiB", False), ("40KiB", False), (1, False)])
 def test_a_block_stays_within_the_memory_and_uses_it(scores, memory, whole):
-    memory = byte_count(memory)
+    memory = byte_count("memory", memory)
     block = fitting_block(scores, memory)
     assert (block == (IMAGES, CAPTIONS)) == whole
     if memory == 1:
@@ -84,7 +84,7 @@ def test_all_scores_are_held_where_they_fit(scores):
     assert held_scores(scores, IMAGES * CAPTIONS * 4 - 1, **options) is None
 
 
-@pytest.mark.parametrize("size", ["", "0", "-1GiB", "much", "1 PB", "nan"])
+@pytest.mark.parametrize("size", ["", "0", "-1GiB", "much", "1 PB", "nan", 1.5, True, None, 10**400])
 def test_no_size_of_memory(size):
     with pytest.raises(ValueError, match="expected a size of memory such as 1GiB"):
-        byte_count(size)
+        byte_count("memory", size)
