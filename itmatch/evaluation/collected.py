@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from itmatch.evaluation.memory import fitting_block, held_scores
 from itmatch.evaluation.protocols import ScoredSplit
 from itmatch.evaluation.ranks import RetrievalRanks, ScoreBlock, streamed_ranks
+from itmatch.evaluation.recalls import RetrievalMetrics
 from itmatch.evaluation.relevance import Relevance, RetrievedHits, streamed_hits
-from itmatch.evaluation.retrieval import RetrievalMetrics
 from itmatch.evaluation.scores import FragmentScores
 from itmatch.evaluation.top_k import TopK, top_k
 from itmatch.evaluation.twins import twin_accuracy

@@ -17,9 +17,9 @@ from itmatch.formats.files import user_path, written_beside, written_together
 from itmatch.formats.json import parse_json
 from itmatch.formats.messages import shown_keys
 from itmatch.formats.tensors import read_safetensors
-from itmatch.training.callbacks import run_folder
 from itmatch.training.data import MatchingData
 from itmatch.training.evaluating import EvaluatedModule
+from itmatch.training.report import run_folder
 
 
 class FragmentWriter(BasePredictionWriter):

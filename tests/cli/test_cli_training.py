@@ -22,7 +22,7 @@ from itmatch.data import RelationScenes, WordTokenizer
 from itmatch.evaluation import top_k
 from itmatch.nn import GRUTextEncoder
 from itmatch.training import MatchingTask, read_fragments
-from itmatch.training.callbacks import BestCheckpoint
+from itmatch.training.checkpoints.writing import BestCheckpoint
 
 TOP_K = """
 import torch

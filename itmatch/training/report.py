@@ -1,4 +1,4 @@
-"""What a run keeps and reports: its checkpoints, and the recalls of a test."""
+"""What a test writes: the table of recalls, ``test_metrics.json`` and ``test_ranks.npz``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -22,65 +21,18 @@ from itmatch.evaluation.hits import hit_files, write_hits
 from itmatch.evaluation.table import FORMS
 from itmatch.formats.files import user_path, write_text, written_together
 from itmatch.formats.npz import write_npz
+from itmatch.ops.checks import check_choice
 from itmatch.training.data import MatchingData
 from itmatch.training.limits import fast_dev_batches
 
 
-class BestCheckpoint(ModelCheckpoint):
-    """A ModelCheckpoint for runs that may be interrupted.
-
-    With ``save_last``, Lightning's writes ``last.ckpt`` only when an epoch was among the best; this one after every
-    validation, and at the end of the training if there was none since. And Lightning's forgets the best epoch when a
-    resumed run has a new folder, and then takes the first epoch for the best; this one goes on comparing.
-
-    It saves right after the validation, unless ``save_on_train_epoch_end`` says otherwise: Lightning resumes a run with
-    ``max_steps`` with other data from a checkpoint of the end of an epoch.
-
-    Attributes:
-        written: the ``last.ckpt`` that this run has written, whatever checkpoint is loaded afterwards; "" = none.
-    """
-
-    written = ""
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the checkpoints that are due."""
-        super().on_validation_end(trainer, pl_module)
-        if not self._should_save_on_train_epoch_end(trainer):
-            self._keep_last(trainer)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the checkpoints that are due."""
-        super().on_train_epoch_end(trainer, pl_module)
-        if self._should_save_on_train_epoch_end(trainer):
-            self._keep_last(trainer)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the last weights, where no validation came after them."""
-        self._keep_last(trainer)
-
-    def _keep_last(self, trainer: Trainer) -> None:
-        if not self._should_skip_saving_checkpoint(trainer):  # it does when this step has been saved
-            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
-
-    def _should_save_on_train_epoch_end(self, trainer: Trainer) -> bool:
-        if self._save_on_train_epoch_end is None and any(trainer.num_val_batches):
-            return False
-        return super()._should_save_on_train_epoch_end(trainer)
-
-    def _save_last_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Any]) -> None:
-        super()._save_last_checkpoint(trainer, monitor_candidates)
-        self.written = self.last_model_path
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take over the best score, as long as the checkpoint that has it is still there."""
-        best = state_dict.get("best_model_path")
-        if best and Path(best).is_file():
-            state_dict = {**state_dict, "dirpath": self.dirpath}
-        super().load_state_dict(state_dict)
-
-
 class RecallReport(Callback):
     """Prints the recall table after a test or a validation, and writes the figures as ``{stage}_metrics.json``.
+
+    The file holds, in percent, ``i2t_r1``, ``i2t_r5``, ``i2t_r10`` and the same of ``t2i``, their sum ``rsum``, and the
+    median and mean ranks ``i2t_medr``, ``i2t_meanr`` ...; then the figures of the protocol (``eccv_``, ``cxc_``,
+    ``pmrp_``, ``rsum_std``), and ``twin_accuracy`` where the data have twins. ``{stage}_ranks.npz`` beside it has the
+    rank of every query.
 
     Figures that are not those of a whole split, or not of the best weights, are told from others: by the title, and in
     the file by ``images``, how many of the first images were evaluated, and ``last_weights``, which is then 1.
@@ -94,9 +46,7 @@ class RecallReport(Callback):
     """
 
     def __init__(self, dirpath: str | Path | None = None, form: Literal["text", "markdown", "latex"] = "text") -> None:
-        if form not in FORMS:
-            raise ValueError(f"form: {form!r}, expected one of {', '.join(FORMS)}")
-        self.dirpath, self.form = dirpath, form
+        self.dirpath, self.form = dirpath, check_choice("form", form, *FORMS)
         self.last_weights = False
         self._folder: str | Path | None = None
 
