@@ -132,7 +132,7 @@ def weights(path):
 
 def test_the_last_checkpoint_is_of_the_last_epoch(monkeypatch):
     recalls = iter([3.0, 2.0, 1.0, 0.0])  # ever worse
-    monkeypatch.setattr("itmatch.evaluation.evaluator.Evaluator.compute", lambda *_: {"rsum": next(recalls)})
+    monkeypatch.setattr("itmatch.evaluation.evaluator.Evaluator.compute", lambda *_, **options: {"rsum": next(recalls)})
     assert run("fit", *DEMO, "--trainer.max_epochs=3", "--test_after_fit=false") == 0
     epochs = {path.name: torch.load(path, weights_only=True)["epoch"] for path in RUN.rglob("*.ckpt")}
     assert epochs == {"best.ckpt": 0, "last.ckpt": 2}

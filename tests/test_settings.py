@@ -39,6 +39,7 @@ ARGUMENTS = {
     "ClipTextEncoder": {"config": CLIP},
     "ContextualOrder": {"embed_dim": 8},
     "DistanceWeightedNegatives": {"dim": 8},
+    "Evaluator": {"similarity": torch.nn.Identity()},
     "GRUTextEncoder": {"vocabulary": 9, "embed_dim": 8, "word_dim": 4},
     "GlobalAttentionPooling": {"embed_dim": 8, "batch_norm": True},
     "ImplicitRelationAttention": {"embed_dim": 8},

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from itmatch.evaluation import Coco1K, Coco5K, Cxc, EccvCaption, Flickr30K, PlausibleMatch
 from itmatch.formats.configs import read_config
 from itmatch.models.renames import renamed
 from itmatch.presets import as_yaml, expanded, preset_config, preset_names
 
 PREFIX = "preset:"
+PROTOCOLS = {  # names that a protocol has on the command line beside that of its class
+    protocol.name: protocol.__name__ for protocol in (Flickr30K, Coco1K, Coco5K, EccvCaption, Cxc, PlausibleMatch)
+}
+_PROTOCOL = re.compile(rf"(?<![^\s\[,'\"])({'|'.join(PROTOCOLS)})(?![^\s\],'\"])")  # alone or in a list
 _SOURCE = ("--data.source", "--data.source.class_path")
 
 
@@ -27,6 +34,11 @@ def with_whole_configs(arguments: Sequence[str]) -> list[str]:
             resolved.append(resolve_config(argument))
         elif argument.startswith("--config="):
             resolved.append("--config=" + resolve_config(argument.removeprefix("--config=")))
+        elif argument.startswith(("--protocol=", "--protocol+=")):
+            option, _, value = argument.partition("=")
+            resolved.append(f"{option}={_protocol_classes(value)}")
+        elif i and arguments[i - 1] in ("--protocol", "--protocol+"):
+            resolved.append(_protocol_classes(argument))
         else:
             resolved.append(argument)
     return _without_leftovers(resolved)
@@ -53,6 +65,13 @@ def _without_leftovers(arguments: list[str]) -> list[str]:
     return kept
 
 
+def _protocol_classes(value: Any) -> Any:
+    """Names of protocols, alone or in a list, as those of their classes; all else as it is."""
+    if isinstance(value, list):
+        return [_protocol_classes(one) for one in value]
+    return _PROTOCOL.sub(lambda found: PROTOCOLS[found[1]], value) if isinstance(value, str) else value
+
+
 def resolve_config(value: str) -> str:
     """What stands after ``--config`` (``preset:NAME``, a file, or the name of a preset), for a parser.
 
@@ -66,6 +85,8 @@ def resolve_config(value: str) -> str:
     if not value.startswith(PREFIX) and Path(value).is_file():
         given = read_config(value)
         config = renamed(expanded(given, value), value)
+        if "protocol" in config:
+            config["protocol"] = _protocol_classes(config["protocol"])
         return value if config == given else as_yaml(config)
     if Path(value).is_dir() and value not in preset_names():
         raise IsADirectoryError(f"--config {value}: a folder, expected a file")

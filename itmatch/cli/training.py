@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace, get_loader, set_loader, set_parsing_settings
+from jsonargparse.typing import PositiveInt
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
@@ -24,8 +25,10 @@ from itmatch.cli.checkpoint import (
     settings_as_parsed,
     tell_of_tokenizer,
 )
+from itmatch.cli.configs import PROTOCOLS
 from itmatch.cli.errors import plain_errors, warn
-from itmatch.evaluation import EvaluationProtocol
+from itmatch.evaluation import EvaluationProtocol, SeveralProtocols
+from itmatch.evaluation.memory import byte_count
 from itmatch.formats.configs import limited_yaml
 from itmatch.formats.files import user_path, write_text
 from itmatch.stopping import Stopped
@@ -98,9 +101,21 @@ class MatchingCLI(LightningCLI):
         )
         parser.add_argument(
             "--protocol",
-            type=EvaluationProtocol | None,
+            type=EvaluationProtocol | list[EvaluationProtocol] | None,
             default=None,
-            help="What a test measures: Coco1K, EccvCaption.",
+            help=f"What a test measures, one or several at once: {', '.join(PROTOCOLS)}, or a class.",
+        )
+        parser.add_argument(
+            "--top",
+            type=PositiveInt | None,
+            default=None,
+            help="How many of the best candidates of every image and caption a test or a prediction writes.",
+        )
+        parser.add_argument(
+            "--evaluation.memory",
+            type=str,
+            default="1GiB",
+            help="What scoring may take beside the encoded images and captions; blocks are made to fit.",
         )
         parser.add_argument(
             "--trust",
@@ -184,7 +199,13 @@ class MatchingCLI(LightningCLI):
         if self.start is not None:
             self.start.load_into(self.model.model, self.datamodule.tokenizer, given["model"])
             self.start = None  # its weights are twice in memory
-        self.model.protocol = self._get(self.config_init, "protocol")
+        protocol = self._get(self.config_init, "protocol")
+        self.model.protocol = SeveralProtocols(protocol) if isinstance(protocol, list) else protocol
+        self.model.top = self._get(self.config, "top")
+        try:
+            self.model.memory = byte_count("memory", self._get(self.config, "evaluation.memory"))
+        except ValueError as error:
+            raise ValueError(f"--evaluation.{error}") from None
         others = _listed(self._get(self.config, "ensemble"))
         if others:
             models = [read_model(path, trusted) for path in others]

@@ -3,13 +3,14 @@
 from itmatch.evaluation.bootstrap import BootstrapResult, paired_bootstrap
 from itmatch.evaluation.coco_annotations import Cxc, EccvCaption, PlausibleMatch
 from itmatch.evaluation.evaluator import Evaluator
-from itmatch.evaluation.protocols import Coco1K, Coco5K, EvaluationProtocol, Flickr30K, ScoredSplit
+from itmatch.evaluation.protocols import Coco1K, Coco5K, EvaluationProtocol, Flickr30K, ScoredSplit, SeveralProtocols
 from itmatch.evaluation.published import PublishedResult, published_results
 from itmatch.evaluation.ranks import RetrievalRanks, retrieval_ranks, streamed_ranks
 from itmatch.evaluation.recalls import RetrievalMetrics, retrieval_metrics
 from itmatch.evaluation.relevance import Relevance, RetrievedHits, streamed_hits
 from itmatch.evaluation.scores import FragmentScores, rank_fragments
 from itmatch.evaluation.table import recall_table, results_table
+from itmatch.evaluation.top_k import TopK, top_k
 from itmatch.evaluation.twins import twin_accuracy
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "RetrievalRanks",
     "RetrievedHits",
     "ScoredSplit",
+    "SeveralProtocols",
+    "TopK",
     "paired_bootstrap",
     "published_results",
     "rank_fragments",
@@ -38,5 +41,6 @@ __all__ = [
     "retrieval_ranks",
     "streamed_hits",
     "streamed_ranks",
+    "top_k",
     "twin_accuracy",
 ]

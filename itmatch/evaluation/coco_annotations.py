@@ -16,13 +16,11 @@ from itmatch.formats.files import user_path
 
 
 class _Annotated(EvaluationProtocol):
-    """A protocol on annotation files that speak of COCO's own ids.
+    """A protocol on annotation files that speak of COCO's own ids; their names begin with that of the protocol.
 
     Args:
         folder: of the annotation files; None = those of the package ``eccv_caption``, if it is installed.
     """
-
-    kind = ""  # beginning of the names of the files
 
     def __init__(self, folder: str | Path | None = None) -> None:
         self.folder = folder
@@ -48,7 +46,7 @@ class _Annotated(EvaluationProtocol):
         captions = {caption: place for place, caption in enumerate(ids.captions)}
         lists = []
         for name, queries, answers in (("image_to_caption", images, captions), ("caption_to_image", captions, images)):
-            found = read_positives(folder / f"{self.kind}_{name}.json", queries)
+            found = read_positives(folder / f"{self.name}_{name}.json", queries)
             # what is annotated and not in the test set is never found, and counts, as in the published package
             lists.append({queries[q]: [answers.get(item, MOST + item) for item in found[q]] for q in found})
         return Relevance.from_lists(*lists), images
@@ -71,7 +69,7 @@ class EccvCaption(_Annotated):
         Associations for MS-COCO", ECCV 2022; the figures are those of its package.
     """
 
-    kind = "eccv"
+    name = "eccv"
 
     def measure(self, split: ScoredSplit) -> dict[str, float]:
         """``eccv_i2t_map_at_r``, ``eccv_i2t_rprecision``, ``eccv_i2t_r1`` and the same of ``t2i``."""
@@ -91,7 +89,7 @@ class Cxc(_Annotated):
         MS-COCO", EACL 2021.
     """
 
-    kind = "cxc"
+    name = "cxc"
 
     def measure(self, split: ScoredSplit) -> dict[str, float]:
         """``cxc_i2t_r1``, ``cxc_i2t_r5``, ``cxc_i2t_r10`` and the same of ``t2i``."""
@@ -112,6 +110,8 @@ class PlausibleMatch(_Annotated):
     Source:
         Chun et al., "Probabilistic Embeddings for Cross-Modal Retrieval", CVPR 2021.
     """
+
+    name = "pmrp"
 
     def __init__(
         self, instances: str | Path, folder: str | Path | None = None, distances: list[int] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -44,7 +45,13 @@ class ScoredSplit(ABC):
 
 
 class EvaluationProtocol(Configurable, ABC):
-    """What is measured on a test set. To write your own, subclass this and implement :meth:`measure`."""
+    """What is measured on a test set. To write your own, subclass this and implement :meth:`measure`.
+
+    Attributes:
+        name: short name, under which the command line knows it, and its figures beside those of other protocols.
+    """
+
+    name: ClassVar[str] = ""
 
     def check(self, caption_image: Tensor, num_images: int) -> None:
         """Raise if a split cannot be measured; called before it is encoded.
@@ -66,6 +73,8 @@ class Flickr30K(EvaluationProtocol):
         num_images: images that the split has to have; any other number raises.
     """
 
+    name = "flickr30k"
+
     def __init__(self, num_images: int = 1000) -> None:
         self.num_images = check_whole(f"{type(self).__name__}.num_images", num_images)
 
@@ -86,6 +95,8 @@ class Coco5K(Flickr30K):
         num_images: images that the split has to have; any other number raises.
     """
 
+    name = "coco_5k"
+
     def __init__(self, num_images: int = 5000) -> None:
         super().__init__(num_images)
 
@@ -97,6 +108,8 @@ class Coco1K(EvaluationProtocol):
         num_images: images that the split has to have; any other number raises.
         folds: parts of equal size.
     """
+
+    name = "coco_1k"
 
     def __init__(self, num_images: int = 5000, folds: int = 5) -> None:
         if check_whole("Coco1K.num_images", num_images) % check_whole("Coco1K.folds", folds):
@@ -114,6 +127,48 @@ class Coco1K(EvaluationProtocol):
         parts = [retrieval_metrics(split.ranks(slice(k * size, (k + 1) * size))) for k in range(self.folds)]
         figures = {name: statistics.mean(part[name] for part in parts) for name in parts[0]}
         return figures | {"rsum_std": statistics.pstdev(part["rsum"] for part in parts)}
+
+
+class SeveralProtocols(EvaluationProtocol):
+    """Several protocols on the same scores: a split is encoded once, and scored once as far as memory is granted.
+
+    The recalls ``i2t_r1`` ... ``rsum`` are those of the whole split. What a protocol measures has its name before it,
+    ``coco_1k_rsum``, unless it has already, ``eccv_i2t_r1``.
+
+    Args:
+        members: protocols of different names.
+
+    Example:
+        >>> SeveralProtocols([Coco1K(), Coco5K()]).members[0].name
+        'coco_1k'
+    """
+
+    name = "several"
+
+    def __init__(self, members: Sequence[EvaluationProtocol]) -> None:
+        self.members = list(members)
+        names = [_name(member) for member in self.members]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"SeveralProtocols: {name} comes twice, and its figures would have one name")
+
+    def check(self, caption_image: Tensor, num_images: int) -> None:
+        """Raise if a split cannot be measured by all of them."""
+        for member in self.members:
+            member.check(caption_image, num_images)
+
+    def measure(self, split: ScoredSplit) -> dict[str, float]:
+        """The figures of all."""
+        figures = retrieval_metrics(split.ranks())
+        for member in self.members:
+            name = _name(member)
+            for figure, value in member.measure(split).items():
+                figures[figure if figure.startswith(f"{name}_") else f"{name}_{figure}"] = value
+        return figures
+
+
+def _name(protocol: EvaluationProtocol) -> str:
+    return protocol.name or type(protocol).__name__
 
 
 def relevance_figures(

@@ -44,6 +44,21 @@ class FragmentScores:
         """I."""
         return len(self.members[0][1])
 
+    @property
+    def num_captions(self) -> int:
+        """T."""
+        return len(self.members[0][2])
+
+    def lengths(self) -> tuple[Tensor, Tensor]:
+        """Fragments of each image (I,) and of each caption (T,), of all models together, on the CPU."""
+        images = torch.stack([_lengths(image) for _, image, _ in self.members]).sum(0)
+        captions = torch.stack([_lengths(text) for _, _, text in self.members]).sum(0)
+        return images, captions
+
+    def select(self, images: Tensor, captions: Tensor) -> FragmentScores:
+        """Scores of some images and some captions alone."""
+        return FragmentScores([(s, _ragged(i).select(images), _ragged(t).select(captions)) for s, i, t in self.members])
+
     @torch.no_grad()
     def __call__(self, images: Tensor, captions: Tensor) -> Tensor:
         """Scores (B, C) of images (B,) with captions (C,), int64; gathered captions are kept for the next call."""
@@ -67,6 +82,14 @@ class FragmentScores:
         for i in range(0, len(images), chunk_size):
             parts.append(self(images[i : i + chunk_size], captions[i : i + chunk_size]).diagonal())
         return torch.cat(parts) if parts else torch.zeros(0, device=images.device)
+
+
+def _ragged(fragments: AnyFragments) -> Ragged:
+    return fragments if isinstance(fragments, Ragged) else Ragged.of(fragments)
+
+
+def _lengths(fragments: AnyFragments) -> Tensor:
+    return fragments.lengths if isinstance(fragments, Ragged) else fragments.mask.sum(1).cpu()
 
 
 def _wide(fragments: Fragments) -> Fragments:

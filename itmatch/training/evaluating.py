@@ -12,6 +12,7 @@ from itmatch.batch import Batch, Fragments
 from itmatch.data import Tokenizer
 from itmatch.evaluation import EvaluationProtocol
 from itmatch.evaluation.evaluator import Evaluator
+from itmatch.evaluation.memory import GRANTED
 from itmatch.models import MatchingModel
 from itmatch.ops.checks import check_choice
 from itmatch.training.data import MatchingData
@@ -30,6 +31,8 @@ class EvaluatedModule(LightningModule):
 
     Attributes:
         protocol: what a test, or a validation that is asked for, measures; None: recalls of the whole split.
+        top: how many of the best candidates of every query such a test, and a prediction, writes; None: none.
+        memory: what scoring may take, see :class:`itmatch.evaluation.Evaluator`.
     """
 
     def __init__(self, model: MatchingModel, fragment_dtype: Literal["float16"] | None = None) -> None:
@@ -37,6 +40,8 @@ class EvaluatedModule(LightningModule):
         self.model = model
         self.fragment_dtype = check_choice("fragment_dtype", fragment_dtype, "float16", None)
         self.protocol: EvaluationProtocol | None = None
+        self.top: int | None = None
+        self.memory: int | str = GRANTED
         self._others: tuple[MatchingModel, ...] = ()
         self.evaluator = self._new_evaluator()
 
@@ -66,7 +71,7 @@ class EvaluatedModule(LightningModule):
 
     def _new_evaluator(self) -> Evaluator:
         """For the models and settings as they are now, which somebody may have replaced since the last evaluation."""
-        return Evaluator([self.model, *self._others], FRAGMENT_DTYPES[self.fragment_dtype])
+        return Evaluator([self.model, *self._others], FRAGMENT_DTYPES[self.fragment_dtype], memory=self.memory)
 
     def _check_others(self) -> None:
         own = self.model.tokenizer
@@ -119,7 +124,8 @@ class EvaluatedModule(LightningModule):
         dataset = self._dataset(prefix)
         asked = prefix == "test" or self.trainer.state.fn == "validate"  # not between epochs
         with told_as_divergence(self):
-            metrics = self.evaluator.compute(dataset, self.protocol if asked else None)
+            protocol, top = (self.protocol, self.top) if asked else (None, None)
+            metrics = self.evaluator.compute(dataset, protocol, top=top)
         for name, value in metrics.items():  # all processes have the same; Lightning wants to be told how they agree
             self.log(f"{prefix}/{name}", value, prog_bar=name == "rsum", sync_dist=True, reduce_fx="max")
 
@@ -136,6 +142,21 @@ class EvaluatedModule(LightningModule):
                 return self.model.text_encoder(batch.captions).detach(), batch.caption_index
         found = "both" if batch.regions is not None else "neither"
         raise ValueError(f"a batch to predict holds images or captions, this one {found}")
+
+    def ranked(self, predictions: Any, dataset: Any) -> Evaluator | None:
+        """What finds what among the predictions of this process and of the others; None if nobody asked (``top``)."""
+        if self.top is None:
+            return None
+        evaluator = Evaluator(self.model, FRAGMENT_DTYPES[self.fragment_dtype], memory=self.memory)
+        images, captions = predictions
+        for fragments, index in images:
+            evaluator.add_images(fragments, index)
+        for fragments, index in captions:
+            owner = torch.as_tensor(dataset.caption_image).to(index.device)
+            evaluator.add_captions(fragments, index, owner[index])
+        with told_as_divergence(self):
+            evaluator.find(dataset, self.top)
+        return evaluator
 
 
 def described(tokenizer: Tokenizer) -> str:

@@ -1,4 +1,4 @@
-"""What a prediction writes: the fragments of images and captions, as safetensors."""
+"""What a prediction writes: the fragments of images and captions, and what finds what."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import BasePredictionWriter
 
 from itmatch.batch import Fragments
+from itmatch.evaluation.hits import hit_files, write_hits
 from itmatch.formats.files import user_path, written_beside, written_together
 from itmatch.formats.json import parse_json
 from itmatch.formats.messages import shown_keys
 from itmatch.formats.tensors import read_safetensors
 from itmatch.training.data import MatchingData
+from itmatch.training.evaluating import EvaluatedModule
 from itmatch.training.report import run_folder
 
 
@@ -26,6 +28,8 @@ class FragmentWriter(BasePredictionWriter):
     Each file holds ``features`` (N, L, D), ``mask`` (N, L), ``index`` (N,) and, if the encoder makes them, ``pooled``
     (N, D) and ``is_relation`` (N, L). The metadata key ``ids`` is a JSON list: the image ids, or
     ``["image id", caption number]`` for captions.
+    Where the module is asked for the best candidates (``top``), ``hits.jsonl`` and ``hits.csv`` hold them
+    (:func:`itmatch.evaluation.hits.write_hits`).
     With several processes each writes its own share, ``images.rank0.safetensors`` and so on.
 
     Args:
@@ -57,7 +61,9 @@ class FragmentWriter(BasePredictionWriter):
         assert self._folder is not None  # found in setup
         share = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         report = []
-        with written_together():
+        ranked = pl_module.ranked(predictions, dataset) if isinstance(pl_module, EvaluatedModule) else None
+        hits = user_path(self._folder) / "hits"
+        with written_together(removing=hit_files(hits) if ranked is None else []):  # of a prediction before
             for name, batches in zip(("images", "captions"), predictions, strict=True):
                 index = torch.cat([index for _, index in batches]).cpu()
                 if name == "images":
@@ -67,6 +73,9 @@ class FragmentWriter(BasePredictionWriter):
                 path = user_path(self._folder) / f"{name}{share}.safetensors"
                 write_fragments(path, Fragments.cat([part.cpu() for part, _ in batches]), index, ids)
                 report.append(f"{len(index)} {name} written to {path}")
+            if ranked is not None and trainer.is_global_zero:
+                write_hits(hits, ranked)
+                report.append(f"what finds what written to {', '.join(map(str, hit_files(hits)))}")
         print(*report, sep="\n")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from itmatch.data import Stage
 from itmatch.data.tokenizers.words import digest
 from itmatch.evaluation import recall_table, results_table
 from itmatch.evaluation.evaluator import Evaluator
+from itmatch.evaluation.hits import hit_files, write_hits
 from itmatch.evaluation.table import FORMS
 from itmatch.formats.files import user_path, write_text, written_together
 from itmatch.formats.npz import write_npz
@@ -73,27 +75,34 @@ class RecallReport(Callback):
             return
         title, labels = self._labels(trainer, prefix)
         metrics |= labels
-        more = [name for name in metrics if name.startswith(("eccv_", "cxc_", "pmrp_")) or name == "rsum_std"]
-        if self.form == "text":
-            print(recall_table(metrics, title=title))
-            for name in more:
-                print(f"{name}: {metrics[name]:.1f}")
-        else:
-            print(results_table({title: metrics}, self.form))
-            if more:
-                print(results_table({title: metrics}, self.form, more))
+        self._print(title, metrics)
         for name in sorted(name for name in metrics if name.startswith("twin_accuracy")):
             print(f"{name.replace('_', ' ')}: {metrics[name]:.1f} (chance 50)")
         if self._folder is not None:
             path = user_path(self._folder) / f"{prefix}_metrics.json"
             evaluator = getattr(task, "evaluator", None)
-            ranks = path.with_name(f"{prefix}_ranks.npz")
-            ranked = evaluator if isinstance(evaluator, Evaluator) and evaluator.ranks is not None else None
-            with written_together(removing=[ranks] if ranked is None else []):  # of a test that is overwritten
-                write_text(path, json.dumps(metrics, indent=1) + "\n")
-                if ranked is not None:
-                    write_ranks(ranks, ranked)
-            print(f"written to {path}")
+            known = evaluator if isinstance(evaluator, Evaluator) else None
+            written = [path, *_write_results(path, metrics, known)]
+            print(f"written to {', '.join(map(str, written))}")
+
+    def _print(self, title: str, metrics: dict[str, float]) -> None:
+        """A table of the recalls, those of every protocol that was measured with others, and what else there is."""
+        protocols = [name.removesuffix("_rsum") for name in metrics if name.endswith("_rsum")]
+        rows = {title: metrics}
+        for name in protocols:
+            start = f"{name}_"
+            own = {key.removeprefix(start): value for key, value in metrics.items() if key.startswith(start)}
+            rows[f"{title}: {name}"] = own
+        more = [name for name in metrics if name.startswith(("eccv_", "cxc_", "pmrp_")) or name.endswith("rsum_std")]
+        if self.form == "text":
+            for label, row in rows.items():
+                print(recall_table(row, title=label))
+            for name in more:
+                print(f"{name}: {metrics[name]:.1f}")
+        else:
+            print(results_table(rows, self.form))
+            if more:
+                print(results_table({title: metrics}, self.form, more))
 
     def _labels(self, trainer: Trainer, prefix: str) -> tuple[str, dict[str, float]]:
         """The title of a report, and what its file says beside the figures."""
@@ -110,6 +119,21 @@ class RecallReport(Callback):
             labels["last_weights"] = 1
             parts.append("the last weights")
         return f"{prefix}: {', '.join(parts)}" if parts else prefix, labels
+
+
+def _write_results(path: Path, metrics: Mapping[str, float], evaluator: Evaluator | None) -> list[Path]:
+    """Write the figures, and ranks and hits where an evaluator has them; returns the files of the hits."""
+    prefix = path.name.removesuffix("metrics.json")
+    ranks, hits = path.with_name(f"{prefix}ranks.npz"), path.with_name(f"{prefix}hits")
+    ranked, found = evaluator is not None and evaluator.ranks is not None, evaluator is not None and evaluator.top
+    files = hit_files(hits)
+    with written_together(removing=([] if ranked else [ranks]) + ([] if found else files)):  # of a test before
+        write_text(path, json.dumps(metrics, indent=1) + "\n")
+        if evaluator is not None and ranked:
+            write_ranks(ranks, evaluator)
+        if evaluator is not None and found:
+            write_hits(hits, evaluator)
+    return files if found else []
 
 
 def write_ranks(path: Path, evaluator: Evaluator) -> None:

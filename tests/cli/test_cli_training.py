@@ -19,6 +19,7 @@ from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
 
 from itmatch import __version__
 from itmatch.data import RelationScenes, WordTokenizer
+from itmatch.evaluation import top_k
 from itmatch.nn import GRUTextEncoder
 from itmatch.training import MatchingTask, read_fragments
 from itmatch.training.checkpoints.writing import BestCheckpoint
@@ -777,6 +778,7 @@ def test_annotations_of_a_folder(trained, capsys):
         Path(f"notes/{kind}_image_to_caption.json").write_text(json.dumps(i2t))
     assert evaluated(trained, "test", "--protocol=Cxc", "--protocol.folder=notes") == 0
     found = figures("lightning_logs/version_0/test_metrics.json")
+    cxc = {name: value for name, value in found.items() if name.startswith("cxc")}
     for direction in ("i2t", "t2i"):
         for k in (1, 5, 10):
             assert found[f"cxc_{direction}_r{k}"] == pytest.approx(found[f"{direction}_r{k}"])
@@ -785,6 +787,12 @@ def test_annotations_of_a_folder(trained, capsys):
     found = figures("lightning_logs/version_1/test_metrics.json")
     assert found["eccv_i2t_r1"] == pytest.approx(found["i2t_r1"])
     assert found["eccv_i2t_map_at_r"] <= found["eccv_i2t_rprecision"]
+    eccv = {name: value for name, value in found.items() if name.startswith("eccv")}
+    both = ["--protocol+=cxc", "--protocol.folder=notes", "--protocol+=eccv", "--protocol.folder=notes"]
+    assert evaluated(trained, "test", *both, "--report.dirpath=both") == 0
+    found = figures("both/test_metrics.json")
+    assert {name: found[name] for name in cxc} == pytest.approx(cxc)
+    assert {name: found[name] for name in eccv} == pytest.approx(eccv)
     capsys.readouterr()
     table = ["--protocol=EccvCaption", "--protocol.folder=notes", "--report.form=markdown"]
     assert evaluated(trained, "test", *table) == 0
@@ -820,3 +828,80 @@ def test_losses_with_a_relevance_train_from_the_command_line(capsys, tmp_path, l
     assert abs(found - triplet) > 1e-3 * triplet
     error = error_of(capsys, "fit", *DEMO, *objective)
     assert re.search(f"{loss} needs .*--data.relevance itmatch.data.CaptionOverlap", error)
+
+
+# ---------------------------------------------------------------------------------------------------- what finds what
+
+
+def hits(path):
+    """Lines of the json, and rows of the table by query."""
+    lines = [json.loads(line) for line in Path(f"{path}.jsonl").read_text().splitlines()]
+    with Path(f"{path}.csv").open(newline="") as file:
+        return lines, list(csv.DictReader(file))
+
+
+def test_a_test_writes_what_finds_what(trained, capsys):
+    assert evaluated(trained, "test", "--top=3", "--report.dirpath=out") == 0
+    assert "out/test_hits.jsonl" in capsys.readouterr().out
+    lines, rows = hits("out/test_hits")
+    model = MatchingTask.load_from_checkpoint(trained / "checkpoints/best.ckpt").model
+    config = yaml.safe_load((trained / "config.yaml").read_text())["data"]["source"]["init_args"]
+    split = RelationScenes(**config).split("test")
+    regions = [split.image(i).features[None] for i in range(4)]
+    scores = torch.cat([model.score(image, split.captions) for image in regions])
+    of_images, of_captions = top_k(scores, 3, caption_image=split.caption_image)
+    images, captions = lines[:4], lines[4:]
+    assert [line["query_kind"] for line in lines] == ["image"] * 4 + ["caption"] * 20
+    assert [line["query_id"] for line in images] == split.image_ids
+    assert [line["result_ids"] for line in images] == of_images.indices.tolist()
+    assert captions[7]["query_id"] == 7
+    assert captions[7]["query_text"] == split.captions[7]
+    assert captions[7]["result_ids"] == [split.image_ids[i] for i in of_captions.indices[7].tolist()]
+    assert captions[7]["scores"] == pytest.approx(of_captions.scores[7].tolist(), rel=1e-4)
+    assert captions[7]["right"] == [int(i) == split.caption_image[7] for i in of_captions.indices[7]]
+    assert lines[0]["first_rank"] == 1
+    assert [row["rank_from_1"] for row in rows[:4]] == ["1", "2", "3", "1"]
+    assert rows[1]["result_text"] == lines[0]["result_texts"][1]
+    assert len(rows) == 24 * 3
+    assert evaluated(trained, "test", "--report.dirpath=out") == 0
+    assert not Path("out/test_hits.csv").exists()  # those of the test before
+
+
+def test_a_prediction_writes_what_finds_what(trained):
+    assert evaluated(trained, "test", "--top=2", "--report.dirpath=out") == 0
+    assert evaluated(trained, "predict", "--top=2", "--fragments.dirpath=out", "--data.eval_batch_size=3") == 0
+    (lines, _), (expected, _) = hits("out/hits"), hits("out/test_hits")
+    for line in (*lines, *expected):
+        line["scores"] = pytest.approx(line["scores"], rel=1e-4) if line in lines else line["scores"]
+    assert [line["result_ids"] for line in lines] == [line["result_ids"] for line in expected]
+    assert Path("out/images.safetensors").exists()
+
+
+def test_several_protocols_by_name_or_class(trained, capsys):
+    settings = {"num_images": 4}
+    folds = {"class_path": "coco_1k", "init_args": settings | {"folds": 2}}
+    both = json.dumps([folds, {"class_path": "Coco5K", "init_args": settings}])
+    assert evaluated(trained, "test", f"--protocol={both}", "--report.dirpath=both") == 0
+    printed = capsys.readouterr().out
+    assert "test: coco_1k\n" in printed
+    assert "test: coco_5k\n" in printed
+    found = figures("both/test_metrics.json")
+    for name, more in (("coco_1k", ["--protocol.folds=2"]), ("Coco5K", [])):
+        given = ["--protocol", name, "--protocol.num_images=4", *more, "--report.dirpath=one"]
+        assert evaluated(trained, "test", *given) == 0
+        alone = figures("one/test_metrics.json")
+        prefix = {"coco_1k": "coco_1k", "Coco5K": "coco_5k"}[name]
+        assert {k: found[f"{prefix}_{k}"] for k in alone if "twin" not in k} == pytest.approx(
+            {k: v for k, v in alone.items() if "twin" not in k}
+        )
+    config = yaml.safe_load((trained / "config.yaml").read_text()) | {"protocol": ["coco_5k"]}
+    Path("named.yaml").write_text(yaml.safe_dump(config))
+    checkpoint = f"--ckpt_path={trained / 'checkpoints/best.ckpt'}"
+    assert "Coco5K: 4 images" in error_of(capsys, "test", "--config=named.yaml", checkpoint)
+
+
+def test_memory_of_an_evaluation(trained, capsys):
+    assert evaluated(trained, "test", "--evaluation.memory=20KiB", "--report.dirpath=out") == 0
+    assert figures("out/test_metrics.json") == pytest.approx(figures(trained / "test_metrics.json"))
+    told = error_of(capsys, *evaluation(trained, "test", "--evaluation.memory=much"))
+    assert told.startswith("--evaluation.memory: 'much', expected a size of memory such as 1GiB")

@@ -5,9 +5,18 @@ from helpers_processes import run_processes
 
 from itmatch.batch import Fragments
 from itmatch.data import ImageTextSplit
-from itmatch.evaluation import EvaluationProtocol, Relevance, retrieval_metrics, retrieval_ranks, twin_accuracy
+from itmatch.evaluation import (
+    Coco1K,
+    EvaluationProtocol,
+    Relevance,
+    SeveralProtocols,
+    retrieval_metrics,
+    retrieval_ranks,
+    twin_accuracy,
+)
 from itmatch.evaluation import evaluator as evaluator_module
-from itmatch.evaluation.evaluator import Evaluator, _first_places
+from itmatch.evaluation.collected import _first_places
+from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.protocols import relevance_figures
 from itmatch.models import MatchingModel
 from itmatch.nn import (
@@ -165,6 +174,11 @@ def figures(rank=0, world=1):
     for protocol in (Halves(), Related()):
         add(ensemble, [image, fragments(IMAGES, 4, 5)], [text, fragments(CAPTIONS, 8, 6)], images, captions)
         found.append(ensemble.compute(twins(), protocol))
+    add(evaluator, image, text, images, captions)
+    found.append([side.indices.tolist() for side in evaluator.find(twins(), 4)])
+    add(evaluator, image, text, images, captions)
+    found.append(evaluator.compute(twins(), SeveralProtocols([Halves(), Related()]), top=4))
+    found.append([side.indices.tolist() for side in evaluator.top])
     return found
 
 
@@ -182,6 +196,64 @@ class Related(EvaluationProtocol):
         found = relevance_figures("related", split.hits(relevance, places=2), (1, 2), precision=True)
         some = torch.arange(split.num_images) != 1
         return found | relevance_figures("some", split.hits(relevance, places=2, images=some), (1, 2), precision=True)
+
+
+def collected(**options):
+    evaluator = Evaluator(HardAligningSimilarity(pooling=MeanPooling()), **options)
+    add(evaluator, fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1), torch.arange(IMAGES), torch.arange(CAPTIONS))
+    return evaluator
+
+
+@pytest.mark.parametrize("memory", ["1GiB", 4000, 1])  # all scores are held, or none; a block is a pair
+def test_several_protocols_at_once_measure_what_each_does_alone(memory):
+    members = [Halves(), Related()]
+    alone = [collected().compute(None, member) for member in members]
+    evaluator = collected(memory=memory)
+    found = evaluator.compute(None, SeveralProtocols(members), top=3)
+    named = {
+        f"{type(m).__name__}_{name}": value
+        for m, row in zip(members, alone, strict=True)
+        for name, value in row.items()
+    }
+    whole = expected(HardAligningSimilarity(pooling=MeanPooling()))
+    assert {name: found[name] for name in whole} == pytest.approx(whole)
+    measured = {name: value for name, value in named.items() if name.partition("_")[2] not in whole}
+    assert {name: found[name] for name in measured} == pytest.approx(measured)
+    assert evaluator.top[0].indices.tolist() == best_captions(3)
+
+
+def test_scores_are_computed_once_for_several_things():
+    counted = Counting()
+    counts = []
+    for memory in ("1GiB", 100):
+        evaluator = Evaluator(counted, memory=memory)
+        add(evaluator, fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1), torch.arange(IMAGES), torch.arange(CAPTIONS))
+        counted.pairs = 0
+        evaluator.compute(None, SeveralProtocols([Halves(), Related()]), top=3)
+        counts.append(counted.pairs)
+    once = IMAGES * CAPTIONS
+    assert once <= counts[0] < 2 * once  # and a few to measure the memory
+    assert counts[1] > 3 * once
+
+
+class Counting(CosineSimilarity):
+    pairs = 0
+
+    def forward(self, image, text):
+        self.pairs += len(image) * len(text)
+        return super().forward(image, text)
+
+
+def test_protocols_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="coco_1k comes twice"):
+        SeveralProtocols([Coco1K(), Coco1K(num_images=10)])
+
+
+def best_captions(k):
+    similarity = HardAligningSimilarity(pooling=MeanPooling())
+    with torch.no_grad():
+        scores = similarity(fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1))
+    return scores.argsort(1, descending=True)[:, :k].tolist()
 
 
 def test_the_number_of_processes_does_not_matter(tmp_path):

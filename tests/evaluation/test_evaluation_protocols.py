@@ -14,6 +14,7 @@ from itmatch.evaluation import (
     Flickr30K,
     PlausibleMatch,
     ScoredSplit,
+    SeveralProtocols,
     retrieval_metrics,
     retrieval_ranks,
     streamed_hits,
@@ -157,6 +158,7 @@ def test_plausible_matches_against_a_loop(tmp_path):
     (tmp_path / "instances.json").write_text(json.dumps(content))
     data = split()
     found = PlausibleMatch(tmp_path / "instances.json", tmp_path).measure(data)
+    check_together(data, tmp_path)
     for name, scores, swap in (("pmrp_i2t", data.scores, False), ("pmrp_t2i", data.scores.T, True)):
         values = []
         for distance in (0, 1, 2):
@@ -172,6 +174,18 @@ def test_plausible_matches_against_a_loop(tmp_path):
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(ValueError, match="no list 'categories'"):
         PlausibleMatch(tmp_path / "other.json", tmp_path).measure(split())
+
+
+def check_together(data, folder):
+    """One pass of five protocols gives what five passes of one do."""
+    plain = [Coco1K(num_images=10), Coco5K(num_images=10)]
+    annotated = [EccvCaption(folder), Cxc(folder), PlausibleMatch(folder / "instances.json", folder)]
+    expected = retrieval_metrics(data.ranks())
+    for member in plain:
+        expected |= {f"{member.name}_{name}": value for name, value in member.measure(data).items()}
+    for member in annotated:
+        expected |= member.measure(data)
+    assert SeveralProtocols([*plain, *annotated]).measure(data) == expected
 
 
 def test_the_published_package_gives_the_same_figures(tmp_path):
