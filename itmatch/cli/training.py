@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace, get_loader, set_loader, set_parsing_settings
+from jsonargparse import ArgumentError, Namespace, get_loader, set_loader, set_parsing_settings
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
@@ -24,6 +24,8 @@ from itmatch.cli.checkpoint import (
     tell_of_tokenizer,
 )
 from itmatch.cli.errors import plain_errors, warn
+from itmatch.cli.mistakes import first_mistake
+from itmatch.errors import UsageError
 from itmatch.evaluation import EvaluationProtocol
 from itmatch.formats.configs import limited_yaml
 from itmatch.formats.files import user_path, write_text
@@ -121,7 +123,14 @@ class MatchingCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments, which are not always those of the process."""
-        self.config = parser.parse_args(args)  # super's warns when the process has some too
+        try:
+            self.config = parser.parse_args(args)  # super's warns when the process has some too
+        except ArgumentError as error:
+            options = self._subcommand_parsers[self.command]
+            later = [f"model.{VOCABULARY}", f"model.{IN_FEATURES}"]
+            if (mistake := first_mistake(options, args[1:], later)) is None:
+                raise
+            raise UsageError(mistake) from error
 
     def _parse_ckpt_path(self) -> None:
         """Take over how the model of a checkpoint was built."""
@@ -146,7 +155,7 @@ class MatchingCLI(LightningCLI):
         size = data.dataset(data.splits_of(str(self.subcommand))[0]).feature_dim  # not of a split that may not exist
         there = None if self.checkpoint is None else self.checkpoint.feature_dim
         if there not in (None, size):
-            raise ValueError(f"the checkpoint's model takes features of size {there}, the data has {size}")
+            raise ValueError(f"the data have {size} numbers per region, the checkpoint {there}")
         return size
 
     def before_instantiate_classes(self) -> None:
@@ -216,6 +225,7 @@ def run(args: Sequence[str]) -> MatchingCLI:
     set_parsing_settings(instantiate_subclass_spec_in_any=False)  # what is annotated as plain data stays plain data
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    strict = {"exit_on_error": False, "allow_abbrev": False}
     processes = Processes()
     with warnings.catch_warnings(), plain_errors(args), _told_where_to_go_on(args[0], processes), processes:
         for message in NOISE:
@@ -229,7 +239,7 @@ def run(args: Sequence[str]) -> MatchingCLI:
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_kwargs={"exit_on_error": False, "prog": "itmatch", args[0]: {"exit_on_error": False}},
+            parser_kwargs={**strict, "prog": "itmatch", args[0]: strict},
             trainer_defaults={
                 "gradient_clip_val": 2.0,
                 "logger": {"class_path": "itmatch.training.SafeCSVLogger", "init_args": {"save_dir": "runs"}},
