@@ -34,6 +34,7 @@ from itmatch.training import MatchingData, MatchingTask
 from itmatch.training.callbacks import BestCheckpoint, FragmentWriter, RecallReport, run_folder
 from itmatch.training.limits import fast_dev_batches
 from itmatch.training.processes import OwnSignals, Processes
+from itmatch.training.progress import EpochLines
 
 CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # what Lightning takes after --ckpt_path instead of a file
 NOISE = (
@@ -244,7 +245,7 @@ def run(args: Sequence[str]) -> MatchingCLI:
                 "gradient_clip_val": 2.0,
                 "logger": {"class_path": "itmatch.training.SafeCSVLogger", "init_args": {"save_dir": "runs"}},
                 "log_every_n_steps": 10,
-                "callbacks": [OwnSignals()],
+                "callbacks": [OwnSignals(), EpochLines()],
             },
         )
 

@@ -121,7 +121,14 @@ def test_test_gives_the_figures_of_the_closing_test_and_prints_them_once(trained
 
 def test_the_closing_test_can_be_left_out(capsys):
     assert run("fit", *DEMO, "--test_after_fit=false") == 0
-    assert "rSum" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "image to text" not in printed
+    assert re.fullmatch(r"epoch 0  loss \d+\.\d{4}  rSum \d+\.\d  \d+ s\n", printed)
+
+
+def test_a_progress_bar_takes_the_place_of_the_line_of_an_epoch(capsys):
+    assert run("fit", *DEMO, "--test_after_fit=false", "--trainer.enable_progress_bar=true") == 0
+    assert not re.search("^epoch 0  loss", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_validate_gives_the_figures_by_which_the_best_was_chosen(trained):
@@ -147,6 +154,16 @@ def test_predict_writes_the_encodings_of_the_model(trained):
     expected = model.encode_texts(dataset.captions)
     assert torch.equal(captions.mask, expected.mask)
     torch.testing.assert_close(captions.features[captions.mask], expected.features[expected.mask])
+
+
+def test_a_second_prediction_replaces_the_first_only_if_told_to(trained, capsys):
+    assert evaluated(trained, "predict", "--fragments.dirpath=out") == 0
+    before = Path("out/captions.safetensors").stat().st_mtime_ns
+    message = error_of(capsys, *evaluation(trained, "predict", "--fragments.dirpath=out"))
+    assert message == "out/images.safetensors: there is one already; --fragments.overwrite true replaces it"
+    assert Path("out/captions.safetensors").stat().st_mtime_ns == before
+    assert evaluated(trained, "predict", "--fragments.dirpath=out", "--fragments.overwrite=true") == 0
+    assert Path("out/captions.safetensors").stat().st_mtime_ns > before
 
 
 def test_another_split_can_be_predicted(trained):
@@ -494,7 +511,7 @@ def test_two_processes_train_and_report_once(tmp_path):
     done = two_processes()
     assert done.returncode == 0, done.stderr
     assert "recommended" not in done.stderr  # Lightning's advice to who ranks each process's share for itself
-    assert done.stdout.count("rSum") == done.stdout.count("best checkpoint") == 1
+    assert done.stdout.count("image to text") == done.stdout.count("best checkpoint") == 1
     folder = tmp_path / "runs" / "lightning_logs" / "version_0"
     assert {"config.yaml", "test_metrics.json", "checkpoints"} <= {path.name for path in folder.iterdir()}
     assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
