@@ -102,39 +102,26 @@ def _call(args: list[str]) -> int:
 
 def _function(command: str) -> Callable[..., int | None] | None:
     """The function of a command; one at a time is imported."""
+    function: Callable[..., int | None]
     if command == "presets":
-        from itmatch.cli.presets import presets
-
-        return presets
-    if command == "list":
-        from itmatch.cli.listing import list_classes
-
-        return list_classes
-    if command == "convert":
-        from itmatch.cli.convert import convert
-
-        return convert
-    if command == "compare":
-        from itmatch.cli.compare import compare
-
-        return compare
-    if command == "data check":
-        from itmatch.cli.check import check
-
-        return check
-    if command == "data convert":
-        from itmatch.cli.convert_data import convert_data
-
-        return convert_data
-    if command == "data scene-graphs":
-        from itmatch.cli.scene_graphs import scene_graphs
-
-        return scene_graphs
-    if command == "data parse":
-        from itmatch.cli.caption_graphs import parse
-
-        return parse
-    return None
+        from itmatch.cli.listing import presets as function
+    elif command == "list":
+        from itmatch.cli.listing import list_classes as function
+    elif command == "convert":
+        from itmatch.cli.convert import convert as function
+    elif command == "compare":
+        from itmatch.cli.compare import compare as function
+    elif command == "data check":
+        from itmatch.cli.check import check as function
+    elif command == "data convert":
+        from itmatch.cli.convert_data import convert_data as function
+    elif command == "data scene-graphs":
+        from itmatch.cli.scene_graphs import scene_graphs as function
+    elif command == "data parse":
+        from itmatch.cli.parse import parse as function
+    else:
+        return None
+    return function
 
 
 def _find_users_files() -> None:

@@ -4,11 +4,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from helpers_cli import QUIET, error_of, run, write_precomp
 
 from itmatch.cli.configs import resolve_config
 from itmatch.presets import describe_presets, expanded, preset_config, preset_names, preset_path
+from itmatch.training import MilestoneSchedule
 
 WIDTH = 16
 ENCODERS = ("image_encoder", "text_encoder")
@@ -54,7 +56,11 @@ def test_every_preset_runs(name, tmp_path, tiny_bert, capsys):
     printed = capsys.readouterr()
     assert "rSum" in printed.out
     assert "itmatch: warning" not in printed.err
-    assert Path("runs/lightning_logs/version_0/test_metrics.json").exists()
+    folder = Path("runs/lightning_logs/version_0")
+    assert (folder / "test_metrics.json").exists()
+    own = ["--config", folder / "config.yaml", "--ckpt_path", folder / "checkpoints/last.ckpt"]
+    assert run("test", *own) == 0
+    assert "itmatch: warning" not in capsys.readouterr().err  # of settings that the checkpoint had otherwise
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -131,6 +137,40 @@ def test_presets_say_what_differs():
         assert not any("Encoder" in line for line in lines), name
 
 
+@pytest.mark.parametrize(
+    ("name", "epochs"),
+    [("chan_gru_f30k", 15), ("scan_t2i_gru_f30k", 15), ("scan_t2i_gru_coco", 10), ("sgr_gru_f30k", 30)],
+)
+def test_milestones_are_the_epochs_of_the_public_code(name, epochs):
+    config = preset_config(name)
+    settings = config["model"]["scheduler"]["init_args"]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    schedule = MilestoneSchedule(optimizer, settings["milestones"], total=config["trainer"]["max_epochs"])
+    assert list(schedule.milestones) == [epochs]
+
+
+def test_settings_of_a_source_that_is_replaced_are_gone(capsys):
+    def source(*args):
+        assert run("fit", "--config", "scan_t2i_gru_coco", *args, "--print_config") == 0
+        return yaml.safe_load(capsys.readouterr().out)["data"]["source"]
+
+    assert source("--data.source.root=mine")["init_args"]["test"] == "testall"
+    assert source("--data.source=PrecompFolder", "--data.source.root=mine")["init_args"]["test"] == "testall"
+    json = ["--data.source.annotations=a.json", "--data.source.features=a.npy"]
+    plain = source("--data.source=KarpathyJson", *json)
+    assert plain["class_path"] == "itmatch.data.KarpathyJson"
+    assert plain["init_args"]["test"] == "test"
+    assert source("--data.source", "itmatch.data.KarpathyJson", *json) == plain
+    own = {"class_path": "itmatch.data.KarpathyJson", "init_args": {"annotations": "a.json", "features": "a.npy"}}
+    Path("mine.yaml").write_text(yaml.safe_dump({"data": {"source": own}}))
+    assert source("--config", "mine.yaml") == source("--config=mine.yaml") == plain
+    assert source("--config=mine.yaml", "--data.source.test=val")["init_args"]["test"] == "val"
+    assert (
+        source("--config=mine.yaml", "--data.source=PrecompFolder", "--data.source.root=a")["init_args"]["test"]
+        == "test"
+    )
+
+
 def test_a_file_may_inherit_and_name_a_system(capsys):
     mine = {
         "inherits": ["resg_gru_f30k", "parts/photos"],
@@ -145,8 +185,8 @@ def test_a_file_may_inherit_and_name_a_system(capsys):
     assert (graph["init_args"]["embed_dim"], graph["init_args"]["num_predicates"]) == (32, 7)
     assert config["model"]["similarity"]["init_args"]["cross_level"] is False
     assert config["model"]["objective"]["class_path"] == "itmatch.losses.HardNegativeTripletLoss"
-    assert config["model"]["scheduler"]["class_path"].endswith("CosineAnnealingLR")
-    assert "milestones" not in config["model"]["scheduler"]["init_args"]  # of the class that was replaced
+    assert config["model"]["scheduler"]["class_path"].endswith("CosineSchedule")
+    assert "init_args" not in config["model"]["scheduler"]  # those of the class that was replaced
     assert config["data"]["tokenizer"]["init_args"]["min_count"] == 4
     assert (config["trainer"]["max_epochs"], config["data"]["batch_size"]) == (8, 3)
     Path("other.yaml").write_text("system: {chan_bert: {model_name: my/bert}}")

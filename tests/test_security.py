@@ -21,8 +21,7 @@ from itmatch.models.bounds import bounded_by
 from itmatch.nn import HardAligningSimilarity, Similarity, TransformerTextEncoder
 from itmatch.spec import Configurable, build
 from itmatch.training import MatchingData, MatchingTask
-from itmatch.training.callbacks import BestCheckpoint
-from itmatch.training.checkpoints.writing import AtomicCheckpointIO
+from itmatch.training.checkpoints.writing import AtomicCheckpointIO, BestCheckpoint
 from itmatch.trust import import_class
 
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "dog"]
@@ -135,6 +134,13 @@ def test_a_member_of_an_ensemble_runs_nothing(attack, content, trained, capsys):
     path = changed(content, attack)
     good = trained / "checkpoints/last.ckpt"
     assert "changed.ckpt" in error_of(capsys, "test", *DEMO, f"--ckpt_path={good}", f"--ensemble={path}")
+    assert nothing_ran()
+
+
+@pytest.mark.parametrize("attack", [below_config, instantiator, as_part])
+def test_weights_to_start_from_run_nothing(attack, content, capsys):
+    path = changed(content, attack)
+    assert "changed.ckpt" in error_of(capsys, "fit", *DEMO, f"--init_from={path}")
     assert nothing_ran()
 
 

@@ -84,7 +84,7 @@ from itmatch.nn import (
     VectorSimilarity,
     VisualRelationGraph,
 )
-from itmatch.spec import Configurable, build, build_nested, is_spec
+from itmatch.spec import Configurable, build, is_spec
 from itmatch.trust import import_class
 
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "dog"]
@@ -500,7 +500,6 @@ def test_a_finished_object_is_returned_as_it_is():
     assert not is_spec({"init_args": {}})
     assert type(build({"class_path": "itmatch.nn.MeanPooling"})) is MeanPooling
     assert type(build({"class_path": "itmatch.nn.MeanPooling", "init_args": None})) is MeanPooling  # empty in YAML
-    assert build_nested([1, {"a": 2}], "x") == [1, {"a": 2}]
 
 
 @pytest.fixture

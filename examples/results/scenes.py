@@ -56,7 +56,7 @@ def semantic_twins(model: Any, dataset: Any, tokenizer: Any) -> dict[str, float]
     import torch
 
     from itmatch.data import CaptionDataset, Collator, ImageDataset
-    from itmatch.evaluation import pair_scores, twin_accuracy
+    from itmatch.evaluation import FragmentScores, twin_accuracy
 
     collator = Collator(tokenizer)
     images, captions = ImageDataset(dataset), CaptionDataset(dataset)
@@ -64,7 +64,8 @@ def semantic_twins(model: Any, dataset: Any, tokenizer: Any) -> dict[str, float]
     text = model.encode_texts(collator([captions[i] for i in range(len(captions))]).captions)
     chosen = torch.tensor([i for i, kind in enumerate(dataset.caption_twin_kind) if kind == "semantic"])
     rows = [torch.from_numpy(column)[chosen] for column in (dataset.caption_image, dataset.caption_twin)]
-    own, twin = (pair_scores(model.similarity, image, text, row, chosen) for row in rows)
+    scores = FragmentScores([(model.similarity, image, text)])
+    own, twin = (scores.pairs(row, chosen) for row in rows)
     return twin_accuracy(own, twin, ["semantic"] * len(chosen))
 
 

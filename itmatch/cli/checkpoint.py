@@ -7,17 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
+from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.cli.errors import warn
 from itmatch.data import Tokenizer
 from itmatch.formats.files import user_path
+from itmatch.formats.messages import shown
 from itmatch.models import MatchingModel
 from itmatch.models.bounds import bounded_by
 from itmatch.models.folders import WEIGHTS_NAME, read_model_folder
+from itmatch.models.starting import start_from
 from itmatch.models.weights import load_weights
 from itmatch.spec import Configurable, is_spec
-from itmatch.training import MatchingTask
-from itmatch.training.checkpoints.reading import built_settings, read_checkpoint
+from itmatch.training import MatchingData, MatchingTask
+from itmatch.training.checkpoints.reading import built_settings, read_checkpoint, training_of
 from itmatch.trust import import_class
 
 VOCABULARY, IN_FEATURES = "text_encoder.init_args.vocabulary", "image_encoder.init_args.in_features"
@@ -37,8 +40,14 @@ class GivenCheckpoint:
 
     def __init__(self, path: str) -> None:
         self.path, self.is_folder = user_path(path), user_path(path).is_dir()
-        read = read_model_folder if self.is_folder else _settings_of_checkpoint
-        self._settings, self._sizes = read(path)
+        self._training: dict[str, Any] = {}
+        if self.is_folder:
+            self._settings, self._sizes = read_model_folder(path)
+        else:
+            checkpoint = read_checkpoint(path, mmap=True)
+            self._settings = dict(checkpoint["hyper_parameters"])
+            self._sizes = [weight.numel() for weight in checkpoint["state_dict"].values()]
+            self._training = training_of(checkpoint)
         self.tokenizer: Tokenizer | None = None
         self.feature_dim: int | None = None
         if self.is_folder:
@@ -66,6 +75,57 @@ class GivenCheckpoint:
         if self.is_folder:
             load_weights(model, self.path / WEIGHTS_NAME)
 
+    def tell_of_resuming(self, data: MatchingData) -> None:
+        """Say that a training goes on, and what else there is where that may not be meant."""
+        done = self._training
+        if not done:
+            return
+        option = f"--ckpt_path {self.path}"
+        rank_zero_only(print)(f"{option}: goes on with its training at epoch {done['epochs']}, step {done['steps']}")
+        here = data.state_dict()["train"]
+        doubts = [f"trained on other data ({shown(done['data'])}; here '{here}')"] * (done["data"] not in (None, here))
+        doubts += ["finished"] * done["finished"]
+        if doubts:
+            warn(
+                f"{option} was {' and '.join(doubts)}, and its optimizer and schedule go on from there; --init_from "
+                f"{self.path} starts a new training with its weights"
+            )
+
+
+class GivenStart:
+    """The model of ``--init_from``, whose weights a training starts with; the configuration says how it is built.
+
+    Args:
+        path: a checkpoint, or a folder of ``save_pretrained``.
+        trusted_modules: see :func:`itmatch.trust.import_class`.
+    """
+
+    def __init__(self, path: str, trusted_modules: Sequence[str]) -> None:
+        self.option = f"--init_from {path}"
+        self.model = read_model(path, trusted_modules)
+        tell_of_tokenizer(self.option, self.model.tokenizer)
+        self.feature_dim: int | None = self.model.image_encoder.spec["init_args"].get("in_features")
+
+    def give_words(self, data: MatchingData) -> None:
+        """Let the data's vocabulary begin with the words that the model knows."""
+        if self.model.tokenizer is not None and self.model.tokenizer.vocabulary is not None:
+            data.know_words(self.model.tokenizer.vocabulary.words)
+
+    def load_into(self, model: MatchingModel, tokenizer: Tokenizer, given: Namespace) -> None:
+        """Give a model its weights, and tell what is new in it and what is built otherwise."""
+        model.tokenizer = tokenizer
+        new = start_from(model, self.model, self.option)
+        there = settings_as_parsed({name: part for name, part in self.model.spec.items() if name != "tokenizer"})
+        if changed := _differences(_flat(given), _flat(there)):
+            warn(f"{self.option}: its model was built otherwise, and the configuration counts: {'; '.join(changed)}")
+        report = f"{self.option}: starts with its weights, and with a new optimizer"
+        if tokenizer.vocabulary is not None and self.model.tokenizer is not None:
+            some = f" ({', '.join(new[:5])}{', ...' if len(new) > 5 else ''}), which start as in a new model" * bool(
+                new
+            )
+            report += f"; {len(new)} of {tokenizer.vocab_size} words are new to it{some}"
+        rank_zero_only(print)(report)
+
 
 def tell_of_tokenizer(option: str, tokenizer: Any) -> None:
     """Warn of a model without a tokenizer of its own."""
@@ -78,12 +138,6 @@ def read_model(path: str, trusted_modules: Sequence[str]) -> MatchingModel:
     if user_path(path).is_dir():
         return MatchingModel.from_pretrained(Path(path), trusted_modules=trusted_modules)
     return MatchingTask.load_from_checkpoint(path, trusted_modules=trusted_modules).model
-
-
-def _settings_of_checkpoint(path: str) -> tuple[dict[str, Any], list[int]]:
-    """How the model of a checkpoint was built, and the sizes of its weights."""
-    checkpoint = read_checkpoint(path, mmap=True)
-    return dict(checkpoint["hyper_parameters"]), [weight.numel() for weight in checkpoint["state_dict"].values()]
 
 
 def settings_as_parsed(settings: Mapping[str, Any]) -> Namespace:
@@ -119,20 +173,29 @@ def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Settings that were given and that the checkpoint has otherwise; of parts of another class, only the class."""
     changed: dict[str, str] = {}
     for key in sorted(before, key=lambda key: (key.count("."), not key.endswith("class_path"), key)):
-        if key in (VOCABULARY, IN_FEATURES) or before[key] is None or key not in after:
-            continue
-        if _comparable(key, before[key]) != _comparable(key, after[key]):
+        if key not in (VOCABULARY, IN_FEATURES) and key in after and not _agree(key, before[key], after[key]):
             part = key.removesuffix("class_path")
             if not any(name.endswith("class_path") and part.startswith(name[: -len("class_path")]) for name in changed):
                 changed[key] = f"model.{key} is {after[key]!r}, not {before[key]!r}"
     return list(changed.values())
 
 
-def _comparable(key: str, value: Any) -> Any:
-    if key.endswith("class_path") and isinstance(value, str):
-        return import_class(value, key)  # one class may have several names
-    if isinstance(value, Namespace):
-        return {name: _comparable(name, item) for name, item in _flat(value).items()}
-    if isinstance(value, (list, tuple)):
-        return [_comparable("", item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+def _agree(key: str, given: Any, recorded: Any) -> bool:
+    """Whether a checkpoint has a setting as it was given, as far as it records it.
+
+    Word vectors are in the weights; of words and names of classes a checkpoint has the number, and of the settings of a
+    transformer all, where some were given.
+    """
+    name = key.rpartition(".")[2]
+    if given is None or name == "vectors" or (name in ("vocabulary", "classes") and not isinstance(given, int)):
+        return True
+    if name == "class_path" and isinstance(given, str):
+        return import_class(given, key) is import_class(recorded, key)  # one class may have several names
+    if isinstance(given, Namespace) and isinstance(recorded, Namespace):
+        inside = _flat(recorded)
+        return all(_agree(name, value, inside[name]) for name, value in _flat(given).items() if name in inside)
+    if isinstance(given, (list, tuple)) and isinstance(recorded, (list, tuple)):
+        return len(given) == len(recorded) and all(map(_agree, [""] * len(given), given, recorded))
+    if name == "config" and isinstance(given, dict) and isinstance(recorded, dict):
+        return given.items() <= {name: recorded.get(name) for name in given}.items()
+    return bool((str(given) if isinstance(given, Path) else given) == recorded)

@@ -85,7 +85,7 @@ def _figures(path: Path) -> dict[str, float]:
 
 
 class _TestRanks(NamedTuple):
-    """What :func:`itmatch.training.callbacks.write_ranks` writes."""
+    """What :func:`itmatch.training.report.write_ranks` writes."""
 
     ranks: RetrievalRanks
     caption_image: Tensor  # (T,)

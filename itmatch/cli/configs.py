@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from itmatch.formats.configs import read_config
 from itmatch.presets import INHERITS, SYSTEM, as_yaml, expanded, preset_config, preset_names
 
 PREFIX = "preset:"
+_SOURCE = ("--data.source", "--data.source.class_path")
 
 
 def with_whole_configs(arguments: Sequence[str]) -> list[str]:
-    """Arguments in which every ``--config`` is one that a parser reads, see :func:`resolve_config`."""
+    """Arguments in which every ``--config`` is one that a parser reads, see :func:`resolve_config`.
+
+    Where a later argument names another class for ``data.source``, the earlier configurations lose their settings of
+    it: a split ``testall`` is of the data of a preset, not of those of the user.
+    """
     resolved: list[str] = []
     for i, argument in enumerate(arguments):
         if i and arguments[i - 1] in ("--config", "-c"):
@@ -21,7 +28,28 @@ def with_whole_configs(arguments: Sequence[str]) -> list[str]:
             resolved.append("--config=" + resolve_config(argument.removeprefix("--config=")))
         else:
             resolved.append(argument)
-    return resolved
+    return _without_leftovers(resolved)
+
+
+def _without_leftovers(arguments: list[str]) -> list[str]:
+    kept = list(arguments)
+    later: set[str] = set()  # the classes of the source that arguments after this one name
+    for i in reversed(range(len(arguments))):
+        option, _, value = arguments[i].partition("=")
+        if i and arguments[i - 1] in ("--config", "-c", *_SOURCE):
+            option, value = arguments[i - 1], arguments[i]
+        if option in _SOURCE and value and not value.startswith("{"):
+            later.add(value.rpartition(".")[2])
+        elif option in ("--config", "-c") and value:
+            config = yaml.safe_load(value) if "\n" in value else read_config(value)
+            data = config.get("data")
+            source = data.get("source") if isinstance(data, dict) else None
+            source = source if isinstance(source, dict) else {}
+            own = str(source.get("class_path") or "").rpartition(".")[2]
+            if own and later - {own} and source.pop("init_args", None):
+                kept[i] = kept[i].removesuffix(value) + as_yaml(config)
+            later |= {own} - {""}
+    return kept
 
 
 def resolve_config(value: str) -> str:

@@ -1,12 +1,13 @@
-"""``itmatch list``: the classes that a configuration may name."""
+"""``itmatch list`` and ``itmatch presets``: what a configuration may name."""
 
 from __future__ import annotations
 
 import inspect
-from importlib import import_module
+import sys
 
 from itmatch.errors import UsageError
 from itmatch.formats.messages import meant
+from itmatch.trust import import_class
 
 KINDS = {
     "encoders": ("itmatch.nn", ("ImageEncoder", "TextEncoder")),
@@ -20,6 +21,17 @@ KINDS = {
     "protocols": ("itmatch.evaluation", ("EvaluationProtocol",)),
 }
 OTHERS = {"presets": "configurations, for --config", "systems": "models as a whole, for `system` in a configuration"}
+
+
+def presets(name: str | None = None) -> None:
+    """Without NAME: list the presets. With NAME: print that preset's whole configuration, as --config takes it.
+
+    Args:
+        name: of a preset.
+    """
+    from itmatch.presets import describe_presets, preset_text
+
+    print(describe_presets() if name is None else preset_text(name).rstrip())
 
 
 def list_classes(kind: str | None = None) -> None:
@@ -38,12 +50,12 @@ def list_classes(kind: str | None = None) -> None:
 
         print(describe_presets())
     elif kind == "systems":
-        from itmatch.models.systems import SYSTEMS
+        from itmatch.models.systems.by_name import SYSTEMS
 
         print(_lines({name: _first_line(function) for name, function in SYSTEMS.items()}))
     elif kind in KINDS:
         room, bases = KINDS[kind]
-        found = [one for base in bases for one in subclasses(getattr(import_module(room), base))]
+        found = [one for base in bases for one in subclasses(import_class(f"{room}.{base}"))]
         print(_lines({one.__name__: _first_line(one) for one in found}))
     else:
         raise UsageError(f"no kind {kind!r}; {meant(kind, kinds)}")
@@ -66,7 +78,7 @@ def _is_offered(one: type) -> bool:
     """A class of this library is one if its room offers it; of others, any."""
     if not one.__module__.startswith("itmatch."):
         return True
-    room = import_module(".".join(one.__module__.split(".")[:2]))
+    room = sys.modules[".".join(one.__module__.split(".")[:2])]
     return getattr(room, one.__name__, None) is one
 
 

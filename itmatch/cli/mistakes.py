@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from itmatch.cli.listing import subclasses
 from itmatch.formats.configs import read_config
 from itmatch.formats.messages import close_to, meant, reason, shown
 from itmatch.spec import Configurable
+from itmatch.trust import import_class
 
 FOR_A_CLASS = {"class_path", "init_args", "dict_kwargs"}
 
@@ -227,11 +227,10 @@ def _among(bases: tuple[type, ...]) -> dict[str, type]:
 
 def _imported(name: str) -> tuple[Any, str]:
     """A class by its path, and why there is none."""
-    module, _, last = name.rpartition(".")
     try:
-        return getattr(import_module(module), last, None), ""
+        return import_class(name, "class_path"), ""
     except Exception as error:  # the user's own file may fail in any way
-        return None, f" ({reason(error)})"
+        return None, f" ({reason(str(error).partition('; ')[2] or error)})"
 
 
 def _names(bases: tuple[type, ...]) -> str:

@@ -19,6 +19,7 @@ from itmatch.cli.checkpoint import (
     IN_FEATURES,
     VOCABULARY,
     GivenCheckpoint,
+    GivenStart,
     read_model,
     settings_as_parsed,
     tell_of_tokenizer,
@@ -31,10 +32,11 @@ from itmatch.formats.configs import limited_yaml
 from itmatch.formats.files import user_path, write_text
 from itmatch.stopping import Stopped
 from itmatch.training import MatchingData, MatchingTask
-from itmatch.training.callbacks import BestCheckpoint, FragmentWriter, RecallReport, run_folder
+from itmatch.training.checkpoints.writing import BestCheckpoint
+from itmatch.training.fragments import FragmentWriter
 from itmatch.training.limits import fast_dev_batches
 from itmatch.training.processes import OwnSignals, Processes
-from itmatch.training.progress import EpochLines
+from itmatch.training.report import EpochLines, RecallReport, run_folder
 
 CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # what Lightning takes after --ckpt_path instead of a file
 NOISE = (
@@ -72,6 +74,7 @@ class MatchingCLI(LightningCLI):
     """
 
     checkpoint: GivenCheckpoint | None = None
+    start: GivenStart | None = None
 
     def __init__(self, command: str, processes: Processes, **kwargs: Any) -> None:
         self.command, self.processes = command, processes
@@ -89,6 +92,12 @@ class MatchingCLI(LightningCLI):
         parser.add_lightning_class_args(RecallReport, "report")
         parser.add_lightning_class_args(FragmentWriter, "fragments")
         parser.add_argument("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after fit.")
+        parser.add_argument(
+            "--init_from",
+            type=str | None,
+            default=None,
+            help="fit: a checkpoint or model folder whose weights a new training starts with; see --ckpt_path.",
+        )
         parser.add_argument(
             "--protocol",
             type=EvaluationProtocol | None,
@@ -150,11 +159,14 @@ class MatchingCLI(LightningCLI):
     def _vocabulary(self, data: MatchingData) -> Any:
         if self.checkpoint is not None and self.checkpoint.tokenizer is not None:
             data.offer_tokenizer(self.checkpoint.tokenizer)
+        if self.start is not None:
+            self.start.give_words(data)
         return data.vocabulary
 
     def _feature_dim(self, data: MatchingData) -> int:
         size = data.dataset(data.splits_of(str(self.subcommand))[0]).feature_dim  # not of a split that may not exist
-        there = None if self.checkpoint is None else self.checkpoint.feature_dim
+        model = self.checkpoint or self.start
+        there = None if model is None else model.feature_dim
         if there not in (None, size):
             raise ValueError(f"the data have {size} numbers per region, the checkpoint {there}")
         return size
@@ -173,9 +185,14 @@ class MatchingCLI(LightningCLI):
         trusted = _listed(given["trust"])
         if self.checkpoint is not None:
             self.checkpoint.build_into(given["model"], trusted)
+        elif given["init_from"] is not None and self.command == "fit":  # what is resumed has started already
+            self.start = GivenStart(given["init_from"], trusted)
         super().instantiate_classes()
         if self.checkpoint is not None:
             self.checkpoint.load_into(self.model.model)
+        if self.start is not None:
+            self.start.load_into(self.model.model, self.datamodule.tokenizer, given["model"])
+            self.start = None  # its weights are twice in memory
         self.model.protocol = self._get(self.config_init, "protocol")
         others = _listed(self._get(self.config, "ensemble"))
         if others:
@@ -192,6 +209,8 @@ class MatchingCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Open the test split now: after the training would be a bad time to learn that it cannot be measured."""
+        if self.checkpoint is not None:
+            self.checkpoint.tell_of_resuming(self.datamodule)
         if self._get(self.config, "test_after_fit") and not fast_dev_batches(self.trainer):
             try:
                 self.datamodule.check_limit("test", self.trainer)

@@ -16,6 +16,7 @@ from itmatch.data.batching import validation
 from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore
 from itmatch.formats.arrays import Array, PickledByFile
+from itmatch.ops.checks import check_choice
 
 BlankCaptions = Literal["drop", "keep", "refuse"]
 
@@ -252,8 +253,7 @@ class ImageTextSplit(PickledByFile):
         self.caption_twin_kind = self.caption_twin_kind and [self.caption_twin_kind[i] for i in kept]
 
     def _validate(self, blank_captions: BlankCaptions) -> None:
-        if blank_captions not in ("drop", "keep", "refuse"):
-            raise ValueError(f"blank_captions: {blank_captions!r}, expected drop, keep or refuse")
+        check_choice("blank_captions", blank_captions, "drop", "keep", "refuse")
         shape = (self.num_images, self.features.num_regions)
         if len(self.image_ids) != self.num_images:
             raise ValueError(f"{self._where('image_ids')}: {len(self.image_ids)} ids for {self.num_images} images")

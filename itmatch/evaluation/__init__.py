@@ -6,9 +6,9 @@ from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.protocols import Coco1K, Coco5K, EvaluationProtocol, Flickr30K, ScoredSplit
 from itmatch.evaluation.published import PublishedResult, published_results
 from itmatch.evaluation.ranks import RetrievalRanks, retrieval_ranks, streamed_ranks
+from itmatch.evaluation.recalls import RetrievalMetrics, retrieval_metrics
 from itmatch.evaluation.relevance import Relevance, RetrievedHits, streamed_hits
-from itmatch.evaluation.retrieval import RetrievalMetrics, retrieval_metrics
-from itmatch.evaluation.scores import FragmentScores, pair_scores, rank_fragments
+from itmatch.evaluation.scores import FragmentScores, rank_fragments
 from itmatch.evaluation.table import recall_table, results_table
 from itmatch.evaluation.twins import twin_accuracy
 
@@ -29,7 +29,6 @@ __all__ = [
     "RetrievalRanks",
     "RetrievedHits",
     "ScoredSplit",
-    "pair_scores",
     "paired_bootstrap",
     "published_results",
     "rank_fragments",

@@ -114,10 +114,7 @@ class PlausibleMatch(_Annotated):
     """
 
     def __init__(
-        self,
-        instances: str | Path,
-        folder: str | Path | None = None,
-        distances: list[int] | None = None,
+        self, instances: str | Path, folder: str | Path | None = None, distances: list[int] | None = None
     ) -> None:
         super().__init__(folder)
         self.instances = instances

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from itmatch.batch import Batch, Fragments
 from itmatch.evaluation.protocols import EvaluationProtocol, ScoredSplit
 from itmatch.evaluation.ranks import RetrievalRanks, streamed_ranks
+from itmatch.evaluation.recalls import RetrievalMetrics, retrieval_metrics
 from itmatch.evaluation.relevance import Relevance, RetrievedHits, streamed_hits
-from itmatch.evaluation.retrieval import RetrievalMetrics, retrieval_metrics
 from itmatch.evaluation.scores import FragmentScores
 from itmatch.evaluation.twins import twin_accuracy
 from itmatch.ops.collectives import all_gather_ragged, all_reduce_sum, is_distributed, rank

@@ -84,21 +84,9 @@ def rank_fragments(
     caption_chunk_size: int = 1024,
     across_processes: bool = False,
 ) -> RetrievalRanks:
-    """Ranks of all images and captions under a similarity.
+    """Ranks of encoded images and captions under a similarity: :func:`streamed_ranks` of its scores.
 
-    Args:
-        similarity: two Fragments -> scores (I, T).
-        image: fragments of I images.
-        text: fragments of T captions.
-        caption_image_index: (T,) int64, the row of ``image`` that a caption describes; across processes -1 where
-            another has the image.
-        chunk_size: largest number of images that are scored at a time.
-        caption_chunk_size: largest number of captions that are scored at a time.
-        across_processes: the images are spread over the processes, and each has all captions; see
-            :func:`itmatch.evaluation.streamed_ranks`.
-
-    Raises:
-        ValueError: a score is NaN or infinite.
+    ``caption_image_index`` (T,) says which row of ``image`` a caption describes.
     """
     return streamed_ranks(
         FragmentScores([(similarity, image, text)]),
@@ -108,28 +96,3 @@ def rank_fragments(
         caption_chunk_size=caption_chunk_size,
         across_processes=across_processes,
     )
-
-
-def pair_scores(
-    similarity: nn.Module,
-    image: AnyFragments,
-    text: AnyFragments,
-    images: Tensor,
-    captions: Tensor,
-    *,
-    chunk_size: int = 16,
-) -> Tensor:
-    """Scores of single pairs.
-
-    Args:
-        similarity: two Fragments -> scores (I, T).
-        image: fragments of images.
-        text: fragments of captions.
-        images: (N,) rows of ``image``.
-        captions: (N,) rows of ``text``.
-        chunk_size: pairs at a time; to get C of them, C x C scores are computed.
-
-    Returns:
-        (N,) scores.
-    """
-    return FragmentScores([(similarity, image, text)]).pairs(images, captions, chunk_size=chunk_size)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from itmatch.ops.checks import check_choice
+
 FORMS = ("text", "markdown", "latex")
 _DIRECTIONS = (("i2t", "image to text"), ("t2i", "text to image"))
 
@@ -62,8 +64,7 @@ def results_table(
         |---|---|---|---|
         | CHAN | 80.6 | 63.9 | 518.5 |
     """
-    if form not in FORMS:
-        raise ValueError(f"form: {form!r}, expected one of {', '.join(FORMS)}")
+    check_choice("form", form, *FORMS)
     if not rows:
         raise ValueError("results_table: no rows")
     recalls = [f"{direction}_r{k}" for direction, _ in _DIRECTIONS for k in (1, 5, 10)] + ["rsum"]

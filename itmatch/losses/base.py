@@ -43,6 +43,12 @@ class Loss(Configurable, nn.Module, ABC):
         """The loss of the fields of :class:`Matches`, given in their order or by name."""
         return self.of(Matches(*args, **kwargs))
 
+    def call(self, function: Any, *args: Any, **given: Any) -> Tensor:
+        """A loss function of some tensors; of its keyword arguments, those not given are this loss's settings."""
+        settings = {name: getattr(self, name) for name in function.__kwdefaults__ if name not in given}
+        loss: Tensor = function(*args, **given, **settings)
+        return loss
+
     def set_epoch(self, epoch: int) -> None:
         """Tell the loss which epoch begins, counted from 0; a loss without a schedule ignores it."""
 

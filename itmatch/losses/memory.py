@@ -159,15 +159,8 @@ class MemoryLoss(Loss):
         if image.shape[-1] != self.embed_dim:
             raise ValueError(f"image: shape {tuple(image.shape)}, expected vectors of embed_dim={self.embed_dim}")
         filled = min(int(self.seen), self.size)  # the one place where a GPU waits
-        hinge = memory_hinge(
-            image,
-            text,
-            groups,
-            *(part[:filled] for part in (self.queue_image, self.queue_text, self.queue_groups)),
-            margin=self.memory_margin,
-            negatives=self.negatives,
-            reduction=self.reduction,
-        )
+        past = (part[:filled] for part in (self.queue_image, self.queue_text, self.queue_groups))
+        hinge = self.call(memory_hinge, image, text, groups, *past, margin=self.memory_margin)
         if self.training:  # the backward pass reads the normalised copies, not the memory, which may change now
             self._push(image.detach(), text.detach(), groups)
         return self.loss.of(_with_cosines(matches, image, text, groups)) + hinge

@@ -1,16 +1,17 @@
 """Layer 2: systems, as compositions of blocks."""
 
-from itmatch.models.chan import chan_bert, chan_gru
-from itmatch.models.clip import clip_dual_encoder
-from itmatch.models.cmsei import cmsei_bert, cmsei_gru
 from itmatch.models.conversion.convert import Conversion, convert_checkpoint
 from itmatch.models.conversion.pickles import PublicCheckpoint, read_public_checkpoint
-from itmatch.models.hire import hire_bert, hire_gru
 from itmatch.models.matching import MatchingModel
-from itmatch.models.resg import resg_bert, resg_gru
-from itmatch.models.scan import scan_gru
-from itmatch.models.sgraf import sgraf_gru
-from itmatch.models.vse import vse_infty_bert, vse_infty_gru, vse_pp_gru
+from itmatch.models.starting import start_from
+from itmatch.models.systems.chan import chan_bert, chan_gru
+from itmatch.models.systems.clip import clip_dual_encoder
+from itmatch.models.systems.cmsei import cmsei_bert, cmsei_gru
+from itmatch.models.systems.hire import hire_bert, hire_gru
+from itmatch.models.systems.resg import resg_bert, resg_gru
+from itmatch.models.systems.scan import scan_gru
+from itmatch.models.systems.sgraf import sgraf_gru
+from itmatch.models.systems.vse import vse_infty_bert, vse_infty_gru, vse_pp_gru
 
 __all__ = [
     "Conversion",
@@ -29,6 +30,7 @@ __all__ = [
     "resg_gru",
     "scan_gru",
     "sgraf_gru",
+    "start_from",
     "vse_infty_bert",
     "vse_infty_gru",
     "vse_pp_gru",

@@ -29,10 +29,7 @@ from itmatch.spec import Spec, build
 
 
 class MatchingModel(
-    nn.Module,
-    ModelHubMixin,
-    library_name="itmatch",
-    tags=["image-text-matching", "cross-modal-retrieval"],
+    nn.Module, ModelHubMixin, library_name="itmatch", tags=["image-text-matching", "cross-modal-retrieval"]
 ):
     """Scores images against captions; works without Lightning.
 
@@ -123,11 +120,7 @@ class MatchingModel(
             return Fragments.cat([encoder(data[start : start + batch_size].to(self.device)) for start in starts])
 
     def score(
-        self,
-        images: Fragments | Images,
-        texts: Fragments | Captions | Sequence[str],
-        *,
-        chunk_size: int = 64,
+        self, images: Fragments | Images, texts: Fragments | Captions | Sequence[str], *, chunk_size: int = 64
     ) -> Tensor:
         """Scores (I, T) of every image with every caption; encodes what is not yet encoded.
 

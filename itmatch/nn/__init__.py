@@ -3,17 +3,11 @@
 from itmatch.nn.attention_pooling import GlobalAttentionPooling
 from itmatch.nn.block import Block
 from itmatch.nn.class_embedding import ClassEmbedding
-from itmatch.nn.encoders import (
-    ClipImageEncoder,
-    ClipTextEncoder,
-    GRUTextEncoder,
-    ImageEncoder,
-    RegionEncoder,
-    TextEncoder,
-    TransformerTextEncoder,
-    patches_of,
-    pixels_of,
-)
+from itmatch.nn.encoders.base import ImageEncoder, TextEncoder
+from itmatch.nn.encoders.clip import ClipImageEncoder, ClipTextEncoder, patches_of, pixels_of
+from itmatch.nn.encoders.gru import GRUTextEncoder
+from itmatch.nn.encoders.region import RegionEncoder
+from itmatch.nn.encoders.transformer import TransformerTextEncoder
 from itmatch.nn.pooling import (
     GeneralizedPooling,
     LastPooling,
@@ -24,30 +18,23 @@ from itmatch.nn.pooling import (
     SoftmaxPooling,
     SumPooling,
 )
-from itmatch.nn.relations import (
-    ContextualOrder,
-    ImplicitRelationAttention,
-    Related,
-    Relation,
-    SpatialSemanticGCN,
-    TextualRelationGraph,
-    VisualRelationGraph,
-)
-from itmatch.nn.similarity import (
-    AligningSimilarity,
-    CosineSimilarity,
-    CrossAttentionSimilarity,
-    GraphMatchingSimilarity,
-    HardAligningSimilarity,
-    InteractiveSimilarity,
-    Similarity,
-    SimilarityFiltration,
-    SimilarityHead,
-    SimilarityReasoning,
-    SoftAligningSimilarity,
-    TiledSimilarity,
-    VectorSimilarity,
-)
+from itmatch.nn.relations.base import Related, Relation
+from itmatch.nn.relations.context import ContextualOrder
+from itmatch.nn.relations.implicit import ImplicitRelationAttention
+from itmatch.nn.relations.spatial_semantic import SpatialSemanticGCN
+from itmatch.nn.relations.textual_graph import TextualRelationGraph
+from itmatch.nn.relations.visual_graph import VisualRelationGraph
+from itmatch.nn.similarity.aligning import AligningSimilarity
+from itmatch.nn.similarity.base import Similarity
+from itmatch.nn.similarity.cosine import CosineSimilarity
+from itmatch.nn.similarity.cross_attention import CrossAttentionSimilarity
+from itmatch.nn.similarity.graph_matching import GraphMatchingSimilarity
+from itmatch.nn.similarity.hard_aligning import HardAligningSimilarity
+from itmatch.nn.similarity.heads import SimilarityFiltration, SimilarityHead, SimilarityReasoning
+from itmatch.nn.similarity.interactive import InteractiveSimilarity
+from itmatch.nn.similarity.soft_aligning import SoftAligningSimilarity
+from itmatch.nn.similarity.tiled import TiledSimilarity
+from itmatch.nn.similarity.vector import VectorSimilarity
 
 __all__ = [
     "AligningSimilarity",

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.nn.linear import xavier_linear
-from itmatch.nn.pooling import Pooling, all_if_none
+from itmatch.nn.pooling import Pooling
 from itmatch.ops.checks import check_dropout, check_whole, check_whole_or_none
-from itmatch.ops.masking import at_least_float32, masked_mean, masked_softmax, masked_sum
+from itmatch.ops.masking import at_least_float32, masked_mean, masked_softmax, masked_sum, or_all
 
 
 class GlobalAttentionPooling(Pooling):
@@ -62,10 +62,7 @@ class GlobalAttentionPooling(Pooling):
                 f"GlobalAttentionPooling: values {tuple(values.shape)}, dim={dim}; "
                 f"expected (N, L, {self.embed_dim}) and dim=1"
             )
-        values, real = (
-            at_least_float32(values),
-            all_if_none(mask, values).expand(*values.shape[:2], 1)[..., 0],
-        )  # (N, L)
+        values, real = at_least_float32(values), or_all(mask, values).expand(*values.shape[:2], 1)[..., 0]  # (N, L)
         dtype = self.local.weight.dtype  # half, where the whole model is
         known = values.masked_fill(~real[..., None], 0)  # NaN in padding would enter the gradient of the weights
         local = self._normalized(self.local(known.to(dtype)), real)

@@ -19,12 +19,8 @@ from itmatch.ops.masking import (
     masked_mean,
     masked_softmax,
     masked_sum,
+    or_all,
 )
-
-
-def all_if_none(mask: Tensor | None, values: Tensor) -> Tensor:
-    """The mask; where there is none, one that broadcasts to the values and says that all are real."""
-    return values.new_ones((), dtype=torch.bool) if mask is None else mask
 
 
 class Pooling(Block):
@@ -54,7 +50,7 @@ class MeanPooling(Pooling):
 
     def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
-        return masked_mean(at_least_float32(values), all_if_none(mask, values), dim)
+        return masked_mean(at_least_float32(values), mask, dim)
 
 
 class SumPooling(Pooling):
@@ -67,7 +63,7 @@ class SumPooling(Pooling):
 
     def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
-        return masked_sum(at_least_float32(values), all_if_none(mask, values), dim)
+        return masked_sum(at_least_float32(values), mask, dim)
 
 
 class MaxPooling(Pooling):
@@ -80,7 +76,7 @@ class MaxPooling(Pooling):
 
     def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
-        return masked_max(at_least_float32(values), all_if_none(mask, values), dim)
+        return masked_max(at_least_float32(values), mask, dim)
 
 
 class LastPooling(Pooling):
@@ -93,7 +89,7 @@ class LastPooling(Pooling):
 
     def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
-        mask = all_if_none(mask, values).expand(values.shape).movedim(dim, -1)  # (..., L)
+        mask = or_all(mask, values).expand(values.shape).movedim(dim, -1)  # (..., L)
         last = (mask * torch.arange(1, mask.shape[-1] + 1, device=mask.device)).amax(-1, keepdim=True) - 1
         found = at_least_float32(values).movedim(dim, -1).gather(-1, last.clamp(min=0)).squeeze(-1)
         return found.masked_fill(last.squeeze(-1) < 0, 0)
@@ -119,7 +115,7 @@ class SoftmaxPooling(Pooling):
 
     def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
-        values, mask = at_least_float32(values), all_if_none(mask, values)
+        values, mask = at_least_float32(values), or_all(mask, values)
         weights = masked_softmax(values / self.temperature, mask, dim)
         return masked_sum(weights * values.masked_fill(~mask, 0), mask, dim)
 
@@ -159,7 +155,7 @@ class LogSumExpPooling(Pooling):
 
     def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
-        mask = all_if_none(mask, values)
+        mask = or_all(mask, values)
         result = masked_logsumexp(at_least_float32(values) / self.temperature, mask, dim)
         if self.length_normalized:
             result = result - mask.expand(values.shape).sum(dim).clamp(min=1).to(result.dtype).log()

@@ -1,15 +1,7 @@
 """Pure functions on tensors, the lowest layer of the library."""
 
-from itmatch.ops.alignment import hard_alignment
-from itmatch.ops.attention import cross_attention, soft_alignment
 from itmatch.ops.geometry import box_area, box_iou, edge_geometry
-from itmatch.ops.graphs import (
-    Edges,
-    nearest_boxes,
-    semantic_graph,
-    spatial_graph,
-    strongest_edges,
-)
+from itmatch.ops.graphs import Edges, nearest_boxes, semantic_graph, spatial_graph, strongest_edges
 from itmatch.ops.masking import (
     l2_normalize,
     lengths_to_mask,
@@ -20,8 +12,10 @@ from itmatch.ops.masking import (
     masked_softmax,
     masked_sum,
 )
-from itmatch.ops.pairs import over_pairs
-from itmatch.ops.tiles import PairTile
+from itmatch.ops.pairs.alignment import hard_alignment
+from itmatch.ops.pairs.attention import cross_attention, soft_alignment
+from itmatch.ops.pairs.over_pairs import over_pairs
+from itmatch.ops.pairs.tiles import PairTile
 
 __all__ = [
     "Edges",

@@ -62,7 +62,7 @@ def masked_mean(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
         >>> masked_mean(torch.tensor([1.0, 2.0, 7.0]), torch.tensor([True, True, False]), dim=0)
         tensor(1.5000)
     """
-    mask = _or_all(mask, values)
+    mask = or_all(mask, values)
     count = _expand(mask, values).sum(dim).clamp(min=1)
     return masked_sum(values, mask, dim) / count
 
@@ -74,7 +74,7 @@ def masked_max(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
         >>> masked_max(torch.tensor([1.0, 2.0, 7.0]), torch.tensor([True, True, False]), dim=0)
         tensor(2.)
     """
-    mask = _or_all(mask, values)
+    mask = or_all(mask, values)
     largest = values.masked_fill(~mask, -torch.inf).max(dim).values
     return largest.masked_fill(~_expand(mask, values).any(dim), 0)
 
@@ -86,7 +86,7 @@ def masked_softmax(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
         >>> masked_softmax(torch.tensor([1.0, 1.0, 7.0]), torch.tensor([True, True, False]), dim=0)
         tensor([0.5000, 0.5000, 0.0000])
     """
-    mask = _or_all(mask, values)
+    mask = or_all(mask, values)
     lowest = torch.finfo(_statistics_dtype(values)).min  # finite, so that a slice without real values makes no NaN
     weights = values.to(_statistics_dtype(values)).masked_fill(~mask, lowest).softmax(dim)
     return weights.masked_fill(~mask, 0).to(values.dtype)
@@ -99,7 +99,7 @@ def masked_logsumexp(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
         >>> masked_logsumexp(torch.tensor([0.0, 0.0, 7.0]), torch.tensor([True, True, False]), dim=0)
         tensor(0.6931)
     """
-    mask = _or_all(mask, values)
+    mask = or_all(mask, values)
     lowest = torch.finfo(_statistics_dtype(values)).min
     result = values.to(_statistics_dtype(values)).masked_fill(~mask, lowest).logsumexp(dim)
     return result.masked_fill(~_expand(mask, values).any(dim), 0).to(values.dtype)
@@ -127,7 +127,8 @@ def _expand(mask: Tensor, values: Tensor) -> Tensor:
     return mask.expand(values.shape)
 
 
-def _or_all(mask: Tensor | None, values: Tensor) -> Tensor:
+def or_all(mask: Tensor | None, values: Tensor) -> Tensor:
+    """The mask; where there is none, one that broadcasts to the values and says that all are real."""
     return values.new_ones((), dtype=torch.bool) if mask is None else mask
 
 

@@ -60,7 +60,7 @@ def expanded(config: Config, where: str) -> Config:
     ((name, settings),) = system.items()
     if not isinstance(settings or {}, dict) or not all(isinstance(key, str) for key in settings or {}):
         raise ValueError(f"{where}: {SYSTEM}.{name}: {shown(settings)}, expected settings by name")
-    from itmatch.models.systems import system_specs  # here, since listing presets needs no torch
+    from itmatch.models.systems.by_name import system_specs  # here, since listing presets needs no torch
 
     try:
         parts: dict[str, Any] = dict(system_specs(str(name), settings or {}))

@@ -5,7 +5,7 @@ this library therefore knows its own ``{class_path, init_args}``, the same form 
 come from a stranger, so :func:`build` is the one gate: it builds nothing that :mod:`itmatch.trust` does not admit.
 """
 
-from itmatch.spec.building import build, build_nested, is_spec
+from itmatch.spec.building import build, is_spec
 from itmatch.spec.configurable import Configurable, Spec, noted_spec, only_noted
 
-__all__ = ["Configurable", "Spec", "build", "build_nested", "is_spec", "noted_spec", "only_noted"]
+__all__ = ["Configurable", "Spec", "build", "is_spec", "noted_spec", "only_noted"]

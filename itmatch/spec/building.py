@@ -31,11 +31,6 @@ def build(spec: Any, expected: type = object, where: str = "spec", *, trusted_mo
     return _build(spec, (expected,), where, tuple(trusted_modules), 0)
 
 
-def build_nested(value: Any, where: str, *, trusted_modules: Sequence[str] = ()) -> Any:
-    """:func:`build`, for a value that may be a spec, or a list or dict of specs."""
-    return _build_nested(value, (Configurable,), where, tuple(trusted_modules), 0)
-
-
 def is_spec(value: Any) -> bool:
     """Whether a value is ``{class_path[, init_args]}``."""
     return isinstance(value, Mapping) and "class_path" in value and set(value) <= {"class_path", "init_args"}

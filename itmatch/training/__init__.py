@@ -1,14 +1,18 @@
 """Layer 3: training and evaluation with Lightning."""
 
-from itmatch.training.callbacks import FragmentWriter, RecallReport, read_fragments, write_fragments
 from itmatch.training.data import MatchingData
+from itmatch.training.fragments import FragmentWriter, read_fragments, write_fragments
 from itmatch.training.loggers import SafeCSVLogger
+from itmatch.training.report import RecallReport
+from itmatch.training.schedules import CosineSchedule, MilestoneSchedule
 from itmatch.training.task import MatchingTask
 
 __all__ = [
+    "CosineSchedule",
     "FragmentWriter",
     "MatchingData",
     "MatchingTask",
+    "MilestoneSchedule",
     "RecallReport",
     "SafeCSVLogger",
     "read_fragments",

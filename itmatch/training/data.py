@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import torch
@@ -26,9 +26,7 @@ from itmatch.data import (
     WordTokenizer,
 )
 from itmatch.data.tokenizers.coverage import measure_coverage
-from itmatch.data.tokenizers.words import digest
 from itmatch.ops.checks import check_choice, check_whole, check_whole_or_none
-from itmatch.ops.collectives import gather_values, is_distributed
 from itmatch.training.limits import (
     Evaluated,
     captions_of_first,
@@ -38,6 +36,7 @@ from itmatch.training.limits import (
     overfits,
 )
 from itmatch.training.loader import TrainLoader, reserve_file_handles
+from itmatch.training.splits import check_same_everywhere, content_of
 
 
 class MatchingData(LightningDataModule):
@@ -102,6 +101,7 @@ class MatchingData(LightningDataModule):
         self.relevance = relevance
         self.seed: int | None = None
         self._covered: set[str] = set()
+        self._content: str | None = None
         self._tokenizer = tokenizer
 
     @property
@@ -129,6 +129,12 @@ class MatchingData(LightningDataModule):
         """Take a tokenizer, such as that of a checkpoint, in the place of one whose vocabulary is still to be built."""
         if self._tokenizer is None or not self._tokenizer.fitted:
             self._tokenizer = tokenizer
+
+    def know_words(self, words: Sequence[str]) -> None:
+        """Let a vocabulary that is still to be built begin with these words: none that a model knows is lost."""
+        self._tokenizer = WordTokenizer() if self._tokenizer is None else self._tokenizer
+        if isinstance(self._tokenizer, WordTokenizer):
+            self._tokenizer.begin_with(words)
 
     def dataset(self, stage: Stage) -> ImageTextSplit:
         """The split of a stage ("train", "val" or "test"), read once."""
@@ -200,7 +206,7 @@ class MatchingData(LightningDataModule):
                 evaluation, or the tokenizer knows next to nothing of the captions.
         """
         for name in self.splits_of(stage):
-            _check_same_everywhere(name, self.dataset(name))
+            check_same_everywhere(name, self.dataset(name))
             if stage != "predict" and name != "train" and self.trainer is not None:
                 self.check_limit(name, self.trainer)
         if self.trainer is not None or (self._tokenizer is not None and self._tokenizer.fitted):  # else a model may
@@ -277,23 +283,10 @@ class MatchingData(LightningDataModule):
         return batch.to(device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """The seed of the run, so that a resumed run shuffles as an uninterrupted one would have."""
-        return {"seed": self.seed}
+        """The seed of the run, so that a resumed run shuffles as an uninterrupted one would have; what it trains on."""
+        self._content = self._content or content_of(self.dataset("train"))
+        return {"seed": self.seed, "train": self._content}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the seed of the run over."""
         self.seed = state_dict["seed"]
-
-
-def _check_same_everywhere(name: str, dataset: ImageTextSplit) -> None:
-    """Raise on every process if two have read other ids or captions; each would otherwise wait for the others."""
-    if not is_distributed():
-        return
-    content = digest([dataset.image_ids, dataset.captions, dataset.caption_image.tolist(), dataset.feature_dim])
-    found = gather_values(f"{dataset.num_images} images with {dataset.num_captions} captions (digest {content})")
-    other = next((process for process, one in enumerate(found) if one != found[0]), None)
-    if other is not None:
-        raise ValueError(
-            f"the split {name!r} ({dataset.name}) differs between the processes: process 0 has {found[0]}, process "
-            f"{other} has {found[other]}"
-        )

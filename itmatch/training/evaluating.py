@@ -13,6 +13,7 @@ from itmatch.data import Tokenizer
 from itmatch.evaluation import EvaluationProtocol
 from itmatch.evaluation.evaluator import Evaluator
 from itmatch.models import MatchingModel
+from itmatch.ops.checks import check_choice
 from itmatch.training.data import MatchingData
 from itmatch.training.divergence import told_as_divergence
 from itmatch.training.limits import check_whole
@@ -33,10 +34,8 @@ class EvaluatedModule(LightningModule):
 
     def __init__(self, model: MatchingModel, fragment_dtype: Literal["float16"] | None = None) -> None:
         super().__init__()
-        if fragment_dtype not in FRAGMENT_DTYPES:
-            raise ValueError(f"fragment_dtype: {fragment_dtype!r}, expected 'float16' or None")
         self.model = model
-        self.fragment_dtype = fragment_dtype
+        self.fragment_dtype = check_choice("fragment_dtype", fragment_dtype, "float16", None)
         self.protocol: EvaluationProtocol | None = None
         self._others: tuple[MatchingModel, ...] = ()
         self.evaluator = self._new_evaluator()

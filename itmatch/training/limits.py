@@ -88,3 +88,14 @@ def check_whole(trainer: Trainer, stage: Evaluated) -> None:
             if not fast_dev_batches(trainer) and not overfits(trainer):
                 raise ValueError(f"trainer.limit_{stage}_batches: {message}; give a loader of what is to be evaluated")
             rank_zero_warn(f"{message}; the {stage} figures mean nothing")
+
+
+def tell_of_accumulation(trainer: Trainer) -> None:
+    """Say that accumulated gradients are not those of one large batch."""
+    batches = trainer.accumulate_grad_batches
+    if batches > 1:
+        rank_zero_warn(
+            f"trainer.accumulate_grad_batches is {batches}: the negatives of a caption are those of its own batch, not "
+            f"of {batches} batches; for those of a large batch in little memory take a data.batch_size {batches} times "
+            "as large, with model.encode_chunk"
+        )

@@ -95,24 +95,10 @@ class OwnSignals(Callback):
     """Keeps Lightning from handling SIGTERM: on several processes it would wait for all of them to take notice."""
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals back, as in all that may come first after Lightning has taken them."""
+        """Take the signals back, in all that may come first after Lightning has taken them."""
         take_signals_back()
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals back."""
-        take_signals_back()
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals back."""
-        take_signals_back()
-
-    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals back."""
-        take_signals_back()
-
-    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the signals back."""
-        take_signals_back()
+    on_train_start = on_validation_start = on_test_start = on_predict_start = on_sanity_check_start
 
 
 _TROUBLE = (  # what torch says, and what it means

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import torch
-from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable, ReduceLROnPlateau
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
@@ -19,14 +19,16 @@ from itmatch.data import Tokenizer
 from itmatch.losses import HardNegativeTripletLoss, Loss
 from itmatch.models import MatchingModel
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
-from itmatch.ops.checks import check_kind
+from itmatch.ops.checks import check_choice, check_kind, check_whole_or_none
 from itmatch.ops.seeding import seed_step
 from itmatch.training.checkpoints.reading import keep_own_paths
 from itmatch.training.checkpoints.restoring import check_vocabulary, check_weights_fit, naming, restored
 from itmatch.training.checkpoints.writing import use_atomic_checkpoints
 from itmatch.training.divergence import COLLAPSE_EVERY, CollapseWatch, GradientWatch, divergence, told_as_divergence
 from itmatch.training.evaluating import EvaluatedModule
+from itmatch.training.limits import tell_of_accumulation
 from itmatch.training.optimizers import default_optimizer, make_optimizer, replaced_settings
+from itmatch.training.schedules import scheduled
 from itmatch.training.step import check_rows_apart, compute_loss, score_statistics
 
 
@@ -91,11 +93,7 @@ class MatchingTask(EvaluatedModule):
         decay_one_dimensional: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         super().__init__(MatchingModel(image_encoder, text_encoder, similarity, tokenizer), fragment_dtype)
-        if scheduler_interval not in ("epoch", "step"):
-            raise ValueError(f"scheduler_interval: {scheduler_interval!r}, expected 'epoch' or 'step'")
-        if encode_chunk is not None and encode_chunk < 1:
-            raise ValueError(f"encode_chunk: {encode_chunk}, expected at least 1, or None")
-        if encode_chunk is not None:
+        if check_whole_or_none("encode_chunk", encode_chunk) is not None:
             check_rows_apart(self.model.image_encoder, "image_encoder")
             check_rows_apart(self.model.text_encoder, "text_encoder")
         self.objective: Loss = check_kind(
@@ -103,7 +101,7 @@ class MatchingTask(EvaluatedModule):
         )
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.scheduler_interval = scheduler_interval
+        self.scheduler_interval = check_choice("scheduler_interval", scheduler_interval, "epoch", "step")
         self.lr_scale = dict(lr_scale or {})
         self.gather_negatives = gather_negatives
         self.encode_chunk = encode_chunk
@@ -196,7 +194,8 @@ class MatchingTask(EvaluatedModule):
         return getattr(getattr(self._trainer, "datamodule", None), "relevance", None)
 
     def on_fit_start(self) -> None:
-        """Keep torch's random state, which the seeding of every step replaces."""
+        """Keep torch's random state, which the seeding of every step replaces; say what negatives there are."""
+        tell_of_accumulation(self.trainer)
         self._random_state = torch.get_rng_state()
         self._gradients = GradientWatch()
 
@@ -262,16 +261,11 @@ class MatchingTask(EvaluatedModule):
     def configure_optimizers(self) -> Any:
         """Parameter groups by ``lr_scale`` and weight decay; the schedule acts on all of them."""
         optimizer, self._parameter_groups = make_optimizer(
-            self.optimizer,
-            self.named_parameters(),
-            self.lr_scale,
-            decay_one_dimensional=self.decay_one_dimensional,
+            self.optimizer, self.named_parameters(), self.lr_scale, decay_one_dimensional=self.decay_one_dimensional
         )
         if self.scheduler is None:
             return optimizer
-        schedule: dict[str, Any] = {"scheduler": self.scheduler(optimizer), "interval": self.scheduler_interval}
-        if isinstance(schedule["scheduler"], ReduceLROnPlateau):
-            schedule["monitor"] = schedule["scheduler"].monitor
+        schedule = scheduled(self.scheduler(optimizer), self.scheduler_interval, self._trainer)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     # ---------------------------------------------------------------------------------------------- checkpoints
@@ -281,6 +275,8 @@ class MatchingTask(EvaluatedModule):
         self._check_gradients()
         checkpoint["hyper_parameters"] = self._specification()
         checkpoint["run_seed"] = self.run_seed
+        if self._trainer is not None:  # so that a training that goes on knows whether it was finished
+            checkpoint |= {"max_epochs": self._trainer.max_epochs, "max_steps": self._trainer.max_steps}
         optimizers = getattr(self._trainer, "optimizers", None)
         if optimizers:  # for those who train on; its state alone does not say what it is
             checkpoint["optimizer"] = f"{type(optimizers[0]).__module__}.{type(optimizers[0]).__qualname__}"

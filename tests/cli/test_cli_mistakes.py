@@ -34,7 +34,7 @@ NO_LIGHTNING = {  # found before Lightning is imported
     ),
     "option in short": (["compare", "run", "--pub=f"], "unrecognized arguments: --pub=f; did you mean '--published'?"),
     "missing option of a tool": (["convert", "x.png"], "required: --format, --out"),
-    "format": (["convert", "x.png", "--format=scam", "--out=o"], "format: 'scam', expected one of .*scan"),
+    "format": (["convert", "x.png", "--format=scam", "--out=o"], "format: 'scam', expected .*'scan'"),
     "png to convert": (
         ["convert", "x.png", "--format=scan", "--out=o"],
         "x.png: no checkpoint .it is not of torch.save",
@@ -47,7 +47,7 @@ SETTINGS = {
     "path of a class": (["--model.similarity=itmatch.nn.HardAligning"], "did you mean 'HardAligningSimilarity'"),
     "class of another kind": (["--model.similarity=GRUTextEncoder"], "GRUTextEncoder is no Similarity; there are"),
     "class of torch": (["--model.similarity=torch.nn.Linear"], "torch.nn.Linear is no Similarity; there are"),
-    "module": (["--model.similarity=no.Such"], f"no Similarity 'no.Such' .No module named 'no'.; {SIMILARITIES}"),
+    "module": (["--model.similarity=no.Such"], f"no Similarity 'no.Such' .the file that defines it must be importable from where you are.; {SIMILARITIES}"),
     "number for a class": (["--model.similarity=3"], f"--model.similarity: no Similarity '3'; {SIMILARITIES}"),
     "encoder": (["--model.image_encoder=RegionEncodr"], "no ImageEncoder 'RegionEncodr'; .*'RegionEncoder'?"),
     "loss": (["--model.objective=LaderLoss"], "--model.objective: no Loss 'LaderLoss'; did you mean 'LadderLoss'?"),

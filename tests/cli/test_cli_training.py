@@ -21,7 +21,7 @@ from itmatch import __version__
 from itmatch.data import RelationScenes, WordTokenizer
 from itmatch.nn import GRUTextEncoder
 from itmatch.training import MatchingTask, read_fragments
-from itmatch.training.callbacks import BestCheckpoint
+from itmatch.training.checkpoints.writing import BestCheckpoint
 
 TOP_K = """
 import torch
@@ -420,7 +420,7 @@ def test_features_that_do_not_fit_the_checkpoint(tmp_path, capsys):
     other = write_precomp(tmp_path / "other", features=5)
     checkpoint = "--ckpt_path=runs/lightning_logs/version_0/checkpoints/best.ckpt"
     message = error_of(capsys, *on_precomp("test", other, checkpoint))
-    assert message == "the checkpoint's model takes features of size 6, the data has 5"
+    assert message == "the data have 5 numbers per region, the checkpoint 6"
 
 
 def test_a_resumed_run_compares_with_the_best_before(tmp_path):

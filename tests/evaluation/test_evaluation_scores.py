@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from itmatch.batch import Fragments
-from itmatch.evaluation import pair_scores, rank_fragments, retrieval_ranks
+from itmatch.evaluation import FragmentScores, rank_fragments, retrieval_ranks
 from itmatch.models import MatchingModel
 from itmatch.nn import (
     Block,
@@ -103,7 +103,7 @@ def test_pair_scores_are_entries_of_the_matrix(name, block):
     similarity, image, text = SIMILARITIES[name], fragments(5, 4, 0), fragments(8, 6, 1)
     images, captions = torch.tensor([4, 0, 0, 2, 3, 4, 1]), torch.tensor([7, 0, 1, 1, 6, 7, 3])
     expected = similarity(image, text)[images, captions]
-    found = pair_scores(similarity, image, text, images, captions, chunk_size=block)
+    found = FragmentScores([(similarity, image, text)]).pairs(images, captions, chunk_size=block)
     torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
     assert expected.unique().numel() == 6  # one pair stands there twice
 
@@ -111,11 +111,12 @@ def test_pair_scores_are_entries_of_the_matrix(name, block):
 def test_pair_scores_in_blocks_without_gradient():
     similarity = Recording()
     pairs = torch.arange(5)
-    scores = pair_scores(similarity, fragments(5, 4, 0), fragments(5, 6, 1), pairs, pairs, chunk_size=2)
+    scores = FragmentScores([(similarity, fragments(5, 4, 0), fragments(5, 6, 1))]).pairs(pairs, pairs, chunk_size=2)
     assert similarity.shapes == [(2, 2), (2, 2), (1, 1)]
     assert not scores.requires_grad
 
 
 def test_no_pairs():
     none = torch.zeros(0, dtype=torch.int64)
-    assert pair_scores(CosineSimilarity(), fragments(2, 3, 0), fragments(2, 3, 1), none, none).shape == (0,)
+    scores = FragmentScores([(CosineSimilarity(), fragments(2, 3, 0), fragments(2, 3, 1))])
+    assert scores.pairs(none, none).shape == (0,)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from itmatch import models
-from itmatch.models.systems import SYSTEMS, system_specs
+from itmatch.models.systems.by_name import SYSTEMS, system_specs
 from itmatch.nn import RegionEncoder
 from itmatch.spec import build, noted_spec, only_noted
 

@@ -63,7 +63,7 @@ def zeros(what):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", MODELS)
 def test_zero_features_and_boxes(name, mode, monkeypatch):
-    monkeypatch.setattr("itmatch.ops.sides._autocast_chooses", torch.is_autocast_enabled)  # as on a GPU
+    monkeypatch.setattr("itmatch.ops.pairs.sides._autocast_chooses", torch.is_autocast_enabled)  # as on a GPU
     dtype, autocast = MODES[mode]
     for what in ("an image", "everything"):
         for started in (True, False):  # at the start the vector of a zero region is zero: there is no bias yet
@@ -82,7 +82,7 @@ def test_zero_features_and_boxes(name, mode, monkeypatch):
 
 @pytest.mark.parametrize("name", ["cmsei", "hire", "scan"])
 def test_the_scale_of_float16_training_does_not_fall(name, monkeypatch):
-    monkeypatch.setattr("itmatch.ops.sides._autocast_chooses", torch.is_autocast_enabled)
+    monkeypatch.setattr("itmatch.ops.pairs.sides._autocast_chooses", torch.is_autocast_enabled)
     torch.manual_seed(0)
     model, images = MODELS[name](), zeros("an image")
     text, scaler = captions(model), torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=10**6)

@@ -192,6 +192,7 @@ def test_file_handles_of_loading_processes_are_reserved(soft, hard, set_to, monk
 
 def test_too_few_file_handles_are_told_of(monkeypatch):
     monkeypatch.setattr("resource.getrlimit", lambda _: (24, 24))
+    monkeypatch.setattr("resource.setrlimit", lambda *_: None)  # a hard limit cannot be raised again
     data = small(num_workers=4)
     with pytest.raises(OSError, match=r"num_workers: 4 processes .* need 128 file handles, and 24 are allowed"):
         data.val_dataloader()

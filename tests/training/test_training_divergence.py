@@ -7,7 +7,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
 
 from itmatch.losses import ScoreLoss
-from itmatch.training.callbacks import BestCheckpoint
+from itmatch.training.checkpoints.writing import BestCheckpoint
 
 TOLD = r"the training diverged at step {step} \(epoch {epoch}\) with a learning rate of {rate}: {what}; try a smaller"
 

@@ -24,7 +24,7 @@ SIMILARITIES = {
 
 @pytest.mark.parametrize("name", SIMILARITIES)
 def test_mixed_precision_trains_and_ranks_by_float32_scores(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("itmatch.ops.sides._autocast_chooses", torch.is_autocast_enabled)
+    monkeypatch.setattr("itmatch.ops.pairs.sides._autocast_chooses", torch.is_autocast_enabled)
     make_similarity, pooling = SIMILARITIES[name]
     seed_everything(0, verbose=False)
     data = small_data()

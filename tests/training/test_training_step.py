@@ -296,7 +296,7 @@ def test_training_in_chunks(tmp_path):
 
 def test_options_of_memory_are_checked():
     data = small_data()
-    with pytest.raises(ValueError, match="encode_chunk: 0, expected at least 1, or None"):
+    with pytest.raises(ValueError, match="encode_chunk: 0, expected a whole number, 1 or more"):
         pooled_task(data, several(), encode_chunk=0)
     with pytest.raises(ValueError, match="fragment_dtype: 'half', expected 'float16' or None"):
         pooled_task(data, several(), fragment_dtype="half")

@@ -25,7 +25,7 @@ from itmatch.nn import (
     Similarity,
 )
 from itmatch.training import FragmentWriter, MatchingTask
-from itmatch.training.callbacks import BestCheckpoint
+from itmatch.training.checkpoints.writing import BestCheckpoint
 from itmatch.training.divergence import COLLAPSE_STEPS
 from itmatch.training.optimizers import parameter_groups
 from itmatch.training.step import compute_loss, score_statistics

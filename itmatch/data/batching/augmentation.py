@@ -9,6 +9,7 @@ from torch import Tensor
 
 from itmatch.data.split import ImageItem
 from itmatch.data.tokenizers.words import Tokenizer
+from itmatch.ops.checks import check_share
 from itmatch.spec import Configurable
 
 
@@ -49,8 +50,7 @@ class SizeAugmentation(Configurable):
     ) -> None:
         shares = {"token_mask": token_mask, "token_replace": token_replace, "token_drop": token_drop}
         for name, value in {"region_drop": region_drop, "token_rate": token_rate, **shares}.items():
-            if not 0 <= value <= 1:
-                raise ValueError(f"SizeAugmentation: {name} is {value}, expected 0..1")
+            check_share(f"SizeAugmentation.{name}", value)
         if sum(shares.values()) > 1 + 1e-6:
             raise ValueError(f"SizeAugmentation: {' + '.join(shares)} is {sum(shares.values()):g}, expected at most 1")
         self.region_drop, self.token_rate = region_drop, token_rate

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from itmatch.data.caption_graphs.base import CaptionParser, Span, relations_array
-from itmatch.data.caption_graphs.dependencies import Wanted, Word, check_wanted, relations_of
+from itmatch.data.caption_graphs.dependencies import Wanted, Word, relations_of
 from itmatch.data.caption_graphs.words import align_words
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
 from itmatch.formats.messages import is_count, shown
 from itmatch.formats.text import read_lines
+from itmatch.ops.checks import check_choice
 
 _MOST_WORDS = 1000  # of a sentence; its relations may be as many as the square
 
@@ -39,9 +40,8 @@ class ConlluParses(CaptionParser):
     """
 
     def __init__(self, path: str | Path, relations: Wanted = "triples") -> None:
-        check_wanted(relations, "ConlluParses")
         self.path = user_path(path)
-        self.relations: Wanted = relations
+        self.relations: Wanted = check_choice("ConlluParses.relations", relations, "triples", "edges")
 
     def parse(self, captions: Sequence[str]) -> list[Array]:
         """The relations of each caption, (K, 3, 2) int32.

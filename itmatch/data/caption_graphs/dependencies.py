@@ -42,12 +42,6 @@ class Word:
         return self.label.partition(":")[0]
 
 
-def check_wanted(wanted: str, where: str) -> None:
-    """Raise unless it is something that :func:`relations_of` gives."""
-    if wanted not in ("triples", "edges"):
-        raise ValueError(f"{where}: relations={wanted!r}, expected triples or edges")
-
-
 def relations_of(tree: Sequence[Word], wanted: Wanted) -> list[Relation]:
     """The relations of a tree, each once.
 

@@ -7,8 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from itmatch.data.caption_graphs.base import CaptionParser, relations_array
-from itmatch.data.caption_graphs.dependencies import Wanted, Word, check_wanted, relations_of
+from itmatch.data.caption_graphs.dependencies import Wanted, Word, relations_of
 from itmatch.formats.arrays import Array
+from itmatch.ops.checks import check_choice
 
 _LABELS = {
     "nsubjpass": "nsubj:pass",
@@ -33,9 +34,8 @@ class SpacyParser(CaptionParser):
     """
 
     def __init__(self, model: str = "en_core_web_sm", relations: Wanted = "triples") -> None:
-        check_wanted(relations, "SpacyParser")
         self.model = model
-        self.relations: Wanted = relations
+        self.relations: Wanted = check_choice("SpacyParser.relations", relations, "triples", "edges")
 
     def parse(self, captions: Sequence[str]) -> list[Array]:
         """The relations of each caption, (K, 3, 2) int32.

@@ -5,14 +5,10 @@ Both twins are treated alike: the same edges are missing, wrong and uncertain, s
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from itmatch.data.relation_scenes.sampling import Scenes
-
-Array = npt.NDArray[Any]
+from itmatch.formats.arrays import Array
 
 
 def corrupt_edges(

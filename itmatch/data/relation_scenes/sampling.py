@@ -9,12 +9,12 @@ Sizes: ``P`` pairs of twins, ``M`` most objects a scene, ``K`` most relations a 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from itmatch.data.relation_scenes.grammar import CATEGORIES, COLOURS, PREDICATES, SIZES
+from itmatch.formats.arrays import Array
 
 TwinKind = Literal["semantic", "horizontal", "vertical", "overlap"]
 TWIN_KINDS: tuple[TwinKind, ...] = ("semantic", "horizontal", "vertical", "overlap")
@@ -26,8 +26,6 @@ _MARGIN = 0.005  # between a box and the wall of its cell
 _SIDES = np.array([0.09, 0.13, 0.17])  # shortest side of a small, medium and large box; the longest is 0.03 more
 _SIDE_RANGE = 0.03
 _SHIFT = (0.08, 0.15)  # of an overlapping box, in sides: IoU 0.57 to 0.73
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from itmatch.data.relation_scenes import grammar
 from itmatch.data.relation_scenes.captions import describe
@@ -15,8 +14,7 @@ from itmatch.data.relation_scenes.noise import corrupt_edges, place_edges, shuff
 from itmatch.data.relation_scenes.sampling import MOST_OBJECTS, TWIN_KINDS, Scenes, TwinKind, sample_scenes
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.split import ImageTextSplit
-
-Array = npt.NDArray[Any]
+from itmatch.formats.arrays import Array
 
 _PRESETS: dict[str, dict[str, int | float]] = {
     "easy": {

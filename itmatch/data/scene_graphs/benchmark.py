@@ -15,6 +15,7 @@ from itmatch.data.scene_graphs.packing import MOST_PIXELS, ImageGraph, Limits, U
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import read_json
 from itmatch.formats.messages import shown, shown_keys
+from itmatch.ops.checks import check_choice
 
 FileId = Literal["name", "stem", "number"]
 Sizes = Mapping[str, Sequence[float]]
@@ -71,8 +72,7 @@ def read_scene_graph_benchmark(
     files, classes, kinds = (
         _names(names, key, info) for key in ("idx_to_files", "ind_to_classes", "ind_to_predicates")
     )
-    if ids not in ("name", "stem", "number"):
-        raise ValueError(f"ids: {ids!r}, expected 'name', 'stem' or 'number'")
+    check_choice("ids", ids, "name", "stem", "number")
     called = [_file_id(file, ids, info) for file in files]
     for problem in id_problems(called, f"{info}: idx_to_files"):
         raise ValueError(problem)

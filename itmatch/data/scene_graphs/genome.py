@@ -22,6 +22,7 @@ from itmatch.data.scene_graphs.packing import (
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import read_json
 from itmatch.formats.messages import shown
+from itmatch.ops.checks import check_choice
 
 GenomeId = Literal["image_id", "coco_id", "flickr_id"]
 
@@ -74,9 +75,7 @@ def read_visual_genome(
         IJCV 2017, and the description of its files.
     """
     limits = Limits(max_regions, max_relations, 0.0, predicates, labels, unknown)
-    if ids not in ("image_id", "coco_id", "flickr_id"):
-        raise ValueError(f"ids: {ids!r}, expected 'image_id', 'coco_id' or 'flickr_id'")
-    known = _images(image_data, ids)
+    known = _images(image_data, check_choice("ids", ids, "image_id", "coco_id", "flickr_id"))
     kinds, classes = _Numbers(), _Numbers()
     graphs = []
     for place, entry in enumerate(read_json(relationships, list)):

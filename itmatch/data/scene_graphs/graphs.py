@@ -16,6 +16,7 @@ from itmatch.data.batching import validation
 from itmatch.data.scene_graphs.packing import ImageGraph, pack_columns, strongest
 from itmatch.formats.arrays import Array, save_array
 from itmatch.formats.files import read_json, user_path, write_text, written_together
+from itmatch.ops.checks import check_choice
 from itmatch.ops.geometry import box_iou
 
 Missing = Literal["error", "empty"]
@@ -113,7 +114,7 @@ class SceneGraphs:
             image_ids: names of images.
             missing: what to do with an image without a scene graph: "error", or "empty" = no regions, no relations.
         """
-        _check_choice("missing", missing, ("error", "empty"))
+        check_choice("missing", missing, "error", "empty")
         place = {name: row for row, name in enumerate(self.image_ids)}
         rows = np.array([place.get(name, -1) for name in image_ids], np.int64)
         absent = np.flatnonzero(rows < 0)
@@ -233,8 +234,3 @@ def _match(graph: ImageGraph, boxes: Array, min_iou: float) -> ImageGraph:
 
 def _small(values: Array) -> Array:
     return values.astype(np.int16 if values.size == 0 or int(values.max()) < 2**15 else np.int32)
-
-
-def _check_choice(field: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{field}: {value!r}, expected {' or '.join(map(repr, choices))}")

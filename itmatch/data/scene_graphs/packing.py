@@ -10,6 +10,7 @@ import numpy as np
 
 from itmatch.formats.arrays import Array
 from itmatch.formats.messages import shown
+from itmatch.ops.checks import check_choice, check_share, check_whole_or_none
 
 Unknown = Literal["error", "drop"]
 MOST_PIXELS = 2**31  # of a side of an image
@@ -68,14 +69,10 @@ class Limits:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for field in ("max_regions", "max_relations"):
-            value = getattr(self, field)
-            if value is not None and value < 1:
-                raise ValueError(f"{field}: {value}, expected 1 or more, or None")
-        if not 0 <= self.min_confidence <= 1:
-            raise ValueError(f"min_confidence: {self.min_confidence}, expected 0..1")
-        if self.unknown not in ("error", "drop"):
-            raise ValueError(f"unknown: {self.unknown!r}, expected 'error' or 'drop'")
+        check_whole_or_none("max_regions", self.max_regions)
+        check_whole_or_none("max_relations", self.max_relations)
+        check_share("min_confidence", self.min_confidence)
+        check_choice("unknown", self.unknown, "error", "drop")
 
 
 def limited(

@@ -16,6 +16,7 @@ from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
 from itmatch.formats.messages import reason, shown
 from itmatch.formats.text import read_lines
+from itmatch.ops.checks import check_choice
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # all others have readers that nobody needs here
@@ -52,10 +53,9 @@ class PatchFeatures(FeatureStore):
     ) -> None:
         if patch_size < 1 or image_size % patch_size:
             raise ValueError(f"image_size: {image_size}, expected a multiple of patch_size {patch_size}")
-        if fit not in ("crop", "stretch"):
-            raise ValueError(f"fit: {fit!r}, expected 'crop' or 'stretch'")
         self._image_module()  # a missing package is told of now
-        self.paths, self.image_size, self.patch_size, self.fit = list(paths), image_size, patch_size, fit
+        self.paths, self.image_size, self.patch_size = list(paths), image_size, patch_size
+        self.fit = check_choice("fit", fit, "crop", "stretch")
         self.mean, self.std = _of_colours("mean", mean, -np.inf), _of_colours("std", std, 0)
         self.feature_dim, self.num_regions = 3 * patch_size**2, (image_size // patch_size) ** 2
 

@@ -18,6 +18,7 @@ from itmatch.formats.features.opening import how_to_convert, layout_of, open_reg
 from itmatch.formats.features.photo_files import files_of
 from itmatch.formats.files import user_path
 from itmatch.formats.messages import short, shown_keys
+from itmatch.ops.checks import check_choice, check_whole_or_none
 
 Key = Literal["auto", "cocoid", "imgid", "filename"]
 
@@ -65,10 +66,8 @@ class KarpathyJson(DataSource):
         relation_scores: str | Path | None = None,
         grid: Grid | None = None,
     ) -> None:
-        if key not in ("auto", *KEYS):
-            raise ValueError(f"key: {key!r}, expected auto, {', '.join(KEYS)}")
-        if captions_per_image is not None and captions_per_image < 1:
-            raise ValueError(f"captions_per_image: {captions_per_image}, expected 1 or more, or None for all")
+        check_choice("key", key, "auto", *KEYS)
+        check_whole_or_none("captions_per_image", captions_per_image)
         self.annotations = annotations
         self._paths = [user_path(path) for path in (annotations if isinstance(annotations, list) else [annotations])]
         self._where = ", ".join(map(str, self._paths))

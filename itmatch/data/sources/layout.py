@@ -10,6 +10,7 @@ import numpy as np
 from itmatch.formats.arrays import Array, take_rows
 from itmatch.formats.files import read_json
 from itmatch.formats.messages import shown
+from itmatch.ops.checks import check_whole_or_none
 
 _BLOCK = 4096  # rows a block
 _REPEATED = "since equal rows of _ims.npy were taken for one image; captions_per_image says how many rows are one"
@@ -66,8 +67,7 @@ def find_layout(
         )
     if 0 in features.shape:
         raise ValueError(f"{where}_ims.npy: shape {features.shape}, expected a region and a number of each at least")
-    if captions_per_image is not None and captions_per_image < 1:
-        raise ValueError(f"captions_per_image: {captions_per_image}, expected 1 or more")
+    check_whole_or_none("captions_per_image", captions_per_image)
     if rows == num_captions:
         starts = _group_starts(features, ids, captions_per_image, where)
     elif ids is not None and len(ids) == num_captions and captions_per_image is None and len(_changes(ids)) == rows:

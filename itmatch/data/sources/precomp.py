@@ -17,6 +17,7 @@ from itmatch.formats.features.base import Grid
 from itmatch.formats.features.opening import how_to_convert
 from itmatch.formats.files import read_json, user_path
 from itmatch.formats.text import read_lines
+from itmatch.ops.checks import check_choice
 
 
 class PrecompFolder(DataSource):
@@ -80,8 +81,7 @@ class PrecompFolder(DataSource):
         without_regions: Literal["zeros", "drop"] = "zeros",
         grid: Grid | None = None,
     ) -> None:
-        if without_regions not in ("zeros", "drop"):
-            raise ValueError(f"without_regions: {without_regions!r}, expected zeros or drop")
+        check_choice("without_regions", without_regions, "zeros", "drop")
         self.root = user_path(root)
         self.splits: dict[str, str] = {"train": train, "val": val, "test": test}
         self.captions_per_image = captions_per_image

@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from itmatch.batch import Captions, SceneGraph
 from itmatch.data.caption_graphs.words import align_words
 from itmatch.data.tokenizers.vocabulary import END, MASK, PAD, START, UNKNOWN, Vocabulary
+from itmatch.ops.checks import check_whole
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.spec import Configurable
 
@@ -154,10 +155,9 @@ class WordTokenizer(Tokenizer):
     """
 
     def __init__(self, vocabulary: str | Path | list[str] | None = None, min_count: int = 4) -> None:
-        if min_count < 1:
-            raise ValueError(f"min_count: {min_count}, expected 1 or more")
-        self.min_count = min_count
+        self.min_count = check_whole("min_count", min_count)
         self._vocabulary: Vocabulary | None = None
+        self._first: list[str] = []
         if isinstance(vocabulary, (str, Path)):
             self._vocabulary = Vocabulary.from_file(vocabulary).with_mask()
         elif vocabulary is not None:
@@ -172,7 +172,12 @@ class WordTokenizer(Tokenizer):
     def fit(self, captions: Iterable[str]) -> None:
         """Build the vocabulary, unless there is one."""
         if self._vocabulary is None:
-            self._vocabulary = Vocabulary.build((self.words(text) for text in captions), self.min_count).with_mask()
+            built = Vocabulary.build((self.words(text) for text in captions), self.min_count)
+            self._vocabulary = Vocabulary(list(dict.fromkeys([*self._first, *built.words]))).with_mask()
+
+    def begin_with(self, words: Sequence[str]) -> None:
+        """Let the vocabulary that :meth:`fit` builds begin with these words, in this order, however rare they are."""
+        self._first = list(words)
 
     @property
     def fitted(self) -> bool:

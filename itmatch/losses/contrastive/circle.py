@@ -84,4 +84,4 @@ class CircleLoss(ScoreLoss):
 
     def forward(self, scores: Tensor, positives: Tensor | None = None) -> Tensor:
         """Loss of scores (I, T)."""
-        return circle_loss(scores, positives, margin=self.margin, temperature=self.temperature)
+        return self.call(circle_loss, scores, positives)

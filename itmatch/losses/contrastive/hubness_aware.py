@@ -93,4 +93,4 @@ class HubnessAwareLoss(ScoreLoss):
 
     def forward(self, scores: Tensor, positives: Tensor | None = None) -> Tensor:
         """Loss of scores (I, T)."""
-        return hubness_aware_loss(scores, positives, temperature=self.temperature, threshold=self.threshold)
+        return self.call(hubness_aware_loss, scores, positives)

@@ -14,11 +14,7 @@ from itmatch.ops.checks import check_above_zero, check_finite
 
 
 def sigmoid_loss(
-    scores: Tensor,
-    positives: Tensor | None = None,
-    *,
-    temperature: float | Tensor = 0.1,
-    bias: float | Tensor = -10.0,
+    scores: Tensor, positives: Tensor | None = None, *, temperature: float | Tensor = 0.1, bias: float | Tensor = -10.0
 ) -> Tensor:
     r"""Logistic loss of every pair, summed and divided by the number of captions.
 

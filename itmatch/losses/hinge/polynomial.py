@@ -120,11 +120,4 @@ class PolynomialLoss(ScoreLoss):
 
     def forward(self, scores: Tensor, positives: Tensor | None = None) -> Tensor:
         """Loss of scores (I, T)."""
-        return polynomial_loss(
-            scores,
-            positives,
-            margin=self.margin,
-            positive_coefficients=self.positive_coefficients,
-            negative_coefficients=self.negative_coefficients,
-            reduction=self.reduction,
-        )
+        return self.call(polynomial_loss, scores, positives)

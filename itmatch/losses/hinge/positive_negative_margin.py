@@ -133,13 +133,4 @@ class PositiveNegativeMarginLoss(ScoreLoss):
 
     def forward(self, scores: Tensor, positives: Tensor | None = None) -> Tensor:
         """Loss of scores (I, T)."""
-        return positive_negative_margin_loss(
-            scores,
-            positives,
-            positive_margin=self.positive_margin,
-            negative_margin=self.negative_margin,
-            negatives=self.negatives,
-            reduction=self.reduction,
-            positive_weight=self.positive_weight,
-            negative_weight=self.negative_weight,
-        )
+        return self.call(positive_negative_margin_loss, scores, positives)

@@ -114,6 +114,4 @@ class HardNegativeTripletLoss(ScoreLoss):
 
     def forward(self, scores: Tensor, positives: Tensor | None = None) -> Tensor:
         """Loss of scores (I, T)."""
-        return hard_negative_triplet_loss(
-            scores, positives, margin=self.margin, negatives=self.current_negatives, reduction=self.reduction
-        )
+        return self.call(hard_negative_triplet_loss, scores, positives, negatives=self.current_negatives)

@@ -96,11 +96,4 @@ class AdaptiveMarginTripletLoss(RelevanceLoss):
 
     def forward(self, scores: Tensor, positives: Tensor | None = None, *, relevance: Tensor | None = None) -> Tensor:
         """Loss of scores (I, T), with the relevance of the pairs (I, T) or a constant margin."""
-        return adaptive_margin_triplet_loss(
-            scores,
-            positives,
-            relevance=relevance,
-            margin=self.margin,
-            negatives=self.negatives,
-            reduction=self.reduction,
-        )
+        return self.call(adaptive_margin_triplet_loss, scores, positives, relevance=relevance)

@@ -133,12 +133,4 @@ class LadderLoss(RelevanceLoss):
 
     def forward(self, scores: Tensor, positives: Tensor | None = None, *, relevance: Tensor | None = None) -> Tensor:
         """Loss of scores (I, T), with the relevance of the pairs (I, T) or the triplet alone."""
-        return ladder_loss(
-            scores,
-            positives,
-            relevance=relevance,
-            margins=self.margins,
-            thresholds=self.thresholds,
-            weights=self.weights,
-            reduction=self.reduction,
-        )
+        return self.call(ladder_loss, scores, positives, relevance=relevance)

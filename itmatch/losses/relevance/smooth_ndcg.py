@@ -12,11 +12,7 @@ from itmatch.ops.checks import check_above_zero
 
 
 def smooth_ndcg_loss(
-    scores: Tensor,
-    positives: Tensor | None = None,
-    *,
-    relevance: Tensor | None = None,
-    temperature: float = 0.1,
+    scores: Tensor, positives: Tensor | None = None, *, relevance: Tensor | None = None, temperature: float = 0.1
 ) -> Tensor:
     r"""One minus the smoothed NDCG of the captions of each image and of the images of each caption.
 
@@ -110,4 +106,4 @@ class SmoothNDCGLoss(RelevanceLoss):
 
     def forward(self, scores: Tensor, positives: Tensor | None = None, *, relevance: Tensor | None = None) -> Tensor:
         """Loss of scores (I, T), with the relevance of the pairs (I, T) or that of the positives alone."""
-        return smooth_ndcg_loss(scores, positives, relevance=relevance, temperature=self.temperature)
+        return self.call(smooth_ndcg_loss, scores, positives, relevance=relevance)

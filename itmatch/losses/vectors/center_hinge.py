@@ -139,12 +139,4 @@ class CenterHingeLoss(EmbeddingLoss):
 
     def forward(self, image: Tensor, text: Tensor, groups: Tensor | None = None) -> Tensor:
         """Loss of paired vectors (N, D)."""
-        return center_hinge_loss(
-            image,
-            text,
-            groups,
-            margin=self.margin,
-            variant=self.variant,
-            distance=self.distance,
-            reduction=self.reduction,
-        )
+        return self.call(center_hinge_loss, image, text, groups)

@@ -177,13 +177,4 @@ class ProbabilisticMatchingLoss(EmbeddingLoss):
 
     def forward(self, image: Tensor, text: Tensor, groups: Tensor | None = None) -> Tensor:
         """Loss of paired vectors (N, 2 D)."""
-        return probabilistic_matching_loss(
-            image,
-            text,
-            groups,
-            temperature=(-self.log_scale).exp(),
-            bias=self.bias,
-            pseudo_positives=self.pseudo_positives,
-            prior=self.prior,
-            normalize=self.normalize,
-        )
+        return self.call(probabilistic_matching_loss, image, text, groups, temperature=(-self.log_scale).exp())

@@ -13,6 +13,7 @@ from itmatch.formats.messages import reason
 from itmatch.models.conversion.layouts import FORMATS, PublicReader, State
 from itmatch.models.conversion.pickles import read_public_checkpoint
 from itmatch.models.matching import MatchingModel
+from itmatch.ops.checks import check_choice
 
 _IGNORED = ("num_batches_tracked", "embeddings.position_ids")
 _IMAGE = {"feedforward.ln.": "norm.", "feedforward.attn.": "attention.", "gpool.": "pooling."} | {
@@ -80,8 +81,7 @@ def convert_checkpoint(
         ValueError: another layout, a setting that has no counterpart here, a weight that is missing or has another
             shape, or something that is not admitted.
     """
-    if format not in FORMATS:
-        raise ValueError(f"format: {format!r}, expected one of {', '.join(FORMATS)}")
+    check_choice("format", format, *FORMATS)
     source = read_public_checkpoint(path)
     source.options.update(options or {})
     if len(source.states) < 2:

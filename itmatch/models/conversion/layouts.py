@@ -10,33 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from itmatch import nn
 from itmatch.data import HuggingFaceTokenizer, Tokenizer, WordTokenizer
 from itmatch.formats.messages import shown
 from itmatch.models.conversion.pickles import PublicCheckpoint
-from itmatch.nn import (
-    CosineSimilarity,
-    CrossAttentionSimilarity,
-    GeneralizedPooling,
-    GlobalAttentionPooling,
-    GRUTextEncoder,
-    HardAligningSimilarity,
-    LastPooling,
-    LogSumExpPooling,
-    MaxPooling,
-    MeanPooling,
-    Pooling,
-    RegionEncoder,
-    Similarity,
-    SimilarityFiltration,
-    SimilarityHead,
-    SimilarityReasoning,
-    SoftAligningSimilarity,
-    SoftmaxPooling,
-    SumPooling,
-    TextEncoder,
-    TransformerTextEncoder,
-    VectorSimilarity,
-)
 
 State = dict[str, Tensor]
 
@@ -88,7 +65,7 @@ class PublicReader:
                         f"{self.source.path}: has model[{number}].{name}, which a checkpoint of {self.format} has not"
                     )
 
-    def image_encoder(self, **options: Any) -> RegionEncoder:
+    def image_encoder(self, **options: Any) -> nn.RegionEncoder:
         """An encoder of the form that the first state dict has, with fresh weights, and with these settings."""
         state = self.states[0]
         if any(name.startswith(("backbone.", "feedforward.mlp.")) for name in state):
@@ -112,11 +89,11 @@ class PublicReader:
             "mlp": "mlp.layers.0.weight" in state,
             "pooling": _generalized(state),
         }
-        return RegionEncoder(region_dim, embed_dim, **found | options)
+        return nn.RegionEncoder(region_dim, embed_dim, **found | options)
 
     def text_encoder(
         self, vocabulary: str | Path | None, text_model: str | None, **options: Any
-    ) -> tuple[TextEncoder, Tokenizer | None]:
+    ) -> tuple[nn.TextEncoder, Tokenizer | None]:
         """An encoder of the form that the second state dict has, with fresh weights, and its tokenizer if known."""
         state = self.states[1]
         options = {"pooling": _generalized(state)} | options
@@ -126,7 +103,7 @@ class PublicReader:
             if vocabulary is not None:
                 raise ValueError(f"{self.source.path}: its text encoder is BERT, which has no vocabulary file")
             config = None if text_model else _bert_config(state)
-            encoder = TransformerTextEncoder(text_model, len(state["linear.bias"]), config=config, **options)
+            encoder = nn.TransformerTextEncoder(text_model, len(state["linear.bias"]), config=config, **options)
             return encoder, HuggingFaceTokenizer(text_model) if text_model else None
         if text_model is not None:
             raise ValueError(f"{self.source.path}: its text encoder is a GRU, no {text_model!r}")
@@ -135,7 +112,7 @@ class PublicReader:
             state["embed.weight"] = self._with_mask(state["embed.weight"], tokenizer)
         size, word_dim = state["embed.weight"].shape
         prefix = "cap_rnn" if "cap_rnn.weight_hh_l0" in state else "rnn"
-        gru = GRUTextEncoder(
+        gru = nn.GRUTextEncoder(
             size,
             state[f"{prefix}.weight_hh_l0"].shape[1],
             word_dim=word_dim,
@@ -157,10 +134,10 @@ class PublicReader:
         return weight
 
 
-def _generalized(state: State) -> Pooling | None:
+def _generalized(state: State) -> nn.Pooling | None:
     if "gpool.linear.weight" not in state:
         return None
-    return GeneralizedPooling(state["gpool.gru.weight_ih_l0"].shape[1], state["gpool.linear.weight"].shape[1])
+    return nn.GeneralizedPooling(state["gpool.gru.weight_ih_l0"].shape[1], state["gpool.linear.weight"].shape[1])
 
 
 def _bert_config(state: State) -> dict[str, Any]:
@@ -188,7 +165,7 @@ class Parts:
         text: settings of the text encoder.
     """
 
-    similarity: Similarity
+    similarity: nn.Similarity
     image: dict[str, Any] = field(default_factory=dict)
     text: dict[str, Any] = field(default_factory=dict)
 
@@ -197,17 +174,17 @@ def _chan(reader: PublicReader) -> Parts:
     pooling = reader.choose(
         "pooling_type",
         {
-            "MaxPooling": MaxPooling,
-            "MeanPooling": MeanPooling,
-            "SumPooling": SumPooling,
-            "SoftmaxPooling": lambda: SoftmaxPooling(reader.positive("belta")),
-            "LSEPooling": lambda: LogSumExpPooling(reader.positive("belta"), scaled=False),
+            "MaxPooling": nn.MaxPooling,
+            "MeanPooling": nn.MeanPooling,
+            "SumPooling": nn.SumPooling,
+            "SoftmaxPooling": lambda: nn.SoftmaxPooling(reader.positive("belta")),
+            "LSEPooling": lambda: nn.LogSumExpPooling(reader.positive("belta"), scaled=False),
         },
     )()
-    codings: dict[str, Callable[[], Similarity]] = {
-        "VHACoding": lambda: HardAligningSimilarity("words", pooling),
-        "THACoding": lambda: HardAligningSimilarity("regions", pooling),
-        "VSACoding": lambda: SoftAligningSimilarity(reader.positive("alpha"), "regions", pooling, normalize=True),
+    codings: dict[str, Callable[[], nn.Similarity]] = {
+        "VHACoding": lambda: nn.HardAligningSimilarity("words", pooling),
+        "THACoding": lambda: nn.HardAligningSimilarity("regions", pooling),
+        "VSACoding": lambda: nn.SoftAligningSimilarity(reader.positive("alpha"), "regions", pooling, normalize=True),
     }
     return Parts(reader.choose("coding_type", codings)())
 
@@ -228,8 +205,8 @@ def _vse_pp(reader: PublicReader) -> Parts:
         reader.source.notes.append(
             f"model[0].cnn: the network ({kind}) is left out; the model takes its output, one vector per photo"
         )
-    image = {"pooling": MeanPooling(), "input_norm": "l2" if network else None}
-    return Parts(CosineSimilarity(), image, {"pooling": LastPooling(), "normalize": True})
+    image = {"pooling": nn.MeanPooling(), "input_norm": "l2" if network else None}
+    return Parts(nn.CosineSimilarity(), image, {"pooling": nn.LastPooling(), "normalize": True})
 
 
 def _vse_infty(reader: PublicReader) -> Parts:
@@ -237,18 +214,18 @@ def _vse_infty(reader: PublicReader) -> Parts:
     for number, state in enumerate(reader.states[:2]):
         if "gpool.linear.weight" not in state:
             raise ValueError(f"{reader.source.path}: no model[{number}].gpool; is this a checkpoint of vse_infty?")
-    return Parts(CosineSimilarity())
+    return Parts(nn.CosineSimilarity())
 
 
 def _scan(reader: PublicReader) -> Parts:
     reader.refuse("feedforward.", "gpool.", "mlp.", "cap_rnn.")
     poolings = {
-        "LogSumExp": lambda: LogSumExpPooling(1 / reader.positive("lambda_lse")),
-        "Mean": MeanPooling,
-        "Max": MaxPooling,
-        "Sum": SumPooling,
+        "LogSumExp": lambda: nn.LogSumExpPooling(1 / reader.positive("lambda_lse")),
+        "Mean": nn.MeanPooling,
+        "Max": nn.MaxPooling,
+        "Sum": nn.SumPooling,
     }
-    similarity = CrossAttentionSimilarity(
+    similarity = nn.CrossAttentionSimilarity(
         reader.choose("cross_attn", {"t2i": "words", "i2t": "regions"}),
         1 / reader.positive("lambda_softmax"),
         reader.option("raw_feature_norm"),
@@ -261,13 +238,13 @@ def _sgraf(reader: PublicReader) -> Parts:
     state = reader.states[2] if len(reader.states) > 2 else {}
     size, embed_dim = state["sim_tranloc_w.weight"].shape
     steps = len({name.split(".")[1] for name in state if name.startswith("SGR_module.")})
-    heads: dict[str, Callable[[], SimilarityHead]] = {
-        "SGR": lambda: SimilarityReasoning(size, steps),
-        "SAF": lambda: SimilarityFiltration(size),
+    heads: dict[str, Callable[[], nn.SimilarityHead]] = {
+        "SGR": lambda: nn.SimilarityReasoning(size, steps),
+        "SAF": lambda: nn.SimilarityFiltration(size),
     }
     positions = len(state["v_global_w.embedding_local.1.weight"])
-    regions = GlobalAttentionPooling(embed_dim, batch_norm=True, positions=positions)
-    similarity = VectorSimilarity(embed_dim, reader.choose("module_name", heads)(), regions)
+    regions = nn.GlobalAttentionPooling(embed_dim, batch_norm=True, positions=positions)
+    similarity = nn.VectorSimilarity(embed_dim, reader.choose("module_name", heads)(), regions)
     return Parts(similarity, text={"dropout": 0.4})
 
 

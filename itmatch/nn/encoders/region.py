@@ -14,7 +14,7 @@ from itmatch.nn.encoders.base import ImageEncoder
 from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Relation, check_heads
-from itmatch.ops.checks import check_dropout, check_kind_or_none, check_whole
+from itmatch.ops.checks import check_choice, check_dropout, check_kind_or_none, check_whole
 from itmatch.ops.masking import l2_normalize
 
 
@@ -81,8 +81,7 @@ class RegionEncoder(ImageEncoder):
         mlp: bool = False,
     ) -> None:
         super().__init__()
-        if input_norm not in (None, "l2", "layer"):
-            raise ValueError(f"RegionEncoder.input_norm: {input_norm!r}, expected None, 'l2' or 'layer'")
+        check_choice("RegionEncoder.input_norm", input_norm, None, "l2", "layer")
         check_whole("RegionEncoder.in_features", in_features)
         check_whole("RegionEncoder.embed_dim", embed_dim)
         check_dropout("RegionEncoder.dropout", dropout)

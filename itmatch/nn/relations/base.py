@@ -10,7 +10,7 @@ from torch import Tensor
 from itmatch.batch import SceneGraph
 from itmatch.nn.block import Block
 from itmatch.ops.checks import check_whole
-from itmatch.ops.sides import real_or_all
+from itmatch.ops.pairs.sides import real_or_all
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,11 +51,7 @@ class Relation(Block):
 
     @abstractmethod
     def forward(
-        self,
-        features: Tensor,
-        mask: Tensor | None = None,
-        boxes: Tensor | None = None,
-        graph: SceneGraph | None = None,
+        self, features: Tensor, mask: Tensor | None = None, boxes: Tensor | None = None, graph: SceneGraph | None = None
     ) -> Tensor | Related:
         """The fragments, with what they take from the others."""
 

@@ -52,11 +52,7 @@ class ContextualOrder(Relation):
         nn.init.zeros_(self.output.weight)
 
     def forward(
-        self,
-        features: Tensor,
-        mask: Tensor | None = None,
-        boxes: Tensor | None = None,
-        graph: SceneGraph | None = None,
+        self, features: Tensor, mask: Tensor | None = None, boxes: Tensor | None = None, graph: SceneGraph | None = None
     ) -> Tensor:
         """Add what the GRU says about each fragment in its order."""
         features, mask = self.prepared(features, mask, self.embed_dim)

@@ -74,11 +74,7 @@ class ImplicitRelationAttention(Relation):
         self.layers = nn.ModuleList(_Layer(embed_dim, num_heads, hidden, dropout, geometry=geometry) for _ in layers)
 
     def forward(
-        self,
-        features: Tensor,
-        mask: Tensor | None = None,
-        boxes: Tensor | None = None,
-        graph: SceneGraph | None = None,
+        self, features: Tensor, mask: Tensor | None = None, boxes: Tensor | None = None, graph: SceneGraph | None = None
     ) -> Tensor:
         """Attend; ``graph`` is not looked at."""
         features, mask = self.prepared(features, mask, self.embed_dim)

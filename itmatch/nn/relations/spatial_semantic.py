@@ -124,11 +124,7 @@ class SpatialSemanticGCN(Relation):
             self.branches["semantic"] = branch(types)
 
     def forward(
-        self,
-        features: Tensor,
-        mask: Tensor | None = None,
-        boxes: Tensor | None = None,
-        graph: SceneGraph | None = None,
+        self, features: Tensor, mask: Tensor | None = None, boxes: Tensor | None = None, graph: SceneGraph | None = None
     ) -> Tensor:
         """Send messages along the edges."""
         features, mask = self.prepared(features, mask, self.embed_dim)

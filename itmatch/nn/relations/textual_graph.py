@@ -69,11 +69,7 @@ class TextualRelationGraph(Relation):
         self.relations = RelationNodes(embed_dim, embed_dim, num_heads, dropout)
 
     def forward(
-        self,
-        features: Tensor,
-        mask: Tensor | None = None,
-        boxes: Tensor | None = None,
-        graph: SceneGraph | None = None,
+        self, features: Tensor, mask: Tensor | None = None, boxes: Tensor | None = None, graph: SceneGraph | None = None
     ) -> Related:
         """Make the fragments of the relations, and update those of the words."""
         features, mask = self.prepared(features, mask, self.embed_dim)

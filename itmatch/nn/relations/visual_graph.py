@@ -105,11 +105,7 @@ class VisualRelationGraph(Relation):
         self.relations = RelationNodes(embed_dim, extra, num_heads, dropout)
 
     def forward(
-        self,
-        features: Tensor,
-        mask: Tensor | None = None,
-        boxes: Tensor | None = None,
-        graph: SceneGraph | None = None,
+        self, features: Tensor, mask: Tensor | None = None, boxes: Tensor | None = None, graph: SceneGraph | None = None
     ) -> Related:
         """Make the fragments of the relations, and update those of the regions."""
         features, mask = self.prepared(features, mask, self.embed_dim)

@@ -13,9 +13,9 @@ from itmatch.nn.pooling import Pooling
 from itmatch.nn.similarity.base import Similarity
 from itmatch.ops.checks import check_choice, check_kind, check_kind_or_none, check_whole_or_none
 from itmatch.ops.masking import at_least_float32
-from itmatch.ops.pairs import wants_gradient
+from itmatch.ops.pairs.over_pairs import wants_gradient
+from itmatch.ops.pairs.sides import Query
 from itmatch.ops.ragged import Ragged
-from itmatch.ops.sides import Query
 
 _TILE = 1 << 24  # aligned values held at a time when no gradient is wanted
 _COPIED = 1 << 25  # numbers of captions that a tile may copy

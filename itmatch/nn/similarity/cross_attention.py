@@ -9,9 +9,9 @@ from torch import Tensor
 from itmatch.batch import Fragments
 from itmatch.nn.pooling import MeanPooling, Pooling
 from itmatch.nn.similarity.aligning import AligningSimilarity
-from itmatch.ops.attention import Normalization, attention_weights, check_normalization, cross_attention
 from itmatch.ops.checks import check_above_zero
-from itmatch.ops.sides import Query
+from itmatch.ops.pairs.attention import Normalization, attention_weights, check_normalization, cross_attention
+from itmatch.ops.pairs.sides import Query
 
 _PUBLISHED: dict[Query, float] = {"words": 1 / 9, "regions": 1 / 4}
 

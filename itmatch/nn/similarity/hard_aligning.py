@@ -10,8 +10,8 @@ from torch import Tensor
 from itmatch.batch import Fragments
 from itmatch.nn.pooling import LogSumExpPooling, Pooling
 from itmatch.nn.similarity.aligning import AligningSimilarity
-from itmatch.ops.alignment import hard_alignment
-from itmatch.ops.sides import Query
+from itmatch.ops.pairs.alignment import hard_alignment
+from itmatch.ops.pairs.sides import Query
 
 
 class HardAligningSimilarity(AligningSimilarity):

@@ -11,7 +11,7 @@ from itmatch.nn.block import Block
 from itmatch.nn.linear import xavier_linear
 from itmatch.ops.checks import check_whole
 from itmatch.ops.masking import at_least_float32, l2_normalize
-from itmatch.ops.sides import real_or_all
+from itmatch.ops.pairs.sides import real_or_all
 
 
 class SimilarityHead(Block):

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from itmatch.batch import Fragments
 from itmatch.nn.pooling import MeanPooling, Pooling
 from itmatch.nn.similarity.tiled import TiledSimilarity
-from itmatch.ops.attention import attention_weights
 from itmatch.ops.checks import check_above_zero, check_whole_or_none
-from itmatch.ops.interaction import Attended, RefinedCosines
 from itmatch.ops.masking import at_least_float32
-from itmatch.ops.tiles import PairTile
+from itmatch.ops.pairs.attention import attention_weights
+from itmatch.ops.pairs.interaction import Attended, RefinedCosines
+from itmatch.ops.pairs.tiles import PairTile
 
 _GAMMA = 0.1  # where the learned factors of the refinement start
 

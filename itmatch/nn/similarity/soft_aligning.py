@@ -9,9 +9,9 @@ from torch import Tensor
 from itmatch.batch import Fragments
 from itmatch.nn.pooling import MeanPooling, Pooling
 from itmatch.nn.similarity.aligning import AligningSimilarity
-from itmatch.ops.attention import soft_alignment
 from itmatch.ops.checks import check_above_zero
-from itmatch.ops.sides import Query
+from itmatch.ops.pairs.attention import soft_alignment
+from itmatch.ops.pairs.sides import Query
 
 
 class SoftAligningSimilarity(AligningSimilarity):

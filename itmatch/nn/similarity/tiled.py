@@ -11,8 +11,8 @@ from torch.func import functional_call
 
 from itmatch.batch import Fragments
 from itmatch.nn.similarity.base import Similarity
-from itmatch.ops.pairs import over_pairs
-from itmatch.ops.tiles import PairTile
+from itmatch.ops.pairs.over_pairs import over_pairs
+from itmatch.ops.pairs.tiles import PairTile
 
 
 class TiledSimilarity(Similarity):

@@ -11,11 +11,11 @@ from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.similarity.heads import SimilarityHead, SimilarityReasoning
 from itmatch.nn.similarity.tiled import TiledSimilarity
-from itmatch.ops.attention import Normalization, attention_weights, check_normalization
 from itmatch.ops.checks import check_above_zero, check_whole, check_whole_or_none
 from itmatch.ops.masking import at_least_float32, l2_normalize
-from itmatch.ops.sides import check_sides
-from itmatch.ops.tiles import PairTile
+from itmatch.ops.pairs.attention import Normalization, attention_weights, check_normalization
+from itmatch.ops.pairs.sides import check_sides
+from itmatch.ops.pairs.tiles import PairTile
 
 
 class VectorSimilarity(TiledSimilarity):

@@ -140,6 +140,32 @@ def _is_own(path: Any, folder: Path | None) -> bool:
     return file.suffix == ".ckpt" and file.is_file() and file.resolve().parent == folder.resolve()
 
 
+def training_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """How far the training of a checkpoint is: ``epochs``, ``steps``, whether it is ``finished``, and its ``data``.
+
+    What the file does not say is 0, False or None.
+    """
+    epoch, steps = _number(checkpoint.get("epoch")), _number(checkpoint.get("global_step"))
+    ended = checkpoint
+    for name in ("loops", "fit_loop", "epoch_loop.batch_progress"):
+        found = ended.get(name)
+        ended = found if isinstance(found, dict) else {}
+    epochs = epoch + (ended.get("is_last_batch") is True)
+    limits = (checkpoint.get("max_epochs"), epochs), (checkpoint.get("max_steps"), steps)
+    data = checkpoint.get("MatchingData")
+    content = data.get("train") if isinstance(data, dict) else None
+    return {
+        "epochs": epochs,
+        "steps": steps,
+        "finished": any(0 < _number(limit) <= done for limit, done in limits),
+        "data": content if isinstance(content, str) else None,
+    }
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) else 0
+
+
 def optimizer_of(checkpoint: Mapping[str, Any]) -> str:
     """The optimizer that a checkpoint was trained with, in words."""
     states = checkpoint.get("optimizer_states")

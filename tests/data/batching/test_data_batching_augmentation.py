@@ -157,8 +157,8 @@ def test_ordinary_token_is_uniform_and_never_special():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"region_drop": 1.2}, "region_drop is 1.2"),
-        ({"token_rate": -0.1}, "token_rate is -0.1"),
+        ({"region_drop": 1.2}, "region_drop: 1.2"),
+        ({"token_rate": -0.1}, "token_rate: -0.1"),
         ({"token_mask": 0.8}, "is 1.3, expected at most 1"),
     ],
 )

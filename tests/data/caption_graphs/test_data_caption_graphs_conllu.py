@@ -122,7 +122,7 @@ def test_wrong_files(parse, message):
 def test_no_file_and_arguments(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         ConlluParses(tmp_path / "x").parse(["a"])
-    with pytest.raises(ValueError, match="ConlluParses: relations='all', expected triples or edges"):
+    with pytest.raises(ValueError, match=r"ConlluParses\.relations: 'all', expected 'triples' or 'edges'"):
         ConlluParses("x", relations="all")
     assert build(ConlluParses("x", relations="edges").spec, ConlluParses).relations == "edges"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from itmatch.data.caption_graphs.dependencies import Word, check_wanted, relations_of
+from itmatch.data.caption_graphs.dependencies import Word, relations_of
 from itmatch.data.caption_graphs.words import align_words
 
 
@@ -80,8 +80,3 @@ def test_order_and_repetition():
 def test_edges():
     caption, words = tree("A/2/det dog/3/nsubj barks/0/root ,/3/punct loudly/3/advmod !/3/punct")
     assert named(caption, relations_of(words, "edges")) == ["dog |  | A", "barks |  | dog", "barks |  | loudly"]
-
-
-def test_wanted():
-    with pytest.raises(ValueError, match=r"Here: relations='all', expected triples or edges"):
-        check_wanted("all", "Here")

@@ -95,7 +95,7 @@ def test_what_is_missing_is_said(spacy, monkeypatch):
     monkeypatch.setitem(sys.modules, "spacy", None)
     with pytest.raises(ImportError, match=r'install it with: pip install "itmatch\[spacy\]"'):
         parsed("men in hats")
-    with pytest.raises(ValueError, match="SpacyParser: relations='all'"):
+    with pytest.raises(ValueError, match=r"SpacyParser\.relations: 'all'"):
         SpacyParser(relations="all")
 
 

@@ -210,7 +210,7 @@ def test_the_first_captions_of_an_image_alone(tmp_path):
     assert dataset.captions == ["sentence 0 of 0", "a", "b"]  # a blank one does not count
     dataset = KarpathyJson(path, features, captions_per_image=2, blank_captions="keep").split("train")
     assert dataset.captions == ["sentence 0 of 0", "a", ""]
-    with pytest.raises(ValueError, match="captions_per_image: 0, expected 1 or more"):
+    with pytest.raises(ValueError, match="captions_per_image: 0, expected a whole number, 1 or more"):
         KarpathyJson(path, features, captions_per_image=0)
 
 

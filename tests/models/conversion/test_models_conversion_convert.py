@@ -326,7 +326,7 @@ def test_what_does_not_fit_is_named(states, options, message, tmp_path):
 
 def test_formats_and_words_that_do_not_fit(tmp_path):
     path = write(tmp_path / "a.pth", [linear(8), gru(8)], **SCAN)
-    with pytest.raises(ValueError, match="format: 'clip', expected one of chan"):
+    with pytest.raises(ValueError, match="format: 'clip', expected 'chan'"):
         convert_checkpoint(path, "clip")
     with pytest.raises(ValueError, match=r"a\.pth: no 'sim_tranloc_w.weight' in it; is this a checkpoint of sgraf"):
         convert_checkpoint(path, "sgraf")

@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 
 from itmatch.batch import Captions
 from itmatch.nn.block import Block
-from itmatch.nn.encoders import GRUTextEncoder, WordList
+from itmatch.nn.encoders.gru import GRUTextEncoder, WordList
 from itmatch.nn.pooling import MeanPooling
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.spec import build

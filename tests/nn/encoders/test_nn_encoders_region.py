@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 
 from itmatch.batch import Regions
 from itmatch.nn.block import Block
-from itmatch.nn.encoders import RegionEncoder
+from itmatch.nn.encoders.region import RegionEncoder
 from itmatch.nn.pooling import GeneralizedPooling, MaxPooling, MeanPooling
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.spec import build

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from itmatch.batch import Captions
 from itmatch.nn.block import Block
-from itmatch.nn.encoders import TransformerTextEncoder
+from itmatch.nn.encoders.transformer import TransformerTextEncoder
 from itmatch.nn.pooling import MeanPooling
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.spec import build

@@ -111,7 +111,7 @@ def residual(gamma):
 
 # -- how the library cuts its work ------------------------------------------------------------------------------------
 
-# Settings of itmatch.ops.pairs under which small inputs meet what large ones, and those on a GPU, meet.
+# Settings of itmatch.ops.pairs.over_pairs under which small inputs meet what large ones, and those on a GPU, meet.
 LAYOUTS = {
     "padded tiles": {"_PADDING": 100.0},
     "padded tiles, single pairs": {"_PADDING": 100.0, "_DENSE": 1.0},

@@ -24,7 +24,8 @@ from itmatch.nn import (
     MeanPooling,
     SumPooling,
 )
-from itmatch.ops import l2_normalize, lengths_to_mask, pairs
+from itmatch.ops import l2_normalize, lengths_to_mask
+from itmatch.ops.pairs import over_pairs as pairs
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 QUERIES = {"words": "t2i", "regions": "i2t"}  # and their names in the public code

@@ -14,7 +14,8 @@ from helpers_textbook import (
 from itmatch.batch import Fragments
 from itmatch.losses import hard_negative_triplet_loss
 from itmatch.nn import GeneralizedPooling, InteractiveSimilarity, LogSumExpPooling, MaxPooling, MeanPooling
-from itmatch.ops import l2_normalize, pairs
+from itmatch.ops import l2_normalize
+from itmatch.ops.pairs import over_pairs as pairs
 
 CLOSE = {"atol": 1e-10, "rtol": 1e-9}
 PARTS = {"word_alignment": "words", "region_alignment": "regions", "cross_level": "cross"}

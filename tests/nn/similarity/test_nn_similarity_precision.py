@@ -33,7 +33,7 @@ SIMILARITIES = {
 @pytest.fixture(params=["cpu", "like cuda"])
 def _device_rules(request, monkeypatch):
     if request.param == "like cuda":
-        monkeypatch.setattr("itmatch.ops.sides._autocast_chooses", torch.is_autocast_enabled)
+        monkeypatch.setattr("itmatch.ops.pairs.sides._autocast_chooses", torch.is_autocast_enabled)
 
 
 def make(image_type=FP32, text_type=FP32, images=4, captions=5, size=8):
@@ -76,7 +76,7 @@ def test_scores_are_at_least_float32(name, types, on):
 
 @pytest.mark.parametrize("name", SIMILARITIES)
 def test_half_vectors_do_not_tie_in_a_ranking(name, monkeypatch):
-    monkeypatch.setattr("itmatch.ops.sides._autocast_chooses", torch.is_autocast_enabled)
+    monkeypatch.setattr("itmatch.ops.pairs.sides._autocast_chooses", torch.is_autocast_enabled)
     image, text = make(BF16, BF16, images=60, captions=60, size=64)
     similarity = SIMILARITIES[name]()
     for grad in (True, False):
@@ -86,7 +86,7 @@ def test_half_vectors_do_not_tie_in_a_ranking(name, monkeypatch):
 
 
 def test_a_margin_survives_the_unscaled_pooling_of_half_products(monkeypatch):
-    monkeypatch.setattr("itmatch.ops.sides._autocast_chooses", torch.is_autocast_enabled)
+    monkeypatch.setattr("itmatch.ops.pairs.sides._autocast_chooses", torch.is_autocast_enabled)
     image, text = make(BF16, BF16, images=40, captions=40)
     with autocast(on=True):
         scores = HardAligningSimilarity("words", LogSumExpPooling(0.1, scaled=False))(image, text)

@@ -16,7 +16,8 @@ from itmatch.nn import (
     SimilarityReasoning,
     VectorSimilarity,
 )
-from itmatch.ops import lengths_to_mask, pairs
+from itmatch.ops import lengths_to_mask
+from itmatch.ops.pairs import over_pairs as pairs
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 RENAMED = [

@@ -19,7 +19,7 @@ from itmatch.nn import (
     VectorSimilarity,
 )
 from itmatch.ops import box_iou, edge_geometry, l2_normalize, lengths_to_mask
-from itmatch.ops.attention import NORMALIZATIONS, cosine
+from itmatch.ops.pairs.attention import NORMALIZATIONS, cosine
 
 FP16, BF16, FP32 = torch.float16, torch.bfloat16, torch.float32
 SIZE = 8
@@ -69,7 +69,7 @@ def side(lengths, zeros, dtype, seed):
 @pytest.fixture
 def _like_cuda(monkeypatch):
     """Inner products in the type of autocast, as on a GPU."""
-    monkeypatch.setattr("itmatch.ops.sides._autocast_chooses", torch.is_autocast_enabled)
+    monkeypatch.setattr("itmatch.ops.pairs.sides._autocast_chooses", torch.is_autocast_enabled)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from itmatch.ops.blocks import block_shape, packed_blocks
 from itmatch.ops.derivatives import first_derivative_only
+from itmatch.ops.pairs.blocks import block_shape, packed_blocks
+from itmatch.ops.pairs.sides import Query, check_query, check_sides, compute_dtype, real_or_all
 from itmatch.ops.ragged import Ragged, at_places
-from itmatch.ops.sides import Query, check_query, check_sides, compute_dtype, real_or_all
 
 _ENTRIES = 1 << 22  # winners that the backward pass looks at in one go
 
@@ -88,10 +88,6 @@ def _plan(
     keys, queries = (Ragged.from_padded(*side) for side in (sides if query == "words" else sides[::-1]))
     places = text_mask if query == "words" else image_mask
     return keys, queries, places, block_shape(keys, queries, places.shape[1], query, chunk_size)
-
-
-def _at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
 
 
 class _HardAlignment(torch.autograd.Function):
@@ -163,7 +159,7 @@ def _weighted_sums(values: Tensor, index: Tensor, counts: Tensor, weight: Tensor
 
 def _best_keys(keys: Ragged, queries: Tensor, rows: int, columns: int, *, winners: bool) -> tuple[Tensor, Tensor]:
     """(J, M) best scores, and (J, M) place of the winner within its row (empty unless ``winners``)."""
-    best = queries.new_empty(len(keys), len(queries), dtype=_at_least_float32(queries.dtype))
+    best = queries.new_empty(len(keys), len(queries), dtype=torch.promote_types(queries.dtype, torch.float32))
     types = ((1 << 8, torch.uint8), (1 << 15, torch.int16), (1 << 31, torch.int32))
     smallest = next(dtype for limit, dtype in types if keys.longest <= limit)
     winner = torch.empty(best.shape if winners else 0, dtype=smallest, device=best.device)
@@ -231,7 +227,7 @@ def _(
     image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tensor, query: Query, chunk_size: int | None
 ) -> Tensor:
     width = (text if query == "words" else image).shape[1]
-    return image.new_empty(image.shape[0], text.shape[0], width, dtype=_at_least_float32(image.dtype))
+    return image.new_empty(image.shape[0], text.shape[0], width, dtype=torch.promote_types(image.dtype, torch.float32))
 
 
 @torch.library.custom_op(

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from itmatch.ops import PairTile, over_pairs, pairs
+from itmatch.ops import PairTile, over_pairs
+from itmatch.ops.pairs import over_pairs as pairs
 from itmatch.ops.ragged import Ragged
 
 
@@ -233,5 +234,5 @@ def test_padded_tiles_of_a_graph_are_exact_too(output, chunk):
     """Holes in the masks stay where they are, and what lies there is not read."""
     given = *sides(), torch.tensor(0.3, dtype=torch.double)
     with torch.no_grad():
-        found = pairs._in_padded_tiles(KERNELS[output], *given[:4], output, given[4:], chunk)
+        found = pairs._in_padded_tiles(KERNELS[output], given[:4], output, given[4:], chunk)
         torch.testing.assert_close(found, naive(output, *given))

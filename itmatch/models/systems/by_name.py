@@ -7,33 +7,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from itmatch.formats.messages import meant
-from itmatch.models.chan import chan_bert, chan_gru
-from itmatch.models.cmsei import cmsei_bert, cmsei_gru
-from itmatch.models.hire import hire_bert, hire_gru
 from itmatch.models.matching import MatchingModel
-from itmatch.models.resg import resg_bert, resg_gru
-from itmatch.models.scan import scan_gru
-from itmatch.models.sgraf import sgraf_gru
-from itmatch.models.vse import vse_infty_bert, vse_infty_gru, vse_pp_gru
+from itmatch.models.systems import chan, cmsei, hire, resg, scan, sgraf, vse
 from itmatch.spec import Spec, noted_spec, only_noted
 
 SYSTEMS: dict[str, Callable[..., MatchingModel]] = {
-    function.__name__: function
-    for function in (
-        chan_bert,
-        chan_gru,
-        cmsei_bert,
-        cmsei_gru,
-        hire_bert,
-        hire_gru,
-        resg_bert,
-        resg_gru,
-        scan_gru,
-        sgraf_gru,
-        vse_infty_bert,
-        vse_infty_gru,
-        vse_pp_gru,
-    )
+    name: function
+    for module in (chan, cmsei, hire, resg, scan, sgraf, vse)
+    for name, function in sorted(vars(module).items())
+    if name.endswith(("_gru", "_bert"))
 }
 OF_THE_DATA = ("vocabulary", "region_dim")
 

@@ -82,9 +82,9 @@ def test_several_blocks_of_queries_and_of_entries(function, query, monkeypatch):
     v, vm, t, tm = make()
     expected = function(v, vm, t, tm, query=query)
     expected_gradients = gradients(expected, v, t)
-    monkeypatch.setattr("itmatch.ops.blocks._QUERY_COLUMNS", {"cpu": 3, "cuda": 3})
-    monkeypatch.setattr("itmatch.ops.blocks._BLOCK_BYTES", {"cpu": 8 * 3 * 14, "cuda": 8 * 3 * 14})
-    monkeypatch.setattr("itmatch.ops.alignment._ENTRIES", 40)
+    monkeypatch.setattr("itmatch.ops.pairs.blocks._QUERY_COLUMNS", {"cpu": 3, "cuda": 3})
+    monkeypatch.setattr("itmatch.ops.pairs.blocks._BLOCK_BYTES", {"cpu": 8 * 3 * 14, "cuda": 8 * 3 * 14})
+    monkeypatch.setattr("itmatch.ops.pairs.alignment._ENTRIES", 40)
     result = function(v, vm, t, tm, query=query)
     torch.testing.assert_close(result, expected, atol=1e-12, rtol=1e-12)
     for ours, theirs in zip(gradients(result, v, t), expected_gradients, strict=True):
@@ -269,7 +269,7 @@ def test_the_product_may_be_half_under_autocast_but_the_result_is_float32(functi
     v, vm, t, tm = make(dtype=torch.float)
     v, t = v.detach().bfloat16().requires_grad_(train), t.detach().requires_grad_(train)
     expected = function(v, vm, t.bfloat16(), tm, query=query)
-    monkeypatch.setattr("itmatch.ops.sides._autocast_chooses", torch.is_autocast_enabled)
+    monkeypatch.setattr("itmatch.ops.pairs.sides._autocast_chooses", torch.is_autocast_enabled)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = function(v, vm, t, tm, query=query)
         assert function(v[:0], vm[:0], t, tm, query=query).dtype == torch.float
@@ -285,7 +285,7 @@ def test_outside_autocast_the_product_is_float32_everywhere(function, dtype, mon
     v, vm, t, tm = make(dtype=torch.float)
     v, t = v.detach().to(dtype).requires_grad_(), t.detach().to(dtype).requires_grad_()
     expected = function(v.float(), vm, t.float(), tm)
-    monkeypatch.setattr("itmatch.ops.sides._autocast_chooses", torch.is_autocast_enabled)
+    monkeypatch.setattr("itmatch.ops.pairs.sides._autocast_chooses", torch.is_autocast_enabled)
     result = function(v, vm, t, tm)
     torch.testing.assert_close(result, expected)
     result.sum().backward()

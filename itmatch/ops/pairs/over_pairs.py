@@ -21,9 +21,9 @@ from torch.nn.functional import pad
 from itmatch.ops.compiling import left_out_of_graphs
 from itmatch.ops.derivatives import first_derivative_only
 from itmatch.ops.masking import lengths_to_mask
+from itmatch.ops.pairs.sides import check_sides, compute_dtype, real_or_all
+from itmatch.ops.pairs.tiles import FragmentGroup, PairTile
 from itmatch.ops.ragged import Ragged
-from itmatch.ops.sides import check_sides, compute_dtype, real_or_all
-from itmatch.ops.tiles import FragmentGroup, PairTile
 
 Output = Literal["words", "regions", "pair"]
 
@@ -35,6 +35,7 @@ _NUMBERS = {"cpu": 1 << 19, "cuda": 1 << 26}  # of features of single pairs, or 
 
 
 Kernel: TypeAlias = Callable[..., Tensor]
+Sides: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]  # images, their mask, captions, their mask
 
 
 def over_pairs(
@@ -74,8 +75,8 @@ def over_pairs(
     """
     sides = image, real_or_all(image_mask, image), text, real_or_all(text_mask, text)
     if torch.compiler.is_compiling() and not wants_gradient(image, text, *parameters):
-        return _in_padded_tiles(kernel, *sides, output, parameters, chunk_size)
-    return _in_tiles(kernel, *sides, output, parameters, chunk_size, numbers_per_pair)
+        return _in_padded_tiles(kernel, sides, output, parameters, chunk_size)
+    return _in_tiles(kernel, sides, output, parameters, chunk_size, numbers_per_pair)
 
 
 def wants_gradient(*tensors: Tensor) -> bool:
@@ -85,20 +86,13 @@ def wants_gradient(*tensors: Tensor) -> bool:
 
 @left_out_of_graphs
 def _in_tiles(
-    kernel: Kernel,
-    image: Tensor,
-    image_mask: Tensor,
-    text: Tensor,
-    text_mask: Tensor,
-    output: Output,
-    parameters: tuple[Tensor, ...],
-    chunk_size: int | None,
-    numbers_per_pair: int,
+    kernel: Kernel, sides: Sides, output: Output, parameters: tuple[Tensor, ...], chunk_size: int | None, numbers: int
 ) -> Tensor:
-    check_sides(image, image_mask, text, text_mask, chunk_size)
+    image, image_mask, text, text_mask = sides
+    check_sides(*sides, chunk_size)
     dtype = compute_dtype(image, text)
     images, captions = Ragged.from_padded(image.to(dtype), image_mask), Ragged.from_padded(text.to(dtype), text_mask)
-    plan = _Plan.make(kernel, output, images, captions, chunk_size, numbers_per_pair)
+    plan = _Plan.make(kernel, output, images, captions, chunk_size, numbers)
     packed = images[:].features, captions[:].features  # the real fragments of a row first
     values: Tensor = _OverPairs.apply(plan, *packed, *parameters)  # type: ignore[no-untyped-call]
     if output == "words":
@@ -107,17 +101,11 @@ def _in_tiles(
 
 
 def _in_padded_tiles(
-    kernel: Kernel,
-    image: Tensor,
-    image_mask: Tensor,
-    text: Tensor,
-    text_mask: Tensor,
-    output: Output,
-    parameters: tuple[Tensor, ...],
-    chunk_size: int | None,
+    kernel: Kernel, sides: Sides, output: Output, parameters: tuple[Tensor, ...], chunk_size: int | None
 ) -> Tensor:
     """Values whose shapes follow from those of the arguments alone, as a graph wants it."""
-    check_sides(image, image_mask, text, text_mask, chunk_size)
+    image, image_mask, text, text_mask = sides
+    check_sides(*sides, chunk_size)
     dtype = compute_dtype(image, text)
     image = image.to(dtype).masked_fill(~image_mask[..., None], 0)
     captions = FragmentGroup(text.to(dtype).masked_fill(~text_mask[..., None], 0), text_mask)

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from itmatch.ops.checks import check_above_zero, check_choice
-from itmatch.ops.pairs import over_pairs
-from itmatch.ops.sides import Query, check_query
-from itmatch.ops.tiles import PairTile
+from itmatch.ops.pairs.over_pairs import over_pairs
+from itmatch.ops.pairs.sides import Query, check_query
+from itmatch.ops.pairs.tiles import PairTile
 
 Normalization = Literal["clipped_l2norm", "l2norm", "clipped_l1norm", "l1norm", "clipped", "softmax", "no_norm"]
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)

@@ -9,8 +9,8 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from itmatch.ops.pairs.sides import Query
 from itmatch.ops.ragged import Ragged
-from itmatch.ops.sides import Query
 
 _QUERY_COLUMNS = {"cpu": 1024, "cuda": 8192}  # queries per block
 _BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 64 << 20}  # scores per block: they stay in a core's cache / in the GPU's L2

@@ -1,6 +1,6 @@
 import torch
 
-from itmatch.ops.blocks import packed_blocks
+from itmatch.ops.pairs.blocks import packed_blocks
 from itmatch.ops.ragged import Ragged
 
 

@@ -5,7 +5,7 @@ words, for each region) and ``beta`` (over the regions, for each word), attended
 and ``d_w = sum_r beta_rw v_r``. All that follows from the refined fragments ``v' = v + gamma c``, ``t' = t + delta d``
 follows from ``s`` and the two Gram matrices: no vector of the embedding size is made for a pair.
 
-Tensors are laid out as in :class:`~itmatch.ops.tiles.PairTile`.
+Tensors are laid out as in :class:`~itmatch.ops.pairs.tiles.PairTile`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itmatch.ops.attention import (
+from itmatch.ops.compiling import cached_property
+from itmatch.ops.pairs.attention import (
     REGIONS,
     WORDS,
     attention_weights,
@@ -27,8 +28,7 @@ from itmatch.ops.attention import (
     squared_lengths,
     zero_where,
 )
-from itmatch.ops.compiling import cached_property
-from itmatch.ops.tiles import PairTile
+from itmatch.ops.pairs.tiles import PairTile
 
 
 @dataclass(frozen=True, eq=False)

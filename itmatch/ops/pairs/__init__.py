@@ -1,0 +1,1 @@
+"""Functions over all pairs of images and captions: alignment, attention, anything of their inner products."""

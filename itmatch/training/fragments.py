@@ -1,0 +1,113 @@
+"""What a prediction writes: the fragments of images and captions, as safetensors."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import BasePredictionWriter
+
+from itmatch.batch import Fragments
+from itmatch.formats.files import user_path, written_beside, written_together
+from itmatch.formats.json import parse_json
+from itmatch.formats.messages import shown_keys
+from itmatch.formats.tensors import read_safetensors
+from itmatch.training.data import MatchingData
+from itmatch.training.report import run_folder
+
+
+class FragmentWriter(BasePredictionWriter):
+    """Writes what ``predict`` encodes: ``images.safetensors`` and ``captions.safetensors``.
+
+    Each file holds ``features`` (N, L, D), ``mask`` (N, L), ``index`` (N,) and, if the encoder makes them, ``pooled``
+    (N, D) and ``is_relation`` (N, L). The metadata key ``ids`` is a JSON list: the image ids, or
+    ``["image id", caption number]`` for captions.
+    With several processes each writes its own share, ``images.rank0.safetensors`` and so on.
+
+    Args:
+        dirpath: folder of the files; left out, the folder of the run, or that of the trainer without a logger.
+        overwrite: replace the files of an earlier prediction, which are left as they are otherwise.
+    """
+
+    def __init__(self, dirpath: str | Path | None = None, *, overwrite: bool = False) -> None:
+        super().__init__(write_interval="epoch")
+        self.dirpath, self.overwrite = dirpath, overwrite
+        self._folder: str | Path | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the folder, which takes all processes.
+
+        Raises:
+            ValueError: the data to predict is no MatchingData, which knows the ids.
+            FileExistsError: the folder holds a prediction already.
+        """
+        data = getattr(trainer, "datamodule", None)
+        if stage == "predict" and not isinstance(data, MatchingData):
+            raise ValueError(f"FragmentWriter: predicts from a MatchingData, which knows the ids, found {data!r}")
+        self._folder = self.dirpath or run_folder(trainer) or trainer.default_root_dir
+        there = sorted(user_path(self._folder).glob("images*.safetensors"))
+        if stage == "predict" and there and not self.overwrite:
+            raise FileExistsError(f"{there[0]}: there is one already; --fragments.overwrite true replaces it")
+
+    def write_on_epoch_end(
+        self, trainer: Trainer, pl_module: LightningModule, predictions: Any, batch_indices: Any
+    ) -> None:
+        """Write both files; they take their places together."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        dataset = data.dataset(data.predict_stage)
+        assert self._folder is not None  # found in setup
+        share = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
+        report = []
+        with written_together():
+            for name, batches in zip(("images", "captions"), predictions, strict=True):
+                index = torch.cat([index for _, index in batches]).cpu()
+                if name == "images":
+                    ids: list[Any] = [dataset.image_ids[i] for i in index.tolist()]
+                else:
+                    ids = [[dataset.image_ids[dataset.caption_image[i]], i] for i in index.tolist()]
+                path = user_path(self._folder) / f"{name}{share}.safetensors"
+                write_fragments(path, Fragments.cat([part.cpu() for part, _ in batches]), index, ids)
+                report.append(f"{len(index)} {name} written to {path}")
+        print(*report, sep="\n")
+
+
+def write_fragments(path: Path, fragments: Fragments, index: torch.Tensor, ids: list[Any]) -> None:
+    """Write fragments with the places and ids of their rows as safetensors."""
+    from safetensors.torch import save_file
+
+    found = {field.name: getattr(fragments, field.name) for field in fields(fragments)}
+    tensors = {name: value for name, value in found.items() if value is not None} | {"index": index}
+    with written_beside(path) as beside:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, str(beside), metadata={"ids": json.dumps(ids)})
+
+
+def read_fragments(path: str | Path) -> tuple[Fragments, torch.Tensor, list[Any]]:
+    """Fragments, indices and ids from a file of :func:`write_fragments`.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no such file of fragments, or a broken one.
+    """
+    path = user_path(path)
+    tensors, metadata = read_safetensors(path)
+    ids = parse_json(metadata.get("ids", "null"), f"{path}: ids")
+    index = tensors.pop("index", None)
+    names = [field.name for field in fields(Fragments)]
+    if index is None or not {"features", "mask"} <= set(tensors) <= set(names) or not isinstance(ids, list):
+        raise ValueError(f"{path}: holds {shown_keys(tensors)}, expected index, ids and fragments ({', '.join(names)})")
+    try:
+        fragments = Fragments(**tensors)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from None
+    if index.dtype != torch.int64 or index.shape != (len(fragments),) or len(ids) != len(fragments):
+        raise ValueError(
+            f"{path}: index {index.dtype} of shape {tuple(index.shape)} and {len(ids)} ids, expected one for each of "
+            f"{len(fragments)} rows"
+        )
+    if bool((index < 0).any()):
+        raise ValueError(f"{path}: index {int(index.min())}, expected places of 0 or more")
+    return fragments, index, ids

@@ -1,0 +1,171 @@
+"""What a test writes: the table of recalls, ``test_metrics.json`` and ``test_ranks.npz``."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from itmatch.data import Stage
+from itmatch.data.tokenizers.words import digest
+from itmatch.evaluation import recall_table, results_table
+from itmatch.evaluation.evaluator import Evaluator
+from itmatch.evaluation.table import FORMS
+from itmatch.formats.files import user_path, write_text, written_together
+from itmatch.formats.npz import write_npz
+from itmatch.ops.checks import check_choice
+from itmatch.training.data import MatchingData
+from itmatch.training.limits import fast_dev_batches
+
+
+class RecallReport(Callback):
+    """Prints the recall table after a test or a validation, and writes the figures as ``{stage}_metrics.json``.
+
+    The file holds, in percent, ``i2t_r1``, ``i2t_r5``, ``i2t_r10`` and the same of ``t2i``, their sum ``rsum``, and the
+    median and mean ranks ``i2t_medr``, ``i2t_meanr`` ...; then the figures of the protocol (``eccv_``, ``cxc_``,
+    ``pmrp_``, ``rsum_std``), and ``twin_accuracy`` where the data have twins. ``{stage}_ranks.npz`` beside it has the
+    rank of every query.
+
+    Figures that are not those of a whole split, or not of the best weights, are told from others: by the title, and in
+    the file by ``images``, how many of the first images were evaluated, and ``last_weights``, which is then 1.
+
+    Args:
+        dirpath: folder of the file; left out, the folder of the run, and no file without a logger.
+        form: of the table: plain text, or one line as papers have it, in Markdown or LaTeX.
+
+    Attributes:
+        last_weights: what is reported on are the last weights of a training that kept no best ones.
+    """
+
+    def __init__(self, dirpath: str | Path | None = None, form: Literal["text", "markdown", "latex"] = "text") -> None:
+        self.dirpath, self.form = dirpath, check_choice("form", form, *FORMS)
+        self.last_weights = False
+        self._folder: str | Path | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Find the folder, which takes all processes."""
+        self._folder = self.dirpath or run_folder(trainer)
+
+    @rank_zero_only
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print and write the figures of the test."""
+        self._report(trainer, pl_module, "test")
+
+    @rank_zero_only
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print and write the figures of a validation that was asked for, not of those during training."""
+        if trainer.state.fn == "validate":
+            self._report(trainer, pl_module, "val")
+
+    def _report(self, trainer: Trainer, task: LightningModule, prefix: str) -> None:
+        metrics = {
+            name.removeprefix(f"{prefix}/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith(f"{prefix}/")
+        }
+        if not metrics:
+            return
+        title, labels = self._labels(trainer, prefix)
+        metrics |= labels
+        more = [name for name in metrics if name.startswith(("eccv_", "cxc_", "pmrp_")) or name == "rsum_std"]
+        if self.form == "text":
+            print(recall_table(metrics, title=title))
+            for name in more:
+                print(f"{name}: {metrics[name]:.1f}")
+        else:
+            print(results_table({title: metrics}, self.form))
+            if more:
+                print(results_table({title: metrics}, self.form, more))
+        for name in sorted(name for name in metrics if name.startswith("twin_accuracy")):
+            print(f"{name.replace('_', ' ')}: {metrics[name]:.1f} (chance 50)")
+        if self._folder is not None:
+            path = user_path(self._folder) / f"{prefix}_metrics.json"
+            evaluator = getattr(task, "evaluator", None)
+            ranks = path.with_name(f"{prefix}_ranks.npz")
+            ranked = evaluator if isinstance(evaluator, Evaluator) and evaluator.ranks is not None else None
+            with written_together(removing=[ranks] if ranked is None else []):  # of a test that is overwritten
+                write_text(path, json.dumps(metrics, indent=1) + "\n")
+                if ranked is not None:
+                    write_ranks(ranks, ranked)
+            print(f"written to {path}")
+
+    def _labels(self, trainer: Trainer, prefix: str) -> tuple[str, dict[str, float]]:
+        """The title of a report, and what its file says beside the figures."""
+        labels: dict[str, float] = {}
+        parts = []
+        data = getattr(trainer, "datamodule", None)
+        if isinstance(data, MatchingData):
+            stage: Stage = "val" if prefix == "val" else "test"
+            images, whole = data.evaluated_images(stage), data.dataset(stage).num_images
+            if images < whole:
+                labels["images"] = images
+                parts.append(f"the first {images} of {whole} images")
+        if self.last_weights:
+            labels["last_weights"] = 1
+            parts.append("the last weights")
+        return f"{prefix}: {', '.join(parts)}" if parts else prefix, labels
+
+
+def write_ranks(path: Path, evaluator: Evaluator) -> None:
+    """Write the rank of every query, from which two runs can be compared query by query.
+
+    Raises:
+        ValueError: the evaluator has not ranked a whole split.
+    """
+    ranks, caption_image = evaluator.ranks, evaluator.caption_image
+    if ranks is None or caption_image is None:  # the two come together
+        raise ValueError(f"{path}: no ranks to write; the evaluator has not ranked a whole split")
+    content = {
+        "image_to_text": ranks.image_to_text.cpu().numpy(),
+        "text_to_image": ranks.text_to_image.cpu().numpy(),
+        "caption_image": caption_image.cpu().numpy(),
+        "image_ids": np.array(evaluator.image_ids, dtype=np.str_),
+        "captions_digest": np.array(digest(evaluator.captions)),
+    }
+    write_npz(path, content, compressed=True)
+
+
+def run_folder(trainer: Trainer) -> str | None:
+    """Where a run keeps its files, by its logger; None without one or in a ``fast_dev_run``. All processes call it."""
+    logger = trainer.logger
+    if logger is None or fast_dev_batches(trainer):
+        return None
+    if isinstance(logger, (CSVLogger, TensorBoardLogger)):
+        folder = logger.log_dir
+    else:  # as ModelCheckpoint has it; a folder shared by all runs would lose files
+        folder = os.path.join(logger.save_dir or trainer.default_root_dir, str(logger.name), str(logger.version))
+    if folder is not None and folder.startswith("~"):  # some loggers take it for a name: keep to what they do
+        folder = os.path.abspath(folder)
+    found: str = trainer.strategy.broadcast(folder)
+    return found
+
+
+class EpochLines(Callback):
+    """Prints one line per epoch: the loss of its last logged step, rSum of the validation, seconds.
+
+    With a progress bar, which shows the same, nothing is printed.
+    """
+
+    _start = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the time."""
+        self._start = time.monotonic()
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the line."""
+        if trainer.progress_bar_callback is not None:
+            return
+        said = [f"epoch {trainer.current_epoch}"]
+        for name, figure, digits in (("loss", "train/loss", 4), ("rSum", "val/rsum", 1)):
+            if figure in trainer.callback_metrics:
+                said.append(f"{name} {float(trainer.callback_metrics[figure]):.{digits}f}")
+        print(*said, f"{time.monotonic() - self._start:.0f} s", sep="  ", flush=True)
