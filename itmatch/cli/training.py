@@ -136,11 +136,9 @@ class MatchingCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)  # super's warns when the process has some too
         except ArgumentError as error:
-            options = self._subcommand_parsers[self.command]
             later = [f"model.{VOCABULARY}", f"model.{IN_FEATURES}"]
-            if (mistake := first_mistake(options, args[1:], later)) is None:
-                raise
-            raise UsageError(mistake) from error
+            mistake = first_mistake(self._subcommand_parsers[self.command], args[1:], later)
+            raise (error if mistake is None else UsageError(mistake)) from error.__cause__
 
     def _parse_ckpt_path(self) -> None:
         """Take over how the model of a checkpoint was built."""
