@@ -1,4 +1,4 @@
-"""The command line: ``itmatch fit | validate | test | predict | presets | data | convert | compare``.
+"""The command line: ``itmatch fit | validate | test | predict | presets | list | data | convert | compare``.
 
 Nothing heavy is imported before it is known to be needed, so that ``--version`` and ``--help`` answer at once.
 """
@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 
 from itmatch._version import __version__
 from itmatch.errors import UsageError
+from itmatch.formats.messages import meant
 from itmatch.stopping import CLOSED_OUTPUT, Stopped, finish_output, is_closed, say, signals_raise
 
 RUN_COMMANDS = ("fit", "validate", "test", "predict")
+DATA_COMMANDS = ("check", "convert", "scene-graphs", "parse")
+COMMANDS = (*RUN_COMMANDS, "presets", "list", "convert", "compare", "data")
 USAGE = """usage: itmatch COMMAND [options]
 
 Fine-grained image-text matching.
@@ -24,6 +27,7 @@ commands:
   test       recalls on the test split, as table and JSON     itmatch test --config CONFIG --ckpt_path FILE
   predict    write the fragments of images and captions       itmatch predict --config CONFIG --ckpt_path FILE
   presets    list the configurations that come with itmatch   itmatch presets [NAME]
+  list       list the parts that a configuration may name     itmatch list [similarities]
   convert    make a model of a public checkpoint file         itmatch convert FILE --format FORMAT --out DIR
   compare    the figures of runs beside each other            itmatch compare RUN RUN --published flickr30k
   data       say what a folder or file of data holds          itmatch data check PATH
@@ -86,11 +90,11 @@ def _call(args: list[str]) -> int:
     command = " ".join(args[:words])
     function = _function(command)
     if function is None:
-        if args[0] == "data":
+        if args == ["data"] or args[1:2] in (["-h"], ["--help"]):
             print(DATA_USAGE)
-            return 0 if args[1:2] in (["-h"], ["--help"]) else 2
-        say(f"itmatch: no command {command!r}\n\n{USAGE}".rstrip())
-        return 2
+            return 0 if args[1:] else 2
+        names = [f"data {name}" for name in DATA_COMMANDS] if args[0] == "data" else COMMANDS
+        raise UsageError(f"no command {command!r}; {meant(command, names)} (see itmatch --help)")
     from itmatch.cli.parser import call
 
     return call(command, function, args[words:])
@@ -100,7 +104,9 @@ def _function(command: str) -> Callable[..., int | None] | None:
     """The function of a command; one at a time is imported."""
     function: Callable[..., int | None]
     if command == "presets":
-        from itmatch.cli.presets import presets as function
+        from itmatch.cli.listing import presets as function
+    elif command == "list":
+        from itmatch.cli.listing import list_classes as function
     elif command == "convert":
         from itmatch.cli.convert import convert as function
     elif command == "compare":

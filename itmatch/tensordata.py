@@ -76,6 +76,8 @@ class RowData(TensorData):
         return len(self.mask)
 
     def _fill_mask(self, values: Tensor) -> None:
+        if not isinstance(values, Tensor):
+            raise TypeError(f"{type(self).__name__}: a {type(values).__name__}, expected a tensor")
         if self.mask is None:
             self.mask = torch.ones(values.shape[:2], dtype=torch.bool, device=values.device)
 

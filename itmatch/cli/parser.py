@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from itmatch.errors import UsageError
 from itmatch.formats.files import user_path
+from itmatch.formats.messages import meant
 
 NoneType = type(None)
 
@@ -81,7 +82,11 @@ class _Parser(argparse.ArgumentParser):
         named = [argument.partition("=") for argument in args]
         options = [name.replace("_", "-") if name.startswith("--") else name for name, _, _ in named]
         given = [option + "".join(value) for option, (_, *value) in zip(options, named, strict=True)]
-        return super().parse_args(given, namespace)
+        found, unknown = super().parse_known_args(given, namespace)
+        if unknown:
+            known = [text for action in self._actions for text in action.option_strings if text.startswith("--")]
+            self.error(f"unrecognized arguments: {' '.join(unknown)}; {meant(unknown[0].partition('=')[0], known)}")
+        return found
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import Namespace, get_loader, set_loader, set_parsing_settings
+from jsonargparse import ArgumentError, Namespace, get_loader, set_loader, set_parsing_settings
 from jsonargparse.typing import PositiveInt
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -27,6 +27,8 @@ from itmatch.cli.checkpoint import (
 )
 from itmatch.cli.configs import PROTOCOLS
 from itmatch.cli.errors import plain_errors, warn
+from itmatch.cli.mistakes import first_mistake
+from itmatch.errors import UsageError
 from itmatch.evaluation import EvaluationProtocol, SeveralProtocols
 from itmatch.evaluation.memory import byte_count
 from itmatch.formats.configs import limited_yaml
@@ -37,7 +39,7 @@ from itmatch.training.checkpoints.writing import BestCheckpoint
 from itmatch.training.fragments import FragmentWriter
 from itmatch.training.limits import fast_dev_batches
 from itmatch.training.processes import OwnSignals, Processes
-from itmatch.training.report import RecallReport, run_folder
+from itmatch.training.report import EpochLines, RecallReport, run_folder
 
 CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # what Lightning takes after --ckpt_path instead of a file
 NOISE = (
@@ -146,7 +148,12 @@ class MatchingCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments, which are not always those of the process."""
-        self.config = parser.parse_args(args)  # super's warns when the process has some too
+        try:
+            self.config = parser.parse_args(args)  # super's warns when the process has some too
+        except ArgumentError as error:
+            later = [f"model.{VOCABULARY}", f"model.{IN_FEATURES}"]
+            mistake = first_mistake(self._subcommand_parsers[self.command], args[1:], later)
+            raise (error if mistake is None else UsageError(mistake)) from error.__cause__
 
     def _parse_ckpt_path(self) -> None:
         """Take over how the model of a checkpoint was built."""
@@ -174,7 +181,7 @@ class MatchingCLI(LightningCLI):
         model = self.checkpoint or self.start
         there = None if model is None else model.feature_dim
         if there not in (None, size):
-            raise ValueError(f"the checkpoint's model takes features of size {there}, the data has {size}")
+            raise ValueError(f"the data have {size} numbers per region, the checkpoint {there}")
         return size
 
     def before_instantiate_classes(self) -> None:
@@ -257,6 +264,7 @@ def run(args: Sequence[str]) -> MatchingCLI:
     set_parsing_settings(instantiate_subclass_spec_in_any=False)  # what is annotated as plain data stays plain data
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    strict = {"exit_on_error": False, "allow_abbrev": False}
     processes = Processes()
     with warnings.catch_warnings(), plain_errors(args), _told_where_to_go_on(args[0], processes), processes:
         for message in NOISE:
@@ -270,12 +278,12 @@ def run(args: Sequence[str]) -> MatchingCLI:
             seed_everything_default=0,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_kwargs={"exit_on_error": False, "prog": "itmatch", args[0]: {"exit_on_error": False}},
+            parser_kwargs={**strict, "prog": "itmatch", args[0]: strict},
             trainer_defaults={
                 "gradient_clip_val": 2.0,
                 "logger": {"class_path": "itmatch.training.SafeCSVLogger", "init_args": {"save_dir": "runs"}},
                 "log_every_n_steps": 10,
-                "callbacks": [OwnSignals()],
+                "callbacks": [OwnSignals(), EpochLines()],
             },
         )
 

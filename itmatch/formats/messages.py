@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 _SHOWN = 160  # characters of something that is quoted
@@ -31,6 +32,32 @@ def shown_keys(names: Iterable[Any]) -> str:
     words = sorted(map(str, names))
     more = f" and {len(words) - 8} more" if len(words) > 8 else ""
     return ", ".join(map(short, words[:8])) + more or "none"
+
+
+def close_to(name: str, names: Iterable[str]) -> str | None:
+    """The name that somebody who wrote ``name`` may have meant, in letters of either case; None if there is none.
+
+    Example:
+        >>> close_to("chan_gru_f3k", ["chan_gru_f30k", "demo"])
+        'chan_gru_f30k'
+    """
+    by_lower = {one.lower(): one for one in names}
+    found = get_close_matches(name.lower(), by_lower, n=1) or [one for one in by_lower if name.lower() in one][:1]
+    return by_lower[found[0]] if name and found else None
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """What is said of a name that there is not: the one that was meant, or all that there are.
+
+    Example:
+        >>> meant("queri", ["query", "pooling"])
+        "did you mean 'query'?"
+        >>> meant("x", ["query", "pooling"])
+        'there are pooling, query'
+    """
+    known = list(names)
+    close = close_to(name, known)
+    return f"did you mean {close!r}?" if close else f"there are {', '.join(sorted(known)) or 'none'}"
 
 
 def reason(error: BaseException | str) -> str:

@@ -54,3 +54,9 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except Exception as error:  # the library has an error of its own, below Exception
         raise ValueError(f"{path}: no safetensors file, or a damaged one ({reason(error)})") from None
+
+
+def is_torch_file(path: Path) -> bool:
+    """Whether a file begins as ``torch.save`` writes them, a zip file or, of old, a pickle."""
+    with path.open("rb") as file:
+        return file.read(2) in (b"PK", b"\x80\x02")

@@ -18,6 +18,8 @@ def check_scores(scores: Tensor, positives: Tensor | None) -> tuple[Tensor, Tens
         >>> check_scores(torch.zeros(2, 2), None)[1].tolist()
         [[True, False], [False, True]]
     """
+    if not isinstance(scores, Tensor):
+        raise TypeError(f"scores: a {type(scores).__name__}, expected a tensor (images, captions)")
     if scores.ndim != 2 or scores.numel() == 0:
         raise ValueError(f"scores: shape {tuple(scores.shape)}, expected (images, captions), not empty")
     if not scores.is_floating_point():

@@ -90,6 +90,11 @@ def check_kind(name: str, value: Any, kind: type) -> Any:
     return value
 
 
+def check_kind_or_none(name: str, value: Any, kind: type) -> Any:
+    """:func:`check_kind`, for an object that may be None."""
+    return None if value is None else check_kind(name, value, kind)
+
+
 def _real(name: str, value: Any) -> float:
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{name}: {value!r}, expected a number")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from itmatch.formats.configs import read_config
-from itmatch.formats.messages import shown
+from itmatch.formats.messages import meant, shown
 
 INHERITS, SYSTEM = "inherits", "system"
 _PARTS = ("image_encoder", "text_encoder", "similarity")  # of a system
@@ -30,7 +30,7 @@ def preset_path(name: str) -> Path:
         ValueError: there is no preset of this name.
     """
     if name not in preset_names():
-        raise ValueError(f"no preset {name!r}; there are {', '.join(preset_names())}")
+        raise ValueError(f"no preset {name!r}; {meant(name, preset_names())} (`itmatch presets` lists them)")
     return _folder() / f"{name}.yaml"
 
 
@@ -102,7 +102,7 @@ def _inherited(config: Config, where: str) -> Config:
     for name in names:
         path = _folder() / f"{name}.yaml"
         if path not in _folder().rglob("*.yaml"):
-            raise ValueError(f"{where}: {INHERITS}: no preset {shown(name)}; there are {', '.join(preset_names())}")
+            raise ValueError(f"{where}: {INHERITS}: no preset {shown(name)}; {meant(name, preset_names())}")
         result = _over(result, _inherited(read_config(path), name))
     return _over(result, own)
 

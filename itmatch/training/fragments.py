@@ -34,11 +34,12 @@ class FragmentWriter(BasePredictionWriter):
 
     Args:
         dirpath: folder of the files; left out, the folder of the run, or that of the trainer without a logger.
+        overwrite: replace the files of an earlier prediction, which are left as they are otherwise.
     """
 
-    def __init__(self, dirpath: str | Path | None = None) -> None:
+    def __init__(self, dirpath: str | Path | None = None, *, overwrite: bool = False) -> None:
         super().__init__(write_interval="epoch")
-        self.dirpath = dirpath
+        self.dirpath, self.overwrite = dirpath, overwrite
         self._folder: str | Path | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -46,11 +47,15 @@ class FragmentWriter(BasePredictionWriter):
 
         Raises:
             ValueError: the data to predict is no MatchingData, which knows the ids.
+            FileExistsError: the folder holds a prediction already.
         """
         data = getattr(trainer, "datamodule", None)
         if stage == "predict" and not isinstance(data, MatchingData):
             raise ValueError(f"FragmentWriter: predicts from a MatchingData, which knows the ids, found {data!r}")
         self._folder = self.dirpath or run_folder(trainer) or trainer.default_root_dir
+        there = sorted(user_path(self._folder).glob("images*.safetensors"))
+        if stage == "predict" and there and not self.overwrite:
+            raise FileExistsError(f"{there[0]}: there is one already; --fragments.overwrite true replaces it")
 
     def write_on_epoch_end(
         self, trainer: Trainer, pl_module: LightningModule, predictions: Any, batch_indices: Any

@@ -10,7 +10,7 @@ from itmatch.__main__ import _function
 from itmatch.cli.parser import call, check_one_of, parser_of
 from itmatch.errors import UsageError
 
-COMMANDS = ["presets", "convert", "compare", "data check", "data scene-graphs", "data parse"]
+COMMANDS = ["presets", "list", "convert", "compare", "data check", "data scene-graphs", "data parse"]
 called = []
 
 

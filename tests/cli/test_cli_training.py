@@ -122,7 +122,14 @@ def test_test_gives_the_figures_of_the_closing_test_and_prints_them_once(trained
 
 def test_the_closing_test_can_be_left_out(capsys):
     assert run("fit", *DEMO, "--test_after_fit=false") == 0
-    assert "rSum" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "image to text" not in printed
+    assert re.fullmatch(r"epoch 0  loss \d+\.\d{4}  rSum \d+\.\d  \d+ s\n", printed)
+
+
+def test_a_progress_bar_takes_the_place_of_the_line_of_an_epoch(capsys):
+    assert run("fit", *DEMO, "--test_after_fit=false", "--trainer.enable_progress_bar=true") == 0
+    assert not re.search("^epoch 0  loss", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_validate_gives_the_figures_by_which_the_best_was_chosen(trained):
@@ -148,6 +155,16 @@ def test_predict_writes_the_encodings_of_the_model(trained):
     expected = model.encode_texts(dataset.captions)
     assert torch.equal(captions.mask, expected.mask)
     torch.testing.assert_close(captions.features[captions.mask], expected.features[expected.mask])
+
+
+def test_a_second_prediction_replaces_the_first_only_if_told_to(trained, capsys):
+    assert evaluated(trained, "predict", "--fragments.dirpath=out") == 0
+    before = Path("out/captions.safetensors").stat().st_mtime_ns
+    message = error_of(capsys, *evaluation(trained, "predict", "--fragments.dirpath=out"))
+    assert message == "out/images.safetensors: there is one already; --fragments.overwrite true replaces it"
+    assert Path("out/captions.safetensors").stat().st_mtime_ns == before
+    assert evaluated(trained, "predict", "--fragments.dirpath=out", "--fragments.overwrite=true") == 0
+    assert Path("out/captions.safetensors").stat().st_mtime_ns > before
 
 
 def test_another_split_can_be_predicted(trained):
@@ -195,17 +212,6 @@ WRONG = {
     "prefixed preset": (["--config", "preset:nopreset"], "no preset 'nopreset'"),
     "file": (["--config", "no.yaml"], "--config no.yaml: no such file"),
     "nothing": ([], "required: model.image_encoder.*data.source.*itmatch presets"),
-    "flag": ([*DEMO, "--model.nokey=3"], "--model.nokey"),
-    "type": ([*DEMO, "--trainer.max_epochs=many"], "\"trainer.max_epochs\": Expected a .*int.* Got value: many$"),
-    "boolean": ([*DEMO, "--data.drop_last=perhaps"], "data.drop_last.*perhaps"),
-    "class": ([*DEMO, "--model.similarity=no.Such"], "\"model.similarity\": .*'no.Such': No module named 'no'$"),
-    "unknown class": ([*DEMO, "--model.similarity=itmatch.nn.Such"], "model.similarity.*itmatch.nn.Such"),
-    "base class": ([*DEMO, "--model.similarity=torch.nn.Linear"], "model.similarity.*torch.nn.Linear"),
-    "argument of a part": (
-        [*DEMO, "--model.similarity.init_args.chunk=3"],
-        "\"model.similarity\": .*'itmatch.nn.HardAligningSimilarity': Option 'chunk' is not accepted$",
-    ),
-    "value of a part": ([*DEMO, "--model.similarity.init_args.query=all"], "model.similarity.*query.*'words'.*all"),
     "value": ([*DEMO, "--data.batch_size=0"], "batch_size: 0, expected a whole number"),
     "value in a part": ([*DEMO, "--data.source.init_args.num_val=3"], "num_val"),
     "parts that do not fit": ([*DEMO, "--model.image_encoder.init_args.embed_dim=8"], "embedding sizes differ: .* 8"),
@@ -415,7 +421,7 @@ def test_features_that_do_not_fit_the_checkpoint(tmp_path, capsys):
     other = write_precomp(tmp_path / "other", features=5)
     checkpoint = "--ckpt_path=runs/lightning_logs/version_0/checkpoints/best.ckpt"
     message = error_of(capsys, *on_precomp("test", other, checkpoint))
-    assert message == "the checkpoint's model takes features of size 6, the data has 5"
+    assert message == "the data have 5 numbers per region, the checkpoint 6"
 
 
 def test_a_resumed_run_compares_with_the_best_before(tmp_path):
@@ -506,7 +512,7 @@ def test_two_processes_train_and_report_once(tmp_path):
     done = two_processes()
     assert done.returncode == 0, done.stderr
     assert "recommended" not in done.stderr  # Lightning's advice to who ranks each process's share for itself
-    assert done.stdout.count("rSum") == done.stdout.count("best checkpoint") == 1
+    assert done.stdout.count("image to text") == done.stdout.count("best checkpoint") == 1
     folder = tmp_path / "runs" / "lightning_logs" / "version_0"
     assert {"config.yaml", "test_metrics.json", "checkpoints"} <= {path.name for path in folder.iterdir()}
     assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
@@ -599,7 +605,7 @@ def test_a_run_that_keeps_no_checkpoint_of_a_validation_says_so(capsys):
     printed = capsys.readouterr()
     assert printed.err.startswith("itmatch: warning: no checkpoint of a validation was kept, so there is no best")
     assert printed.err.endswith("last.ckpt holds the last weights\n")
-    assert "rSum" not in printed.out
+    assert "image to text" not in printed.out
 
 
 @pytest.mark.parametrize("option", ["--trainer.max_epochs=0", "--trainer.max_time={seconds: 0}"])

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from itmatch.formats.messages import reason, shown, shown_keys
+from itmatch.formats.tensors import is_torch_file
 
 _PLAIN = (type(None), bool, int, float, str)
 _DEPTH = 20
@@ -133,7 +134,8 @@ def _load(path: Path) -> Any:
         refused = re.search(r"GLOBAL (\S+)", str(error))
         if refused is None:
             why = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
-            raise ValueError(f"{path}: no checkpoint ({reason(why)})") from error
+            why = reason(why) if is_torch_file(path) else "it is not of torch.save"
+            raise ValueError(f"{path}: no checkpoint ({why})") from error
         raise ValueError(
             f"{path}: names {refused[1]}; only tensors, containers, plain values and a Namespace of them are admitted, "
             "and nothing was run"

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from itmatch.formats.messages import meant
 from itmatch.models.matching import MatchingModel
 from itmatch.models.systems import chan, cmsei, hire, resg, scan, sgraf, vse
 from itmatch.spec import Spec, noted_spec, only_noted
@@ -41,7 +42,7 @@ def system_specs(name: str, settings: Mapping[str, Any]) -> dict[str, Spec]:
         {'class_path': 'itmatch.nn.RegionEncoder', 'init_args': {'embed_dim': 64}}
     """
     if name not in SYSTEMS:
-        raise ValueError(f"no system {name!r}; there are {', '.join(SYSTEMS)}")
+        raise ValueError(f"no system {name!r}; {meant(name, SYSTEMS)}")
     for argument in OF_THE_DATA:
         if argument in settings:
             raise ValueError(f"{name}: {argument} comes from the data and cannot be set")

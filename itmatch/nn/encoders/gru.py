@@ -16,7 +16,7 @@ from itmatch.nn.encoders.base import TextEncoder
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.recurrent import recurrent_states
 from itmatch.nn.relations.base import Relation
-from itmatch.ops.checks import check_dropout, check_whole, check_whole_or_none
+from itmatch.ops.checks import check_dropout, check_kind_or_none, check_whole, check_whole_or_none
 
 
 @runtime_checkable
@@ -108,7 +108,7 @@ class GRUTextEncoder(TextEncoder):
         self.rnn = nn.GRU(
             self.word_dim, embed_dim, num_layers, batch_first=True, bidirectional=bidirectional, dropout=between
         )
-        self.pooling = pooling
+        self.pooling = check_kind_or_none("pooling", pooling, Pooling)
         self.relations = RelationList(relations)
 
     def spec_arguments(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from itmatch.nn.encoders.base import ImageEncoder
 from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Relation, check_heads
-from itmatch.ops.checks import check_choice, check_dropout, check_whole
+from itmatch.ops.checks import check_choice, check_dropout, check_kind_or_none, check_whole
 from itmatch.ops.masking import l2_normalize
 
 
@@ -98,7 +98,7 @@ class RegionEncoder(ImageEncoder):
         self.attention: nn.MultiheadAttention | None = None
         if self_attention:
             self.attention = nn.MultiheadAttention(embed_dim, num_heads, dropout=dropout, batch_first=True)
-        self.pooling = pooling
+        self.pooling = check_kind_or_none("pooling", pooling, Pooling)
         self.relations = RelationList(relations)
 
     @takes_no_rows

@@ -18,7 +18,7 @@ from itmatch.nn.encoders.base import TextEncoder
 from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Relation
-from itmatch.ops.checks import check_dropout, check_whole
+from itmatch.ops.checks import check_dropout, check_kind_or_none, check_whole
 
 
 class TransformerTextEncoder(TextEncoder):
@@ -87,7 +87,7 @@ class TransformerTextEncoder(TextEncoder):
             raise ValueError(f"{model_name or config}: no text encoder, its configuration has no hidden_size")
         self.fc = xavier_linear(hidden_size, embed_dim)
         self.dropout = nn.Dropout(dropout)
-        self.pooling = pooling
+        self.pooling = check_kind_or_none("pooling", pooling, Pooling)
         self.relations = RelationList(relations)
         if gradient_checkpointing:
             _checkpoint_activations(self.transformer)

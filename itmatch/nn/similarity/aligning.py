@@ -11,7 +11,7 @@ from torch import Tensor
 from itmatch.batch import Fragments
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.similarity.base import Similarity
-from itmatch.ops.checks import check_choice, check_whole_or_none
+from itmatch.ops.checks import check_choice, check_kind, check_kind_or_none, check_whole_or_none
 from itmatch.ops.masking import at_least_float32
 from itmatch.ops.pairs.over_pairs import wants_gradient
 from itmatch.ops.pairs.sides import Query
@@ -46,8 +46,8 @@ class AligningSimilarity(Similarity):
         if region_pooling is not None and query != "both":
             raise ValueError(f'region_pooling goes with query="both", got query={query!r}; use pooling')
         self.query = check_choice("query", query, "words", "regions", "both")
-        self.pooling = pooling
-        self.region_pooling = region_pooling
+        self.pooling = check_kind("pooling", pooling, Pooling)
+        self.region_pooling = check_kind_or_none("region_pooling", region_pooling, Pooling)
         self.chunk_size = check_whole_or_none("chunk_size", chunk_size)
 
     @property

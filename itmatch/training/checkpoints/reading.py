@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from itmatch.formats.files import user_path
+from itmatch.formats.tensors import is_torch_file
 from itmatch.losses import Loss
 from itmatch.models.matching import PARTS
 from itmatch.models.renames import renamed
@@ -47,6 +48,8 @@ def read_checkpoint(path: str | Path | IO[bytes], map_location: Any = "cpu", *, 
         on_disk = mmap and isinstance(file, Path) and zipfile.is_zipfile(file)
         content: dict[str, Any] = torch.load(file, weights_only=True, map_location=map_location, mmap=on_disk)
     except Exception as error:  # torch has an error of its own for every way in which a file can be broken
+        if isinstance(file, Path) and not is_torch_file(file):
+            raise ValueError(f"{where}: no checkpoint of itmatch (it is not of torch.save)") from error
         reason = (str(error).splitlines() or [""])[0][:300]
         raise ValueError(f"{where}: no checkpoint of itmatch ({type(error).__name__}: {reason})") from error
     for name in ("hyper_parameters", "state_dict"):
