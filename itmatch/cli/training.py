@@ -51,6 +51,18 @@ NOISE = (
 set_loader("yaml", limited_yaml(get_loader("yaml")), (YAMLError,))  # for the files, too, that a file names
 
 
+OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
+    ("test_after_fit", bool, True, "Test the best checkpoint after fit."),
+    ("init_from", str | None, None, "fit: a checkpoint or model folder with whose weights to begin; see --ckpt_path."),
+    ("protocol", EvaluationProtocol | list[EvaluationProtocol] | None, None,
+     f"What a test measures, one or several at once: {', '.join(PROTOCOLS)}, or a class."),
+    ("top", PositiveInt | None, None, "How many of the best candidates of each query a test or a prediction writes."),
+    ("evaluation.memory", str, "1GiB", "What scoring may take beside the encoded images and captions."),
+    ("trust", list[str] | str, [], "Modules that a checkpoint or a model folder may have imported."),
+    ("ensemble", list[str] | str, [], "Checkpoints or model folders whose scores are averaged in."),
+)  # fmt: skip
+
+
 class SaveConfig(SaveConfigCallback):
     """Writes ``config.yaml`` into the folder of the run, whole or not at all; nothing without a logger."""
 
@@ -94,43 +106,8 @@ class MatchingCLI(LightningCLI):
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(RecallReport, "report")
         parser.add_lightning_class_args(FragmentWriter, "fragments")
-        parser.add_argument("--test_after_fit", type=bool, default=True, help="Test the best checkpoint after fit.")
-        parser.add_argument(
-            "--init_from",
-            type=str | None,
-            default=None,
-            help="fit: a checkpoint or model folder whose weights a new training starts with; see --ckpt_path.",
-        )
-        parser.add_argument(
-            "--protocol",
-            type=EvaluationProtocol | list[EvaluationProtocol] | None,
-            default=None,
-            help=f"What a test measures, one or several at once: {', '.join(PROTOCOLS)}, or a class.",
-        )
-        parser.add_argument(
-            "--top",
-            type=PositiveInt | None,
-            default=None,
-            help="How many of the best candidates of every image and caption a test or a prediction writes.",
-        )
-        parser.add_argument(
-            "--evaluation.memory",
-            type=str,
-            default="1GiB",
-            help="What scoring may take beside the encoded images and captions; blocks are made to fit.",
-        )
-        parser.add_argument(
-            "--trust",
-            type=list[str] | str,
-            default=[],
-            help="Modules that may be imported because a checkpoint or a model folder names them.",
-        )
-        parser.add_argument(
-            "--ensemble",
-            type=list[str] | str,
-            default=[],
-            help="Checkpoints or model folders whose scores are averaged in.",
-        )
+        for name, kind, default, text in OPTIONS:
+            parser.add_argument(f"--{name}", type=kind, default=default, help=text)
         parser.set_defaults(
             {
                 "checkpoint.monitor": "val/rsum",

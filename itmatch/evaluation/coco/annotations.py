@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from itmatch.evaluation.coco_files import MOST, TEST_IDS, CaptionIds, read_instances, read_positives, read_test_ids
+from itmatch.evaluation.coco.files import MOST, TEST_IDS, CaptionIds, read_instances, read_positives, read_test_ids
 from itmatch.evaluation.protocols import EvaluationProtocol, ScoredSplit, relevance_figures
 from itmatch.evaluation.relevance import Relevance
 from itmatch.formats.files import user_path
