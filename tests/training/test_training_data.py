@@ -157,21 +157,21 @@ def test_training_batches_need_a_set_up():
 
 
 def test_processes_that_have_read_other_data_are_told_of(monkeypatch):
-    monkeypatch.setattr("itmatch.training.data.is_distributed", lambda: True)
+    monkeypatch.setattr("itmatch.training.splits.is_distributed", lambda: True)
     given = []
-    monkeypatch.setattr("itmatch.training.data.gather_values", lambda value: given.append(value) or [value] * 2)
+    monkeypatch.setattr("itmatch.training.splits.gather_values", lambda value: given.append(value) or [value] * 2)
     small().setup("fit")
     assert len(given) == 2  # train and val
     assert given[0].startswith("6 images with 30 captions (digest ")
-    monkeypatch.setattr("itmatch.training.data.gather_values", lambda value: [value, value, "5 images"])
+    monkeypatch.setattr("itmatch.training.splits.gather_values", lambda value: [value, value, "5 images"])
     with pytest.raises(ValueError, match=r"the split 'train' \(.*\) differs .* process 2 has 5 images"):
         small().setup("fit")
 
 
 def test_the_digest_of_a_split_is_of_its_captions_too(monkeypatch):
     given = []
-    monkeypatch.setattr("itmatch.training.data.is_distributed", lambda: True)
-    monkeypatch.setattr("itmatch.training.data.gather_values", lambda value: given.append(value) or [value])
+    monkeypatch.setattr("itmatch.training.splits.is_distributed", lambda: True)
+    monkeypatch.setattr("itmatch.training.splits.gather_values", lambda value: given.append(value) or [value])
     for text in (None, None, "another"):
         data = small()
         data.dataset("train").captions[1] = text or data.dataset("train").captions[1]

@@ -384,7 +384,7 @@ def test_a_vocabulary_that_does_not_fit_the_checkpoint(tmp_path):
     [
         (lambda c: next(iter(c["state_dict"].values())).fill_(float("nan")), "holds a NaN or an infinity in the check"),
         (lambda c: c["state_dict"].update({next(iter(c["state_dict"])): torch.zeros(1)}), "has shape .* has "),
-        (lambda c: c["hyper_parameters"].update(encode_chunk=0), "encode_chunk: 0, expected at least 1"),
+        (lambda c: c["hyper_parameters"].update(encode_chunk=0), "encode_chunk: 0, expected a whole number, 1 or more"),
         (lambda c: c["hyper_parameters"].update(lr_scale=3), ".*"),
     ],
 )

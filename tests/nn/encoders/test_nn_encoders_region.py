@@ -194,7 +194,7 @@ def test_command_line_links_the_feature_size():
     target = "model.init_args.encoder.init_args.in_features"
     parser.link_arguments("data", target, compute_fn=lambda data: data.feature_dim, apply_on="instantiate")
     arguments = {"embed_dim": 8, "input_norm": "l2", "pooling": "itmatch.nn.pooling.MeanPooling"}
-    encoder = {"class_path": "itmatch.nn.encoders.RegionEncoder", "init_args": arguments}
+    encoder = {"class_path": "itmatch.nn.RegionEncoder", "init_args": arguments}
     model = {"class_path": f"{__name__}.Model", "init_args": {"encoder": encoder}}
     built = parser.instantiate(parser.parse_object({"data": {"size": 9}, "model": model})).model.encoder
     assert built.in_features == 9

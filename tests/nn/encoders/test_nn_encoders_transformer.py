@@ -177,7 +177,7 @@ def test_command_line(folder):
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(torch.nn.Module, "enc")
     for given in ({"model_name": str(folder[0])}, {"config": BERT}):
-        path = "itmatch.nn.encoders.TransformerTextEncoder"
+        path = "itmatch.nn.TransformerTextEncoder"
         config = parser.parse_object({"enc": {"class_path": path, "init_args": {"embed_dim": 8, **given}}})
         assert parser.instantiate(config).enc.transformer.config.vocab_size == 50
 
