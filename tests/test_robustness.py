@@ -247,14 +247,15 @@ def test_a_configuration_on_a_full_disk(capsys):
 
 def test_a_prediction_on_a_full_disk_leaves_both_earlier_files(best, capsys):
     assert run(*predict(best, "--fragments.dirpath=out")) == 0
+    again = ("--fragments.dirpath=out", "--fragments.overwrite=true", "--data.source.init_args.seed=1")
     before = files_in(Path("out"))
     images, captions = (len(before[f"{name}.safetensors"]) for name in ("images", "captions"))
     assert images < captions  # so the first file can be written
     with small_files((images + captions) // 2):
-        message = error_of(capsys, *predict(best, "--fragments.dirpath=out", "--data.source.init_args.seed=1"))
+        message = error_of(capsys, *predict(best, *again))
     assert message == "out/captions.safetensors: cannot be written (File too large)"
     assert files_in(Path("out")) == before
-    assert run(*predict(best, "--fragments.dirpath=out", "--data.source.init_args.seed=1")) == 0
+    assert run(*predict(best, *again)) == 0
     assert set(files_in(Path("out"))) == set(before)
     assert files_in(Path("out")) != before
 

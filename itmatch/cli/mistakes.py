@@ -7,6 +7,7 @@ the options of its parsers: a name that there is not, a class that there is not,
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,8 @@ class _Options:
             value = content if isinstance(content, dict) else value
         if bases and isinstance(value, dict) and parts_of(hint) is None:
             return self._wrong_spec(key, value)
+        if bases and isinstance(value, str) and os.path.isfile(value):
+            return None  # settings may stand in a file, which jsonargparse reads
         if bases and isinstance(value, str) and value != "null" and parts_of(hint) != "dict":
             return self._name_class(key, value)
         if _fits(hint, value) or (bases and not isinstance(value, (str, int, float))):
