@@ -70,6 +70,18 @@ class Ragged:
         return cls(values, lengths, _starts(lengths))
 
     @classmethod
+    def over(cls, features: Tensor, mask: Tensor) -> Ragged:
+        """As :meth:`from_padded`, for what is padded again, ``ragged[rows]``: nothing is copied before that.
+
+        The values are all of ``features``, where the real fragments of each row stand first; elsewhere the real ones.
+        """
+        width, here = mask.shape[1], mask.cpu()
+        lengths = here.sum(1)
+        if not torch.equal(here, lengths_to_mask(lengths, width)):
+            return cls.from_padded(features, mask)
+        return cls(features.flatten(0, 1), lengths, width * torch.arange(len(lengths)))
+
+    @classmethod
     def grouped(cls, values: Tensor, row: Tensor, num_rows: int) -> Ragged:
         """Values (K, D), each of one of ``num_rows`` rows (K,), in their order; a row may have none."""
         lengths = torch.bincount(row, minlength=num_rows).cpu()
@@ -188,9 +200,11 @@ def at_places(values: Tensor, mask: Tensor, dim: int = 0) -> Tensor:
 def _padded(values: Tensor, index: slice | Tensor, mask: Tensor) -> Tensor:
     """Values (K, ...) at ``index`` as (n, L, ...), 0 where ``mask`` (n, L) is False."""
     if isinstance(index, slice):
-        return values[index].view(*mask.shape, *values.shape[1:])
-    padded = values.index_select(0, index).view(*mask.shape, *values.shape[1:])
-    return padded.masked_fill_(~mask.view(*mask.shape, *[1] * (values.ndim - 1)), 0)
+        whole = index == slice(0, len(values))  # the gradient of a slice is a copy as large as the whole
+        return (values if whole else values[index]).view(*mask.shape, *values.shape[1:])
+    padding = ~mask.view(-1, *[1] * (values.ndim - 1))
+    padded = values.index_select(0, index).masked_fill_(padding, 0)  # before the view, whose gradient would copy
+    return padded.view(*mask.shape, *values.shape[1:])
 
 
 def _starts(lengths: Tensor) -> Tensor:

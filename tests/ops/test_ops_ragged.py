@@ -89,6 +89,31 @@ def test_without_padding_nothing_is_copied():
     assert ragged[1:].features.data_ptr() == fragments.features[1:].data_ptr()
 
 
+@pytest.mark.parametrize("holes", [False, True])
+def test_what_is_padded_again_is_not_copied_first(holes):
+    fragments = make([3, 1, 4], 5)
+    features, mask = fragments.features, fragments.mask
+    if holes:
+        features, mask = features.flip(1), mask.flip(1)
+    ragged = Ragged.over(features, mask)
+    assert (ragged.values.data_ptr() == features.data_ptr()) is not holes
+    assert rows_of(ragged[:]) == rows_of(Ragged.from_padded(features, mask)[:])
+    features = features.clone().requires_grad_()
+    Ragged.over(features, mask)[1:].features.sum().backward()
+    assert torch.equal(features.grad[..., 0] != 0, mask & (torch.arange(3)[:, None] > 0))
+
+
+def test_padding_takes_memory_once():
+    """A step forward and back makes the padded rows, their gradient and that of the values: nothing is copied beside."""
+    features = torch.randn(8, 64, 512, requires_grad=True)
+    mask = torch.arange(64) < torch.tensor([64, *range(10, 45, 5)])[:, None]
+    gradient = torch.ones(8, 64, 512)
+    with torch.profiler.profile(profile_memory=True) as found:
+        torch.autograd.grad(Ragged.over(features, mask)[:].features, features, gradient)
+    made = sum(max(0, event.self_cpu_memory_usage) for event in found.events())
+    assert made < 3.2 * features.nbytes
+
+
 def test_values_are_grouped_by_row():
     values, row = torch.arange(5.0)[:, None], torch.tensor([2, 0, 2, 0, 2])
     part = Ragged.grouped(values, row, 4)[:]

@@ -71,7 +71,7 @@ class AligningSimilarity(Similarity):
         scores = image.features.new_empty(len(image), len(text), dtype=_score_dtype(image, text))
         if scores.numel() == 0:
             return scores
-        captions = Ragged.of(text)
+        captions = Ragged.over(text.features, text.mask)
         regions, size = image.mask.shape[1], image.features.shape[2]
 
         def fits(rows: int, _: int, longest: int, __: int) -> bool:

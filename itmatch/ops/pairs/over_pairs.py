@@ -91,7 +91,7 @@ def _in_tiles(
     image, image_mask, text, text_mask = sides
     check_sides(*sides, chunk_size)
     dtype = compute_dtype(image, text)
-    images, captions = Ragged.from_padded(image.to(dtype), image_mask), Ragged.from_padded(text.to(dtype), text_mask)
+    images, captions = Ragged.over(image.to(dtype), image_mask), Ragged.over(text.to(dtype), text_mask)
     plan = _Plan.make(kernel, output, images, captions, chunk_size, numbers)
     packed = images[:].features, captions[:].features  # the real fragments of a row first
     values: Tensor = _OverPairs.apply(plan, *packed, *parameters)  # type: ignore[no-untyped-call]
