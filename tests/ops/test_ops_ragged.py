@@ -104,7 +104,7 @@ def test_what_is_padded_again_is_not_copied_first(holes):
 
 
 def test_padding_takes_memory_once():
-    """A step forward and back makes the padded rows, their gradient and that of the values: nothing is copied beside."""
+    """Forward and back make the padded rows, their gradient and that of the values: nothing is copied beside."""
     features = torch.randn(8, 64, 512, requires_grad=True)
     mask = torch.arange(64) < torch.tensor([64, *range(10, 45, 5)])[:, None]
     gradient = torch.ones(8, 64, 512)
