@@ -33,6 +33,7 @@ LEVELS = {
     "losses": 3,
     "evaluation": 3,
     "data": 3,
+    "vision": 3,
     "models": 4,
     "training": 5,
     "cli": 6,
@@ -50,6 +51,7 @@ PACKAGES = [
     "ops",
     "spec",
     "training",
+    "vision",
 ]
 
 

@@ -14,12 +14,12 @@ from itmatch.data.sources.layout import lists_in, mapping_beside, owners_of
 from itmatch.data.split import ImageTextSplit
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
-from itmatch.formats.messages import reason, shown
+from itmatch.formats.messages import shown
+from itmatch.formats.photos import image_module, read_photo
 from itmatch.formats.text import read_lines
 from itmatch.ops.checks import check_choice
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # all others have readers that nobody needs here
 MOST_LETTERS = 500  # of the name of a file
 _LONGEST = 64  # times the shorter side
 _SPLITS = {"train": "train", "val": "dev", "test": "test"}
@@ -28,8 +28,7 @@ _SPLITS = {"train": "train", "val": "dev", "test": "test"}
 class PatchFeatures(FeatureStore):
     """The patches of image files: (P, 3 p p) pixel values of P patches, row after row of the grid.
 
-    A photo is turned as its EXIF data say. 16 bits a value become 8, what is transparent becomes white, and other
-    colour spaces RGB; pixels of 32 bits are refused, because no file says which of their values is white.
+    Photos are read by :func:`itmatch.formats.photos.read_photo`.
 
     Args:
         paths: the files, in image order.
@@ -53,7 +52,7 @@ class PatchFeatures(FeatureStore):
     ) -> None:
         if patch_size < 1 or image_size % patch_size:
             raise ValueError(f"image_size: {image_size}, expected a multiple of patch_size {patch_size}")
-        self._image_module()  # a missing package is told of now
+        image_module()  # a missing package is told of now
         self.paths, self.image_size, self.patch_size = list(paths), image_size, patch_size
         self.fit = check_choice("fit", fit, "crop", "stretch")
         self.mean, self.std = _of_colours("mean", mean, -np.inf), _of_colours("std", std, 0)
@@ -71,14 +70,7 @@ class PatchFeatures(FeatureStore):
 
     def _pixels(self, path: Path) -> Array:
         """(H, H, 3) float32 in [0, 1]."""
-        module = self._image_module()
-        try:
-            with module.open(path, formats=_FORMATS) as file:
-                image = _as_rgb(file)
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{path}: no such file") from None
-        except Exception as error:  # its readers of damaged files raise what comes
-            raise ValueError(f"{path}: no image that can be read ({reason(error)})") from error
+        module, image = image_module(), read_photo(path)
         size = self.image_size
         if self.fit == "stretch":
             image = image.resize((size, size), module.Resampling.BICUBIC)
@@ -90,32 +82,6 @@ class PatchFeatures(FeatureStore):
             image = image.resize((width, height), module.Resampling.BICUBIC)
             image = image.crop((left, top, left + size, top + size))
         return np.asarray(image, np.float32) / 255
-
-    @staticmethod
-    def _image_module() -> Any:
-        try:
-            from PIL import Image
-        except ImportError as error:
-            raise ImportError('reading photos needs Pillow: pip install "itmatch[images]"') from error
-        return Image
-
-
-def _as_rgb(image: Any) -> Any:
-    """An image of Pillow as people see it, with 8 bits for each of red, green and blue."""
-    from PIL import Image, ImageOps
-
-    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))  # I: older Pillow
-    if image.mode in ("I", "F") and not deep:
-        raise ValueError(f"pixels of 32 bits, mode {image.mode}; save it with 8 or 16 bits")
-    see_through = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
-    image = ImageOps.exif_transpose(image)
-    if deep:
-        values = np.asarray(image).astype(np.float32) / 257  # 65535 is 255
-        return Image.fromarray(values.round().clip(0, 255).astype(np.uint8)).convert("RGB")
-    if see_through:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
 
 
 def _of_colours(name: str, values: Sequence[float], above: float) -> Array:
