@@ -27,8 +27,10 @@ def load_part(auto_class: str, name: str, kind: str, **options: Any) -> Any:
         ValueError: a weight is NaN or infinite.
     """
     import transformers
+    from transformers.utils import logging
 
-    local = Path(name).is_dir()
+    local, bars = Path(name).is_dir(), logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         part = getattr(transformers, auto_class).from_pretrained(
             name, local_files_only=local, trust_remote_code=False, **options
@@ -40,6 +42,9 @@ def load_part(auto_class: str, name: str, kind: str, **options: Any) -> Any:
         raise FileNotFoundError(
             f"{kind} {name!r}: {tried} ({reason(error)}); give a name of the hub or a folder of save_pretrained"
         ) from error
+    finally:
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
     for weight, value in part.named_parameters() if hasattr(part, "named_parameters") else ():
         if not bool(value.isfinite().all()):
             raise ValueError(f"{kind} {name!r}: its weight {weight} holds a NaN or an infinity")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,9 +12,9 @@ import numpy as np
 from itmatch.data.batching import validation
 from itmatch.data.conversion.lists import PhotoList, find_photos
 from itmatch.data.sources.boxes import fractions, in_pixels
-from itmatch.formats.arrays import Array, save_array
+from itmatch.formats.arrays import Array, array_rows, save_array
 from itmatch.formats.features.base import RegionReader, RegionRecord
-from itmatch.formats.files import write_text, written_beside, written_together
+from itmatch.formats.files import write_text, written_together
 from itmatch.formats.messages import shown
 
 _COLUMNS = ("boxes", "ims_bbx", "sizes", "ims_size", "lengths", "labels", "relations", "relation_scores")
@@ -182,21 +181,3 @@ class _Split:
         write_text(f"{where}_ids.txt", "".join(f"{line}\n" for line in lines))
         write_text(f"{where}_caps.txt", "".join(f"{text}\n" for text in texts))
         return len(texts)
-
-
-@contextmanager
-def array_rows(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype[np.generic]
-) -> Iterator[Callable[[int, Array], object]]:
-    """Write a ``.npy`` file row by row, in any order; yields the function that takes a row's place and its numbers."""
-    with written_beside(path) as beside, beside.open("wb") as file:
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        start, step = file.tell(), int(np.prod(shape[1:])) * dtype.itemsize
-        file.truncate(start + shape[0] * step)
-
-        def put(row: int, values: Array) -> None:
-            file.seek(start + row * step)
-            file.write(np.ascontiguousarray(values, dtype).tobytes())
-
-        yield put
