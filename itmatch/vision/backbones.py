@@ -92,7 +92,8 @@ class _Pixels:
 
 def _side(processor: Any) -> int:
     """Pixels of a side that a processor makes a photo."""
-    for sizes in (getattr(processor, "crop_size", None), getattr(processor, "size", None)):
+    cropped = getattr(processor, "do_center_crop", False)
+    for sizes in (getattr(processor, "crop_size", None) if cropped else None, getattr(processor, "size", None)):
         found = dict(sizes or {})
         side = found.get("height") or found.get("shortest_edge")
         if side:

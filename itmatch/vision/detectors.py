@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from itmatch.errors import NonFiniteError
+from itmatch.errors import NonFiniteError, PhotoError
 from itmatch.formats.messages import reason
 from itmatch.vision.loading import by_shape, load_model, load_part
 
@@ -97,14 +97,14 @@ def processed(processor: Any, image: Any, **options: Any) -> dict[str, Tensor]:
     """What a processor makes of one photo.
 
     Raises:
-        ValueError: it fails, as on a photo of a single row of pixels that would vanish.
+        PhotoError: it fails, as on a photo of a single row of pixels that would vanish.
     """
     pixels = np.asarray(image)  # (H, W, 3): where the colours are is said, since a photo may be 3 pixels high
     try:
         values = processor(images=[pixels], input_data_format="channels_last", return_tensors="pt", **options)
     except Exception as error:  # each processor has its own ways
         width, height = image.size
-        raise ValueError(f"a photo of {width} x {height} pixels cannot be prepared ({reason(error)})") from error
+        raise PhotoError(f"a photo of {width} x {height} pixels cannot be prepared ({reason(error)})") from error
     return dict(values)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from itmatch.errors import NonFiniteError
+from itmatch.errors import PhotoError
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import read_json, write_text, written_beside
 from itmatch.formats.messages import reason, shown
@@ -143,16 +143,12 @@ def _extract(extractor: RegionExtractor, photos: Sequence[Photo], errors: dict[s
         found = extractor(list(images.values()))
         for row, place in enumerate(images):
             rows[place] = _row(found, row)
-    except NonFiniteError:
-        raise
-    except ValueError:  # of one photo: the others are extracted without it
+    except PhotoError:  # the others are extracted without it
         for place, image in images.items():
             try:
                 rows[place] = _row(extractor([image]), 0)
-            except ValueError as error:
+            except PhotoError as error:
                 errors[photos[place].name] = f"{photos[place].place}: {reason(error)}"
-        if not any(row is not None for row in rows):
-            raise
     return rows
 
 
@@ -162,7 +158,7 @@ def _row(found: PhotoRegions, row: int) -> dict[str, Array]:
     values = {name: column[row, :count].numpy() for name, column in columns.items() if column is not None}
     largest = float(np.abs(values["features"]).max(initial=0))
     if largest > _HALF:
-        raise ValueError(f"a feature of {largest:g} is beyond float16")
+        raise PhotoError(f"a feature of {largest:g} is beyond float16")
     values["features"] = values["features"].astype(np.float16)
     values["sizes"] = torch.as_tensor(found.sizes)[row].numpy().astype(np.int32)
     return values

@@ -100,3 +100,22 @@ def test_nothing_to_read(tmp_path):
     (tmp_path / "x.tar").write_bytes(b"no tar" * 300)
     with pytest.raises(ValueError, match=r"x\.tar: not a tar file"):
         find_photos(tmp_path / "x.tar")
+
+
+def test_tar_files_lead_nowhere(tmp_path):
+    secret = tmp_path / "secret.png"
+    photos()[0].save(secret)
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars/a.tar", "w") as tar:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
+            info = tarfile.TarInfo(f"link{kind.decode()}.png")
+            info.type, info.linkname = kind, str(secret)
+            tar.addfile(info)
+        info = tarfile.TarInfo("../../out.png")
+        info.size = len(png(photos()[1]))
+        tar.addfile(info, io.BytesIO(png(photos()[1])))
+    before = sorted(tmp_path.rglob("*"))
+    found = find_photos(tmp_path / "tars")
+    assert [photo.name for photo in found] == ["../../out.png"]
+    assert found[0].read().size == photos()[1].size
+    assert sorted(tmp_path.rglob("*")) == before
