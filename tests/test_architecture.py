@@ -35,9 +35,10 @@ LEVELS = {
     "data": 3,
     "models": 4,
     "training": 5,
-    "cli": 6,
-    "__main__": 7,
-    "": 7,  # itmatch/__init__.py, which is lazy
+    "pages": 6,
+    "cli": 7,
+    "__main__": 8,
+    "": 8,  # itmatch/__init__.py, which is lazy
 }
 TOP_LEVEL = {"pyproject.toml", "README.md", "CHANGELOG.md", "itmatch", "examples", "tests", "docs"}
 PACKAGES = [
@@ -48,6 +49,7 @@ PACKAGES = [
     "models",
     "nn",
     "ops",
+    "pages",
     "spec",
     "training",
 ]
