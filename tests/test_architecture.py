@@ -34,6 +34,7 @@ LEVELS = {
     "evaluation": 3,
     "data": 3,
     "models": 4,
+    "search": 5,
     "training": 5,
     "pages": 6,
     "cli": 7,
@@ -50,6 +51,7 @@ PACKAGES = [
     "nn",
     "ops",
     "pages",
+    "search",
     "spec",
     "training",
 ]
