@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal
 
@@ -14,50 +13,12 @@ from torch import Tensor
 
 from itmatch.data.batching import validation
 from itmatch.data.caption_graphs.relations import CaptionRelations
+from itmatch.data.items import CaptionItem, ImageItem, Names
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore
 from itmatch.formats.arrays import Array, PickledByFile
 from itmatch.ops.checks import check_choice
 
 BlankCaptions = Literal["drop", "keep", "refuse"]
-
-
-@dataclass(frozen=True, eq=False)
-class ImageItem:
-    """One image as it is read.
-
-    Args:
-        index: place in the dataset.
-        features: (R, F) float32.
-        boxes: (R, 4) float32 in [0, 1], or None.
-        labels: (R,) int64, -1 = unknown, or None.
-        relations: (K, 3) int64, subject region, predicate, object region, or None.
-        relation_scores: (K,) float32 in [0, 1], or None.
-    """
-
-    index: int
-    features: Tensor
-    boxes: Tensor | None = None
-    labels: Tensor | None = None
-    relations: Tensor | None = None
-    relation_scores: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class CaptionItem:
-    """One caption as it is read.
-
-    Args:
-        index: place in the dataset.
-        image: place of the image that it describes.
-        text: the caption.
-        relations: (K, 3, 2) int64, the characters [start, end) of subject, predicate and object, -1, -1 where no words
-            stand for the predicate; None where captions were not parsed.
-    """
-
-    index: int
-    image: int
-    text: str
-    relations: Tensor | None = field(default=None, compare=False)
 
 
 class ImageTextSplit(PickledByFile):
@@ -84,6 +45,8 @@ class ImageTextSplit(PickledByFile):
             :class:`CaptionRelations`. None = captions were not parsed.
         caption_twin: (T,) int, the image that shows the twin scene of the caption's, -1 = none.
         caption_twin_kind: T strings, what the twins differ in ("spatial", "semantic", "").
+        pictures: N strings, the path of each image's photo, or a drawing of it as SVG.
+        names: of the classes of regions and of the predicates, for pictures.
         blank_captions: what is done with captions that have no visible character: ``"drop"`` leaves them out and says
             so, ``"keep"`` takes them for captions without words, ``"refuse"`` raises.
         name: for error messages.
@@ -110,6 +73,8 @@ class ImageTextSplit(PickledByFile):
         caption_relations: Sequence[Any] | None = None,
         caption_twin: Array | None = None,
         caption_twin_kind: Sequence[str] | None = None,
+        pictures: Sequence[str] | None = None,
+        names: Names | None = None,
         blank_captions: BlankCaptions = "refuse",
         name: str = "",
         files: Mapping[str, str] | None = None,
@@ -134,6 +99,8 @@ class ImageTextSplit(PickledByFile):
             None if caption_twin is None else self._caption_column("caption_twin", caption_twin, lowest=-1)
         )
         self.caption_twin_kind = None if caption_twin_kind is None else list(caption_twin_kind)
+        self.pictures = pictures
+        self.names = Names() if names is None else names
         self._validate(blank_captions)
 
     @property
@@ -185,6 +152,10 @@ class ImageTextSplit(PickledByFile):
         boxes = None if self.boxes is None else torch.zeros(1, 4)
         labels = None if self.labels is None else torch.full((1,), -1)
         return ImageItem(index, torch.zeros(1, self.feature_dim), boxes, labels, *self._relations_of(index, 0))
+
+    def picture(self, index: int) -> str | None:
+        """The path of the photo of an image, or a drawing of it (SVG, it begins with ``<svg``), or None."""
+        return None if self.pictures is None else self.pictures[index]
 
     def caption(self, index: int) -> CaptionItem:
         """One caption and the image that it describes."""
@@ -261,6 +232,8 @@ class ImageTextSplit(PickledByFile):
             raise ValueError(
                 f"{self.name}: {self.num_images} images and {self.num_captions} captions, expected some of each"
             )
+        if self.pictures is not None and len(self.pictures) != self.num_images:
+            raise ValueError(f"{self._where('pictures')}: {len(self.pictures)} for {self.num_images} images")
         if self.caption_twin_kind is not None and len(self.caption_twin_kind) != self.num_captions:
             raise ValueError(
                 f"{self._where('caption_twin_kind')}: {len(self.caption_twin_kind)} for {self.num_captions} captions"
