@@ -111,6 +111,7 @@ class MatchingData(LightningDataModule):
             model = getattr(getattr(self.trainer, "lightning_module", None), "model", None)
             self._tokenizer = getattr(model, "tokenizer", None) or WordTokenizer()
         if not self._tokenizer.fitted:
+            self.dataset("train").check_pairs("a vocabulary")
             self._tokenizer.fit(self.dataset("train").captions)
         return self._tokenizer
 
@@ -160,9 +161,10 @@ class MatchingData(LightningDataModule):
         """Read a split, and refuse a limit of the trainer that would cut captions from their images.
 
         Raises:
-            ValueError: see :func:`itmatch.training.limits.check_limit`.
+            ValueError: see :func:`itmatch.training.limits.check_limit`; or the split is a gallery without captions.
         """
         dataset, images = self.dataset(stage), self.evaluated_images(stage)
+        dataset.check_pairs("an evaluation")
         captions = len(captions_of_first(dataset, images))
         batches = number_of_batches(images, captions, self.eval_batch_size, trainer.world_size)
         check_limit(trainer, stage, batches)
@@ -179,7 +181,7 @@ class MatchingData(LightningDataModule):
 
     def _check_coverage(self, stage: Stage) -> None:
         """Tell once how much of the captions is unknown to the tokenizer; refuse where all of it is."""
-        if stage in self._covered:
+        if stage in self._covered or not self.dataset(stage).captions:
             return
         coverage = measure_coverage(self.tokenizer, self.dataset(stage).captions, self.dataset(stage).name)
         if coverage is not None and coverage.hopeless:
@@ -202,11 +204,13 @@ class MatchingData(LightningDataModule):
         """Read the splits that a stage needs, and note the seed of the run.
 
         Raises:
-            ValueError: a split is no good, several processes have read other captions, a limit of the trainer cuts an
-                evaluation, or the tokenizer knows next to nothing of the captions.
+            ValueError: a split is no good or has no captions, several processes have read other captions, a limit of
+                the trainer cuts an evaluation, or the tokenizer knows next to nothing of the captions.
         """
         for name in self.splits_of(stage):
             check_same_everywhere(name, self.dataset(name))
+            if stage != "predict":
+                self.dataset(name).check_pairs("training" if name == "train" else "an evaluation")
             if stage != "predict" and name != "train" and self.trainer is not None:
                 self.check_limit(name, self.trainer)
         if self.trainer is not None or (self._tokenizer is not None and self._tokenizer.fitted):  # else a model may

@@ -74,6 +74,7 @@ def convert_regions(
         if (out / f"{one.split}_ims.npy").exists() and not how.overwrite:
             raise FileExistsError(f"{out / one.split}_ims.npy: there is one already; --overwrite replaces it")
     stale = [out / f"{one.split}_{column}.npy" for one in lists for column in _COLUMNS]
+    stale += [out / f"{one.split}_caps.txt" for one in lists if not any(one.captions)]
     report = []
     with written_together(removing=[path for path in stale if path.exists()]):
         for one, places in zip(lists, find_photos(lists, reader, key), strict=True):
@@ -180,7 +181,8 @@ class _Split:
         lines = ids if uniform else [one for one, texts in zip(ids, captions, strict=True) for _ in texts]
         texts = [text for group in captions for text in group]
         write_text(f"{where}_ids.txt", "".join(f"{line}\n" for line in lines))
-        write_text(f"{where}_caps.txt", "".join(f"{text}\n" for text in texts))
+        if texts:  # else a gallery
+            write_text(f"{where}_caps.txt", "".join(f"{text}\n" for text in texts))
         return len(texts)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from itmatch.data.sources.annotations import KEYS, AnnotatedImage, read_annotations
+from itmatch.data.sources.annotations import KEYS, AnnotatedImage, read_annotations, without_sentences
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FileFeatures, FolderFeatures, open_features
 from itmatch.data.split import BlankCaptions, ImageTextSplit
@@ -28,7 +28,9 @@ class KarpathyJson(DataSource):
 
     Args:
         annotations: ``dataset_coco.json``, ``dataset_flickr30k.json`` or one like them. Or COCO's own file of captions,
-            whose split is what its name says (``train2014`` for ``captions_train2014.json``). Or a list of such files.
+            whose split is what its name says (``train2014`` for ``captions_train2014.json``), or of images alone
+            (``image_info_test2014.json``). Or a list of such files. A split of which no image has a caption is a
+            gallery.
         features: a ``.npy`` file (N, R, F) whose rows are the images of the json, all splits, in its order (vectors and
             grids as :class:`PrecompFolder` takes them); a folder with one (R, F) ``.npy`` or ``.npz`` file per image,
             opened when the image is read; or a HDF5 file.
@@ -95,6 +97,8 @@ class KarpathyJson(DataSource):
             if name not in splits:
                 there = shown_keys(splits)
                 raise ValueError(f"{self._where}: no image of split {name}; splits there: {there}")
+        for problem in without_sentences([images[row] for row in rows]):
+            raise ValueError(problem)
         captions: list[str] = []
         owners: list[int] = []
         for place, row in enumerate(rows):
