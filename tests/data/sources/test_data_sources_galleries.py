@@ -5,7 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from itmatch.data import ImageFolder, ImageTextSplit, KarpathyJson, PrecompFolder, check_path, karpathy_lists, text_lists
+from itmatch.data import (
+    ImageFolder,
+    ImageTextSplit,
+    KarpathyJson,
+    PrecompFolder,
+    check_path,
+    karpathy_lists,
+    text_lists,
+)
 from itmatch.data.sources.galleries import read_texts
 
 FEATURES = np.random.default_rng(0).standard_normal((3, 2, 4)).astype(np.float32)
@@ -56,7 +64,7 @@ def test_images_without_regions_leave_a_gallery(folder):
 
 @pytest.mark.parametrize(
     ("ids", "error"),
-    [("a\nb\n", r"test_ids\.txt: 2 ids, expected 3, .* no test_caps\.txt"), ("a\nb\nb\n", r"test_ids\.txt:3: image id")],
+    [("a\nb\n", r"test_ids\.txt: 2 ids, expected 3, .* no test_caps"), ("a\nb\nb\n", r"test_ids\.txt:3: image id")],
 )
 def test_ids_have_to_be_those_of_the_images(folder, ids, error):
     (folder / "test_ids.txt").write_text(ids)
