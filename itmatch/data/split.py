@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -131,14 +132,16 @@ class ImageTextSplit(PickledByFile):
         Raises:
             ValueError: names the file that there is not, or the first caption that describes no image.
         """
+        where = self._where("captions")
         if not self.captions:
-            told = "no captions: a gallery, which can be encoded and searched (itmatch predict)"
+            lacking = "no such file" if "captions" in self._files and not Path(where).exists() else "no captions"
+            told = f"{lacking}, so the split is a gallery, which can be encoded and searched (itmatch predict)"
         elif (self.caption_image < 0).any():
             first = int(self.caption_image.argmin())
             told = f"caption {first} ({shown(self.captions[first])}) is of no image: a query, to search with"
         else:
             return
-        raise ValueError(f"{self._where('captions')}: {told}; {what} needs captions of images")
+        raise ValueError(f"{where}: {told}; {what} needs captions of images")
 
     def image(self, index: int) -> ImageItem:
         """Read one image.

@@ -923,7 +923,7 @@ def test_a_gallery_is_encoded_and_searched(tmp_path, monkeypatch, capsys):
     given = f"--ckpt_path={checkpoint}"
     for command in ("test", "fit"):
         message = error_of(capsys, *on_precomp(command, folder, *[given] * (command == "test")))
-        assert f"{folder}/test_caps.txt: no captions: a gallery" in message
+        assert f"{folder}/test_caps.txt: no such file, so the split is a gallery" in message
         assert "an evaluation needs captions of images" in message
     predict = on_precomp("predict", folder, given, "--top=3", "--fragments.dirpath=out", "--fragments.overwrite=true")
     (folder / "test_queries.txt").write_text("a red dog\na blue dog\n")
@@ -946,4 +946,4 @@ def test_a_gallery_is_encoded_and_searched(tmp_path, monkeypatch, capsys):
 def test_captions_are_needed_to_train(tmp_path, capsys):
     folder = write_precomp(tmp_path / "data")
     (folder / "train_caps.txt").unlink()
-    assert "train_caps.txt: no captions: a gallery" in error_of(capsys, *on_precomp("fit", folder))
+    assert "train_caps.txt: no such file, so the split is a gallery" in error_of(capsys, *on_precomp("fit", folder))

@@ -7,7 +7,7 @@ import torch
 from helpers_layouts import COUNTS, NUMBERS, photos, write_bottom_up, write_h5, write_npz
 
 from itmatch.batch import Fragments
-from itmatch.data import KarpathyJson, PrecompFolder
+from itmatch.data import KarpathyJson, PrecompFolder, check_path
 from itmatch.evaluation import Coco1K, Coco5K, Evaluator
 from itmatch.nn import CosineSimilarity
 from itmatch.spec import build
@@ -132,7 +132,7 @@ def test_missing_things(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no\.npy: no such file"):
         KarpathyJson(path, tmp_path / "no.npy").split("train")
     folder = files(tmp_path, [100, 101])
-    with pytest.raises(FileNotFoundError, match=r"103\.npy: no such file, for .*: images\[3\]"):
+    with pytest.raises(FileNotFoundError, match=r"no features of 1 of the 2 images .*: 103\.npy \(images\[3\]\)"):
         KarpathyJson(path, folder).split("train")
     with pytest.raises(FileNotFoundError, match=r"none of 104\.npy, 4\.npy, photo_4\.npy"):
         KarpathyJson(path, folder).split("test")
@@ -141,6 +141,23 @@ def test_missing_things(tmp_path):
         KarpathyJson(path, folder).split("train")
     with pytest.raises(ValueError, match="key: 'id'"):
         KarpathyJson(path, folder, key="id")
+
+
+@pytest.mark.parametrize("there", [[9], [4], [0, 4]])
+def test_all_images_without_features_are_counted(tmp_path, there):
+    """Whichever is missing, the first image or others: reader and check count all, and name the first ones."""
+    path = annotations(tmp_path, lambda images: [image.update(split="train") for image in images])
+    folder = files(tmp_path, there)
+    with pytest.raises(FileNotFoundError) as caught:
+        KarpathyJson(path, folder).split("train")
+    assert check_path(path, features=folder).problems[0] == str(caught.value)
+    asked, by = "of the 5 images that were asked for", f"by the imgid in {path}"
+    expected = {
+        9: f"any {asked}: none of 0.npy, 100.npy, photo_0.npy, as the first of them in {path} may be called",
+        4: f"4 {asked}: 0.npy (images[0]), 1.npy (images[1]), 2.npy (images[2]), ..., {by}",
+        0: f"3 {asked}: 1.npy (images[1]), 2.npy (images[2]), 3.npy (images[3]), {by}",
+    }[there[0]]
+    assert str(caught.value) == f"{folder}: no features of {expected}"
 
 
 def test_named_key_must_be_there(tmp_path):
@@ -233,6 +250,12 @@ def coco_files(folder, change=lambda content: None):
     return paths
 
 
+def unpaired(content):
+    """The second image loses its captions."""
+    second = content["images"][1]["id"]
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] != second]
+
+
 def test_coco_s_own_captions(tmp_path):
     source = KarpathyJson(coco_files(tmp_path), one_array(tmp_path), train="train2014", val="val2014")
     dataset = build(source.spec, KarpathyJson).split("val")
@@ -257,7 +280,7 @@ def test_coco_s_own_captions(tmp_path):
             lambda content: content["annotations"][2].update(image_id=3),
             r"annotations\[2\] has image_id 3, which is not",
         ),
-        (lambda content: content["annotations"].__delitem__(0), r"captions_train2014\.json: images\[0\]: no sentences"),
+        (unpaired, r"captions_train2014\.json: images\[1\]: no sentences"),
     ],
 )
 def test_broken_captions_of_coco(change, message, tmp_path):
