@@ -15,6 +15,7 @@ from itmatch.data.sources.annotations import KEYS, AnnotatedImage, read_annotati
 from itmatch.data.sources.galleries import read_texts
 from itmatch.data.sources.layout import lists_in, mapping_beside, owners_of
 from itmatch.formats.features.base import RegionReader
+from itmatch.formats.files import write_text
 from itmatch.formats.messages import shown, shown_keys
 from itmatch.formats.text import read_lines
 
@@ -115,6 +116,20 @@ def text_lists(folder: Path, splits: Sequence[str] | None = None) -> list[PhotoL
             keys["file"] = [Path(mapping[photo]).stem for photo in ids]
         lists.append(PhotoList(name, ids, keys, captions, str(ids_file)))
     return lists
+
+
+def save_texts(where: Path, ids: Sequence[str], captions: Sequence[Sequence[str]]) -> int:
+    """Write ``{where}_ids.txt`` and, unless it is a gallery, ``{where}_caps.txt``; returns the number of captions.
+
+    Where photos have different numbers of captions an id stands for each of these.
+    """
+    uniform = len({len(texts) for texts in captions}) == 1
+    lines = ids if uniform else [one for one, texts in zip(ids, captions, strict=True) for _ in texts]
+    texts = [text for group in captions for text in group]
+    write_text(f"{where}_ids.txt", "".join(f"{line}\n" for line in lines))
+    if texts:
+        write_text(f"{where}_caps.txt", "".join(f"{text}\n" for text in texts))
+    return len(texts)
 
 
 def find_photos(lists: Sequence[PhotoList], reader: RegionReader, key: str | None = None) -> list[list[int | None]]:
