@@ -289,7 +289,10 @@ def test_broken_captions_of_coco(change, message, tmp_path):
         KarpathyJson(paths[:1], one_array(tmp_path), train="train2014").split("train")
 
 
-def recalls(dataset, protocols=(Coco1K(num_images=10), Coco5K(num_images=10))):
+PROTOCOLS = Coco1K(num_images=10), Coco5K(num_images=10)
+
+
+def recalls(dataset, protocols=PROTOCOLS):
     """Figures of some protocols of COCO, of a model whose text encoder tells captions apart by their number."""
     evaluator = Evaluator(CosineSimilarity())
     images = torch.stack([dataset.image(i).features for i in range(dataset.num_images)])
