@@ -27,11 +27,7 @@ from itmatch.trust import import_class
 WORDS = ["<pad>", "<start>", "<end>", "<unk>", "a", "dog"]
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ITMATCH_DEBUG", raising=False)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture(scope="module")

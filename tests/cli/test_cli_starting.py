@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,7 @@ from helpers_cli import error_of, on_precomp, run, write_precomp
 from itmatch.models import MatchingModel
 from itmatch.training import MatchingTask
 
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ITMATCH_DEBUG", raising=False)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +131,7 @@ def test_a_run_that_was_stopped_goes_on_without_a_warning(made, capsys):
     printed = capsys.readouterr()
     assert printed.err == ""
     assert "at epoch 1, step 1" in printed.out
+    assert re.findall("^epoch ([0-9])  ", printed.out, re.MULTILINE) == ["1", "2"]  # epoch 0 was another process's
 
 
 def test_what_a_checkpoint_does_not_record_is_no_matter_of_warning(made, capsys):
