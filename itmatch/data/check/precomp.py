@@ -11,7 +11,7 @@ from itmatch.data.batching import validation
 from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.check.features import SeenSplit, compare_splits, look_at_features
 from itmatch.data.check.report import CheckReport
-from itmatch.data.sources.boxes import BOX_FILES, first_file, open_boxes
+from itmatch.data.sources.boxes import boxes_file, open_boxes
 from itmatch.data.sources.features import ArrayFeatures, open_features
 from itmatch.data.sources.galleries import SplitTexts, gallery_layout, read_texts
 from itmatch.data.sources.layout import Layout, find_layout, per_image
@@ -120,17 +120,17 @@ def _check_columns(check: SplitCheck, layout: Layout, features: Array) -> Array 
         found = list(validation.length_problems(lengths, *shape, f"{where}_lengths.npy", least=0))
         check.problems += found
         lengths = None if found else lengths
-    boxes_file = first_file(where, BOX_FILES)
-    if boxes_file is None:
+    path_of_boxes = boxes_file(where)
+    if path_of_boxes is None:
         check.missing.append(f"{where.name}_boxes.npy")
     else:
-        optional.append(boxes_file.name)
+        optional.append(path_of_boxes.name)
     boxes = check.attempt(partial(open_boxes, where, layout, rows))
     if boxes is not None:
-        found = list(validation.box_problems(boxes, *shape, str(boxes_file), lengths))
+        found = list(validation.box_problems(boxes, *shape, str(path_of_boxes), lengths))
         check.problems += found
         if not found:
-            _note_boxes(check, np.asarray(boxes, np.float32), lengths, str(boxes_file))
+            _note_boxes(check, np.asarray(boxes, np.float32), lengths, str(path_of_boxes))
     label_files = sorted(where.parent.glob(f"{where.name}_*labels.npy")) or [Path(f"{where}_labels.npy")]
     for path in label_files:
         labels = column(path, "labels")
