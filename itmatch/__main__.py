@@ -15,8 +15,9 @@ from itmatch.formats.messages import meant
 from itmatch.stopping import CLOSED_OUTPUT, Stopped, finish_output, is_closed, say, signals_raise
 
 RUN_COMMANDS = ("fit", "validate", "test", "predict")
+INDEX_COMMANDS = ("index", "search", "serve")
 DATA_COMMANDS = ("check", "convert", "scene-graphs", "parse")
-COMMANDS = (*RUN_COMMANDS, "presets", "list", "convert", "compare", "index", "search", "serve", "data")
+COMMANDS = (*RUN_COMMANDS, "presets", "list", "convert", "compare", *INDEX_COMMANDS, "data")
 USAGE = """usage: itmatch COMMAND [options]
 
 Fine-grained image-text matching.
@@ -89,6 +90,8 @@ def _call(args: list[str]) -> int:
 
         run(arguments)
         return 0
+    if args[0] in INDEX_COMMANDS:
+        _find_users_files()
     words = 2 if args[0] == "data" else 1
     command = " ".join(args[:words])
     function = _function(command)

@@ -34,6 +34,7 @@ def index(
         overwrite: build an index anew that is there.
     """
     from itmatch.search import Index
+    from itmatch.search.store.manifest import NAME
 
     if not source.is_dir():
         raise FileNotFoundError(f"{source}: no such folder, expected one of a run or of precomputed features")
@@ -42,6 +43,8 @@ def index(
         raise UsageError(
             f"{source}: no run (no config.yaml), so --model is needed: a run, a checkpoint or a model folder"
         )
+    if (out / NAME).exists() and not overwrite:
+        raise FileExistsError(f"{out}: there is an index already; --overwrite builds it anew")
     found = _model(model or source, trust or [])
     images = _split_of_run(source, split, trust or []) if is_run else _split_of_folder(source, split, found)
     wanted = getattr(found.image_encoder, "in_features", images.feature_dim)

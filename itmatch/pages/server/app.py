@@ -67,8 +67,8 @@ class SearchApp:
         self._model = ThreadPoolExecutor(1, thread_name_prefix="model")  # one thread: torch keeps workers for each
 
     def close(self) -> None:
-        """Let go of searches that wait."""
-        self._model.shutdown(wait=False, cancel_futures=True)
+        """Let go of searches that wait; the one that the model works on comes to its end."""
+        self._model.shutdown(wait=True, cancel_futures=True)
 
     def answer(self, request: Request) -> Answer:
         """The answer to a request.

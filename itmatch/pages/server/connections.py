@@ -20,6 +20,7 @@ from itmatch.pages.server.app import LARGEST_UPLOAD, Request, SearchApp
 
 MOST_CONNECTIONS = 128  # that are worked on at a time; more of them wait
 _UPLOADS = 4  # that are in memory at a time
+_LEAVING = 5.0  # seconds for answers that are on their way when the server ends
 
 
 class SearchServer(ThreadingMixIn, TCPServer):
@@ -45,6 +46,7 @@ class SearchServer(ThreadingMixIn, TCPServer):
         self.app, self.host, self.waiting = app, host, waiting
         self.uploads = threading.Semaphore(_UPLOADS)
         self._free = threading.Semaphore(MOST_CONNECTIONS)
+        self._open: dict[threading.Thread, socket.socket] = {}
         if ":" in host:
             self.address_family = socket.AF_INET6
         try:
@@ -87,9 +89,12 @@ class SearchServer(ThreadingMixIn, TCPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """What the thread does."""
+        thread = threading.current_thread()
+        self._open[thread] = request
         try:
             super().process_request_thread(request, client_address)
         finally:
+            del self._open[thread]
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -98,9 +103,15 @@ class SearchServer(ThreadingMixIn, TCPServer):
             traceback.print_exc()
 
     def server_close(self) -> None:
-        """Stop listening, and let go of searches that wait."""
+        """Stop listening, and let go of searches that wait, of the connections and of their threads."""
         super().server_close()
         self.app.close()
+        threads = dict(self._open)
+        for connection in threads.values():
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RD)  # who still sends is not waited for
+        for thread in threads:
+            thread.join(_LEAVING / len(threads))
 
 
 class _Handler(BaseHTTPRequestHandler):
