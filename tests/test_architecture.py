@@ -34,6 +34,7 @@ LEVELS = {
     "evaluation": 3,
     "data": 3,
     "models": 4,
+    "search": 5,
     "training": 5,
     "cli": 6,
     "__main__": 7,
@@ -48,6 +49,7 @@ PACKAGES = [
     "models",
     "nn",
     "ops",
+    "search",
     "spec",
     "training",
 ]

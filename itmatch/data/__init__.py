@@ -12,6 +12,7 @@ from itmatch.data.check.paths import check_path
 from itmatch.data.check.report import CheckReport
 from itmatch.data.conversion.lists import karpathy_lists, text_lists
 from itmatch.data.conversion.regions import Conversion, convert_regions
+from itmatch.data.items import CaptionItem, ImageItem
 from itmatch.data.relation_scenes.source import RelationScenes
 from itmatch.data.relevance import CaptionOverlap, PairRelevance
 from itmatch.data.scene_graphs.benchmark import read_scene_graph_benchmark
@@ -22,7 +23,7 @@ from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FileFeatu
 from itmatch.data.sources.images import ImageFolder, PatchFeatures
 from itmatch.data.sources.karpathy import KarpathyJson
 from itmatch.data.sources.precomp import PrecompFolder
-from itmatch.data.split import CaptionItem, ImageItem, ImageTextSplit
+from itmatch.data.split import ImageTextSplit
 from itmatch.data.tokenizers.characters import CharacterTokenizer
 from itmatch.data.tokenizers.huggingface import HuggingFaceTokenizer
 from itmatch.data.tokenizers.vocabulary import Vocabulary

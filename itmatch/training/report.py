@@ -174,7 +174,7 @@ class EpochLines(Callback):
     With a progress bar, which shows the same, nothing is printed.
     """
 
-    _start = 0.0
+    _start: float | None = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the time."""
@@ -182,11 +182,12 @@ class EpochLines(Callback):
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the line."""
-        if trainer.progress_bar_callback is not None:
+        """Print the line, but not of an epoch that another process has trained: a resumed training ends it again."""
+        start, self._start = self._start, None
+        if start is None or trainer.progress_bar_callback is not None:
             return
         said = [f"epoch {trainer.current_epoch}"]
         for name, figure, digits in (("loss", "train/loss", 4), ("rSum", "val/rsum", 1)):
             if figure in trainer.callback_metrics:
                 said.append(f"{name} {float(trainer.callback_metrics[figure]):.{digits}f}")
-        print(*said, f"{time.monotonic() - self._start:.0f} s", sep="  ", flush=True)
+        print(*said, f"{time.monotonic() - start:.0f} s", sep="  ", flush=True)
