@@ -12,7 +12,7 @@ from itmatch.data.check.paths import check_path
 from itmatch.data.check.report import CheckReport
 from itmatch.data.conversion.lists import karpathy_lists, text_lists
 from itmatch.data.conversion.regions import Conversion, convert_regions
-from itmatch.data.items import CaptionItem, ImageItem
+from itmatch.data.items import CaptionItem, ImageItem, Names
 from itmatch.data.relation_scenes.source import RelationScenes
 from itmatch.data.relevance import CaptionOverlap, PairRelevance
 from itmatch.data.scene_graphs.benchmark import read_scene_graph_benchmark
@@ -54,6 +54,7 @@ __all__ = [
     "ImageItem",
     "ImageTextSplit",
     "KarpathyJson",
+    "Names",
     "PairDataset",
     "PairRelevance",
     "PatchFeatures",

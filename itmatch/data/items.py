@@ -1,10 +1,41 @@
-"""One image and one caption as a split gives them."""
+"""What a split gives: one image, one caption, and what the numbers on its regions are called."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the classes of regions and the predicates of relations are called, as far as somebody knows.
+
+    Args:
+        labels: of the object classes, in the order of their numbers.
+        predicates: of the relations, likewise.
+
+    Example:
+        >>> names = Names(labels=("dog", "cat"))
+        >>> names.label(1), names.label(7), names.label(-1), names.predicate(3)
+        ('cat', 'class 7', None, 'relation 3')
+    """
+
+    labels: Sequence[str] = ()
+    predicates: Sequence[str] = ()
+
+    def label(self, number: int) -> str | None:
+        """The name of a class; None for the unknown one, -1."""
+        return None if number < 0 else _called(self.labels, number, "class")
+
+    def predicate(self, number: int) -> str | None:
+        """The name of a predicate; None for the unknown one, -1."""
+        return None if number < 0 else _called(self.predicates, number, "relation")
+
+
+def _called(names: Sequence[str], number: int, what: str) -> str:
+    return str(names[number]) if number < len(names) else f"{what} {number}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from itmatch.data.batching import validation
 from itmatch.data.caption_graphs.relations import CaptionRelations
-from itmatch.data.items import CaptionItem, ImageItem
+from itmatch.data.items import CaptionItem, ImageItem, Names
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore
 from itmatch.formats.arrays import Array, PickledByFile
 from itmatch.formats.messages import shown
@@ -50,6 +50,8 @@ class ImageTextSplit(PickledByFile):
             :class:`CaptionRelations`. None = captions were not parsed.
         caption_twin: (T,) int, the image that shows the twin scene of the caption's, -1 = none.
         caption_twin_kind: T strings, what the twins differ in ("spatial", "semantic", "").
+        pictures: N strings, the path of each image's photo, or a drawing of it as SVG.
+        names: of the classes of regions and of the predicates, for pictures.
         blank_captions: what is done with captions that have no visible character: ``"drop"`` leaves them out and says
             so, ``"keep"`` takes them for captions without words, ``"refuse"`` raises.
         name: for error messages.
@@ -78,6 +80,8 @@ class ImageTextSplit(PickledByFile):
         caption_relations: Sequence[Any] | None = None,
         caption_twin: Array | None = None,
         caption_twin_kind: Sequence[str] | None = None,
+        pictures: Sequence[str] | None = None,
+        names: Names | None = None,
         blank_captions: BlankCaptions = "refuse",
         name: str = "",
         files: Mapping[str, str] | None = None,
@@ -103,6 +107,8 @@ class ImageTextSplit(PickledByFile):
             None if caption_twin is None else self._caption_column("caption_twin", caption_twin, lowest=-1)
         )
         self.caption_twin_kind = None if caption_twin_kind is None else list(caption_twin_kind)
+        self.pictures = pictures
+        self.names = Names() if names is None else names
         self._validate(blank_captions)
 
     @property
@@ -174,6 +180,10 @@ class ImageTextSplit(PickledByFile):
         boxes = None if self.boxes is None else torch.zeros(1, 4)
         labels = None if self.labels is None else torch.full((1,), -1)
         return ImageItem(index, torch.zeros(1, self.feature_dim), boxes, labels, *self._relations_of(index, 0))
+
+    def picture(self, index: int) -> str | None:
+        """The path of the photo of an image, or a drawing of it (SVG, it begins with ``<svg``), or None."""
+        return None if self.pictures is None else self.pictures[index]
 
     def caption(self, index: int) -> CaptionItem:
         """One caption and the image that it describes."""
@@ -248,6 +258,8 @@ class ImageTextSplit(PickledByFile):
             raise ValueError(f"{self._where('image_ids')}: {len(self.image_ids)} ids for {self.num_images} images")
         if self.num_images == 0:
             raise ValueError(f"{self.name}: no images and {self.num_captions} captions, expected images")
+        if self.pictures is not None and len(self.pictures) != self.num_images:
+            raise ValueError(f"{self._where('pictures')}: {len(self.pictures)} for {self.num_images} images")
         if self.caption_twin_kind is not None and len(self.caption_twin_kind) != self.num_captions:
             raise ValueError(
                 f"{self._where('caption_twin_kind')}: {len(self.caption_twin_kind)} for {self.num_captions} captions"

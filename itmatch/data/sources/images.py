@@ -55,7 +55,7 @@ class PatchFeatures(FeatureStore):
     ) -> None:
         if patch_size < 1 or image_size % patch_size:
             raise ValueError(f"image_size: {image_size}, expected a multiple of patch_size {patch_size}")
-        self._image_module()  # a missing package is told of now
+        _image_module()  # a missing package is told of now
         self.paths, self.image_size, self.patch_size = list(paths), image_size, patch_size
         self.fit = check_choice("fit", fit, "crop", "stretch")
         self.mean, self.std = _of_colours("mean", mean, -np.inf), _of_colours("std", std, 0)
@@ -71,16 +71,21 @@ class PatchFeatures(FeatureStore):
         patches: Array = grid.transpose(0, 2, 4, 1, 3).reshape(side * side, -1)
         return np.ascontiguousarray(patches, dtype=np.float32)
 
+    def boxes(self, index: int) -> Array:
+        """(P, 4) x1 y1 x2 y2 of the patches, as fractions of the width and height of the photo."""
+        width, height = open_photo(self.paths[index]).size
+        part = np.ones(2)
+        if self.fit == "crop":  # the middle of it, as long as the shorter side
+            part = min(width, height) / np.array([width, height])
+        side = self.image_size // self.patch_size
+        rows, columns = np.divmod(np.arange(side * side), side)
+        corner = np.stack([columns, rows], 1) / side  # (P, 2)
+        low = (1 - part) / 2 + corner * part
+        return np.concatenate([low, low + part / side], 1).astype(np.float32)
+
     def _pixels(self, path: Path) -> Array:
         """(H, H, 3) float32 in [0, 1]."""
-        module = self._image_module()
-        try:
-            with module.open(path, formats=_FORMATS) as file:
-                image = _as_rgb(file)
-        except FileNotFoundError:
-            raise FileNotFoundError(f"{path}: no such file") from None
-        except Exception as error:  # its readers of damaged files raise what comes
-            raise ValueError(f"{path}: no image that can be read ({reason(error)})") from error
+        module, image = _image_module(), open_photo(path)
         size = self.image_size
         if self.fit == "stretch":
             image = image.resize((size, size), module.Resampling.BICUBIC)
@@ -93,13 +98,31 @@ class PatchFeatures(FeatureStore):
             image = image.crop((left, top, left + size, top + size))
         return np.asarray(image, np.float32) / 255
 
-    @staticmethod
-    def _image_module() -> Any:
-        try:
-            from PIL import Image
-        except ImportError as error:
-            raise ImportError('reading photos needs Pillow: pip install "itmatch[images]"') from error
-        return Image
+
+def open_photo(path: Path) -> Any:
+    """A photo as people see it, an image of Pillow with 8 bits for each of red, green and blue.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no photo that can be read.
+        ImportError: there is no Pillow.
+    """
+    module = _image_module()
+    try:
+        with module.open(path, formats=_FORMATS) as file:
+            return _as_rgb(file)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
+    except Exception as error:  # its readers of damaged files raise what comes
+        raise ValueError(f"{path}: no image that can be read ({reason(error)})") from error
+
+
+def _image_module() -> Any:
+    try:
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError('reading photos needs Pillow: pip install "itmatch[images]"') from error
+    return Image
 
 
 def _as_rgb(image: Any) -> Any:
@@ -189,7 +212,9 @@ class ImageFolder(DataSource):
             self.files(ids), self.image_size, self.patch_size, fit=self.fit, mean=self.mean, std=self.std
         )
         files = {"captions": str(texts.path), "image_ids": f"{where}_ids.txt"}
-        return ImageTextSplit(features, texts.lines, owners, image_ids=ids, name=f"{self.root} ({name})", files=files)
+        pictures = [str(path) for path in features.paths]
+        name = f"{self.root} ({name})"
+        return ImageTextSplit(features, texts.lines, owners, image_ids=ids, pictures=pictures, name=name, files=files)
 
     def _listed(self, where: Path) -> list[str]:
         """The ids of a split; where no split has any, the photos that there are."""
