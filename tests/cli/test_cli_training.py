@@ -115,6 +115,29 @@ def test_test_gives_the_figures_of_the_closing_test_and_prints_them_once(trained
     assert figures("lightning_logs/version_0/test_metrics.json") == figures(trained / "test_metrics.json")
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_start_that_fails_leaves_no_folder(there, capsys, monkeypatch):
+    if there:
+        Path("runs").mkdir()
+        Path("runs/notes.txt").write_text("mine")
+
+    def fail(*_):
+        raise ValueError("the first batch is broken")
+
+    monkeypatch.setattr(MatchingTask, "training_step", fail)
+    assert "the first batch is broken" in error_of(capsys, "fit", *DEMO)
+    assert [str(path) for path in Path().rglob("*")] == (["runs", "runs/notes.txt"] if there else [])
+
+
+def test_what_fails_later_keeps_its_folder(capsys, monkeypatch):
+    def fail(*_):
+        raise ValueError("the validation is broken")
+
+    monkeypatch.setattr(MatchingTask, "on_train_epoch_end", fail)
+    assert "the validation is broken" in error_of(capsys, "fit", *DEMO)
+    assert Path("runs/lightning_logs/version_0/config.yaml").is_file()
+
+
 def test_the_closing_test_can_be_left_out(capsys):
     assert run("fit", *DEMO, "--test_after_fit=false") == 0
     printed = capsys.readouterr().out
@@ -460,10 +483,20 @@ def test_help(capsys):
     assert run("--help") == 0
     assert "usage: itmatch COMMAND" in capsys.readouterr().out
     assert run() == 2
+    capsys.readouterr()
     assert run("fit", "--help") == 0
     printed = capsys.readouterr().out
-    assert "usage: itmatch [options] fit" in printed or "usage: itmatch fit" in printed
+    assert printed.startswith("usage: itmatch fit --config CONFIG [options]")
+    own, lightning = printed.split("of Lightning:")
+    assert "--model.similarity " in own
+    assert "--ckpt_path " in own
+    assert "(128)" in own  # the default of --data.batch_size
+    assert "--trainer.max_epochs" in lightning
+    assert "--trainer" not in own
+    assert run("fit", "--help", "all") == 0
+    printed = capsys.readouterr().out
     assert "itmatch.nn.HardAligningSimilarity" in printed  # what exists is listed
+    assert "--trainer.max_epochs MAX_EPOCHS" in printed
     for command in ("presets", "data"):
         assert run(command, "--help") == 0
 
@@ -822,7 +855,7 @@ def test_annotations_of_a_folder(trained, capsys):
     [("ImageEncoder", "RegionEncoder", "GRUTextEncoder"), ("TextEncoder", "GRUTextEncoder", "RegionEncoder")],
 )
 def test_help_lists_encoders_where_an_encoder_is_wanted(capsys, kind, wanted, unwanted):
-    assert run("fit", "--help") == 0
+    assert run("fit", "--help", "all") == 0
     text = " ".join(capsys.readouterr().out.split())
     listed = text.split(f"<class '{kind}'>")[1].split(")")[0]
     assert wanted in listed

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from itmatch.cli.convert_data import convert_data
+from itmatch.cli.data.convert import convert_data
 from itmatch.data import ImageFolder, PrecompFolder, check_path
 from itmatch.data.conversion.captions import is_caption_file
 from itmatch.errors import UsageError

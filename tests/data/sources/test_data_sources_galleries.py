@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-
 from itmatch.cli.convert_data import convert_data
+
 from itmatch.data import (
     ImageFolder,
     ImageTextSplit,
