@@ -58,7 +58,7 @@ def index(
 
 def _model(path: Path, trusted: list[str]) -> MatchingModel:
     """The model of a run, a checkpoint or a model folder."""
-    from itmatch.cli.checkpoint import read_model
+    from itmatch.cli.running.checkpoint import read_model
 
     if (path / "config.yaml").is_file():
         kept = [path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")]

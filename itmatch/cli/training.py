@@ -6,40 +6,41 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace, get_loader, set_loader, set_parsing_settings
 from jsonargparse.typing import PositiveInt
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from yaml import YAMLError
 
-from itmatch.cli.checkpoint import (
+from itmatch.cli.errors import plain_errors, warn
+from itmatch.cli.running.checkpoint import (
     IN_FEATURES,
     VOCABULARY,
     GivenCheckpoint,
     GivenStart,
     read_model,
-    settings_as_parsed,
     tell_of_tokenizer,
 )
-from itmatch.cli.configs import PROTOCOLS
-from itmatch.cli.errors import plain_errors, warn
-from itmatch.cli.mistakes import first_mistake
+from itmatch.cli.running.configs import PROTOCOLS
+from itmatch.cli.running.help import short_help, takes_all
+from itmatch.cli.running.mistakes import first_mistake
+from itmatch.cli.running.saving import SaveConfig
 from itmatch.errors import UsageError
 from itmatch.evaluation import EvaluationProtocol, SeveralProtocols
 from itmatch.evaluation.memory import byte_count
 from itmatch.formats.configs import limited_yaml
-from itmatch.formats.files import user_path, write_text
+from itmatch.formats.files import user_path
 from itmatch.stopping import Stopped
 from itmatch.training import MatchingData, MatchingTask
 from itmatch.training.checkpoints.writing import BestCheckpoint
 from itmatch.training.fragments import FragmentWriter
 from itmatch.training.limits import fast_dev_batches
 from itmatch.training.processes import OwnSignals, Processes
-from itmatch.training.report import EpochLines, RecallReport, run_folder
+from itmatch.training.report import EpochLines, RecallReport
 
 CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # what Lightning takes after --ckpt_path instead of a file
 NOISE = (
@@ -54,7 +55,7 @@ set_loader("yaml", limited_yaml(get_loader("yaml")), (YAMLError,))  # for the fi
 
 OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("test_after_fit", bool, True, "Test the best checkpoint after fit."),
-    ("init_from", str | None, None, "fit: a checkpoint or model folder with whose weights to begin; see --ckpt_path."),
+    ("init_from", str | None, None, "A checkpoint or model folder with whose weights fit begins; see --ckpt_path."),
     ("protocol", EvaluationProtocol | list[EvaluationProtocol] | None, None,
      f"What a test measures, one or several at once: {', '.join(PROTOCOLS)}, or a class."),
     ("top", PositiveInt | None, None, "How many of the best candidates of each query a test or a prediction writes."),
@@ -62,24 +63,6 @@ OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("trust", list[str] | str, [], "Modules that a checkpoint or a model folder may have imported."),
     ("ensemble", list[str] | str, [], "Checkpoints or model folders whose scores are averaged in."),
 )  # fmt: skip
-
-
-class SaveConfig(SaveConfigCallback):
-    """Writes ``config.yaml`` into the folder of the run, whole or not at all; nothing without a logger."""
-
-    _folder: str | None = None
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the folder, which takes all processes, and write."""
-        self._folder = run_folder(trainer)
-        super().setup(trainer, pl_module, stage)
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the configuration."""
-        if self._folder is not None:
-            config = self.config.clone()
-            config["model"] = settings_as_parsed(vars(config["model"]))
-            write_text(Path(self._folder) / self.config_filename, self.parser.dump(config, skip_none=False))
 
 
 class MatchingCLI(LightningCLI):
@@ -92,8 +75,8 @@ class MatchingCLI(LightningCLI):
     checkpoint: GivenCheckpoint | None = None
     start: GivenStart | None = None
 
-    def __init__(self, command: str, processes: Processes, **kwargs: Any) -> None:
-        self.command, self.processes = command, processes
+    def __init__(self, command: str, processes: Processes, *, whole_help: bool, **kwargs: Any) -> None:
+        self.command, self.processes, self.whole_help = command, processes, whole_help
         super().__init__(MatchingTask, MatchingData, **kwargs)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
@@ -120,6 +103,8 @@ class MatchingCLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if not self.whole_help:
+            parser.format_help = partial(short_help, parser, subcommand)  # type: ignore[method-assign]
         if subcommand in ("validate", "test"):
             parser.set_defaults({"verbose": False})  # the recall table says it
         return parser
@@ -199,8 +184,11 @@ class MatchingCLI(LightningCLI):
             self.model.evaluate_with(*models)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Make the trainer, and see to the processes that it starts."""
+        """Make the trainer, and see to the processes that it starts and the folder that it makes."""
         trainer = super().instantiate_trainer(**kwargs)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, SaveConfig):
+                callback.note(trainer)
         self.processes.follow(trainer)
         return trainer
 
@@ -242,6 +230,7 @@ def run(args: Sequence[str]) -> MatchingCLI:
     set_parsing_settings(instantiate_subclass_spec_in_any=False)  # what is annotated as plain data stays plain data
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    arguments, whole_help = takes_all(args)
     strict = {"exit_on_error": False, "allow_abbrev": False}
     processes = Processes()
     with warnings.catch_warnings(), plain_errors(args), _told_where_to_go_on(args[0], processes), processes:
@@ -250,7 +239,8 @@ def run(args: Sequence[str]) -> MatchingCLI:
         return MatchingCLI(
             args[0],
             processes,
-            args=list(args),
+            whole_help=whole_help,
+            args=arguments,
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,
