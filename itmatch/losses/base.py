@@ -70,7 +70,7 @@ class Loss(Configurable, nn.Module, ABC):
         return getattr(self, "reduction", None) == "sum"
 
     def per_pair(self, values: dict[str, Tensor], pairs: Tensor) -> dict[str, Tensor]:
-        """What :meth:`values` gave, sums divided by the number of pairs, so that batches of any size can be compared."""
+        """What :meth:`values` gave, sums divided by the number of pairs: batches of any size can be compared."""
         return {name: value / pairs if self.parts[name].is_sum else value for name, value in values.items()}
 
     def values(self, matches: Matches) -> dict[str, Tensor]:

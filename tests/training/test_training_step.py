@@ -10,6 +10,7 @@ from itmatch.losses import (
     CenterHingeLoss,
     EmbeddingLoss,
     HardNegativeTripletLoss,
+    InfoNCELoss,
     Loss,
     Matches,
     MemoryLoss,
@@ -130,11 +131,8 @@ def test_the_logged_loss_is_per_pair(tmp_path, batch_size):
     for reduction in ("sum", "mean"):
         seed_everything(0, verbose=False)
         data, recorder = small_data(batch_size=batch_size), Recorder()
-        terms = {
-            "triplet": HardNegativeTripletLoss(reduction=reduction),
-            "center": CenterHingeLoss(reduction=reduction),
-        }
-        task = pooled_task(data, Objective(terms, weights={"center": 0.5}))
+        terms = {"triplet": HardNegativeTripletLoss(reduction=reduction), "contrastive": InfoNCELoss()}
+        task = pooled_task(data, Objective(terms, weights={"contrastive": 0.5}))
         small_trainer(tmp_path / reduction, max_steps=1, callbacks=[recorder], log_every_n_steps=1).fit(task, data)
         logged.append({name: value for name, value in recorder.logged[0].items() if "loss" in name})
     assert len(logged[0]) == 3
