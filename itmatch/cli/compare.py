@@ -5,17 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
-from itmatch.formats.files import read_json
-from itmatch.formats.messages import shown
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from itmatch.evaluation.ranks import RetrievalRanks
-
-_LARGEST = 1e9  # of a figure: ranks of as many captions as nobody has
+from itmatch.formats.figures import read_figures
 
 
 def compare(
@@ -36,7 +27,7 @@ def compare(
     if samples < 1:
         raise ValueError(f"--samples: {samples}, expected 1 or more")
     paths = [_metrics_file(path) for path in runs]
-    figures = {str(given): _figures(path) for given, path in zip(runs, paths, strict=True)}
+    figures = {str(given): read_figures(path) for given, path in zip(runs, paths, strict=True)}
 
     from itmatch.evaluation import published_results, results_table
 
@@ -75,61 +66,13 @@ def _ranks_file(path: Path) -> Path:
     return path.with_name(path.name.removesuffix("metrics.json") + "ranks.npz")
 
 
-def _figures(path: Path) -> dict[str, float]:
-    content = read_json(path)
-    for name, value in content.items():
-        if type(value) not in (int, float) or not abs(value) <= _LARGEST:  # NaN is not either
-            found = f"{shown(name)} is {shown(value)}"
-            raise ValueError(f"{path}: no figures of a test ({found}, expected a finite number)")
-    return {name: float(value) for name, value in content.items()}
-
-
-class _TestRanks(NamedTuple):
-    """What :func:`itmatch.training.report.write_ranks` writes."""
-
-    ranks: RetrievalRanks
-    caption_image: Tensor  # (T,)
-    of: tuple[list[str], str]  # ids of the images, hash of the captions
-
-
-def _read_ranks(path: Path) -> _TestRanks:
-    """The ranks of a test; raises a ValueError if the file is broken, or of no test."""
-    import torch
-
-    from itmatch.evaluation import RetrievalRanks
-    from itmatch.formats.npz import read_npz
-
-    names = ("image_to_text", "text_to_image", "caption_image", "image_ids", "captions_digest")
-    arrays = read_npz(path, names)
-    images, captions = (arrays[name].size for name in names[:2])
-    for name, length, lowest, most in (
-        ("image_to_text", images, -1, captions),  # -1: an image without captions
-        ("text_to_image", captions, 0, images),
-        ("caption_image", captions, 0, images),
-    ):
-        array = arrays[name]
-        if array.shape != (length,) or array.dtype.kind not in "iu":
-            raise ValueError(
-                f"{path}: {name}: {array.dtype} of shape {array.shape}, expected integers of shape ({length},)"
-            )
-        if length == 0 or not lowest <= int(array.min()) <= int(array.max()) < most:
-            found = f"{int(array.min())}..{int(array.max())}" if length else "nothing"
-            raise ValueError(f"{path}: {name}: {found}, expected numbers of {lowest} to {most - 1}")
-    if arrays["image_ids"].shape != (images,) or arrays["image_ids"].dtype.kind != "U":
-        raise ValueError(f"{path}: image_ids: {arrays['image_ids'].dtype}, expected {images} names")
-    first, second, image = (torch.from_numpy(arrays[name].astype("int64")) for name in names[:3])
-    if not bool((first >= 0).any()):
-        raise ValueError(f"{path}: image_to_text: no image is a query")
-    of = arrays["image_ids"].tolist(), str(arrays["captions_digest"])
-    return _TestRanks(RetrievalRanks(first, second), image, of)
-
-
 def _difference(files: Sequence[Path], names: Sequence[str], samples: int, seed: int) -> str:
     import torch
 
     from itmatch.evaluation import paired_bootstrap
+    from itmatch.evaluation.written import read_ranks
 
-    one, other = (_read_ranks(file) for file in files)
+    one, other = (read_ranks(file) for file in files)
     if not torch.equal(one.caption_image, other.caption_image) or one.of != other.of:
         raise ValueError(f"{files[0]} and {files[1]} are not of the same images and captions")
     found = paired_bootstrap(one.ranks, other.ranks, one.caption_image, samples=samples, seed=seed)

@@ -6,13 +6,12 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace, get_loader, set_loader, set_parsing_settings
 from jsonargparse.typing import PositiveInt
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from yaml import YAMLError
 
@@ -22,24 +21,24 @@ from itmatch.cli.checkpoint import (
     GivenCheckpoint,
     GivenStart,
     read_model,
-    settings_as_parsed,
     tell_of_tokenizer,
 )
 from itmatch.cli.configs import PROTOCOLS
 from itmatch.cli.errors import plain_errors, warn
 from itmatch.cli.mistakes import first_mistake
+from itmatch.cli.run_files import SaveConfig, leave_report
 from itmatch.errors import UsageError
 from itmatch.evaluation import EvaluationProtocol, SeveralProtocols
 from itmatch.evaluation.memory import byte_count
 from itmatch.formats.configs import limited_yaml
-from itmatch.formats.files import user_path, write_text
+from itmatch.formats.files import user_path
 from itmatch.stopping import Stopped
 from itmatch.training import MatchingData, MatchingTask
 from itmatch.training.checkpoints.writing import BestCheckpoint
 from itmatch.training.fragments import FragmentWriter
 from itmatch.training.limits import fast_dev_batches
 from itmatch.training.processes import OwnSignals, Processes
-from itmatch.training.report import EpochLines, RecallReport, run_folder
+from itmatch.training.report import EpochLines, RecallReport
 
 CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # what Lightning takes after --ckpt_path instead of a file
 NOISE = (
@@ -53,6 +52,7 @@ set_loader("yaml", limited_yaml(get_loader("yaml")), (YAMLError,))  # for the fi
 
 OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("test_after_fit", bool, True, "Test the best checkpoint after fit."),
+    ("html_report", bool, True, "fit: write report.html, a page about the run, into its folder at the end."),
     ("init_from", str | None, None, "fit: a checkpoint or model folder with whose weights to begin; see --ckpt_path."),
     ("protocol", EvaluationProtocol | list[EvaluationProtocol] | None, None,
      f"What a test measures, one or several at once: {', '.join(PROTOCOLS)}, or a class."),
@@ -61,24 +61,6 @@ OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("trust", list[str] | str, [], "Modules that a checkpoint or a model folder may have imported."),
     ("ensemble", list[str] | str, [], "Checkpoints or model folders whose scores are averaged in."),
 )  # fmt: skip
-
-
-class SaveConfig(SaveConfigCallback):
-    """Writes ``config.yaml`` into the folder of the run, whole or not at all; nothing without a logger."""
-
-    _folder: str | None = None
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the folder, which takes all processes, and write."""
-        self._folder = run_folder(trainer)
-        super().setup(trainer, pl_module, stage)
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the configuration."""
-        if self._folder is not None:
-            config = self.config.clone()
-            config["model"] = settings_as_parsed(vars(config["model"]))
-            write_text(Path(self._folder) / self.config_filename, self.parser.dump(config, skip_none=False))
 
 
 class MatchingCLI(LightningCLI):
@@ -215,9 +197,15 @@ class MatchingCLI(LightningCLI):
                 raise ValueError(f"{error} ({hint})") from error  # some errors cannot be made from a message alone
 
     def after_fit(self) -> None:
-        """Test the best checkpoint, or the last weights if there is none, and say so."""
+        """Test the best checkpoint, or the last weights if there is none, and write a page about the run."""
         if fast_dev_batches(self.trainer):  # which keeps no checkpoints
             return
+        self._test_best()
+        if self._get(self.config, "html_report"):
+            leave_report(self.trainer, self.model.model, self.datamodule)
+
+    def _test_best(self) -> None:
+        """Test, and say which weights."""
         kept = _checkpoints(self.trainer)
         best = kept[0].best_model_path if kept else ""
         tested = self._get(self.config, "test_after_fit")
