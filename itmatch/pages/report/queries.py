@@ -61,8 +61,8 @@ def queries_section(run: RunRecord, model: MatchingModel, split: ImageTextSplit,
     ):
         cards = [card for query in queries if (card := _card(run, model, split, query))]
         if cards:
-            parts.append(f"<h2>{title} queries</h2><p class='itm-note'>{told} Point at a word or a region.</p>")
-            parts += cards
+            parts.append(f'<h2>{title} queries</h2><p class="itm-note">{told} Point at a word or a region.</p>')
+            parts.append(f'<div class="itm-queries">{"".join(cards)}</div>')
     return "".join(parts)
 
 
