@@ -82,12 +82,16 @@ class GivenCheckpoint:
             return
         option = f"--ckpt_path {self.path}"
         rank_zero_only(print)(f"{option}: goes on with its training at epoch {done['epochs']}, step {done['steps']}")
-        here = data.state_dict()["train"]
-        doubts = [f"trained on other data ({shown(done['data'])}; here '{here}')"] * (done["data"] not in (None, here))
+        doubts = []
+        for stage, there in done["data"].items():
+            if there != (here := data.content(stage)):
+                what = "trained" if stage == "train" else "validated"
+                doubts.append(f"{what} on other data ({shown(there)}; here '{here}')")
+        kept = "its optimizer and schedule" if doubts else "its optimizer, schedule and best figure"
         doubts += ["finished"] * done["finished"]
         if doubts:
             warn(
-                f"{option} was {' and '.join(doubts)}; its optimizer, schedule and best figure go on from there; "
+                f"{option} was {' and '.join(doubts)}; {kept} go on from there; "
                 f"--init_from {self.path} starts a new training with its weights"
             )
 

@@ -69,9 +69,8 @@ def _image_columns(model: MatchingModel, split: ImageTextSplit, batch: Batch, re
         columns["relations"] = triples[order].numpy(), counts
         if graph.confidence is not None:
             columns["relation_scores"] = graph.confidence[order].numpy(), counts
-    picture = getattr(split, "picture", None)
-    if picture is not None:
-        columns["pictures"] = [picture(i) or "" for i in index]
+    if split.pictures is not None:
+        columns["pictures"] = [split.picture(i) or "" for i in index]
     return columns
 
 

@@ -21,8 +21,13 @@ from itmatch.models import MatchingModel
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
 from itmatch.ops.checks import check_choice, check_kind, check_whole_or_none
 from itmatch.ops.seeding import seed_step
-from itmatch.training.checkpoints.reading import keep_own_paths
-from itmatch.training.checkpoints.restoring import check_vocabulary, check_weights_fit, naming, restored
+from itmatch.training.checkpoints.restoring import (
+    check_vocabulary,
+    check_weights_fit,
+    leave_other_runs_alone,
+    naming,
+    restored,
+)
 from itmatch.training.checkpoints.writing import use_atomic_checkpoints
 from itmatch.training.divergence import COLLAPSE_EVERY, CollapseWatch, GradientWatch, divergence, told_as_divergence
 from itmatch.training.evaluating import EvaluatedModule
@@ -286,7 +291,7 @@ class MatchingTask(EvaluatedModule):
         self.run_seed = checkpoint.get("run_seed")
         path = None if self._trainer is None else self._trainer.ckpt_path
         if self._trainer is not None:  # else no callback reads them
-            keep_own_paths(checkpoint, None if path is None or "://" in str(path) else Path(path).absolute().parent)
+            leave_other_runs_alone(checkpoint, self._trainer)
         with naming(path):
             check_weights_fit(self, checkpoint)
         check_vocabulary(self.model.tokenizer, checkpoint)

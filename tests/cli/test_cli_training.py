@@ -907,3 +907,39 @@ def test_memory_of_an_evaluation(trained, capsys):
     assert figures("out/test_metrics.json") == pytest.approx(figures(trained / "test_metrics.json"))
     told = error_of(capsys, *evaluation(trained, "test", "--evaluation.memory=much"))
     assert told.startswith("--evaluation.memory: 'much', expected a size of memory such as 1GiB")
+
+
+def test_a_gallery_is_encoded_and_searched(tmp_path, monkeypatch, capsys):
+    """A split without captions: predicted, with hits where there are texts to search with, and refused elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    folder = write_precomp(tmp_path / "data")
+    assert run(*on_precomp("fit", folder, "--test_after_fit=false")) == 0
+    [checkpoint] = Path("runs").glob("**/best.ckpt")
+    (folder / "test_caps.txt").unlink()
+    given = f"--ckpt_path={checkpoint}"
+    for command in ("test", "fit"):
+        message = error_of(capsys, *on_precomp(command, folder, *[given] * (command == "test")))
+        assert f"{folder}/test_caps.txt: no such file, so the split is a gallery" in message
+        assert "an evaluation needs captions of images" in message
+    predict = on_precomp("predict", folder, given, "--top=3", "--fragments.dirpath=out", "--fragments.overwrite=true")
+    (folder / "test_queries.txt").write_text("a red dog\na blue dog\n")
+    assert run(*predict) == 0
+    fragments, index, ids = read_fragments("out/captions.safetensors")
+    assert (len(fragments), index.tolist(), ids) == (2, [0, 1], [[None, 0], [None, 1]])
+    lines, rows = hits("out/hits")
+    assert [line["query_text"] for line in lines[4:]] == ["a red dog", "a blue dog"]
+    assert all(len(line["scores"]) == 3 and line["right"] == [None] * 3 for line in lines[4:])
+    assert {row["right"] for row in rows} == {""}
+    (folder / "test_queries.txt").unlink()
+    capsys.readouterr()
+    assert run(*predict) == 0
+    said = capsys.readouterr()
+    assert "4 images written to out/images.safetensors\nno captions" in said.out
+    assert "zero" not in said.err
+    assert [path.name for path in Path("out").iterdir()] == ["images.safetensors"]  # none of the prediction before
+
+
+def test_captions_are_needed_to_train(tmp_path, capsys):
+    folder = write_precomp(tmp_path / "data")
+    (folder / "train_caps.txt").unlink()
+    assert "train_caps.txt: no such file, so the split is a gallery" in error_of(capsys, *on_precomp("fit", folder))

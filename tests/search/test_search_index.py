@@ -110,7 +110,7 @@ def test_hits(index, split):
     data = json.loads(json.dumps(hits.to_dicts()))
     assert data[0]["hits"][0] == {"rank": 1, "id": hits.ids[0][0], "score": float(hits.scores[0, 0])} | {
         "text": None,
-        "picture": None,
+        "picture": split.picture(int(hits.rows[0, 0])),
     }
     assert len(index.search([], top=3)) == 0
     assert index.search("a dog", top=1000).rows.shape == (1, split.num_images)

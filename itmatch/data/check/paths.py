@@ -13,6 +13,7 @@ from itmatch.data.check.precomp import check_precomp
 from itmatch.data.check.report import CheckReport
 from itmatch.data.check.vectors import check_vectors
 from itmatch.data.sources.features import ArrayFeatures
+from itmatch.data.sources.images import photos_in
 from itmatch.data.sources.layout import lists_in
 from itmatch.data.tokenizers.vocabulary import Vocabulary
 from itmatch.data.tokenizers.words import Tokenizer
@@ -69,6 +70,8 @@ def _check_folder(path: Path, beside: Path | None, tokenizer: Tokenizer | None) 
         return check_precomp(path, tokenizer)
     if any(path.glob("*.np[yz]")):
         return check_feature_files(path)
+    if photos_in(path if beside is None else beside):
+        return check_photos(path, beside, tokenizer)
     if (path / "features.tsv").exists():
         return check_region_file(path)
     wanted = "neither a SPLIT_ims.npy, a SPLIT_caps.txt, nor a SPLIT_ids.txt in it"

@@ -52,8 +52,6 @@ class AnnotatedImage:
 
     def problems(self) -> Iterator[str]:
         """What is wrong with its sentences."""
-        if not self.sentences:
-            yield f"{self.where}: no sentences"
         for index, sentence in enumerate(self.sentences):
             if _text(sentence) is None:
                 yield f"{self.where}.sentences[{index}]: no text in 'raw' and no list of words in 'tokens'"
@@ -66,13 +64,21 @@ class AnnotatedImage:
             count_blank: sentences without a visible character count, too.
 
         Raises:
-            ValueError: a sentence has no text, or there is none.
+            ValueError: a sentence has no text.
         """
         for problem in self.problems():
             raise ValueError(problem)
         texts = [_text(sentence) or "" for sentence in self.sentences]
         counts = [count_blank or is_visible(text) for text in texts]
         return texts if most is None else [text for place, text in enumerate(texts) if sum(counts[:place]) < most]
+
+
+def without_sentences(images: Sequence[AnnotatedImage]) -> list[str]:
+    """The images of a split that have no sentences, as problems; none where no image has any: that is a gallery."""
+    lacking = [image for image in images if not image.sentences]
+    if len(lacking) == len(images):
+        return []
+    return [f"{image.where}: no sentences, which other images of split {image.split} have" for image in lacking]
 
 
 def read_annotations(paths: Sequence[Path]) -> list[AnnotatedImage]:
@@ -96,8 +102,8 @@ def look_at_annotations(path: Path, content: dict[str, Any]) -> tuple[list[Annot
     entries = content.get("images")
     if not isinstance(entries, list) or not entries:
         return [], [f"{path}: no list 'images' with something in it; keys there: {shown_keys(content)}"]
-    if "annotations" in content:
-        return _look_at_coco(path, entries, content["annotations"])
+    if is_of_coco(content):
+        return _look_at_coco(path, entries, content.get("annotations", []))
     images, problems = [], []
     for index, entry in enumerate(entries):
         where = f"{path}: images[{index}]"
@@ -109,11 +115,18 @@ def look_at_annotations(path: Path, content: dict[str, Any]) -> tuple[list[Annot
     return images, problems
 
 
+def is_of_coco(content: dict[str, Any]) -> bool:
+    """Whether a json is COCO's own: of captions, or of images alone as ``image_info_test2014.json``."""
+    images = content.get("images")
+    first = images[0] if isinstance(images, list) and images else None
+    return "annotations" in content or (isinstance(first, dict) and "file_name" in first and "sentences" not in first)
+
+
 def _look_at_coco(path: Path, entries: list[Any], annotations: Any) -> tuple[list[AnnotatedImage], list[str]]:
     """COCO's own ``captions_val2014.json``: captions name their images; the split is in the name of the file."""
     if not isinstance(annotations, list):
         return [], [f"{path}: no list 'annotations'"]
-    named = re.search(r"captions_([A-Za-z0-9]+)", path.stem)
+    named = re.search(r"(?:captions|image_info)_([A-Za-z0-9-]+)", path.stem)
     split = named[1] if named else path.stem
     images, problems = [], []
     by_id: dict[int, AnnotatedImage] = {}

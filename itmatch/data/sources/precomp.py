@@ -10,6 +10,7 @@ from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.boxes import open_boxes
 from itmatch.data.sources.features import ArrayFeatures, open_features
+from itmatch.data.sources.galleries import gallery_layout, read_texts
 from itmatch.data.sources.layout import Layout, find_layout, per_image
 from itmatch.data.split import BlankCaptions, ImageTextSplit
 from itmatch.formats.arrays import Array, open_array, take_rows
@@ -27,7 +28,9 @@ class PrecompFolder(DataSource):
     ``{split}_ims.npy``                     (N, R, F) float16, float32 or float64; (N, F), a vector per image; or a grid
                                             (N, H, W, F). One row per image, or one per caption (then equal rows follow
                                             each other, and each image is kept once)
-    ``{split}_caps.txt``                    T captions, a line each, those of an image together
+    ``{split}_caps.txt``                    T captions, a line each, those of an image together; without this file the
+                                            split is a gallery, which can be encoded and searched
+    ``{split}_queries.txt``                 texts to search a gallery with, a line each, of none of its images
     ``{split}_ids.txt``                     N image ids, or T with those of an image equal, which then may have
                                             different numbers of captions. T ids that all differ are ids of captions
                                             and are passed over
@@ -109,11 +112,14 @@ class PrecompFolder(DataSource):
         name = self.splits[stage]
         where = self.root / name
         features = open_features(self._features_file(name), self.grid)
-        captions = read_lines(f"{where}_caps.txt")
+        texts = read_texts(where)
+        captions = texts.lines
         ids_file = Path(f"{where}_ids.txt")
         ids = [line.strip() for line in read_lines(ids_file)] if ids_file.exists() else None
-        layout = find_layout(features, len(captions), ids, self.captions_per_image, str(where))
-        captions = [caption.strip() for caption in captions]
+        if texts.describe:
+            layout = find_layout(features, len(captions), ids, self.captions_per_image, str(where))
+        else:
+            layout = gallery_layout(features, len(captions), ids, str(where))
         columns = {
             "lengths": self._column(where, "lengths", "lengths", layout, len(features)),
             "boxes": None if self.boxes is None else open_boxes(where, layout, len(features), self.boxes),
@@ -144,7 +150,7 @@ class PrecompFolder(DataSource):
             labels=columns["labels"],
             relations=columns["relations"],
             relation_scores=columns.get("relation_scores"),
-            files={"captions": f"{where}_caps.txt", "image_ids": str(ids_file)},
+            files={"captions": str(texts.path), "image_ids": str(ids_file)},
         )
 
     def _features_file(self, name: str) -> Path:
@@ -159,7 +165,7 @@ class PrecompFolder(DataSource):
         return path
 
     def _caption_relations(self, where: Path, captions: list[str]) -> CaptionRelations | None:
-        if self.caption_relations is None:
+        if self.caption_relations is None or not captions:
             return None
         path = Path(f"{where}_{self.caption_relations}.npz")
         if self.caption_relations == "caption_relations" and not path.exists():
