@@ -56,9 +56,8 @@ def read_run(folder: str | Path) -> RunRecord:
     """
     folder = user_path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{folder}: {'a file' if folder.exists() else 'no such folder'}, expected that of a run"
-        )
+        found = "a file" if folder.exists() else "no such folder"
+        raise FileNotFoundError(f"{folder}: {found}, expected the folder of a run")
     files = ("config.yaml", "metrics.csv", "test_metrics.json")
     if not any((folder / name).is_file() for name in files):
         raise FileNotFoundError(f"{folder}: no run, it has none of {', '.join(files)}")
