@@ -119,6 +119,7 @@ def test_boxes_without_area_and_at_the_rim():
 
 
 def test_figures(tmp_path):
+    pytest.importorskip("matplotlib")
     path = tmp_path / "photo.png"
     Image.new("RGB", (60, 30), "green").save(path)
     for found in (
