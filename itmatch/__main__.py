@@ -80,7 +80,7 @@ def _call(args: list[str]) -> int:
         return 0
     if args[0] in RUN_COMMANDS:
         _find_users_files()
-        from itmatch.cli.configs import with_whole_configs
+        from itmatch.cli.running.configs import with_whole_configs
 
         arguments = with_whole_configs(args)
         from itmatch.cli.training import run
@@ -115,13 +115,13 @@ def _function(command: str) -> Callable[..., int | None] | None:
     elif command == "report":
         from itmatch.cli.report import report as function
     elif command == "data check":
-        from itmatch.cli.check import check as function
+        from itmatch.cli.data.check import check as function
     elif command == "data convert":
-        from itmatch.cli.convert_data import convert_data as function
+        from itmatch.cli.data.convert import convert_data as function
     elif command == "data scene-graphs":
-        from itmatch.cli.scene_graphs import scene_graphs as function
+        from itmatch.cli.data.scene_graphs import scene_graphs as function
     elif command == "data parse":
-        from itmatch.cli.parse import parse as function
+        from itmatch.cli.data.parse import parse as function
     else:
         return None
     return function

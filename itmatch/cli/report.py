@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from itmatch.cli.runs import model_of_run, source_of_run
+from itmatch.cli.running.runs import model_of_run, source_of_run
 from itmatch.formats.files import user_path
 from itmatch.formats.messages import reason
 

@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace, get_loader, set_loader, set_parsing_settings
@@ -15,7 +16,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from yaml import YAMLError
 
-from itmatch.cli.checkpoint import (
+from itmatch.cli.errors import plain_errors, warn
+from itmatch.cli.running.checkpoint import (
     IN_FEATURES,
     VOCABULARY,
     GivenCheckpoint,
@@ -23,10 +25,10 @@ from itmatch.cli.checkpoint import (
     read_model,
     tell_of_tokenizer,
 )
-from itmatch.cli.configs import PROTOCOLS
-from itmatch.cli.errors import plain_errors, warn
-from itmatch.cli.mistakes import first_mistake
-from itmatch.cli.run_files import SaveConfig, leave_report
+from itmatch.cli.running.configs import PROTOCOLS
+from itmatch.cli.running.help import short_help, takes_all
+from itmatch.cli.running.mistakes import first_mistake
+from itmatch.cli.running.saving import SaveConfig, leave_report
 from itmatch.errors import UsageError
 from itmatch.evaluation import EvaluationProtocol, SeveralProtocols
 from itmatch.evaluation.memory import byte_count
@@ -53,8 +55,8 @@ set_loader("yaml", limited_yaml(get_loader("yaml")), (YAMLError,))  # for the fi
 
 OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("test_after_fit", bool, True, "Test the best checkpoint after fit."),
-    ("html_report", bool, True, "fit: write report.html, a page about the run, into its folder at the end."),
-    ("init_from", str | None, None, "fit: a checkpoint or model folder with whose weights to begin; see --ckpt_path."),
+    ("html_report", bool, True, "Write report.html, a page about the run, into its folder at the end of fit."),
+    ("init_from", str | None, None, "A checkpoint or model folder with whose weights fit begins; see --ckpt_path."),
     ("protocol", EvaluationProtocol | list[EvaluationProtocol] | None, None,
      f"What a test measures, one or several at once: {', '.join(PROTOCOLS)}, or a class."),
     ("top", PositiveInt | None, None, "How many of the best candidates of each query a test or a prediction writes."),
@@ -74,8 +76,8 @@ class MatchingCLI(LightningCLI):
     checkpoint: GivenCheckpoint | None = None
     start: GivenStart | None = None
 
-    def __init__(self, command: str, processes: Processes, **kwargs: Any) -> None:
-        self.command, self.processes = command, processes
+    def __init__(self, command: str, processes: Processes, *, whole_help: bool, **kwargs: Any) -> None:
+        self.command, self.processes, self.whole_help = command, processes, whole_help
         super().__init__(MatchingTask, MatchingData, **kwargs)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
@@ -102,6 +104,8 @@ class MatchingCLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if not self.whole_help:
+            parser.format_help = partial(short_help, parser, subcommand)  # type: ignore[method-assign]
         if subcommand in ("validate", "test"):
             parser.set_defaults({"verbose": False})  # the recall table says it
         return parser
@@ -181,8 +185,11 @@ class MatchingCLI(LightningCLI):
             self.model.evaluate_with(*models)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Make the trainer, and see to the processes that it starts."""
+        """Make the trainer, and see to the processes that it starts and the folder that it makes."""
         trainer = super().instantiate_trainer(**kwargs)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, SaveConfig):
+                callback.note(trainer)
         self.processes.follow(trainer)
         return trainer
 
@@ -230,6 +237,7 @@ def run(args: Sequence[str]) -> MatchingCLI:
     set_parsing_settings(instantiate_subclass_spec_in_any=False)  # what is annotated as plain data stays plain data
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    arguments, whole_help = takes_all(args)
     strict = {"exit_on_error": False, "allow_abbrev": False}
     processes = Processes()
     with warnings.catch_warnings(), plain_errors(args), _told_where_to_go_on(args[0], processes), processes:
@@ -238,7 +246,8 @@ def run(args: Sequence[str]) -> MatchingCLI:
         return MatchingCLI(
             args[0],
             processes,
-            args=list(args),
+            whole_help=whole_help,
+            args=arguments,
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,

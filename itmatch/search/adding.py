@@ -27,7 +27,7 @@ def add_split(
         commit: that they are for.
         manifest: numbers the new rows.
         model: encodes.
-        split: images and captions.
+        split: images and captions, or a gallery.
         batch_size: images, and captions, that are encoded at a time.
     """
     if model.tokenizer is None:
@@ -43,7 +43,8 @@ def add_split(
             fragments = model.encode_texts(batch.captions, batch_size=batch_size)
             columns = _fragment_columns(fragments, ids, f"{split.name}: caption")
             columns["texts"] = [split.captions[i] for i in index]
-            columns["image"] = batch.caption_image.numpy() + manifest.next_serial["images"]
+            owner = batch.caption_image.numpy()
+            columns["image"] = np.where(owner < 0, -1, owner + manifest.next_serial["images"])  # -1 = of no image
             texts.add(columns)
     images.flush()
     texts.flush()

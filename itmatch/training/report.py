@@ -19,7 +19,7 @@ from itmatch.data.tokenizers.words import digest
 from itmatch.evaluation import recall_table, results_table
 from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.hits import hit_files, write_hits
-from itmatch.evaluation.table import FORMS
+from itmatch.evaluation.results.figures import by_protocol
 from itmatch.formats.files import user_path, write_text, written_together
 from itmatch.formats.npz import write_npz
 from itmatch.ops.checks import check_choice
@@ -47,7 +47,7 @@ class RecallReport(Callback):
     """
 
     def __init__(self, dirpath: str | Path | None = None, form: Literal["text", "markdown", "latex"] = "text") -> None:
-        self.dirpath, self.form = dirpath, check_choice("form", form, *FORMS)
+        self.dirpath, self.form = dirpath, check_choice("form", form, "text", "markdown", "latex")
         self.last_weights = False
         self._folder: str | Path | None = None
 
@@ -88,12 +88,9 @@ class RecallReport(Callback):
 
     def _print(self, title: str, metrics: dict[str, float]) -> None:
         """A table of the recalls, those of every protocol that was measured with others, and what else there is."""
-        protocols = [name.removesuffix("_rsum") for name in metrics if name.endswith("_rsum")]
-        rows = {title: metrics}
-        for name in protocols:
-            start = f"{name}_"
-            own = {key.removeprefix(start): value for key, value in metrics.items() if key.startswith(start)}
-            rows[f"{title}: {name}"] = own
+        parts = by_protocol(metrics)
+        rows = {title: parts.pop("", {})}
+        rows |= {f"{title}: {name}": figures for name, figures in parts.items() if "rsum" in figures}
         more = [name for name in metrics if name.startswith(("eccv_", "cxc_", "pmrp_")) or name.endswith("rsum_std")]
         if self.form == "text":
             for label, row in rows.items():

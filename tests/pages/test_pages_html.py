@@ -43,11 +43,19 @@ def test_chips_boxes_and_arrows():
     arrows = elements.of_class("itm-arrow")
     assert [arrow["data-ends"] for arrow in arrows] == [f"{r.subject} {r.object}" for r in found.relations]
     assert [int(arrow["data-row"]) for arrow in arrows] == [len(found.regions) + i for i in range(len(arrows))]
-    table = np.array(json.loads(elements.of_class("itm-explain")[0]["data-alignment"]))
+    table = np.array(json.loads(elements.of_class("itm-explain")[0]["data-alignment"]), float)  # null becomes NaN
     regions, words = found.alignment.shape
     np.testing.assert_allclose(table[:regions, :words], found.alignment, atol=1e-4)
     np.testing.assert_allclose(table[regions:, words:], found.relation_alignment, atol=1e-4)
-    assert not table[:regions, words:].any()
+    assert np.isnan(table[:regions, words:]).all()
+    assert np.isnan(table[regions:, :words]).all()
+
+
+def test_patches_of_a_grid_do_not_stop_the_keyboard():
+    many = replace(SMALL, regions=["patch"] * 49, boxes=np.full((49, 4), 0.5, np.float32), alignment=np.zeros((49, 2)))
+    elements = Elements(many.html())
+    assert not any("tabindex" in box for box in elements.of_class("itm-box"))
+    assert len(elements.of_class("itm-many")) == 1
 
 
 def test_a_page_loads_nothing_and_runs_only_its_own_script():

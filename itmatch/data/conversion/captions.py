@@ -26,6 +26,13 @@ def is_caption_file(path: Path) -> bool:
     return bool(_ENDING.fullmatch(path.suffix)) and path.suffix not in _OTHER_ENDINGS and not path.is_dir()
 
 
+def is_numbered(path: Path) -> bool:
+    """Whether the first line of a file is ``PHOTO#NUMBER``, a tab or a blank, and a caption."""
+    with path.open("rb") as file:
+        first = file.readline(100_000).decode("utf-8", "replace")
+    return _CAPTION.fullmatch(first.removeprefix("\ufeff").rstrip("\r\n")) is not None
+
+
 @dataclass(frozen=True)
 class TextConversion:
     """How to write.
@@ -72,7 +79,7 @@ def convert_captions(
             raise FileExistsError(f"{out / split}_caps.txt: there is one already; --overwrite replaces it")
     lines = [read_lines(source) for source in sources]
     if all(found and _CAPTION.fullmatch(found[0]) for found in lines):
-        captions = _numbered(sources, lines)
+        captions = numbered_captions(sources, lines)
     else:
         captions = _a_line_per_photo(sources, lines, photos)
     report = []
@@ -99,8 +106,12 @@ def _photos(splits: Mapping[str, Sequence[str]], karpathy: Path | None) -> dict[
     return photos
 
 
-def _numbered(sources: Sequence[Path], lines: Sequence[list[str]]) -> dict[str, tuple[str, list[str]]]:
-    """By the name of a photo without its ending: its name, and its captions in the order of the files."""
+def numbered_captions(sources: Sequence[Path], lines: Sequence[list[str]]) -> dict[str, tuple[str, list[str]]]:
+    """By the name of a photo without its ending: its name, and its captions in the order of the files.
+
+    Raises:
+        ValueError: a line is no such caption.
+    """
     captions: dict[str, tuple[str, list[str]]] = {}
     for source, found in zip(sources, lines, strict=True):
         for number, line in enumerate(found, 1):

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from itmatch.batch import Fragments
 from itmatch.data import CaptionItem, Collator, ImageDataset, ImageTextSplit
-from itmatch.evaluation.written import WrittenRanks
+from itmatch.evaluation.results.runs import StoredRanks
 from itmatch.formats.messages import reason
 from itmatch.models import MatchingModel
 from itmatch.pages.explaining import explain
@@ -67,7 +67,7 @@ def queries_section(run: RunRecord, model: MatchingModel, split: ImageTextSplit,
 
 
 def chosen_queries(
-    written: WrittenRanks, model: MatchingModel, split: ImageTextSplit, gallery: Fragments | None, count: int
+    written: StoredRanks, model: MatchingModel, split: ImageTextSplit, gallery: Fragments | None, count: int
 ) -> tuple[list[Query], list[Query]]:
     """The captions that are best and worst at finding their image, each of another image.
 
@@ -107,9 +107,11 @@ def _of_different_images(captions: Iterable[int], owner: Tensor, count: int) -> 
     return list(kept.values())
 
 
-def _is_of(written: WrittenRanks, split: ImageTextSplit, run: RunRecord) -> bool:
+def _is_of(written: StoredRanks, split: ImageTextSplit, run: RunRecord) -> bool:
     """Whether the ranks are of this split; if not, says so."""
-    same = written.of[0] == split.image_ids and torch.equal(written.caption_image, torch.as_tensor(split.caption_image))
+    same = written.image_ids == tuple(split.image_ids) and torch.equal(
+        written.caption_image, torch.as_tensor(split.caption_image)
+    )
     if not same:
         run.missing(f"test_ranks.npz is of other data than {split.name}: no queries are shown")
     return same

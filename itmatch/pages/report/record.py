@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from itmatch.evaluation.written import WrittenRanks, read_ranks
+from itmatch.evaluation.results.runs import StoredRanks, read_figures, read_ranks
 from itmatch.formats.configs import read_config
-from itmatch.formats.figures import read_figures
 from itmatch.formats.files import read_json, read_text, user_path
 from itmatch.formats.messages import reason, short, shown
 
@@ -39,7 +38,7 @@ class RunRecord:
     curves: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     config: str = ""
-    ranks: WrittenRanks | None = None
+    ranks: StoredRanks | None = None
     environment: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from itmatch.__main__ import main
-from itmatch.cli.check import check
+from itmatch.cli.data.check import check
 from itmatch.data import CaptionRelations, CheckReport, Vocabulary, check_path
 
 

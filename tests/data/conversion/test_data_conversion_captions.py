@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from itmatch.cli.convert_data import convert_data
-from itmatch.data import ImageFolder, PrecompFolder
+from itmatch.cli.data.convert import convert_data
+from itmatch.data import ImageFolder, PrecompFolder, check_path
 from itmatch.data.conversion.captions import is_caption_file
 from itmatch.errors import UsageError
 
@@ -53,6 +53,17 @@ def test_numbered_captions(tmp_path, name, options, listed):
     assert ids == [f"{stems[2]}{ending}", f"{stems[0]}{ending}"]
     assert captions == [f"caption {number} of {photo}" for photo in (PHOTOS[2], PHOTOS[0]) for number in range(2)]
     assert lists(tmp_path / "out", "dev")[0] == [f"{stems[1]}{ending}"]
+
+
+def test_a_check_says_how_lists_are_made(tmp_path):
+    source = numbered(tmp_path / "a.token")
+    report = check_path(source)
+    assert report.found == ["6 captions of 3 photos"]
+    assert report.not_ready == f"`itmatch data convert {source} --split NAME=FILE --out FOLDER` makes lists of them"
+    source.write_text(source.read_text() + f"{PHOTOS[0]}#2\t\nnothing\n")
+    assert check_path(source).problems == [f"{source}:8: 'nothing', expected PHOTO#NUMBER, a tab and a caption"]
+    source.write_text(source.read_text().removesuffix("nothing\n"))
+    assert check_path(source).warnings == [f"{source}: 1 blank captions"]
 
 
 def test_splits_of_a_karpathy_json(tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from itmatch.cli.convert_data import convert_data
 
 from itmatch.data import (
     ImageFolder,
@@ -132,3 +133,21 @@ def test_captions_of_images_beside_queries():
     split = ImageTextSplit(FEATURES, ["a dog", "a cat"], np.array([0, -1]))
     with pytest.raises(ValueError, match=r"dataset: captions: caption 1 \('a cat'\) is of no image: .*; recall needs"):
         split.check_pairs("recall")
+
+
+def test_a_conversion_of_a_list_without_captions(tmp_path):
+    """A file of features per photo and a list of the photos; captions of an earlier conversion do not stay."""
+    features, lists, out = (tmp_path / name for name in ("features", "lists", "out"))
+    for folder in (features, lists):
+        folder.mkdir()
+    for place, name in enumerate("abc"):
+        np.save(features / f"{name}.npy", FEATURES[place])
+    (lists / "test_ids.txt").write_text("c.jpg\na.jpg\n")
+    (lists / "test_caps.txt").write_text("a cat\na dog\n")
+    convert_data([features], out=out, lists=lists)
+    assert PrecompFolder(out).split("test").captions == ["a cat", "a dog"]
+    (lists / "test_caps.txt").unlink()
+    convert_data([features], out=out, lists=lists, overwrite=True)
+    split = PrecompFolder(out).split("test")
+    assert_gallery(split, ["c.jpg", "a.jpg"])
+    np.testing.assert_array_equal(split.image(0).features, FEATURES[2])

@@ -2,7 +2,7 @@
 
 import yaml
 
-from itmatch.cli.configs import resolve_config
+from itmatch.cli.running.configs import resolve_config
 
 BEFORE = """
 model:

@@ -15,8 +15,8 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
-from itmatch.cli.hints import bases_of, in_words, parts_of, value_of
 from itmatch.cli.listing import subclasses
+from itmatch.cli.running.hints import bases_of, in_words, parts_of, value_of
 from itmatch.formats.configs import read_config
 from itmatch.formats.messages import close_to, meant, reason, shown
 from itmatch.spec import Configurable

@@ -39,7 +39,7 @@ def model_of_run(run: Path, trusted: list[str]) -> MatchingModel:
         FileNotFoundError: the run has no checkpoint.
         ValueError: it is no checkpoint of ours, or names a class that is not admitted.
     """
-    from itmatch.cli.checkpoint import read_model
+    from itmatch.cli.running.checkpoint import read_model
 
     best, last = (run / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
     path = best if best.is_file() else last
