@@ -1,4 +1,4 @@
-"""The command line: ``itmatch fit | validate | test | predict | presets | list | data | convert | compare``.
+"""The command line: ``itmatch fit | validate | test | predict | presets | list | data | convert | compare | report``.
 
 Nothing heavy is imported before it is known to be needed, so that ``--version`` and ``--help`` answer at once.
 """
@@ -16,7 +16,7 @@ from itmatch.stopping import CLOSED_OUTPUT, Stopped, finish_output, is_closed, s
 
 RUN_COMMANDS = ("fit", "validate", "test", "predict")
 DATA_COMMANDS = ("check", "convert", "scene-graphs", "parse")
-COMMANDS = (*RUN_COMMANDS, "presets", "list", "convert", "compare", "data")
+COMMANDS = (*RUN_COMMANDS, "presets", "list", "convert", "compare", "report", "data")
 USAGE = """usage: itmatch COMMAND [options]
 
 Fine-grained image-text matching.
@@ -30,6 +30,7 @@ commands:
   list       list the parts that a configuration may name     itmatch list [similarities]
   convert    make a model of a public checkpoint file         itmatch convert FILE --format FORMAT --out DIR
   compare    the figures of runs beside each other            itmatch compare RUN RUN --published flickr30k
+  report     write a page about a run                         itmatch report RUN
   data       say what a folder or file of data holds          itmatch data check PATH
              make a folder of features in another layout      itmatch data convert SOURCE --out FOLDER
              write the relations of stored scene graphs       itmatch data scene-graphs FOLDER SPLIT ...
@@ -111,6 +112,8 @@ def _function(command: str) -> Callable[..., int | None] | None:
         from itmatch.cli.convert import convert as function
     elif command == "compare":
         from itmatch.cli.compare import compare as function
+    elif command == "report":
+        from itmatch.cli.report import report as function
     elif command == "data check":
         from itmatch.cli.data.check import check as function
     elif command == "data convert":

@@ -153,7 +153,7 @@ def test_what_does_not_fit(folder, tiny_bert):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         ClipImageEncoder("./nowhere/at/all")
     encoder = ClipImageEncoder(folder)
-    with pytest.raises(ValueError, match="images of 16 pixels in patches of 8, expected image_size 24 and patch_size 8"):
+    with pytest.raises(ValueError, match="of 16 pixels in patches of 8, expected image_size 24 and patch_size 8"):
         encoder(regions(pixels()[:, :, :16, :16]))
     with pytest.raises(ValueError, match="8 to 8 regions of size 192, expected the 9 patches of 192"):
         encoder(Regions(regions(pixels()).features[:, :8]))
