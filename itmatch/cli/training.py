@@ -28,7 +28,7 @@ from itmatch.cli.running.checkpoint import (
 from itmatch.cli.running.configs import PROTOCOLS
 from itmatch.cli.running.help import short_help, takes_all
 from itmatch.cli.running.mistakes import first_mistake
-from itmatch.cli.running.saving import SaveConfig
+from itmatch.cli.running.saving import SaveConfig, leave_report
 from itmatch.errors import UsageError
 from itmatch.evaluation import EvaluationProtocol, SeveralProtocols
 from itmatch.evaluation.memory import byte_count
@@ -55,6 +55,7 @@ set_loader("yaml", limited_yaml(get_loader("yaml")), (YAMLError,))  # for the fi
 
 OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("test_after_fit", bool, True, "Test the best checkpoint after fit."),
+    ("html_report", bool, True, "Write report.html, a page about the run, into its folder at the end of fit."),
     ("init_from", str | None, None, "A checkpoint or model folder with whose weights fit begins; see --ckpt_path."),
     ("protocol", EvaluationProtocol | list[EvaluationProtocol] | None, None,
      f"What a test measures, one or several at once: {', '.join(PROTOCOLS)}, or a class."),
@@ -204,9 +205,15 @@ class MatchingCLI(LightningCLI):
                 raise ValueError(f"{error} ({hint})") from error  # some errors cannot be made from a message alone
 
     def after_fit(self) -> None:
-        """Test the best checkpoint, or the last weights if there is none, and say so."""
+        """Test the best checkpoint, or the last weights if there is none, and write a page about the run."""
         if fast_dev_batches(self.trainer):  # which keeps no checkpoints
             return
+        self._test_best()
+        if self._get(self.config, "html_report"):
+            leave_report(self.trainer, self.model.model, self.datamodule)
+
+    def _test_best(self) -> None:
+        """Test, and say which weights."""
         kept = _checkpoints(self.trainer)
         best = kept[0].best_model_path if kept else ""
         tested = self._get(self.config, "test_after_fit")

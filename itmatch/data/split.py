@@ -50,7 +50,7 @@ class ImageTextSplit(PickledByFile):
             :class:`CaptionRelations`. None = captions were not parsed.
         caption_twin: (T,) int, the image that shows the twin scene of the caption's, -1 = none.
         caption_twin_kind: T strings, what the twins differ in ("spatial", "semantic", "").
-        pictures: N strings, the path of each image's photo, or a drawing of it as SVG.
+        pictures: N strings, the path of each image's photo, a drawing of it as SVG, or nothing where there is none.
         names: of the classes of regions and of the predicates, for pictures.
         blank_captions: what is done with captions that have no visible character: ``"drop"`` leaves them out and says
             so, ``"keep"`` takes them for captions without words, ``"refuse"`` raises.
@@ -183,7 +183,7 @@ class ImageTextSplit(PickledByFile):
 
     def picture(self, index: int) -> str | None:
         """The path of the photo of an image, or a drawing of it (SVG, it begins with ``<svg``), or None."""
-        return None if self.pictures is None else self.pictures[index]
+        return None if self.pictures is None else self.pictures[index] or None
 
     def caption(self, index: int) -> CaptionItem:
         """One caption and the image that it describes."""

@@ -12,6 +12,7 @@ from itmatch.pages.explanation import Explanation, Relation
 from itmatch.pages.pictures import Picture, embedded, size_of
 
 _SIDE = 640  # of the longer side of the drawing over a picture
+_MANY = 48  # regions, as the patches of a grid: their outlines would hide the picture, and the keyboard leaves them out
 
 
 def fragment(explanation: Explanation, *, source: str | None = None, side: int = _SIDE) -> str:
@@ -36,19 +37,18 @@ def fragment(explanation: Explanation, *, source: str | None = None, side: int =
     return f'<div class="itm-explain" data-alignment="{table}">{"".join(parts)}</div>'
 
 
-def _table(explanation: Explanation) -> list[list[float]]:
-    """Rows: regions, then relations; columns: words, then phrases. Levels that do not meet have 0."""
-    regions, words = len(explanation.regions), len(explanation.words)
+def _table(explanation: Explanation) -> list[list[float | None]]:
+    """Rows: regions, then relations; columns: words, then phrases. The two levels do not meet: None."""
+    words = len(explanation.words)
     if explanation.alignment is None:
         return []
-    rows = [_rounded(row) + [0.0] * len(explanation.phrases) for row in explanation.alignment]
-    assert len(rows) == regions
+    rows = [_rounded(row) + [None] * len(explanation.phrases) for row in explanation.alignment]
     if explanation.relation_alignment is not None:
-        rows += [[0.0] * words + _rounded(row) for row in explanation.relation_alignment]
+        rows += [[None] * words + _rounded(row) for row in explanation.relation_alignment]
     return rows
 
 
-def _rounded(values: Array) -> list[float]:
+def _rounded(values: Array) -> list[float | None]:
     return [round(float(value), 4) for value in values]
 
 
@@ -62,10 +62,10 @@ def _picture(explanation: Explanation, picture: Picture) -> str:
         return f'<div class="itm-picture">{image}</div>{note}' if image else note
     boxes = [[x * width if i % 2 == 0 else x * height for i, x in enumerate(box)] for box in explanation.boxes.tolist()]
     order = sorted(range(len(boxes)), key=lambda row: -_area(boxes[row]))  # small ones on top, for the mouse
-    marks = [_box(row, boxes[row], explanation.regions[row], width, height) for row in order]
+    marks = [_box(row, boxes[row], explanation.regions[row], (width, height), few=len(boxes) <= _MANY) for row in order]
     marks += [_arrow(explanation, i, relation, boxes) for i, relation in enumerate(explanation.relations)]
     overlay = f'<svg viewBox="0 0 {width} {height}" class="itm-overlay" role="group" aria-label="Regions">'
-    empty = "" if image else " itm-empty"
+    empty = ("" if image else " itm-empty") + (" itm-many" if len(boxes) > _MANY else "")
     return f'<div class="itm-picture{empty}" data-width="{width}">{image}{overlay}{"".join(marks)}</svg></div>{note}'
 
 
@@ -73,14 +73,14 @@ def _area(box: list[float]) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _box(row: int, box: list[float], name: str, width: int, height: int) -> str:
-    x, y, right, bottom = box
+def _box(row: int, box: list[float], name: str, size: tuple[int, int], *, few: bool) -> str:
+    (x, y, right, bottom), (width, height) = box, size
     place = f'x="{x:.1f}" y="{y:.1f}" width="{max(right - x, 1):.1f}" height="{max(bottom - y, 1):.1f}"'
     low = y - 5 if y > 20 else min(bottom + 15, height - 4)
     anchor, at = ("end", right) if x > 0.8 * width else ("start", x)
-    shown = escape(name)
+    shown, focus = escape(name), ' tabindex="0"' if few else ""
     return (
-        f'<g class="itm-box" data-row="{row}" tabindex="0" role="img" aria-label="{escape(name, quote=True)}">'
+        f'<g class="itm-box" data-row="{row}"{focus} role="img" aria-label="{escape(name, quote=True)}">'
         f'<title>{shown}</title><rect {place} rx="3"/><text x="{at:.1f}" y="{low:.1f}" text-anchor="{anchor}">{shown}'
         "</text></g>"
     )

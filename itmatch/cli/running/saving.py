@@ -1,25 +1,33 @@
-"""Writing the configuration of a run into its folder."""
+"""What ``itmatch fit`` writes into the folder of a run beside what Lightning does."""
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
+from lightning.pytorch.utilities import rank_zero_only
 
+from itmatch.cli.errors import warn
 from itmatch.cli.running.checkpoint import settings_as_parsed
 from itmatch.formats.files import write_text
+from itmatch.formats.messages import reason
+from itmatch.models import MatchingModel
+from itmatch.pages.report.environment import environment
+from itmatch.training import MatchingData
 from itmatch.training.report import run_folder
 
+_ENVIRONMENT = "environment.json"
 _OF_LOGGER = ("hparams.yaml", "metrics.csv")  # what Lightning's logger may have written before the first batch
 
 
 class SaveConfig(SaveConfigCallback):
-    """Writes ``config.yaml`` into the folder of the run, whole or not at all; nothing without a logger.
+    """Writes ``config.yaml``, and ``environment.json`` of a training, into the folder of the run, whole or not at all.
 
-    A run that fails before its first batch leaves no folder.
+    Nothing is written without a logger. A run that fails before its first batch leaves no folder.
     """
 
     _folder: str | None = None
@@ -48,7 +56,7 @@ class SaveConfig(SaveConfigCallback):
         if self._new is None or self._folder is None:
             return
         place = Path(self._folder)
-        for name in (self.config_filename, *_OF_LOGGER):
+        for name in (self.config_filename, _ENVIRONMENT, *_OF_LOGGER):
             (place / name).unlink(missing_ok=True)
         with suppress(OSError):  # a folder with other files stays
             while place.is_relative_to(self._new):
@@ -56,8 +64,28 @@ class SaveConfig(SaveConfigCallback):
                 place = place.parent
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the configuration."""
+        """Write the configuration, and what a training is made with."""
         if self._folder is not None:
             config = self.config.clone()
             config["model"] = settings_as_parsed(vars(config["model"]))
             write_text(Path(self._folder) / self.config_filename, self.parser.dump(config, skip_none=False))
+            if trainer.state.fn == "fit":
+                content = {**environment(), "seed": str(config.get("seed_everything"))}
+                write_text(Path(self._folder) / _ENVIRONMENT, json.dumps(content, indent=1))
+
+
+def leave_report(trainer: Trainer, model: MatchingModel, data: MatchingData) -> None:
+    """Write ``report.html`` and say where it is; a training does not fail because of its report."""
+    folder = run_folder(trainer)
+    if folder is not None:
+        _write(folder, model, data)
+
+
+@rank_zero_only
+def _write(folder: str, model: MatchingModel, data: MatchingData) -> None:
+    from itmatch.pages.report.writing import write_report
+
+    try:
+        print(f"report: {write_report(folder, model=model, split=data.dataset('test'))}")
+    except Exception as error:
+        warn(f"no report was written ({reason(error)})")

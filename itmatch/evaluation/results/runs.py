@@ -21,7 +21,7 @@ from itmatch.formats.npz import read_npz
 LABELS = ("images", "last_weights")  # entries of test_metrics.json that say what its figures are of
 _LARGEST = 1e9  # of a figure: ranks of as many captions as nobody has
 _SEED = "seed_everything"
-_OUTPUT = {"report", "fragments", "config"}  # options that say where things are written
+_OUTPUT = {"report", "html_report", "fragments", "config"}  # options that say where things are written
 
 
 class StoredRanks(NamedTuple):
@@ -119,7 +119,7 @@ def read_run(path: Path) -> StoredRun:
     if isinstance(checkpoint, str) and os.path.isfile(checkpoint):  # False for what can be no path, too
         trained = _config(Path(checkpoint).parent.parent / "config.yaml")
     return StoredRun(
-        str(path), stage, _read_figures(metrics), read_ranks(ranks) if ranks.is_file() else None, config, trained
+        str(path), stage, read_figures(metrics), read_ranks(ranks) if ranks.is_file() else None, config, trained
     )
 
 
@@ -154,7 +154,8 @@ def _config(path: Path) -> dict[str, Any] | None:
     return read_config(path) if path.is_file() else None
 
 
-def _read_figures(path: Path) -> dict[str, float]:
+def read_figures(path: Path) -> dict[str, float]:
+    """The figures of ``test_metrics.json``, by name; raises a ValueError if they are none."""
     content = read_json(path)
     for name, value in content.items():
         if type(value) not in (int, float) or not abs(value) <= _LARGEST:  # NaN is not either

@@ -13,10 +13,15 @@
     return tables.get(root);
   }
 
-  // Values of one row or column as light in [0, 1]; all the same = no light.
+  // Values of one row or column as light in [0, 1]; all the same = no light. Where some are above 0 the others count as
+  // 0; where none is, and some are 0 because they did not win, nothing lights up. What does not meet is null.
   function lights(values) {
-    const low = Math.min(...values), high = Math.max(...values);
-    return values.map(value => high > low ? (value - low) / (high - low) : 0);
+    const met = values.filter(value => value !== null);
+    const positive = met.some(value => value > 0), lost = !positive && met.includes(0);
+    const clipped = value => positive ? Math.max(value, 0) : value;
+    const low = Math.min(...met.map(clipped)), high = Math.max(...met.map(clipped));
+    return values.map(value => value !== null && !lost && high > low ? (clipped(value) - low) / (high - low)
+      : value !== null && met.length === 1 && value > 0 ? 1 : 0);
   }
 
   function show(element, light, chosen) {
