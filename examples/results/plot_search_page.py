@@ -20,10 +20,10 @@ from itmatch.search import Index
 
 def search(page: Page, folder: Path) -> None:
     """A text, with a word under the mouse; then the captions of the best image."""
-    page.fill("#query", "a red dog left of a white cat")
+    page.fill("#query", "a blue sheep watching a white rabbit")
     page.press("#query", "Enter")
     page.locator("#hits .itm-words").nth(9).wait_for()
-    page.hover("#words button:has-text('dog')")
+    page.hover("#words button:has-text('sheep')")
     page.screenshot(path=folder / "search.png")
     page.locator("#hits .card button:has-text('Captions of this picture')").first.click()
     page.locator("#hits.captions .itm-words").nth(9).wait_for()
@@ -42,7 +42,7 @@ def main() -> None:
     with sync_playwright() as started:
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # which Chromium does not have for root
         browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=sandbox)
-        page = browser.new_page(viewport={"width": 1000, "height": 660})
+        page = browser.new_page(viewport={"width": 1000, "height": 740})
         page.goto(server.address)
         page.locator("#about:not(:empty)").wait_for()
         search(page, given.folder)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itmatch.errors import UsageError
-from itmatch.formats.messages import shown
 
 if TYPE_CHECKING:
     from itmatch.data import ImageTextSplit, Stage
@@ -33,6 +32,7 @@ def index(
         trust: modules of your own that the model, or the configuration of a run, may name.
         overwrite: build an index anew that is there.
     """
+    from itmatch.cli.running.runs import source_of_run
     from itmatch.search import Index
     from itmatch.search.store.manifest import NAME
 
@@ -46,7 +46,9 @@ def index(
     if (out / NAME).exists() and not overwrite:
         raise FileExistsError(f"{out}: there is an index already; --overwrite builds it anew")
     found = _model(model or source, trust or [])
-    images = _split_of_run(source, split, trust or []) if is_run else _split_of_folder(source, split, found)
+    images = (
+        source_of_run(source, trust or []).split(_stage(split)) if is_run else _split_of_folder(source, split, found)
+    )
     wanted = getattr(found.image_encoder, "in_features", images.feature_dim)
     if images.feature_dim != wanted:
         raise ValueError(f"{images.name}: {images.feature_dim} numbers per region, the model takes {wanted}")
@@ -59,26 +61,10 @@ def index(
 def _model(path: Path, trusted: list[str]) -> MatchingModel:
     """The model of a run, a checkpoint or a model folder."""
     from itmatch.cli.running.checkpoint import read_model
+    from itmatch.cli.running.runs import model_of_run
 
-    if (path / "config.yaml").is_file():
-        kept = [path / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")]
-        path = next((file for file in kept if file.is_file()), kept[0])
-    return read_model(str(path), trusted)
-
-
-def _split_of_run(run: Path, stage: str, trusted: list[str]) -> ImageTextSplit:
-    """The split that the configuration of a run names."""
-    from itmatch.data import DataSource
-    from itmatch.formats.configs import read_config
-    from itmatch.spec import build
-
-    config = run / "config.yaml"
-    settings = read_config(config).get("data")
-    spec = settings.get("source") if isinstance(settings, dict) else None
-    source = build(spec, DataSource, f"{config}: data.source", trusted_modules=trusted)
-    if not isinstance(source, DataSource):
-        raise ValueError(f"{config}: data.source is {shown(spec)}, expected a class_path and its init_args")
-    return source.split(_stage(stage))
+    is_run = (path / "config.yaml").is_file()
+    return model_of_run(path, trusted) if is_run else read_model(str(path), trusted)
 
 
 def _split_of_folder(folder: Path, name: str, model: MatchingModel) -> ImageTextSplit:
