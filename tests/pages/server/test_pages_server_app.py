@@ -8,7 +8,8 @@ import re
 import numpy as np
 import pytest
 import torch
-from helpers_server import POLICY, a_photo, get, npy, photo_index, scene_index, serving
+from helpers_photos import a_photo
+from helpers_server import POLICY, get, npy, photo_index, scene_index, serving
 
 from itmatch.data import RelationScenes
 from itmatch.pages.queries import explain_stored
