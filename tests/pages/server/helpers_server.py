@@ -33,7 +33,7 @@ def scene_index(folder, captions=None, ids=None, pictures=DRAWN):
     model.tokenizer = tokenizer
     split = source.split("test")
     if ids is not None:
-        split = ImageTextSplit(np.ones((2, 3, 64), np.float32), captions, np.array([0, 1]), image_ids=ids)
+        split = ImageTextSplit(np.ones((2, 3, 64), np.float32), captions, np.arange(len(captions)), image_ids=ids)
     if pictures is not DRAWN:
         split.pictures = pictures
     return Index.build(model, split, folder / "index")

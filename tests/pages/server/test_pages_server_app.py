@@ -149,6 +149,16 @@ def test_no_address_leads_to_a_file(server, target):
     assert "root:" not in str(content)
 
 
+def test_an_index_without_captions(tmp_path):
+    with serving(scene_index(tmp_path, captions=[], ids=["a", "b"], pictures=None)) as server:
+        about = get(server, "/about")[2]
+        assert (about["images"], about["captions"], about["examples"]) == (2, 0, [])
+        assert len(get(server, "/search?q=a+dog")[2]["hits"]) == 2
+        for method, target in (("GET", "/search?row=0"), ("POST", "/search")):
+            status, _, content = get(server, target, method, b"x" if method == "POST" else None)
+            assert (status, content["error"]) == (404, "this index holds no captions")
+
+
 def test_hostile_texts_and_ids_stay_text(tmp_path):
     captions = ['<script>alert(1)</script> "dog"', "</title><img src=x onerror=alert(2)>"]
     index = scene_index(tmp_path, captions=captions, ids=["../../etc/passwd", "<b>bold</b>"], pictures=None)
