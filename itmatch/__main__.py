@@ -1,4 +1,4 @@
-"""The command line: ``itmatch fit | validate | test | predict | presets | list | data | convert | compare | report``.
+"""The command line: ``itmatch fit | test | index | search | serve ...``; :data:`USAGE` has all commands.
 
 Nothing heavy is imported before it is known to be needed, so that ``--version`` and ``--help`` answer at once.
 """
@@ -15,8 +15,9 @@ from itmatch.formats.messages import meant
 from itmatch.stopping import CLOSED_OUTPUT, Stopped, finish_output, is_closed, say, signals_raise
 
 RUN_COMMANDS = ("fit", "validate", "test", "predict")
+INDEX_COMMANDS = ("index", "search", "serve")
 DATA_COMMANDS = ("check", "convert", "scene-graphs", "parse")
-COMMANDS = (*RUN_COMMANDS, "presets", "list", "convert", "compare", "report", "data")
+COMMANDS = (*RUN_COMMANDS, "presets", "list", "convert", "compare", "report", *INDEX_COMMANDS, "data")
 USAGE = """usage: itmatch COMMAND [options]
 
 Fine-grained image-text matching.
@@ -31,6 +32,9 @@ commands:
   convert    make a model of a public checkpoint file         itmatch convert FILE --format FORMAT --out DIR
   compare    the figures of runs beside each other            itmatch compare RUN RUN --published flickr30k
   report     write a page about a run                         itmatch report RUN
+  index      encode images and captions to search them        itmatch index RUN --out INDEX
+  search     images that fit a text, captions of an image     itmatch search INDEX "a red dog"
+  serve      a page in the browser that searches an index     itmatch serve INDEX
   data       say what a folder or file of data holds          itmatch data check PATH
              make a folder of features in another layout      itmatch data convert SOURCE --out FOLDER
              write the relations of stored scene graphs       itmatch data scene-graphs FOLDER SPLIT ...
@@ -87,6 +91,8 @@ def _call(args: list[str]) -> int:
 
         run(arguments)
         return 0
+    if args[0] in INDEX_COMMANDS:
+        _find_users_files()
     words = 2 if args[0] == "data" else 1
     command = " ".join(args[:words])
     function = _function(command)
@@ -114,6 +120,12 @@ def _function(command: str) -> Callable[..., int | None] | None:
         from itmatch.cli.compare import compare as function
     elif command == "report":
         from itmatch.cli.report import report as function
+    elif command == "index":
+        from itmatch.cli.index import index as function
+    elif command == "search":
+        from itmatch.cli.search import search as function
+    elif command == "serve":
+        from itmatch.cli.serve import serve as function
     elif command == "data check":
         from itmatch.cli.data.check import check as function
     elif command == "data convert":

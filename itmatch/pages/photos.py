@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,17 +21,24 @@ def photo_regions(model: MatchingModel, path: Path) -> tuple[Regions, Array]:
         ValueError: the model looks at features of regions, not at photos.
         FileNotFoundError: no such file.
     """
-    encoder = model.image_encoder
-    if not isinstance(encoder, ClipImageEncoder):
+    if not takes_photos(model):
         raise ValueError(
-            f"{path}: a photo, and {type(encoder).__name__} takes features of regions; give these, and the photo as "
-            "picture=..."
+            f"{path}: a photo, and {type(model.image_encoder).__name__} takes features of regions; give these, and the "
+            "photo as picture=..."
         )
-    vision = encoder.config.vision_config
-    half = [0.5] * 3
-    store = (
-        PatchFeatures([path], vision.image_size, vision.patch_size)
-        if encoder.is_clip
-        else PatchFeatures([path], vision.image_size, vision.patch_size, fit="stretch", mean=half, std=half)
-    )
+    store = PatchFeatures([path], **photo_settings(model))
     return Regions(torch.from_numpy(store[0])[None]), store.boxes(0)
+
+
+def takes_photos(model: MatchingModel) -> bool:
+    """Whether a model looks at photos; otherwise it takes features of regions."""
+    return isinstance(model.image_encoder, ClipImageEncoder)
+
+
+def photo_settings(model: MatchingModel) -> dict[str, Any]:
+    """How a model that looks at photos wants them: arguments of :class:`PatchFeatures` and :class:`ImageFolder`."""
+    encoder = model.image_encoder
+    assert isinstance(encoder, ClipImageEncoder)
+    vision, half = encoder.config.vision_config, [0.5] * 3
+    sizes = {"image_size": int(vision.image_size), "patch_size": int(vision.patch_size)}
+    return sizes if encoder.is_clip else {**sizes, "fit": "stretch", "mean": half, "std": half}

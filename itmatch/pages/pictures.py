@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from itmatch.data.sources.images import open_photo
+from itmatch.data.sources.images import open_photo, photo_size
 from itmatch.formats.messages import reason
 
 _SIZE = re.compile(r'<svg\b[^>]*?\bviewBox="0 0 (\d{1,5}) (\d{1,5})"')
@@ -46,17 +46,40 @@ def embedded(picture: str | None, side: int = 640) -> Picture:
     if picture is None:
         return Picture("", 480, 480)
     if is_drawing(picture):
-        found = _SIZE.match(picture)
-        width, height = (max(1, int(size)) for size in found.groups()) if found else (480, 480)
-        return Picture(f"data:image/svg+xml;base64,{_base64(picture.encode())}", width, height)
+        return Picture(f"data:image/svg+xml;base64,{_base64(picture.encode())}", *size_of(picture))
     try:
-        photo = open_photo(Path(picture))
+        content, size = small_jpeg(Path(picture), side)
     except (OSError, ValueError, ImportError) as error:
         return Picture("", 480, 480, reason(error))
+    return Picture(f"data:image/jpeg;base64,{_base64(content)}", *size)
+
+
+def small_jpeg(path: Path, side: int) -> tuple[bytes, tuple[int, int]]:
+    """A photo written anew with a longer side of at most ``side``, nothing but its pixels; and its width and height.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no photo that can be read.
+        ImportError: there is no Pillow.
+    """
+    photo = open_photo(path, enough=side)
     photo.thumbnail((side, side))
-    content = io.BytesIO()
-    photo.save(content, "JPEG", quality=82)
-    return Picture(f"data:image/jpeg;base64,{_base64(content.getvalue())}", *photo.size)
+    photo.info.clear()  # comments, for example
+    with io.BytesIO() as content:
+        photo.save(content, "JPEG", quality=82)
+        return content.getvalue(), photo.size
+
+
+def size_of(picture: str | None) -> tuple[int, int]:
+    """Width and height of a picture, of which no more is read than it takes; a square where there is none."""
+    if picture is not None and is_drawing(picture):
+        found = _SIZE.match(picture)
+        width, height = (max(1, int(size)) for size in found.groups()) if found else (480, 480)
+        return width, height
+    try:
+        return (480, 480) if picture is None else photo_size(Path(picture))
+    except (OSError, ValueError, ImportError):
+        return 480, 480
 
 
 def _base64(content: bytes) -> str:

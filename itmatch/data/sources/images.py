@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +15,14 @@ from itmatch.data.sources.galleries import read_texts
 from itmatch.data.sources.layout import lists_in, mapping_beside, owners_of
 from itmatch.data.split import ImageTextSplit
 from itmatch.formats.arrays import Array
-from itmatch.formats.files import user_path
+from itmatch.formats.files import existing_file, user_path
 from itmatch.formats.messages import reason, shown
 from itmatch.formats.text import read_lines
 from itmatch.ops.checks import check_choice
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # all others have readers that nobody needs here
+_ORIENTATION = 0x0112  # of EXIF; from 5 to 8 width and height have changed places
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 MOST_LETTERS = 500  # of the name of a file
 _LONGEST = 64  # times the shorter side
@@ -73,7 +75,7 @@ class PatchFeatures(FeatureStore):
 
     def boxes(self, index: int) -> Array:
         """(P, 4) x1 y1 x2 y2 of the patches, as fractions of the width and height of the photo."""
-        width, height = open_photo(self.paths[index]).size
+        width, height = photo_size(self.paths[index])
         part = np.ones(2)
         if self.fit == "crop":  # the middle of it, as long as the shorter side
             part = min(width, height) / np.array([width, height])
@@ -99,20 +101,45 @@ class PatchFeatures(FeatureStore):
         return np.asarray(image, np.float32) / 255
 
 
-def open_photo(path: Path) -> Any:
+def open_photo(path: Path, enough: int | None = None) -> Any:
     """A photo as people see it, an image of Pillow with 8 bits for each of red, green and blue.
+
+    Args:
+        path: the file.
+        enough: pixels of a side that are enough: a large JPEG is decoded to a part of its size, which is quicker.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: it is no photo that can be read.
         ImportError: there is no Pillow.
     """
-    module = _image_module()
+    with _photo_file(path) as file:
+        if enough is not None:
+            file.draft("RGB", (enough, enough))
+        return _as_rgb(file)
+
+
+def photo_size(path: Path) -> tuple[int, int]:
+    """Width and height of a photo as people see it; nothing but the head of the file is read.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no photo.
+        ImportError: there is no Pillow.
+    """
+    with _photo_file(path) as file:
+        width, height = file.size
+        lies = file.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    return (height, width) if lies else (width, height)
+
+
+@contextmanager
+def _photo_file(path: Path) -> Iterator[Any]:
+    """An open photo of Pillow; whatever is wrong with it becomes one error that names the file."""
+    module, path = _image_module(), existing_file(path)  # a pipe would be waited for
     try:
         with module.open(path, formats=_FORMATS) as file:
-            return _as_rgb(file)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
+            yield file
     except Exception as error:  # its readers of damaged files raise what comes
         raise ValueError(f"{path}: no image that can be read ({reason(error)})") from error
 
