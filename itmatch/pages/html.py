@@ -66,7 +66,7 @@ def _picture(explanation: Explanation, picture: Picture) -> str:
     marks = [_box(row, boxes[row], explanation.regions[row], (width, height), few=len(boxes) <= _MANY) for row in order]
     marks += [_arrow(explanation, i, relation, boxes) for i, relation in enumerate(explanation.relations)]
     overlay = f'<svg viewBox="0 0 {width} {height}" class="itm-overlay" role="group" aria-label="Regions">'
-    empty = "" if image else " itm-empty"
+    empty = ("" if image else " itm-empty") + (" itm-many" if len(boxes) > _MANY else "")
     return f'<div class="itm-picture{empty}" data-width="{width}">{image}{overlay}{"".join(marks)}</svg></div>{note}'
 
 
