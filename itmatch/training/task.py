@@ -40,9 +40,10 @@ from itmatch.training.step import check_rows_apart, compute_loss, score_statisti
 class MatchingTask(EvaluatedModule):
     """Trains, validates, tests and predicts with any image encoder, text encoder, similarity and objective.
 
-    Logs ``train/loss``, ``train/positive`` and ``train/hardest_negative`` (mean scores), ``train/grad_norm`` (before
-    clipping), ``train/lr`` (the largest of the groups), ``train/loss_<name>`` for each term of an objective of several,
-    before weighting, and the recalls as ``val/i2t_r1`` ... ``val/rsum``. A loss, a gradient or an encoding that is NaN
+    Logs ``train/loss`` (of a sum the part of one pair, so that it does not depend on the size of the batch),
+    ``train/positive`` and ``train/hardest_negative`` (mean scores), ``train/grad_norm`` (before clipping), ``train/lr``
+    (the largest of the groups), ``train/loss_<name>`` for each term of an objective of several, before weighting, and
+    the recalls as ``val/i2t_r1`` ... ``val/rsum``. A loss, a gradient or an encoding that is NaN
     or infinite stops the run (FloatingPointError, with the step and the learning rate); a loss that sits at the value
     of a collapsed model is warned of. An objective of vectors alone has no scores to log.
 
@@ -234,12 +235,14 @@ class MatchingTask(EvaluatedModule):
                 encode_chunk=self.encode_chunk,
             )
         loss, scores, positives = result.loss, result.matches.scores, result.matches.positives
-        assert positives is not None
+        assert positives is not None  # compute_loss has made them
         if not bool(torch.isfinite(loss)):
             raise divergence(self, f"the loss is {loss.item()}")
         self._check_gradients()
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(positives))
-        statistics = {f"train/loss_{name}": value.detach() for name, value in result.terms.items() if name}
+        values = {name: value.detach() for name, value in result.terms.items()}
+        terms = self.objective.per_pair(values, positives.sum().clamp(min=1))
+        self.log("train/loss", self.objective.total(terms), prog_bar=True, batch_size=len(positives))
+        statistics = {f"train/loss_{name}": value for name, value in terms.items() if name}
         if scores is not None:
             if batch_idx % COLLAPSE_EVERY == 0:
                 self._collapse.look(self.objective, result)

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from itmatch.cli.convert_data import convert_data
+from itmatch.cli.data.convert import convert_data
 
 from itmatch.data import (
     ImageFolder,
