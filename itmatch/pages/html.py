@@ -9,7 +9,7 @@ from html import escape
 
 from itmatch.formats.arrays import Array
 from itmatch.pages.explanation import Explanation, Relation
-from itmatch.pages.pictures import Picture, embedded
+from itmatch.pages.pictures import Picture, embedded, size_of
 
 _SIDE = 640  # of the longer side of the drawing over a picture
 _MANY = 48  # regions, as the patches of a grid: their outlines would hide the picture, and the keyboard leaves them out
@@ -23,11 +23,10 @@ def fragment(explanation: Explanation, *, source: str | None = None, side: int =
         source: the URL of the picture in the page; None = the picture itself, made small.
         side: pixels of the longer side of a photo that is put into the page.
     """
-    picture = embedded(explanation.picture, side)
-    if source is not None:
-        picture = Picture(source, picture.width, picture.height)
+    picture = explanation.picture
+    shown = embedded(picture, side) if source is None else Picture(source, *size_of(picture))
     table = escape(json.dumps(_table(explanation)), quote=True)
-    parts = [_picture(explanation, picture)]
+    parts = [_picture(explanation, shown)]
     if explanation.boxes is None:
         parts.append(_chips("itm-regions", "Regions", _region_chips(explanation)))
     parts.append(_chips("itm-words", "Caption", _word_chips(explanation)))
