@@ -46,10 +46,12 @@ def at_last_commit(folder: Path, opened: Callable[[Manifest], T]) -> T:
     while True:
         try:
             return opened(manifest)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, ValueError) as error:  # a file that goes while it is opened gives either
             now = read_manifest(folder)
-            if now.commit == manifest.commit:
+            if now.commit == manifest.commit and isinstance(error, FileNotFoundError):
                 raise ValueError(f"{error}, though {folder / NAME} names it") from None
+            if now.commit == manifest.commit:
+                raise
             manifest = now
 
 
@@ -116,9 +118,7 @@ def opened_state(folder: Path, manifest: Manifest, model: MatchingModel, engine:
     state = state_of(folder, manifest)
     if engine is not None:
         if manifest.engine_folder is None:
-            raise ValueError(
-                f"{folder}: was built without a first stage; build it with engine={type(engine).__name__}()"
-            )
+            raise ValueError(f"{folder}: has no first stage; build it with engine={type(engine).__name__}()")
         engine.open(folder_inside(folder, manifest.engine_folder), state.collections, model.similarity)
     return state
 

@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import time
+import traceback
 from contextlib import contextmanager
 
 import numpy as np
@@ -46,6 +47,8 @@ def forked(work):
         try:
             os.close(read)
             work(lambda: os.write(write, b"."))
+        except BaseException:
+            traceback.print_exc()  # for whoever reads why nothing came through the pipe
         finally:
             os._exit(0)
     os.close(write)
@@ -225,7 +228,10 @@ def save(folder, name, array, side="images"):
         ({"deleted": "../x"}, "deleted: '../x', expected a name"),
         ({"names": {"predicates": "riding"}}, "names: .*, expected lists of names"),
         ({"engine": 3}, "engine: 3, expected a description or null"),
-        ({"engine": {"class_path": "os.system", "init_args": {}}}, "engine: no class 'os.system'|engine: os.system is no"),
+        (
+            {"engine": {"class_path": "os.system", "init_args": {}}},
+            "engine: (no class 'os|os.system is no)",
+        ),
         ({"engine": {"class_path": "itmatch.nn.MeanPooling"}}, "MeanPooling is no itmatch.search"),
         ({"engine_folder": None}, "has no first stage"),
         ({"fingerprint": "0" * 64}, "built with the model 000000000000, its model folder holds another one"),
@@ -264,9 +270,12 @@ def test_a_manifest_that_is_no_json(folder, content):
 )
 def test_columns_that_are_none(folder, name, array, message):
     save(folder, name, array)
+
+    def opened():
+        Index.open(folder).images.position("x")
+
     with pytest.raises(ValueError, match=message) as caught:
-        index = Index.open(folder)
-        index.images.position("x")
+        opened()
     assert "\n" not in str(caught.value)
 
 
