@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from itmatch.cli.running.runs import model_of_run, source_of_run
 from itmatch.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +32,7 @@ def index(
         trust: modules of your own that the model, or the configuration of a run, may name.
         overwrite: build an index anew that is there.
     """
+    from itmatch.cli.running.runs import source_of_run
     from itmatch.search import Index
     from itmatch.search.store.manifest import NAME
 
@@ -61,8 +61,10 @@ def index(
 def _model(path: Path, trusted: list[str]) -> MatchingModel:
     """The model of a run, a checkpoint or a model folder."""
     from itmatch.cli.running.checkpoint import read_model
+    from itmatch.cli.running.runs import model_of_run
 
-    return model_of_run(path, trusted) if (path / "config.yaml").is_file() else read_model(str(path), trusted)
+    is_run = (path / "config.yaml").is_file()
+    return model_of_run(path, trusted) if is_run else read_model(str(path), trusted)
 
 
 def _split_of_folder(folder: Path, name: str, model: MatchingModel) -> ImageTextSplit:

@@ -18,7 +18,7 @@
   function explained(html, picture = null) {
     const made = new DOMParser().parseFromString(html, "text/html").body.firstElementChild;
     for (const box of made.querySelectorAll("[tabindex]")) {
-      box.removeAttribute("tabindex"); // the words are within reach of the keyboard, and are fewer
+      box.removeAttribute("tabindex"); // the keyboard reaches the words, which are fewer
     }
     const image = made.querySelector("img");
     if (image && picture) {
@@ -59,6 +59,7 @@
         tell(`${answer.hits.length} ${what}${answer.hits.length === 1 ? "" : "s"} for ${about}, best first`);
         find("hits").classList.toggle("captions", answer.kind === "captions");
         find("hits").append(...answer.hits.map((hit) => show(hit, mine, answer)));
+        scrollTo(0, 0);
       }
     } catch (error) {
       if (mine === turn) {
