@@ -24,10 +24,11 @@ from itmatch.data.sources.images import ImageFolder, PatchFeatures
 from itmatch.data.sources.karpathy import KarpathyJson
 from itmatch.data.sources.precomp import PrecompFolder
 from itmatch.data.split import ImageTextSplit
+from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.data.tokenizers.characters import CharacterTokenizer
 from itmatch.data.tokenizers.huggingface import HuggingFaceTokenizer
 from itmatch.data.tokenizers.vocabulary import Vocabulary
-from itmatch.data.tokenizers.words import Tokenizer, WordTokenizer
+from itmatch.data.tokenizers.words import WordTokenizer
 from itmatch.formats.arrays import open_array, save_array
 from itmatch.formats.features.opening import open_regions
 

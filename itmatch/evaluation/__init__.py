@@ -1,7 +1,7 @@
 """Ranks, recalls, twin accuracy and benchmark protocols. In percent; ranks are exact, ties count against the model."""
 
 from itmatch.evaluation.bootstrap import BootstrapResult, PairResult, holm, paired_bootstrap, pairwise_bootstrap
-from itmatch.evaluation.coco.annotations import Cxc, EccvCaption, PlausibleMatch
+from itmatch.evaluation.coco.protocols import Cxc, EccvCaption, PlausibleMatch
 from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.protocols import Coco1K, Coco5K, EvaluationProtocol, Flickr30K, ScoredSplit, SeveralProtocols
 from itmatch.evaluation.ranks import RetrievalRanks, retrieval_ranks, streamed_ranks

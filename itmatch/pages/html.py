@@ -39,12 +39,13 @@ def fragment(explanation: Explanation, *, source: str | None = None, side: int =
 
 def _table(explanation: Explanation) -> list[list[float | None]]:
     """Rows: regions, then relations; columns: words, then phrases. The two levels do not meet: None."""
-    words = len(explanation.words)
+    no_words: list[float | None] = [None] * len(explanation.words)
+    no_phrases: list[float | None] = [None] * len(explanation.phrases)
     if explanation.alignment is None:
         return []
-    rows = [_rounded(row) + [None] * len(explanation.phrases) for row in explanation.alignment]
+    rows = [_rounded(row) + no_phrases for row in explanation.alignment]
     if explanation.relation_alignment is not None:
-        rows += [[None] * words + _rounded(row) for row in explanation.relation_alignment]
+        rows += [no_words + _rounded(row) for row in explanation.relation_alignment]
     return rows
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,21 +16,27 @@ from itmatch.formats.messages import shown
 from itmatch.models import MatchingModel
 from itmatch.models._inputs import batches_of
 from itmatch.ops.ragged import Ragged
+from itmatch.search.collection import Collection
+from itmatch.search.engines import Engine
+from itmatch.search.opening import state_of
 from itmatch.search.store.manifest import Manifest, ShardEntry, Side
 from itmatch.search.store.writing import Commit, ShardWriter
 
 
-def add_split(
+def with_split(
     commit: Commit, manifest: Manifest, model: MatchingModel, split: ImageTextSplit, batch_size: int
-) -> dict[Side, tuple[ShardEntry, ...]]:
+) -> Manifest:
     """Write the images and the captions of a split as new shards; the id of a caption is its serial as text.
 
     Args:
         commit: that they are for.
-        manifest: numbers the new rows.
+        manifest: of the index without them.
         model: encodes.
         split: images and captions, or a gallery.
         batch_size: images, and captions, that are encoded at a time.
+
+    Returns:
+        The manifest with them.
     """
     if model.tokenizer is None:
         raise ValueError("this model has no tokenizer: set model.tokenizer")
@@ -48,7 +56,46 @@ def add_split(
             texts.add(columns)
     images.flush()
     texts.flush()
-    return {"images": tuple(images.written), "captions": tuple(texts.written)}
+    return replace(
+        manifest,
+        images=(*manifest.images, *images.written),
+        captions=(*manifest.captions, *texts.written),
+        next_serial={"images": images.next_serial, "captions": texts.next_serial},
+    )
+
+
+def compacted(commit: Commit, manifest: Manifest, collections: Mapping[Side, Collection]) -> Manifest:
+    """Write the rows of both collections as new shards; returns the manifest with these and no others."""
+    written: dict[Side, tuple[ShardEntry, ...]] = {}
+    for side, collection in collections.items():
+        writer = ShardWriter(commit, side, 0)
+        for columns in collection.columns():
+            writer.add(columns)
+        writer.flush()
+        written[side] = tuple(writer.written)
+    return replace(manifest, images=written["images"], captions=written["captions"], deleted=None)
+
+
+def finish(
+    commit: Commit, manifest: Manifest, model: MatchingModel, engine: Engine | None, previous: str | None = None
+) -> None:
+    """Let the first stage write what it needs, and make a manifest the state of the index.
+
+    Args:
+        commit: the change.
+        manifest: all of whose shards are written.
+        model: of the index.
+        engine: its first stage, or None.
+        previous: the folder that the engine wrote in the commit before.
+    """
+    if engine is not None:
+        name = commit.folder("engine")
+        (commit.index / name).mkdir()
+        collections = state_of(commit.index, manifest).collections
+        before = None if previous is None else commit.index / previous
+        engine.write(commit.index / name, collections, model.similarity, before)
+        manifest = replace(manifest, engine_folder=name)
+    commit.done(manifest)
 
 
 def _image_columns(model: MatchingModel, split: ImageTextSplit, batch: Batch, regions: Regions) -> dict[str, Any]:

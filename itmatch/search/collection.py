@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor
 from itmatch.formats.arrays import Array
 from itmatch.formats.messages import shown
 from itmatch.ops.ragged import Ragged
-from itmatch.search.store.columns import Shard, offsets_of
+from itmatch.search.store.columns import Shard, runs
 from itmatch.search.store.manifest import Side
+
+_AT_ONCE = 4096  # rows that are copied at a time
 
 
 class Collection:
@@ -27,6 +30,11 @@ class Collection:
         deleted: serials of rows that are no more.
         names: what predicates are called.
         where: the index, for error messages.
+
+    Attributes:
+        serials: (N,) of all rows, rising.
+        embed_dim: size of the fragments; None without rows.
+        has_vectors: whether the encoder makes a vector of each row.
     """
 
     def __init__(
@@ -45,6 +53,7 @@ class Collection:
         pooled = {shard.values["pooled"].shape[1:] for shard in shards if "pooled" in shard.values}
         if max(len(kinds), len(sizes), len(pooled)) > 1:
             raise ValueError(f"{self.where}: shards with fragments of different kinds or sizes")
+        self.has_vectors = bool(pooled)
         self.embed_dim: int | None = next(iter(sizes))[0] if sizes else None
 
     def __len__(self) -> int:
@@ -125,6 +134,12 @@ class Collection:
             yield slice(start, start + len(places)), self._part(shard, places)
             start += len(places)
 
+    def columns(self) -> Iterator[dict[str, Any]]:
+        """All that is stored of all rows, in parts, by column: as a writer takes it."""
+        for shard, every in self._runs(self._places):
+            for rows in np.split(every, range(_AT_ONCE, len(every), _AT_ONCE)):
+                yield shard.chosen(rows)
+
     def boxes(self, row: int) -> Tensor | None:
         """(R, 4) of the regions of an image, fractions of width and height; None where they are not known."""
         found = self._entries("boxes", row)
@@ -185,15 +200,11 @@ class Collection:
 
     def _part(self, shard: Shard, rows: Array) -> Ragged:
         offsets, values = shard.offsets["features"], shard.values
-        starts, ends = offsets[rows], offsets[rows + 1]
-        lengths = torch.from_numpy(ends - starts)
-        if len(rows) < 2 or bool((np.diff(rows) == 1).all()):
-            part: slice | Array = slice(int(rows[0]), int(rows[-1]) + 1)
-            fragments: slice | Array = slice(int(starts[0]), int(ends[-1]))
-        else:
-            part, begins = rows, offsets_of(ends - starts)[:-1]
-            fragments = np.arange(int(lengths.sum())) + np.repeat(starts - begins, ends - starts)
+        lengths = torch.from_numpy(offsets[rows + 1] - offsets[rows])
+        fragments = runs(offsets, rows)
         found = {name: _tensor(values[name][fragments]) for name in ("features", "is_relation") if name in values}
+        together = isinstance(fragments, slice)
+        part = slice(int(rows[0]), int(rows[-1]) + 1) if together else rows
         pooled = _tensor(values["pooled"][part]) if "pooled" in values else None
         return Ragged(found["features"], lengths, lengths.cumsum(0) - lengths, pooled, found.get("is_relation"))
 

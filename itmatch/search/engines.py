@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -35,20 +36,29 @@ class Engine(Configurable, ABC):
     To write your own, subclass this. An engine sees rows by their *serials*, numbers that a row keeps whatever is added
     and deleted (:attr:`Collection.serials <itmatch.search.Collection.serials>`); a serial is never used again.
 
-    An index writes and opens its engine with itself. :meth:`write` is called at every commit with all that there is,
-    before the commit: what it writes into ``folder`` is part of the index from that moment on and not before. An
-    engine that keeps its data elsewhere (a server) brings them up to date there and writes into ``folder`` how far it
-    has come; since the commit may fail after that, rows that it proposes and that are not in the index are left out.
+    :meth:`write` is called in every commit that adds or deletes rows, with all rows that there will be, before the
+    commit: what it writes into ``folder`` belongs to the index from the commit on. An engine that keeps its data
+    elsewhere (a server) brings them up to date there, and writes into ``folder`` what it needs to find them. Since a
+    commit may still fail after that, rows that are proposed and are not in the index are left out.
+
+    Attributes:
+        is_local: whether all that it reads lies in that folder. An engine that reaches out of it (to a server, to
+            another folder) is not made from what an index says: :meth:`Index.open` has to be given it.
     """
 
+    is_local: ClassVar[bool] = True
+
     @abstractmethod
-    def write(self, folder: Path, collections: Mapping[Side, Collection], similarity: nn.Module) -> None:
-        """Write what the engine needs to know of all rows, into a new empty folder.
+    def write(
+        self, folder: Path, collections: Mapping[Side, Collection], similarity: nn.Module, previous: Path | None
+    ) -> None:
+        """Write what the engine needs to know of all rows.
 
         Args:
-            folder: for its files.
-            collections: the images and the captions that the index is going to have.
+            folder: new and empty, for its files.
+            collections: the images and the captions.
             similarity: of the model.
+            previous: the folder that it wrote in the commit before; None = this is the first one.
         """
 
     @abstractmethod

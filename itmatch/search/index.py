@@ -9,24 +9,23 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from torch import Tensor
 
-from itmatch.batch import Fragments
 from itmatch.data import ImageTextSplit
-from itmatch.evaluation.top_k import TopK
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
 from itmatch.formats.messages import short, shown
 from itmatch.models import MatchingModel
 from itmatch.models.fingerprint import fingerprint
 from itmatch.ops.checks import check_kind, check_whole
-from itmatch.search.adding import add_split
+from itmatch.search.adding import compacted, finish, with_split
+from itmatch.search.answers import alignments_of, candidates_of, hits_of
 from itmatch.search.collection import Collection
+from itmatch.search.engines import Engine
 from itmatch.search.hits import Hits
-from itmatch.search.opening import State, open_state
+from itmatch.search.opening import State, at_last_commit, check_place, folder_inside, named_engine, opened_state
 from itmatch.search.queries import Queries, encoded_queries
-from itmatch.search.scan import best_of, wide
-from itmatch.search.store.manifest import NAME, SIDES, Manifest, Side, is_own
+from itmatch.search.scan import best_of, rescored
+from itmatch.search.store.manifest import Manifest, Side
 from itmatch.search.store.writing import Commit, commit
 
 
@@ -58,8 +57,8 @@ class Index:
         ('images', 2, 20)
     """
 
-    def __init__(self, path: Path, model: MatchingModel, state: State) -> None:
-        self.path, self.model, self._state = path, model.eval(), state
+    def __init__(self, path: Path, model: MatchingModel, state: State, engine: Engine | None) -> None:
+        self.path, self.model, self.engine, self._state = path, model.eval(), engine, state
 
     def __repr__(self) -> str:
         return f"Index({self.path}: {len(self.images)} images, {len(self.captions)} captions)"
@@ -83,6 +82,7 @@ class Index:
         *,
         batch_size: int = 128,
         overwrite: bool = False,
+        engine: Engine | None = None,
     ) -> Index:
         """Encode a split and write it as an index, with the model.
 
@@ -92,6 +92,7 @@ class Index:
             path: folder of the index, made if missing.
             batch_size: images, and captions, that are encoded at a time.
             overwrite: take the place of an index that is there; it stays as it is until the new one is whole.
+            engine: a first stage, such as :class:`Centroids`; None = every search scores everything.
 
         Raises:
             FileExistsError: there is an index, or something else.
@@ -101,56 +102,69 @@ class Index:
         folder = user_path(path)
         check_kind("model", model, MatchingModel)
         check_whole("batch_size", batch_size)
-        _check_place(folder, overwrite=overwrite)
+        check_place(folder, overwrite=overwrite)
         with commit(folder) as change:
-            new = Manifest(change.number, change.folder("model"), fingerprint(model))
+            spec = None if engine is None else check_kind("engine", engine, Engine).spec
+            new = Manifest(change.number, change.folder("model"), fingerprint(model), engine=spec)
             model.save_pretrained(folder / new.model)
-            cls._add(change, new, model, source, batch_size)
-        return cls(folder, model, open_state(folder))
+            finish(change, with_split(change, new, model, source, batch_size), model, engine)
+        return cls.open(folder, model=model, engine=engine)
 
     @classmethod
     def open(
-        cls, path: str | Path, *, model: MatchingModel | None = None, trusted_modules: Sequence[str] = ()
+        cls,
+        path: str | Path,
+        *,
+        model: MatchingModel | None = None,
+        engine: Engine | None = None,
+        trusted_modules: Sequence[str] = (),
     ) -> Index:
-        """An index that is there, with its model.
+        """An index that is there, with its model and its first stage.
 
         Args:
             path: its folder.
             model: the model it was built with, where that is at hand; None: the one in the folder is loaded.
-            trusted_modules: modules of your own that the model may name, as for :meth:`MatchingModel.from_pretrained`.
+            engine: the first stage, where it reaches out of the folder; None: the one that the index names.
+            trusted_modules: modules of your own that the index may name, as for :meth:`MatchingModel.from_pretrained`.
 
         Raises:
             FileNotFoundError: there is no index.
             ValueError: it is damaged, of another model, or of a newer itmatch.
         """
         folder = user_path(path)
-        state = open_state(folder)
-        found = model
-        if found is None:
-            found = MatchingModel.from_pretrained(
-                _inside(folder, state.manifest.model), trusted_modules=trusted_modules
-            )
-        now = fingerprint(found)
-        if now != state.manifest.fingerprint:
-            which = "its model folder holds another one" if model is None else "the model given is another one"
-            raise ValueError(
-                f"{folder}: built with the model {short(state.manifest.fingerprint)[:12]}, {which} ({now[:12]})"
-            )
-        return cls(folder, found, state)
+
+        def opened(manifest: Manifest) -> Index:
+            found = model
+            if found is None:
+                own = folder_inside(folder, manifest.model)
+                found = MatchingModel.from_pretrained(own, trusted_modules=trusted_modules)
+            now = fingerprint(found)
+            if now != manifest.fingerprint:
+                which = "its model folder holds another one" if model is None else "the model given is another one"
+                raise ValueError(
+                    f"{folder}: built with the model {short(manifest.fingerprint)[:12]}, {which} ({now[:12]})"
+                )
+            stage = engine or named_engine(folder, manifest, trusted_modules)
+            return cls(folder, found, opened_state(folder, manifest, found, stage), stage)
+
+        return at_last_commit(folder, opened)
 
     def refresh(self) -> bool:
         """See what writers have committed since the index was opened; returns whether anything was.
 
         Raises:
-            ValueError: it was built anew, with another model: open it again.
+            ValueError: it was built anew, with another model or first stage: open it again.
         """
-        state = open_state(self.path)
-        if state.manifest.fingerprint != self._state.manifest.fingerprint:
-            raise ValueError(f"{self.path}: was built anew with another model; open it again")
-        changed = state.manifest.commit != self._state.manifest.commit
-        if changed:
-            self._state = state
-        return changed
+        return at_last_commit(self.path, self._refreshed)
+
+    def _refreshed(self, manifest: Manifest) -> bool:
+        before = self._state.manifest
+        if (manifest.fingerprint, manifest.engine) != (before.fingerprint, before.engine):
+            raise ValueError(f"{self.path}: was built anew with another model or first stage; open it again")
+        if manifest.commit == before.commit:
+            return False
+        self._state = opened_state(self.path, manifest, self.model, self.engine)
+        return True
 
     def add(self, source: ImageTextSplit, *, batch_size: int = 128) -> None:
         """Encode more images and captions and add them, all or none.
@@ -164,7 +178,8 @@ class Index:
             if double:
                 raise ValueError(f"{self.path}: has an image {shown(double[0])} already ({len(double)} such ids)")
             manifest = replace(self._state.manifest, commit=change.number)
-            self._add(change, manifest, self.model, source, batch_size)
+            new = with_split(change, manifest, self.model, source, batch_size)
+            finish(change, new, self.model, self.engine, self._state.manifest.engine_folder)
         self.refresh()
 
     def delete(self, ids: Sequence[str]) -> None:
@@ -183,7 +198,8 @@ class Index:
                 for (side, before), now in zip(self._state.deleted.items(), (gone, captions), strict=True)
             }
             deleted = change.write_deleted(serials)
-            change.done(replace(self._state.manifest, commit=change.number, deleted=deleted))
+            new = replace(self._state.manifest, commit=change.number, deleted=deleted)
+            finish(change, new, self.model, self.engine, new.engine_folder)
         self.refresh()
 
     def search(
@@ -201,7 +217,9 @@ class Index:
             queries: a text, texts or Captions find images; Regions, features (I, R, F) or a list of them find captions.
                 Fragments, as a model encodes them, find what ``kind`` says.
             top: answers per query; fewer where the index has fewer.
-            candidates: 0 or "all": everything is scored. None: the same.
+            candidates: how many rows of each query the first stage proposes and the model scores; 0 or "all":
+                everything is scored. None: everything where there is no first stage, and where there are fewer rows
+                than pay (5 000); else 1 000, or ten times ``top`` where that is more.
             kind: what Fragments look for.
             alignments: also how regions and words of each answer meet, (R, W), for pictures.
 
@@ -211,31 +229,44 @@ class Index:
         check_whole("top", top)
         side, fragments = encoded_queries(self.model, queries, kind)
         collection = self._state.collections[side]
-        found = best_of(self.model.similarity, fragments, collection, top)
-        exact = [True] * len(fragments)
-        texts, pictures = collection.texts, collection.pictures
-        rows: list[list[int]] = found.indices.tolist()
-        return Hits(
-            side,
-            [[collection.ids[row] for row in line] for line in rows],
-            found.scores,
-            found.indices,
-            exact,
-            None if texts is None else [[texts[row] for row in line] for line in rows],
-            None if pictures is None else [[pictures[row] for row in line] for line in rows],
-            self._alignments(side, fragments, found) if alignments else None,
+        number = candidates_of(candidates, top, collection, self.model, self.engine)
+        if number is None or self.engine is None:
+            found, exact = best_of(self.model.similarity, fragments, collection, top), [True] * len(fragments)
+        else:
+            proposal = self.engine.propose(side, fragments, number)
+            found, exact = rescored(self.model.similarity, fragments, collection, proposal, top)
+        return hits_of(
+            collection, found, exact, alignments_of(self.model, fragments, collection, found) if alignments else None
         )
 
-    def _alignments(self, side: Side, queries: Fragments, found: TopK) -> list[list[Tensor]]:
-        maps: list[list[Tensor]] = []
-        for query, rows in enumerate(found.indices):
-            own, stored = queries[query].cpu(), self._state.collections[side].fragments(rows)
-            maps.append([])
-            for place in range(len(rows)):
-                answer = wide(stored, slice(place, place + 1))
-                pair = (answer, own) if side == "images" else (own, answer)
-                maps[-1].append(self.model.align(*(part.to(self.model.device) for part in pair)).cpu())
-        return maps
+    def recall(self, queries: Queries, top: int = 10, *, candidates: int = 100, kind: Side | None = None) -> float:
+        """The share of the exact ``top`` that two stages find, from 0 to 1, over all queries.
+
+        Args:
+            queries: as for :meth:`search`; some hundred of the kind that will be asked.
+            top: answers per query.
+            candidates: that the first stage proposes.
+            kind: what Fragments look for.
+        """
+        side, fragments = encoded_queries(self.model, queries, kind)
+        exact = self.search(fragments, top, candidates="all", kind=side).rows
+        found = self.search(fragments, top, candidates=candidates, kind=side).rows
+        hits = (exact[:, :, None] == found[:, None, :]).any(2)
+        return float(hits.double().mean()) if hits.numel() else 1.0
+
+    def compact(self) -> None:
+        """Write all rows anew without those that were deleted, in large shards; the room of the others is free then.
+
+        Readers that have the index open go on with what they have opened.
+
+        Raises:
+            BlockingIOError: somebody else is writing.
+        """
+        with self._change() as change:
+            before = self._state.manifest
+            new = compacted(change, replace(before, commit=change.number), self._state.collections)
+            finish(change, new, self.model, self.engine, before.engine_folder)
+        self.refresh()
 
     @contextmanager
     def _change(self) -> Iterator[Commit]:
@@ -243,44 +274,3 @@ class Index:
         with commit(self.path) as change:
             self.refresh()
             yield change
-
-    @staticmethod
-    def _add(change: Commit, manifest: Manifest, model: MatchingModel, source: ImageTextSplit, batch_size: int) -> None:
-        new = add_split(change, manifest, model, source, batch_size)
-        serials: dict[str, int] = {
-            side: manifest.next_serial[side] + sum(shard.rows for shard in new[side]) for side in SIDES
-        }
-        change.done(
-            replace(
-                manifest,
-                images=(*manifest.images, *new["images"]),
-                captions=(*manifest.captions, *new["captions"]),
-                next_serial=serials,
-            )
-        )
-
-
-def _check_place(folder: Path, *, overwrite: bool) -> None:
-    """Raise unless an index may be built in a folder: an empty one, or one with an index that is to go."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise FileExistsError(f"{folder}: a file, expected a folder for the index")
-    if (folder / NAME).exists():
-        if not overwrite:
-            raise FileExistsError(f"{folder}: there is an index already; overwrite=True builds it anew")
-        return
-    others = sorted(path.name for path in folder.iterdir() if not is_own(path.name))
-    if others:
-        raise FileExistsError(f"{folder}: holds {shown(others[0])}, which is no index; give a folder of its own")
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """A folder of the index."""
-    path = folder / name
-    if not path.is_dir():
-        raise ValueError(f"{folder}: no {name}, though the manifest names it")
-    for part in (path, *path.iterdir()):
-        if not part.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{part}: a link out of the index")
-    return path.absolute()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from itmatch.batch import Fragments
 from itmatch.evaluation.top_k import TopK
+from itmatch.nn import Similarity
 from itmatch.ops.ragged import Ragged
 from itmatch.search.collection import Collection
+from itmatch.search.engines import Proposal
 
-_BLOCK = 1 << 22  # numbers of stored fragments that are made float32 at a time
+_BLOCK = {False: 1 << 22, True: 1 << 24}  # numbers of stored fragments at a time: in float32, as they are stored
 _SCORES = 1 << 22  # scores that are held until the best are chosen
 
 
@@ -30,20 +33,31 @@ def best_of(similarity: nn.Module, queries: Fragments, collection: Collection, k
         ValueError: a score is NaN or infinite.
     """
     best, waiting = TopK(torch.zeros(len(queries), 0, dtype=torch.int64), torch.zeros(len(queries), 0)), _Waiting()
-    for rows, block in blocks(collection):
+    for rows, block in blocks(collection, similarity):
         waiting.add(rows, scores_of(similarity, queries, block, collection))
         if waiting.size >= _SCORES:
             best = waiting.into(best, k)
     return waiting.into(best, k)
 
 
-def blocks(collection: Collection) -> Iterator[tuple[slice, Fragments]]:
-    """All rows in blocks of bounded size: their rows, and their fragments in float32."""
+def blocks(collection: Collection, similarity: nn.Module) -> Iterator[tuple[slice, Fragments]]:
+    """All rows in blocks of bounded size, with what a similarity reads of them, in float32 or as they are stored."""
+    half = isinstance(similarity, Similarity) and similarity.reads_half
+    pooled = isinstance(similarity, Similarity) and similarity.reads_pooled and collection.has_vectors
     for rows, part in collection.parts():
-        size = max(1, _BLOCK // max(1, part.longest * part.values.shape[1]))
+        length = 1 if pooled else max(1, part.longest)
+        size = max(1, _BLOCK[half] // (length * part.values.shape[1]))
         for start in range(0, len(part), size):
             stop = min(start + size, len(part))
-            yield slice(rows.start + start, rows.start + stop), wide(part, slice(start, stop))
+            block = _vectors(part, slice(start, stop)) if pooled else part[start:stop]
+            yield slice(rows.start + start, rows.start + stop), block if half else block.to(dtype=torch.float32)
+
+
+def _vectors(part: Ragged, rows: slice) -> Fragments:
+    """The vectors of rows, which also stand for their fragments: those are not read."""
+    assert part.pooled is not None
+    pooled = part.pooled[rows]
+    return Fragments.unchecked(pooled[:, None], torch.ones(len(pooled), 1, dtype=torch.bool), pooled)
 
 
 def wide(part: Ragged, rows: slice | Tensor) -> Fragments:
@@ -68,6 +82,33 @@ def scores_of(similarity: nn.Module, queries: Fragments, stored: Fragments, coll
     return scores
 
 
+@torch.no_grad()
+def rescored(
+    similarity: nn.Module, queries: Fragments, collection: Collection, proposal: Proposal, k: int
+) -> tuple[TopK, list[bool]]:
+    """The k best of the rows that are proposed for each query, by the scores of the similarity.
+
+    Returns:
+        Them, row -1 and score -inf where fewer were proposed; and whether nothing else can be among them.
+    """
+    k = min(k, len(collection))
+    rows, scores = torch.full((len(queries), k), -1), torch.full((len(queries), k), -torch.inf)
+    exact: list[bool] = []
+    for query, serials in enumerate(proposal.serials):
+        known = np.sort(collection.rows_of(serials))
+        found = torch.from_numpy(known[known >= 0])
+        best = TopK(found[None], torch.zeros(1, 0))
+        if len(found):
+            stored = wide(collection.fragments(found), slice(None))
+            best = first_best(scores_of(similarity, queries[query], stored, collection), k)
+            best = TopK(found[best.indices], best.scores)
+        count = best.scores.shape[1]
+        rows[query, :count], scores[query, :count] = best.indices[0, :count], best.scores[0]
+        bound = torch.inf if proposal.bounds is None else float(proposal.bounds[query])
+        exact.append(len(found) == len(collection) or (count == k and float(scores[query, -1]) > bound))
+    return TopK(rows, scores), exact
+
+
 class _Waiting:
     """Scores of blocks from which the best have not been chosen yet."""
 
@@ -88,7 +129,7 @@ class _Waiting:
         scores = self.scores[0] if len(self.scores) == 1 else torch.cat(self.scores, 1)  # (N, n)
         found = first_best(scores, k)
         found = TopK(found.indices + self.rows[0].start, found.scores)
-        self.__init__()  # type: ignore[misc]
+        self.rows, self.scores, self.size = [], [], 0
         return TopK(torch.cat((best.indices, found.indices), 1), torch.cat((best.scores, found.scores), 1)).best(k)
 
 

@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.data import Stage
-from itmatch.data.tokenizers.words import digest
+from itmatch.data.tokenizers.base import digest
 from itmatch.evaluation import recall_table, results_table
 from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.hits import hit_files, write_hits

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lightning.pytorch.utilities import rank_zero_warn
 
 from itmatch.data import ImageTextSplit
-from itmatch.data.tokenizers.words import digest
+from itmatch.data.tokenizers.base import digest
 from itmatch.ops.collectives import gather_values, is_distributed
 
 

@@ -14,7 +14,7 @@ def test_a_training_ends_with_its_report(capsys, tmp_path, monkeypatch):
     [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("report: ")]
     path = Path(line.removeprefix("report: "))
     page = path.read_text("utf-8")
-    for text in ("Recalls of the test", "Curves and ranks", "Worst queries", "Settings", "torch", "<img"):
+    for text in ("Recalls of the test", "Curves and ranks", "Worst captions", "Settings", "torch", "<img"):
         assert text in page
     assert "Missing here" not in page
 
@@ -23,13 +23,13 @@ def test_a_training_ends_with_its_report(capsys, tmp_path, monkeypatch):
     out.parent.mkdir()
     assert run("report", folder, "--out", out) == 0
     assert f"written to {out}" in capsys.readouterr().out
-    assert "Worst queries" in out.read_text("utf-8")
+    assert "Worst captions" in out.read_text("utf-8")
 
     for name in ("best", "last"):
         (folder / "checkpoints" / f"{name}.ckpt").write_bytes(b"broken")
     assert run("report", folder) == 0
     page = path.read_text("utf-8")
-    assert "Worst queries" not in page
+    assert "Worst captions" not in page
     assert "best.ckpt: no checkpoint of itmatch" in page.partition("Missing here")[2]
 
     config = folder / "config.yaml"

@@ -70,24 +70,29 @@ def test_relations_of_both_sides_meet(split):
     assert len(unparsed.phrases) == len(unparsed.words) - 1  # neighbours, without the frame
 
 
-def test_fragments_of_an_index_will_do(split):
-    model, item = model_of("cmsei"), split.image(0)
+@pytest.mark.parametrize("system", ["cmsei", "resg", "chan"])
+def test_fragments_of_an_index_will_do(split, system):
+    settings = {"neighbours": 1} if system == "resg" else {}
+    model, item, text = model_of(system, **settings), split.image(2), split.caption(10)
     regions = Collator(model.tokenizer)([item]).regions
-    whole = explain(model, regions, split.captions[0], names=split.names)
-    kept = explain(
-        model,
-        model.encode_images(regions),
-        split.captions[0],
-        boxes=item.boxes.numpy(),
-        relations=item.relations.numpy(),
-        labels=item.labels.tolist(),
-        names=split.names,
-    )
-    np.testing.assert_array_equal(kept.alignment, whole.alignment)
-    assert (kept.regions, kept.score) == (whole.regions, whole.score)
-    assert len(kept.relations) == len(item.relations)
-    bare = explain(model, model.encode_images(regions), split.captions[0])
+    whole = explain(model, regions, text, names=split.names)
+    columns = zip(item.relations.tolist(), item.relation_scores.tolist(), strict=True)
+    relations = [(subject, predicate, target, score) for (subject, predicate, target), score in columns]
+    known = {"boxes": item.boxes.numpy(), "labels": item.labels.tolist(), "names": split.names}
+    fragments = model.encode_images(regions)
+    for given in (relations, [(s, split.names.predicate(p), o, score) for s, p, o, score in relations]):
+        kept = explain(model, fragments, text, relations=given, **known)
+        np.testing.assert_array_equal(kept.alignment, whole.alignment)
+        np.testing.assert_array_equal(kept.relation_alignment, whole.relation_alignment)
+        assert (kept.regions, kept.score, kept.relations) == (whole.regions, whole.score, whole.relations)
+    bare = explain(model, fragments, text)
     assert (bare.boxes, bare.regions[0], bare.relations) == (None, "region 1", [])
+    with pytest.raises(ValueError, match=r"relations\[0\]: regions 0 and 99, expected 0"):
+        explain(model, fragments, text, relations=[(0, "on", 99)])
+    with pytest.raises(ValueError, match=rf"boxes: 1, expected {len(item.boxes)}, one per region"):
+        explain(model, fragments, text, boxes=item.boxes[:1])
+    with pytest.raises(ValueError, match=rf"labels: 0, expected {len(item.boxes)}, one per region"):
+        explain(model, fragments, text, labels=[])
 
 
 def test_padding_is_hidden():

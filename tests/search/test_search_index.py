@@ -190,7 +190,7 @@ def test_another_reader_sees_what_it_has_opened_until_it_asks(tmp_path, split):
     assert len(reader.images) == 19
     Index.build(system("scan t2i"), split, tmp_path / "index", overwrite=True)
     assert len(reader.search(split.captions[0], top=10).ids[0]) == 10
-    with pytest.raises(ValueError, match="was built anew with another model; open it again"):
+    with pytest.raises(ValueError, match="was built anew with another model or first stage; open it again"):
         reader.refresh()
 
 

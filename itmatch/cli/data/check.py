@@ -6,9 +6,10 @@ from json import dumps
 from pathlib import Path
 
 from itmatch.data.check.paths import check_path
+from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.data.tokenizers.characters import CharacterTokenizer
 from itmatch.data.tokenizers.huggingface import HuggingFaceTokenizer
-from itmatch.data.tokenizers.words import Tokenizer, WordTokenizer
+from itmatch.data.tokenizers.words import WordTokenizer
 
 
 def check(paths: list[Path], *, features: Path | None = None, tokenizer: Path | None = None, json: bool = False) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from itmatch.formats.configs import read_config
+from itmatch.formats.files import user_path
 from itmatch.formats.messages import shown
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def source_of_run(run: Path, trusted: list[str]) -> DataSource:
 
 
 def model_of_run(run: Path, trusted: list[str]) -> MatchingModel:
-    """The model of a run with the best weights, or the last ones where it kept no best.
+    """The model of a run with the best weights, or the last ones where it kept no best; of a test the one it tested.
 
     Raises:
         FileNotFoundError: the run has no checkpoint.
@@ -41,8 +42,12 @@ def model_of_run(run: Path, trusted: list[str]) -> MatchingModel:
     """
     from itmatch.cli.running.checkpoint import read_model
 
-    best, last = (run / "checkpoints" / f"{name}.ckpt" for name in ("best", "last"))
-    path = best if best.is_file() else last
-    if not path.is_file():
-        raise FileNotFoundError(f"{best}: no such file; the run kept no checkpoint")
-    return read_model(str(path), trusted)
+    places = [run / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")]
+    config = run / "config.yaml"
+    tested = read_config(config).get("ckpt_path") if config.is_file() else None
+    if isinstance(tested, str):
+        places.append(user_path(tested))
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise FileNotFoundError(f"{places[0]}: no such file; the run kept no checkpoint")
+    return read_model(str(found), trusted)

@@ -11,10 +11,10 @@ import numpy as np
 
 from itmatch.data.check.features import SeenSplit, compare_splits, look_at_features
 from itmatch.data.check.report import CheckReport
-from itmatch.data.sources.annotations import KEYS, AnnotatedImage, is_of_coco, look_at_annotations, without_sentences
+from itmatch.data.sources.caption_json import KEYS, AnnotatedImage, is_of_coco, look_at_annotations, without_sentences
 from itmatch.data.sources.karpathy import KarpathyJson
 from itmatch.data.split import ImageTextSplit
-from itmatch.data.tokenizers.words import Tokenizer
+from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.formats.messages import shown
 
 _STAGES = {"train": "train", "val": "val", "test": "test"}

@@ -17,8 +17,8 @@ from itmatch.data.conversion.captions import is_numbered, numbered_captions
 from itmatch.data.sources.features import ArrayFeatures
 from itmatch.data.sources.images import photos_in
 from itmatch.data.sources.layout import lists_in
+from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.data.tokenizers.vocabulary import Vocabulary
-from itmatch.data.tokenizers.words import Tokenizer
 from itmatch.formats.arrays import open_array
 from itmatch.formats.files import read_json, user_path
 from itmatch.formats.messages import shown_keys

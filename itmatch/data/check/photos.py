@@ -12,7 +12,7 @@ from itmatch.data.sources.features import FileFeatures, FolderFeatures
 from itmatch.data.sources.images import MOST_LETTERS, ImageFolder, PatchFeatures
 from itmatch.data.sources.layout import lists_in
 from itmatch.data.split import ImageTextSplit
-from itmatch.data.tokenizers.words import Tokenizer
+from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.formats.features.opening import layout_of, open_regions
 from itmatch.formats.features.photo_files import files_of
 from itmatch.formats.text import read_lines

@@ -16,7 +16,7 @@ from itmatch.data.sources.features import ArrayFeatures, open_features
 from itmatch.data.sources.galleries import SplitTexts, gallery_layout, read_texts
 from itmatch.data.sources.layout import Layout, find_layout, per_image
 from itmatch.data.sources.precomp import PrecompFolder, found_splits
-from itmatch.data.tokenizers.words import Tokenizer
+from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.formats.arrays import Array, open_array
 from itmatch.formats.files import read_json
 from itmatch.formats.text import read_lines

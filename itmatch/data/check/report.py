@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
+from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.data.tokenizers.coverage import measure_coverage
-from itmatch.data.tokenizers.words import Tokenizer, WordTokenizer
+from itmatch.data.tokenizers.words import WordTokenizer
 
 _T = TypeVar("_T")
 _SHOWN = 50  # problems that are printed; the report holds all

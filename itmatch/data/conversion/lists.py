@@ -11,7 +11,7 @@ import numpy as np
 
 from itmatch.data.batching import validation
 from itmatch.data.batching.validation import is_visible
-from itmatch.data.sources.annotations import KEYS, AnnotatedImage, read_annotations, without_sentences
+from itmatch.data.sources.caption_json import KEYS, AnnotatedImage, read_annotations, without_sentences
 from itmatch.data.sources.galleries import read_texts
 from itmatch.data.sources.layout import lists_in, mapping_beside, owners_of
 from itmatch.formats.features.base import RegionReader

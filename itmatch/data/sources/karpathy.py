@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from itmatch.data.sources.annotations import KEYS, AnnotatedImage, read_annotations, without_sentences
 from itmatch.data.sources.base import DataSource, Stage
+from itmatch.data.sources.caption_json import KEYS, AnnotatedImage, read_annotations, without_sentences
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FileFeatures, FolderFeatures, open_features
 from itmatch.data.split import BlankCaptions, ImageTextSplit
 from itmatch.formats.arrays import Array, open_array, take_rows

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from itmatch.evaluation.coco.annotations import Cxc, EccvCaption, PlausibleMatch
+from itmatch.evaluation.coco.protocols import Cxc, EccvCaption, PlausibleMatch
 from itmatch.evaluation.protocols import Coco1K, Coco5K, Flickr30K
 from itmatch.evaluation.results.figures import PROTOCOL_TITLES, RECALLS, by_protocol
 from itmatch.evaluation.results.runs import LABELS, StoredRun

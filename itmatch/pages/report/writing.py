@@ -147,6 +147,8 @@ def _histogram(ranks: RetrievalRanks) -> str:
 def _queries(run: RunRecord, model: MatchingModel | None, split: ImageTextSplit | None) -> str:
     if model is None or split is None:
         return ""
+    if run.settings.get("ensemble"):
+        run.missing("the ranks are those of an ensemble, the queries are shown as its first model sees them")
     try:
         return queries_section(run, model, split)
     except (OSError, ValueError, RuntimeError) as error:  # of a model of somebody's own, too

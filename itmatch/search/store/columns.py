@@ -94,6 +94,20 @@ class Shard:
         raw = self.entries(name, row)
         return None if raw is None else _decoded(raw.tobytes(), self.folder / f"{name}.npy")
 
+    def chosen(self, rows: Array) -> dict[str, Any]:
+        """All that is known of some rows, by column: as :meth:`ShardWriter.add` takes it."""
+        found: dict[str, Any] = {}
+        for name, column in COLUMNS.items():
+            if name not in self.values:
+                continue
+            if column.per == "row":
+                found[name] = self.values[name][rows]
+                continue
+            offsets = self.offsets["features" if column.per == "fragment" else name]
+            entries = self.values[name][runs(offsets, rows)]
+            found[name] = (entries, (offsets[rows + 1] - offsets[rows]).tolist()) if column.per == "any" else entries
+        return found
+
     def texts(self, name: str) -> list[str]:
         """The texts of all rows."""
         path, whole = self.folder / f"{name}.npy", self.values[name].tobytes()
@@ -170,6 +184,16 @@ def encoded(texts: Sequence[str]) -> tuple[Array, Array]:
     """Texts as their bytes, one after the other, and where each begins."""
     raw = [text.encode("utf-8") for text in texts]
     return np.frombuffer(b"".join(raw), np.uint8), offsets_of([len(text) for text in raw])
+
+
+def runs(offsets: Array, rows: Array) -> slice | Array:
+    """Where the entries of some rows lie: a slice where the rows are consecutive ones."""
+    starts, ends = offsets[rows], offsets[rows + 1]
+    if len(rows) == 0 or bool((np.diff(rows) == 1).all()):
+        return slice(int(starts[0]), int(ends[-1])) if len(rows) else slice(0, 0)
+    lengths = ends - starts
+    places: Array = np.arange(int(lengths.sum())) + np.repeat(starts - offsets_of(lengths)[:-1], lengths)
+    return places
 
 
 def offsets_of(lengths: Sequence[int] | Any) -> Array:

@@ -104,7 +104,7 @@ def read_manifest(folder: str | Path) -> Manifest:
     content = read_json(path)
     if content.get("format") != _FORMAT:
         raise ValueError(f"{path}: format {shown(content.get('format'))}, expected {_FORMAT!r}; is this an index?")
-    if content.get("version") != VERSION:
+    if type(content.get("version")) is not int or content["version"] != VERSION:
         raise ValueError(
             f"{path}: layout {shown(content.get('version'))} of itmatch {shown(content.get('itmatch_version'))}, "
             f"this is itmatch {__version__}, which reads layout {VERSION}; build the index again"

@@ -132,11 +132,13 @@ class ShardWriter:
 
         Args:
             columns: what is known of them, by column. Entries of each row as one array (one a row), as a pair of all
-                entries and their numbers by row, or as a list of texts.
+                entries and their numbers by row, or as a list of texts. Their serials, if they have some already.
         """
-        rows = len(columns["ids"])
-        serial = np.arange(self.next_serial, self.next_serial + rows)
-        self.next_serial += rows
+        if self._parts and self._parts.keys() != {"serial", *columns}:  # other things are known of these rows
+            self.flush()
+        rows = len(columns["features"][1])
+        serial = columns.get("serial", np.arange(self.next_serial, self.next_serial + rows))
+        self.next_serial = int(serial[-1]) + 1 if rows else self.next_serial
         for name, value in ({"serial": serial} | dict(columns)).items():
             if COLUMNS[name].per != "any":
                 self._parts.setdefault(name, []).append(value)

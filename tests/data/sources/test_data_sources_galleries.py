@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from itmatch.cli.data.convert import convert_data
 
+from itmatch.cli.data.convert import convert_data
 from itmatch.data import (
     ImageFolder,
     ImageTextSplit,

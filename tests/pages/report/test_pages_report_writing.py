@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from helpers_pages import SCENES, Elements, model_of
 
+from itmatch.data import Collator
 from itmatch.evaluation import Evaluator
 from itmatch.models._inputs import batches_of
+from itmatch.pages.report import choosing
 from itmatch.pages.report.charts import bars, curves
+from itmatch.pages.report.choosing import Chooser
 from itmatch.pages.report.environment import environment
-from itmatch.pages.report.queries import chosen_queries
 from itmatch.pages.report.record import read_log, read_run
 from itmatch.pages.report.writing import report_page, write_report
 from itmatch.training.report import write_ranks
@@ -64,7 +66,15 @@ def test_a_whole_run(folder, split, model):
     path = write_report(folder, model=model, split=split)
     assert path == folder / "report.html"
     page = path.read_text("utf-8")
-    wanted = ["Recalls of the test", "Curves and ranks", "Worst queries", "Best queries", "Settings", "Environment"]
+    wanted = [
+        "Recalls of the test",
+        "Curves and ranks",
+        "Worst captions",
+        "Worst images",
+        "Best captions",
+        "Settings",
+        "Environment",
+    ]
     assert headings(page) == wanted
     elements = Elements(page)
     texts = " ".join(elements.texts)
@@ -78,10 +88,9 @@ def test_a_whole_run(folder, split, model):
 
 
 def test_queries_are_those_that_the_ranks_say(folder, split, model):
-    written = read_run(folder).ranks
-    gallery = model.encode_images(next(batches_of(split, model.tokenizer, 8)).regions)
-    best, worst = chosen_queries(written, model, split, gallery, 2)
-    ranks = written.ranks.text_to_image
+    chooser = Chooser(read_run(folder).ranks, model, split)
+    best, worst = chooser.captions(2)
+    ranks = chooser.ranks.text_to_image
     assert [query.rank for query in best] == [0] * len(best)
     assert worst[0].rank == int(ranks.max())
     for query in [*best, *worst]:
@@ -89,6 +98,27 @@ def test_queries_are_those_that_the_ranks_say(folder, split, model):
         assert query.rank == int(ranks[query.caption])
     assert all(query.found is not None and query.found != query.image for query in worst)
     assert len({query.image for query in worst}) == len(worst)
+
+
+def test_images_are_beside_the_captions_that_they_found(folder, split, model):
+    queries = Chooser(read_run(folder).ranks, model, split).worst_images(2)
+    texts = model.encode_texts(Collator(model.tokenizer)([split.caption(i) for i in range(20)]).captions)
+    assert queries
+    for query in queries:
+        scores = model.score(Collator(model.tokenizer)([split.image(query.image)]).regions, texts)[0]
+        order = scores.argsort(descending=True).tolist()
+        assert int(split.caption_image[query.caption]) == query.image != int(split.caption_image[query.found])
+        assert order[0] == query.found
+        assert order.index(query.caption) == query.rank
+
+
+def test_no_time_to_look_for_what_was_found(folder, split, model, monkeypatch):
+    monkeypatch.setattr(choosing, "PATIENCE", -1.0)
+    monkeypatch.setattr(choosing, "_BATCH", 1)
+    page = write_report(folder, model=model, split=split).read_text("utf-8")
+    assert "what was found instead is not shown" in page
+    assert "Worst captions" in headings(page)
+    assert "found first" not in page
 
 
 @pytest.mark.parametrize(
@@ -115,7 +145,7 @@ def test_no_run(tmp_path):
 def test_data_of_another_test(folder, split, model, monkeypatch):
     monkeypatch.setattr(split, "image_ids", [f"other {i}" for i in range(split.num_images)])
     page = write_report(folder, model=model, split=split).read_text("utf-8")
-    assert "Worst queries" not in page
+    assert "Worst captions" not in page
     assert "is of other data than" in page
 
 

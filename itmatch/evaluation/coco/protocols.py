@@ -1,4 +1,7 @@
-"""Protocols on the test set of MS-COCO with more than its own positives: ECCV Caption, CxC and plausible matches."""
+"""Protocols on the test set of MS-COCO with more than its own positives: ECCV Caption, CxC and plausible matches.
+
+The figures themselves are those of :mod:`itmatch.evaluation.relevance`.
+"""
 
 from __future__ import annotations
 
