@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from helpers_server import a_photo, npy, photo_index, scene_index, serving
+from helpers_photos import a_photo
+from helpers_server import npy, photo_index, scene_index, serving
 
 from itmatch.pages.queries import StoredImage, explain_stored
 
