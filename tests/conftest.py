@@ -23,6 +23,14 @@ def _users_files_are_imported_anew():
         del sys.modules[name]
 
 
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """The working folder is an empty one, and what a command does to the search path of modules is undone."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ITMATCH_DEBUG", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory) -> str:
     """Folder of a BERT with random weights and its tokenizer, as ``save_pretrained`` writes it."""

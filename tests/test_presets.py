@@ -1,6 +1,5 @@
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ import torch
 import yaml
 from helpers_cli import QUIET, error_of, run, write_precomp
 
-from itmatch.cli.configs import resolve_config
+from itmatch.cli.running.configs import resolve_config
 from itmatch.presets import describe_presets, expanded, preset_config, preset_names, preset_path
 from itmatch.training import MilestoneSchedule
 
@@ -16,10 +15,7 @@ WIDTH = 16
 ENCODERS = ("image_encoder", "text_encoder")
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def shrunk(name, root, bert):

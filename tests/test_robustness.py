@@ -23,11 +23,7 @@ from itmatch.training.report import run_folder
 RUN = Path("runs/lightning_logs")
 
 
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ITMATCH_DEBUG", raising=False)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def environment():

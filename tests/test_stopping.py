@@ -20,9 +20,7 @@ LAST = "runs/lightning_logs/version_0/checkpoints/last.ckpt"
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+def handlers(elsewhere):
     before = {number: signal.getsignal(number) for number in SIGNALS}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored
     yield

@@ -32,7 +32,7 @@ def with_split(
         commit: that they are for.
         manifest: of the index without them.
         model: encodes.
-        split: images and captions.
+        split: images and captions, or a gallery.
         batch_size: images, and captions, that are encoded at a time.
 
     Returns:
@@ -51,7 +51,8 @@ def with_split(
             fragments = model.encode_texts(batch.captions, batch_size=batch_size)
             columns = _fragment_columns(fragments, ids, f"{split.name}: caption")
             columns["texts"] = [split.captions[i] for i in index]
-            columns["image"] = batch.caption_image.numpy() + manifest.next_serial["images"]
+            owner = batch.caption_image.numpy()
+            columns["image"] = np.where(owner < 0, -1, owner + manifest.next_serial["images"])  # -1 = of no image
             texts.add(columns)
     images.flush()
     texts.flush()
@@ -116,9 +117,8 @@ def _image_columns(model: MatchingModel, split: ImageTextSplit, batch: Batch, re
         columns["relations"] = triples[order].numpy(), counts
         if graph.confidence is not None:
             columns["relation_scores"] = graph.confidence[order].numpy(), counts
-    picture = getattr(split, "picture", None)
-    if picture is not None:
-        columns["pictures"] = [picture(i) or "" for i in index]
+    if split.pictures is not None:
+        columns["pictures"] = [split.picture(i) or "" for i in index]
     return columns
 
 

@@ -171,7 +171,7 @@ class Collection:
         return [(a, self._name(p), b, weight) for (a, p, b), weight in zip(triples, weights, strict=True)]
 
     def image_serials(self) -> Array:
-        """Of every caption, the serial of the image that it describes."""
+        """Of every caption, the serial of the image that it describes, -1 = of none."""
         every = np.concatenate([shard.values["image"] for shard in self._shards] or [np.zeros(0, np.int64)])
         found: Array = every[self._places]
         return found

@@ -88,7 +88,7 @@ class Index:
 
         Args:
             model: with a tokenizer.
-            source: images and captions, as from ``source.split("test")``.
+            source: images and captions, as from ``source.split("test")``; a gallery has no captions.
             path: folder of the index, made if missing.
             batch_size: images, and captions, that are encoded at a time.
             overwrite: take the place of an index that is there; it stays as it is until the new one is whole.

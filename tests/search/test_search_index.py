@@ -110,7 +110,7 @@ def test_hits(index, split):
     data = json.loads(json.dumps(hits.to_dicts()))
     assert data[0]["hits"][0] == {"rank": 1, "id": hits.ids[0][0], "score": float(hits.scores[0, 0])} | {
         "text": None,
-        "picture": None,
+        "picture": split.picture(int(hits.rows[0, 0])),
     }
     assert len(index.search([], top=3)) == 0
     assert index.search("a dog", top=1000).rows.shape == (1, split.num_images)
@@ -243,3 +243,22 @@ def test_numbers_that_float16_cannot_hold(tmp_path, split):
     assert not any((tmp_path / "index").glob("*-*"))
     with pytest.raises(FileNotFoundError, match="no index in it"):
         Index.open(tmp_path / "index")
+
+
+def test_a_gallery(tmp_path, split):
+    """Images without captions are found by texts; captions of no image go when nobody's image does."""
+    model, described = system(), part(split, 0, 4)
+    features = np.stack([split.image(i).features.numpy() for i in range(4, 8)])
+    gallery = ImageTextSplit(features, image_ids=split.image_ids[4:8])
+    index = Index.build(model, gallery, tmp_path / "index")
+    assert (len(index.images), len(index.captions)) == (4, 0)
+    hits = index.search(["a red circle", "a blue square"], top=2)
+    scores = model.score(features, ["a red circle", "a blue square"])
+    assert hits.rows.tolist() == scores.topk(2, 0).indices.T.tolist()
+    assert index.search(features[:1], top=3).ids == [[]]
+
+    index.add(described)
+    index.add(ImageTextSplit(features[:1], ["a query"], image_ids=["another"]))
+    assert index.captions.image_serials().tolist() == [*(described.caption_image + 4), -1]
+    index.delete([split.image_ids[3]])  # the last image before that query
+    assert index.captions.image_serials()[-1] == -1
