@@ -68,7 +68,7 @@ def random_index(images: int, options: argparse.Namespace, folder: Path) -> tupl
     text = GRUTextEncoder(5, options.dim, word_dim=8)
     similarity = HardAligningSimilarity("words", MeanPooling())
     model = MatchingModel(AsTheyAre(options.dim), text, similarity, tokenizer)
-    split = ImageTextSplit(RandomRegions(images, options.regions, options.dim), ["a"], np.zeros(1, np.int64))
+    split = ImageTextSplit(RandomRegions(images, options.regions, options.dim), [], np.zeros(0, np.int64))
     start = time.perf_counter()
     index = Index.build(model, split, folder / "index", engine=Centroids(options.centroids, iterations=4))
     return index, time.perf_counter() - start
@@ -132,14 +132,20 @@ def of_size(images: int, options: argparse.Namespace) -> list[Row]:
     return rows
 
 
+def gallery(split: ImageTextSplit) -> ImageTextSplit:
+    """The images of a split alone."""
+    return ImageTextSplit(split.features, [], np.zeros(0, np.int64), image_ids=split.image_ids, lengths=split.lengths)
+
+
 def of_a_model(options: argparse.Namespace) -> list[Row]:
     """What two stages find among the images of a folder, and how long one query takes."""
     model = MatchingModel.from_pretrained(options.checkpoint)
     splits = [PrecompFolder(options.data, boxes=None, train=s, val=s, test=s).split("test") for s in options.splits]
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        index = Index.build(model, splits[0], Path(folder) / "index", engine=Centroids(options.model_centroids))
+        engine = Centroids(options.model_centroids)
+        index = Index.build(model, gallery(splits[0]), Path(folder) / "index", engine=engine)
         for split in splits[1:]:
-            index.add(split)
+            index.add(gallery(split))
         texts = splits[-1].captions[: options.texts]
         encoded = model.encode_texts(texts)
         rows: list[Row] = []
