@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import add_common_options, begin, print_table, write_json
+from measure import add_common_options, begin, print_table, told, write_json
 from torch import Tensor
 
 from itmatch.batch import Fragments, Regions
@@ -129,6 +129,9 @@ def of_size(images: int, options: argparse.Namespace) -> list[Row]:
             ratios = [ours / theirs for ours, theirs in zip(times["exact"], times["plain"], strict=True)]
             rows.append({"images": images, "queries": count, "build": built, "bytes": size / images, "same": same})
             rows[-1] |= {"times": times, "ratio": float(np.median(ratios))}
+            told(
+                rows[-1] | {"work": f"{count} queries of {images} images", "seconds": float(np.median(times["exact"]))}
+            )
     return rows
 
 
@@ -161,6 +164,7 @@ def of_a_model(options: argparse.Namespace) -> list[Row]:
                 row["recall"] = index.recall(encoded, TOP, candidates=candidates, kind="images")
                 exact = index.search(encoded, TOP, candidates=candidates, kind="images").exact
                 row["exact"] = sum(exact) / len(exact)
+            told(row | {"work": f"{candidates} candidates", "seconds": float(np.median(times))})
             rows.append(row)
     return rows
 
