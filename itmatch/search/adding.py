@@ -40,6 +40,7 @@ def with_split(
     """
     if model.tokenizer is None:
         raise ValueError("this model has no tokenizer: set model.tokenizer")
+    names = _names_with(manifest.names, split)
     images = ShardWriter(commit, "images", manifest.next_serial["images"])
     texts = ShardWriter(commit, "captions", manifest.next_serial["captions"])
     for batch in batches_of(split, model.tokenizer, batch_size):
@@ -61,7 +62,17 @@ def with_split(
         images=(*manifest.images, *images.written),
         captions=(*manifest.captions, *texts.written),
         next_serial={"images": images.next_serial, "captions": texts.next_serial},
+        names=names,
     )
+
+
+def _names_with(known: dict[str, list[str]], split: ImageTextSplit) -> dict[str, list[str]]:
+    """What classes and predicates are called, of an index and of a split that is added to it."""
+    names = dict(known)
+    for kind, given in (("labels", split.names.labels), ("predicates", split.names.predicates)):
+        if given and names.setdefault(kind, list(given)) != list(given):
+            raise ValueError(f"{split.name}: its {kind} have other names than those of the index")
+    return names
 
 
 def compacted(commit: Commit, manifest: Manifest, collections: Mapping[Side, Collection]) -> Manifest:

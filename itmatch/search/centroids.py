@@ -79,8 +79,9 @@ class Centroids(Engine):
         if before is None or not len(before.centroids):
             generator = torch.Generator().manual_seed(self.seed)
             sample = sample_of(collection, self.sample, generator)
-            count = min(self.centroids, max(1, len(sample) // 10), len(sample))
-            before = _Coded.none(centroids_of(sample, count, self.iterations, generator))
+            count = min(self.centroids, max(1, len(sample) // 10))
+            found = centroids_of(sample, count, self.iterations, generator) if len(sample) else sample
+            before = _Coded.none(found)
         return before.brought_to(collection)
 
     def open(self, folder: Path, collections: Mapping[Side, Collection], similarity: nn.Module) -> None:
@@ -96,6 +97,8 @@ class Centroids(Engine):
     def propose(self, side: Side, queries: Fragments, count: int) -> Proposal:
         """The rows with the largest approximate scores."""
         coded, serials, bounds = self._sides[side], [], []
+        if not len(coded.serials):
+            return Proposal([coded.serials] * len(queries), torch.full((len(queries),), -torch.inf))
         rule = _Rule.of(self._similarity, side)
         for query in range(len(queries)):
             fragments = queries.features[query][queries.mask[query]].float().cpu()  # (Q, D)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from itmatch.data import Names
 from itmatch.formats.arrays import Array
 from itmatch.formats.messages import shown
 from itmatch.ops.ragged import Ragged
@@ -28,20 +29,21 @@ class Collection:
         side: images or captions.
         shards: where they lie.
         deleted: serials of rows that are no more.
-        names: what predicates are called.
+        names: what classes and predicates are called.
         where: the index, for error messages.
 
     Attributes:
+        names: as given.
         serials: (N,) of all rows, rising.
         embed_dim: size of the fragments; None without rows.
         has_vectors: whether the encoder makes a vector of each row.
     """
 
     def __init__(
-        self, side: Side, shards: Sequence[Shard], deleted: Array, names: Sequence[str] = (), where: str = "index"
+        self, side: Side, shards: Sequence[Shard], deleted: Array, names: Names | None = None, where: str = "index"
     ) -> None:
         self.side, self.where = side, where
-        self._shards, self._names = list(shards), list(names)
+        self._shards, self.names = list(shards), Names() if names is None else names
         self._begins = np.cumsum([0, *(shard.rows for shard in shards)])
         everything = np.concatenate([shard.values["serial"] for shard in shards] or [np.zeros(0, np.int64)])
         if bool((np.diff(everything) <= 0).any()):
@@ -157,7 +159,7 @@ class Collection:
     def relations(self, row: int) -> list[tuple[int, str, int, float]] | None:
         """Relations of an image: region, predicate, region, weight; None where they are not known.
 
-        A predicate without a name is its number as text.
+        A predicate without a name is "relation" and its number.
         """
         found = self._entries("relations", row)
         if found is None:
@@ -168,16 +170,15 @@ class Collection:
         triples: list[list[int]] = found.tolist()
         if any(not (0 <= a < regions and 0 <= b < regions) for a, _, b in triples):
             raise ValueError(f"{self.where}: a relation of {self.ids[row]!r} names no region of its {regions}")
-        return [(a, self._name(p), b, weight) for (a, p, b), weight in zip(triples, weights, strict=True)]
+        return [
+            (a, self.names.predicate(p) or "", b, weight) for (a, p, b), weight in zip(triples, weights, strict=True)
+        ]
 
     def image_serials(self) -> Array:
         """Of every caption, the serial of the image that it describes, -1 = of none."""
         every = np.concatenate([shard.values["image"] for shard in self._shards] or [np.zeros(0, np.int64)])
         found: Array = every[self._places]
         return found
-
-    def _name(self, predicate: int) -> str:
-        return self._names[predicate] if 0 <= predicate < len(self._names) else str(predicate)
 
     def _entries(self, name: str, row: int) -> Array | None:
         if not -len(self) <= row < len(self):

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from itmatch.data import Names
 from itmatch.formats.arrays import Array, open_array
 from itmatch.formats.messages import shown
 from itmatch.models import MatchingModel
@@ -67,7 +68,7 @@ def state_of(folder: Path, manifest: Manifest) -> State:
     found: dict[Side, Collection] = {}
     for side in SIDES:
         shards = [open_shard(folder, entry, side) for entry in manifest.shards(side)]
-        names = manifest.names.get("predicates", [])
+        names = Names(manifest.names.get("labels", ()), manifest.names.get("predicates", ()))
         found[side] = Collection(side, shards, deleted[side], names, where=str(folder))
         last = max((int(shard.values["serial"][-1]) for shard in shards if shard.rows), default=-1)
         if last >= manifest.next_serial[side]:

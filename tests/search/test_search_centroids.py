@@ -6,6 +6,7 @@ import torch
 from helpers_search import SCENES, part, system
 
 from itmatch.batch import Fragments
+from itmatch.data import ImageTextSplit
 from itmatch.nn import HardAligningSimilarity, LogSumExpPooling, MaxPooling, MeanPooling, SoftmaxPooling
 from itmatch.search import Centroids, Index
 from itmatch.search.kmeans import centroids_of, nearest_of
@@ -160,3 +161,14 @@ def test_one_image(tmp_path, split):
     assert len(Index.open(tmp_path / "index").images) == 0
     index.add(part(split, 0, 2))
     assert len(index.search("a dog", candidates=5).ids[0]) == 2
+
+
+def test_images_without_captions_and_then_some(tmp_path, split):
+    alone = part(split, 0, 10)
+    alone = ImageTextSplit(alone.features, [], np.zeros(0, np.int64), image_ids=alone.image_ids, lengths=alone.lengths)
+    index = build(tmp_path, alone)
+    assert index.recall(split.captions[:5], top=3, candidates=10) == 1
+    assert index.search(np.ones((1, 2, 64), np.float32), candidates=5).ids == [[]]
+    index.add(part(split, 10, 20))
+    assert len(index.captions) == 50
+    assert index.recall(np.ones((2, 2, 64), np.float32), top=3, candidates=50) == 1

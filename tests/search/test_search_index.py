@@ -126,7 +126,7 @@ def test_what_is_known_of_images(index, split):
         torch.testing.assert_close(index.images.boxes(row), item.boxes)
         assert torch.equal(index.images.labels(row), item.labels)
         found = index.images.relations(row)
-        assert [[a, int(p), b] for a, p, b, _ in found] == item.relations.tolist()
+        assert [[a, SCENES.predicates.index(p), b] for a, p, b, _ in found] == item.relations.tolist()
         assert [weight for *_, weight in found] == pytest.approx(item.relation_scores.tolist())
         assert index.images.position(split.image_ids[row]) == row
     assert index.captions.boxes(0) is None

@@ -326,6 +326,19 @@ def test_an_engine_that_is_damaged(folder, name, array, message):
         Index.open(folder)
 
 
+class Distant(Centroids):
+    """A first stage as one on a server would be."""
+
+    is_local = False
+
+
+def test_an_engine_that_reaches_out_is_not_made(tmp_path, split):
+    index = Index.build(system(), part(split, 0, 4), tmp_path / "index", engine=Distant(8))
+    with pytest.raises(ValueError, match=r"Distant reaches out of the index; give Index\.open the engine"):
+        Index.open(index.path)
+    assert Index.open(index.path, engine=index.engine).engine is index.engine
+
+
 def test_relations_that_join_no_regions(tmp_path, split):
     index = Index.build(system(), split, tmp_path / "index")
     relations = np.load(shard_of(index.path) / "relations.npy")
