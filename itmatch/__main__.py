@@ -1,4 +1,4 @@
-"""The command line: ``itmatch fit | validate | test | predict | presets | list | data | convert | compare | extract``.
+"""The command line: ``itmatch fit | test | index | search | serve ...``; :data:`USAGE` has all commands.
 
 Nothing heavy is imported before it is known to be needed, so that ``--version`` and ``--help`` answer at once.
 """
@@ -15,8 +15,9 @@ from itmatch.formats.messages import meant
 from itmatch.stopping import CLOSED_OUTPUT, Stopped, finish_output, is_closed, say, signals_raise
 
 RUN_COMMANDS = ("fit", "validate", "test", "predict")
+INDEX_COMMANDS = ("index", "search", "serve")
 DATA_COMMANDS = ("check", "convert", "scene-graphs", "parse")
-COMMANDS = (*RUN_COMMANDS, "presets", "list", "convert", "compare", "extract", "data")
+COMMANDS = (*RUN_COMMANDS, "presets", "list", "convert", "compare", "report", "extract", *INDEX_COMMANDS, "data")
 USAGE = """usage: itmatch COMMAND [options]
 
 Fine-grained image-text matching.
@@ -31,6 +32,10 @@ commands:
   convert    make a model of a public checkpoint file         itmatch convert FILE --format FORMAT --out DIR
   compare    the figures of runs beside each other            itmatch compare RUN RUN --published flickr30k
   extract    make a folder of features of photos              itmatch extract PHOTOS --out FOLDER
+  report     write a page about a run                         itmatch report RUN
+  index      encode images and captions to search them        itmatch index RUN --out INDEX
+  search     images that fit a text, captions of an image     itmatch search INDEX "a red dog"
+  serve      a page in the browser that searches an index     itmatch serve INDEX
   data       say what a folder or file of data holds          itmatch data check PATH
              make a folder of features in another layout      itmatch data convert SOURCE --out FOLDER
              write the relations of stored scene graphs       itmatch data scene-graphs FOLDER SPLIT ...
@@ -80,13 +85,15 @@ def _call(args: list[str]) -> int:
         return 0
     if args[0] in RUN_COMMANDS:
         _find_users_files()
-        from itmatch.cli.configs import with_whole_configs
+        from itmatch.cli.running.configs import with_whole_configs
 
         arguments = with_whole_configs(args)
         from itmatch.cli.training import run
 
         run(arguments)
         return 0
+    if args[0] in INDEX_COMMANDS:
+        _find_users_files()
     words = 2 if args[0] == "data" else 1
     command = " ".join(args[:words])
     function = _function(command)
@@ -114,14 +121,22 @@ def _function(command: str) -> Callable[..., int | None] | None:
         from itmatch.cli.compare import compare as function
     elif command == "extract":
         from itmatch.cli.extract import extract as function
+    elif command == "report":
+        from itmatch.cli.report import report as function
+    elif command == "index":
+        from itmatch.cli.index import index as function
+    elif command == "search":
+        from itmatch.cli.search import search as function
+    elif command == "serve":
+        from itmatch.cli.serve import serve as function
     elif command == "data check":
-        from itmatch.cli.check import check as function
+        from itmatch.cli.data.check import check as function
     elif command == "data convert":
-        from itmatch.cli.convert_data import convert_data as function
+        from itmatch.cli.data.convert import convert_data as function
     elif command == "data scene-graphs":
-        from itmatch.cli.scene_graphs import scene_graphs as function
+        from itmatch.cli.data.scene_graphs import scene_graphs as function
     elif command == "data parse":
-        from itmatch.cli.parse import parse as function
+        from itmatch.cli.data.parse import parse as function
     else:
         return None
     return function

@@ -35,10 +35,12 @@ LEVELS = {
     "data": 3,
     "vision": 3,
     "models": 4,
+    "search": 5,
     "training": 5,
-    "cli": 6,
-    "__main__": 7,
-    "": 7,  # itmatch/__init__.py, which is lazy
+    "pages": 6,
+    "cli": 7,
+    "__main__": 8,
+    "": 8,  # itmatch/__init__.py, which is lazy
 }
 TOP_LEVEL = {"pyproject.toml", "README.md", "CHANGELOG.md", "itmatch", "examples", "tests", "docs"}
 PACKAGES = [
@@ -49,6 +51,8 @@ PACKAGES = [
     "models",
     "nn",
     "ops",
+    "pages",
+    "search",
     "spec",
     "training",
     "vision",

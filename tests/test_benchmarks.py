@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+
+from itmatch.data import Vocabulary, WordTokenizer, save_array
+from itmatch.models import MatchingModel, chan_gru
 
 FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
 TINY = ["--images", "4", "--captions", "6", "--dim", "16", "--regions", "5", "--threads", "1", "--repeat", "1"]
@@ -116,6 +120,40 @@ def test_loading(tmp_path):
     assert [row["work"] for row in rows] == ["library", "library, augmented", "textbook"]
     assert all(float(row["samples/s"]) > 0 for row in rows)
     assert len(json.loads((tmp_path / "a").read_text())["rows"]) == 3
+
+
+def test_search(tmp_path):
+    chan_gru(Vocabulary.build([["a", "dog"]], min_count=1), region_dim=6, embed_dim=8).save_pretrained(tmp_path / "m")
+    model = MatchingModel.from_pretrained(tmp_path / "m")
+    model.tokenizer = WordTokenizer(["<pad>", "<start>", "<end>", "<unk>", "a", "dog"])
+    model.save_pretrained(tmp_path / "m")
+    save_array(tmp_path / "test_ims.npy", np.random.default_rng(0).standard_normal((12, 4, 6)).astype(np.float32))
+    (tmp_path / "test_caps.txt").write_text("a dog\n" * 12)
+    tiny = [
+        "--images",
+        "60",
+        "--queries",
+        "1",
+        "3",
+        "--regions",
+        "4",
+        "--dim",
+        "8",
+        "--centroids",
+        "4",
+        "--repeat",
+        "1",
+    ]
+    of_model = ["--data", str(tmp_path), "--checkpoint", str(tmp_path / "m"), "--splits", "test"]
+    text = run(
+        *of_model, "--candidates", "12", "--repeat", "1", "--json", str(tmp_path / "a"), script="search.py", tiny=tiny
+    )
+    first, second = (table_of(part) for part in text.rsplit("\n\n", 1))
+    assert [row["queries"] for row in first] == ["1", "3"]
+    assert [row["same answers"] for row in first] == ["yes", "yes"]
+    assert [row["candidates"] for row in second] == ["all", "12"]
+    assert [row["share of the exact top 10"] for row in second] == ["1.000", "1.000"]
+    assert len(json.loads((tmp_path / "a").read_text())["rows"]) == 4
 
 
 def test_the_memory_of_a_call_is_seen(monkeypatch):

@@ -7,7 +7,7 @@ import torch
 import yaml
 from helpers_cli import QUIET, error_of, run, write_precomp
 
-from itmatch.cli.configs import resolve_config
+from itmatch.cli.running.configs import resolve_config
 from itmatch.presets import describe_presets, expanded, preset_config, preset_names, preset_path
 from itmatch.training import MilestoneSchedule
 

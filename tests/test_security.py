@@ -5,6 +5,7 @@ The attacks leave a marker file where a real one would do harm.
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -145,6 +146,22 @@ def test_settings_that_we_never_write_are_refused_by_name(attack, content):
     name = {"instantiator": "_class_path, _instantiator"}.get(attack.__name__, attack.__name__)
     with pytest.raises(ValueError, match=rf"changed.ckpt: hyper_parameters has {name}, which we never write"):
         MatchingTask.load_from_checkpoint(changed(content, attack))
+
+
+def test_a_report_runs_nothing(trained, content):
+    run_folder = Path("copied")
+    shutil.copytree(trained, run_folder)
+    config = run_folder / "config.yaml"
+    honest = config.read_text()
+    config.write_text(json.dumps({"data": {"source": popen()}}))
+    assert run("report", run_folder) == 0
+    assert nothing_ran()
+    config.write_text(honest)
+    for attack in (as_part, below_config, instantiator):
+        shutil.copy(changed(content, attack), run_folder / "checkpoints" / "best.ckpt")
+        assert run("report", run_folder) == 0
+        assert nothing_ran()
+        assert "no queries are shown" in (run_folder / "report.html").read_text("utf-8")
 
 
 class Command:

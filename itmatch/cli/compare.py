@@ -3,137 +3,178 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
-from itmatch.formats.files import read_json
-from itmatch.formats.messages import shown
+from itmatch.errors import UsageError
+from itmatch.formats.messages import meant
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from itmatch.evaluation.results.forms import ResultGroup
+    from itmatch.evaluation.results.groups import RunGroup
+    from itmatch.evaluation.results.published import PublishedResult
+    from itmatch.evaluation.results.runs import StoredRanks
+    from itmatch.evaluation.results.settings import Setting
 
-    from itmatch.evaluation.ranks import RetrievalRanks
-
-_LARGEST = 1e9  # of a figure: ranks of as many captions as nobody has
+_BEFORE = {"markdown": "- ", "latex": "% "}  # what stands before a line below the table
 
 
 def compare(
-    runs: list[Path], *, published: str | None = None, form: str = "text", samples: int = 10_000, seed: int = 0
+    runs: list[Path],
+    *,
+    names: list[str] | None = None,
+    over_seeds: bool = False,
+    published: list[str] | None = None,
+    figures: list[str] | None = None,
+    form: Literal["text", "markdown", "latex", "csv", "bibtex"] = "text",
+    samples: int = 10_000,
+    seed: int = 0,
 ) -> None:
-    """Print a table of the recalls of runs.
+    """Print a table of the recalls of runs, in groups of one test set and protocol.
 
-    Of two runs with test_ranks.npz beside their figures, on the same images, the difference in rSum follows, with its
-    95 % interval by a paired bootstrap over the test images.
+    A run has a line in each group that it has figures for. The best of a column in its group is bold, in plain text
+    it has a * behind it. Of every two runs with test_ranks.npz, on the same images and captions, the difference in
+    rSum follows, with its 95 % interval by a paired bootstrap over the test images.
 
     Args:
         runs: folders of runs, or their test_metrics.json.
-        published: published results too: flickr30k, coco_1k or coco_5k.
-        form: text, markdown or latex.
+        names: labels, one per run in their order; with --over-seeds one per setting.
+        over_seeds: one line per setting: mean and standard deviation of runs that differ in their seed alone.
+        published: published results too: flickr30k, coco_1k, coco_5k.
+        figures: names of those to show instead of the recalls, such as i2t_medr, or all.
+        form: of the table; bibtex prints the entries of the published results instead.
         samples: of the bootstrap.
         seed: of the bootstrap.
     """
     if samples < 1:
         raise ValueError(f"--samples: {samples}, expected 1 or more")
-    paths = [_metrics_file(path) for path in runs]
-    figures = {str(given): _figures(path) for given, path in zip(runs, paths, strict=True)}
+    from itmatch.evaluation.results.groups import group_runs
+    from itmatch.evaluation.results.published import bibtex, published_results
+    from itmatch.evaluation.results.runs import read_run
+    from itmatch.evaluation.results.settings import settings_of
+    from itmatch.evaluation.results.table import grouped_table
 
-    from itmatch.evaluation import published_results, results_table
+    read = [read_run(path) for path in runs]
+    if names and not over_seeds:
+        _check_names(names, [run.label for run in read], "run")
+        read = [run.named(name) for run, name in zip(read, names, strict=True)]
+    settings, told = settings_of(read, over_seeds=over_seeds)
+    if names and over_seeds:
+        _check_names(names, [setting.label for setting in settings], "setting")
+        settings = [setting.named(name) for setting, name in zip(settings, names, strict=True)]
+    results = [result for protocol in dict.fromkeys(published or []) for result in published_results(protocol)]
+    if form == "bibtex":
+        if not results:
+            raise UsageError("--form bibtex: the entries are those of published results; name some with --published")
+        print(bibtex(result.key for result in results))
+        return
+    groups = group_runs(read)
+    tables = _tables(groups, settings, results, figures or (["all"] if form == "csv" else []))
+    print(grouped_table(tables, form))
+    differences, missing = _differences(groups, settings, samples, seed)
+    if differences and form in ("text", "markdown"):
+        print()
+    for line in differences:
+        print(_BEFORE.get(form, "") + line, file=sys.stderr if form == "csv" else sys.stdout)
+    for line in [*told, *_not_shown(groups, figures, everything=form == "csv"), *missing]:
+        print(line, file=sys.stderr)
 
-    rows = {}
-    if published:
-        rows = {result.label: result.figures for result in published_results(published)}
-    print(results_table(rows | figures, form))
-    files = [_ranks_file(path) for path in paths]
-    if len(paths) == 2:
-        missing = [str(run) for run, file in zip(runs, files, strict=True) if not file.is_file()]
-        if missing:
-            print(f"no interval: {' and '.join(missing)} without test_ranks.npz, as of a whole split", file=sys.stderr)
-        else:
-            comment = "% " if form == "latex" else ""
-            print(comment + _difference(files, [str(run) for run in runs], samples, seed))
-    _tell_of_protocols(figures)
+
+def _check_names(names: Sequence[str], of: Sequence[str], kind: str) -> None:
+    if len(names) != len(of):
+        raise UsageError(f"--names: {len(names)}, expected {len(of)}, one per {kind}: {', '.join(of)}")
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"--names: {name!r} twice, expected a different name per {kind}")
 
 
-def _tell_of_protocols(figures: Mapping[str, Mapping[str, float]]) -> None:
-    """Figures of folds, say, are no figures of a whole set."""
-    everywhere = set.intersection(*(set(row) for row in figures.values()))
-    for run, row in figures.items():
-        own = sorted(set(row) - everywhere)
-        if own:
-            print(f"not of one protocol: {run} alone has {', '.join(own[:3])}", file=sys.stderr)
+def _tables(
+    groups: Sequence[RunGroup], settings: Sequence[Setting], results: Sequence[PublishedResult], figures: Sequence[str]
+) -> list[ResultGroup]:
+    """The groups with their lines, published results first; those that belong to no group have one of their own."""
+    from itmatch.evaluation.results.figures import PROTOCOL_TITLES, RECALLS
+    from itmatch.evaluation.results.forms import ResultGroup, ResultRow
+    from itmatch.evaluation.results.groups import titles_of
 
-
-def _metrics_file(path: Path) -> Path:
-    found = path / "test_metrics.json" if path.is_dir() else path
-    if not found.is_file():
-        raise FileNotFoundError(f"{found}: no such file; a run that was tested has one")
+    known = {name for group in groups for own in group.names for name in (own, group.full_name(own))}
+    for name in figures:
+        if name not in known | {"all"}:
+            raise UsageError(f"--figures: no run has {name!r}; {meant(name, known | {'all'})}")
+    found = []
+    for group, title in zip(groups, titles_of(groups), strict=True):
+        asked = group.asked(figures)
+        if figures and not asked:  # which is told of
+            continue
+        papers = [result for result in results if group.takes(result.protocol)]
+        rows = [ResultRow(result.label, result.figures, result.key) for result in papers]
+        rows += [row for setting in settings if (row := setting.row(group))]
+        found.append(ResultGroup(title, rows, asked if figures else group.shown))
+    for protocol in dict.fromkeys(result.protocol for result in results):
+        if not any(group.takes(protocol) for group in groups):
+            rows = [ResultRow(one.label, one.figures, one.key) for one in results if one.protocol == protocol]
+            found.append(ResultGroup(f"{PROTOCOL_TITLES[protocol]}, as published", rows, list(RECALLS)))
     return found
 
 
-def _ranks_file(path: Path) -> Path:
-    return path.with_name(path.name.removesuffix("metrics.json") + "ranks.npz")
+def _not_shown(groups: Sequence[RunGroup], figures: Sequence[str] | None, *, everything: bool) -> list[str]:
+    """What is to be said of figures that the tables leave out: without being asked to, or a whole group."""
+    from itmatch.evaluation.results.groups import titles_of
+
+    if figures:
+        titles = zip(groups, titles_of(groups), strict=True)
+        return [
+            f"not shown: {title}, which has none of --figures" for group, title in titles if not group.asked(figures)
+        ]
+    hidden = dict.fromkeys(group.full_name(name) for group in groups for name in group.names if name not in group.shown)
+    return [f"not shown: {', '.join(hidden)} (--figures all)"] if hidden and not everything else []
 
 
-def _figures(path: Path) -> dict[str, float]:
-    content = read_json(path)
-    for name, value in content.items():
-        if type(value) not in (int, float) or not abs(value) <= _LARGEST:  # NaN is not either
-            found = f"{shown(name)} is {shown(value)}"
-            raise ValueError(f"{path}: no figures of a test ({found}, expected a finite number)")
-    return {name: float(value) for name, value in content.items()}
+def _differences(
+    groups: Sequence[RunGroup], settings: Sequence[Setting], samples: int, seed: int
+) -> tuple[list[str], list[str]]:
+    """Differences of every two lines of the groups, and why there are none of others."""
+    from itmatch.evaluation.results.groups import titles_of
+
+    lines: dict[str, list[str]] = {}
+    missing: list[str] = []
+    for group, title in zip(groups, titles_of(groups), strict=True):
+        rows = [(row.label, setting.ranks(group)) for setting in settings if (row := setting.row(group))]
+        if len(rows) < 2:
+            continue
+        if group.protocol:
+            missing.append(f"no intervals for {title}: stored ranks are those of a whole split")
+            continue
+        without = [label for label, ranks in rows if not ranks]
+        if without:
+            missing.append(f"no interval: {' and '.join(without)} without test_ranks.npz, as of a whole split")
+        ranked = [(label, ranks) for label, ranks in rows if ranks]
+        if len(ranked) > 1:
+            lines[title] = _pairs(ranked, samples, seed)
+    if len(settings) > 1 and not lines and not missing:
+        missing.append("no interval: no two lines are of one test set and protocol")
+    many = len(lines) > 1
+    return [f"{title}: {line}" if many else line for title, found in lines.items() for line in found], missing
 
 
-class _TestRanks(NamedTuple):
-    """What :func:`itmatch.training.report.write_ranks` writes."""
+def _pairs(rows: Sequence[tuple[str, Sequence[StoredRanks]]], samples: int, seed: int) -> list[str]:
+    from itmatch.evaluation.bootstrap import holm, pairwise_bootstrap
 
-    ranks: RetrievalRanks
-    caption_image: Tensor  # (T,)
-    of: tuple[list[str], str]  # ids of the images, hash of the captions
-
-
-def _read_ranks(path: Path) -> _TestRanks:
-    """The ranks of a test; raises a ValueError if the file is broken, or of no test."""
-    import torch
-
-    from itmatch.evaluation import RetrievalRanks
-    from itmatch.formats.npz import read_npz
-
-    names = ("image_to_text", "text_to_image", "caption_image", "image_ids", "captions_digest")
-    arrays = read_npz(path, names)
-    images, captions = (arrays[name].size for name in names[:2])
-    for name, length, lowest, most in (
-        ("image_to_text", images, -1, captions),  # -1: an image without captions
-        ("text_to_image", captions, 0, images),
-        ("caption_image", captions, 0, images),
-    ):
-        array = arrays[name]
-        if array.shape != (length,) or array.dtype.kind not in "iu":
-            raise ValueError(
-                f"{path}: {name}: {array.dtype} of shape {array.shape}, expected integers of shape ({length},)"
-            )
-        if length == 0 or not lowest <= int(array.min()) <= int(array.max()) < most:
-            found = f"{int(array.min())}..{int(array.max())}" if length else "nothing"
-            raise ValueError(f"{path}: {name}: {found}, expected numbers of {lowest} to {most - 1}")
-    if arrays["image_ids"].shape != (images,) or arrays["image_ids"].dtype.kind != "U":
-        raise ValueError(f"{path}: image_ids: {arrays['image_ids'].dtype}, expected {images} names")
-    first, second, image = (torch.from_numpy(arrays[name].astype("int64")) for name in names[:3])
-    if not bool((first >= 0).any()):
-        raise ValueError(f"{path}: image_to_text: no image is a query")
-    of = arrays["image_ids"].tolist(), str(arrays["captions_digest"])
-    return _TestRanks(RetrievalRanks(first, second), image, of)
-
-
-def _difference(files: Sequence[Path], names: Sequence[str], samples: int, seed: int) -> str:
-    import torch
-
-    from itmatch.evaluation import paired_bootstrap
-
-    one, other = (_read_ranks(file) for file in files)
-    if not torch.equal(one.caption_image, other.caption_image) or one.of != other.of:
-        raise ValueError(f"{files[0]} and {files[1]} are not of the same images and captions")
-    found = paired_bootstrap(one.ranks, other.ranks, one.caption_image, samples=samples, seed=seed)
-    return (
-        f"rSum of {names[0]} less that of {names[1]}: {found.difference:+.1f}, 95 % interval {found.low:+.1f} to "
-        f"{found.high:+.1f}, p = {found.p_value:.2g} ({samples} samples of the test images)"
-    )
+    image = rows[0][1][0].caption_image
+    systems = [[stored.ranks for stored in ranks] for _, ranks in rows]
+    pairs = pairwise_bootstrap(systems, image, samples=samples, seed=seed)
+    together = holm([pair.result.p_value for pair in pairs])
+    lines = []
+    for pair, adjusted in zip(pairs, together, strict=True):
+        one, other, found = rows[pair.first][0], rows[pair.second][0], pair.result
+        by_holm = f", among {len(pairs)} pairs {adjusted:.2g}" if len(pairs) > 1 else ""
+        lines.append(
+            f"rSum of {one} less that of {other}: {found.difference:+.1f}, 95 % interval {found.low:+.1f} to "
+            f"{found.high:+.1f}, p = {found.p_value:.2g}{by_holm} ({samples} samples of the test images)"
+        )
+    if len(pairs) > 1:
+        lines.append(
+            f"{len(pairs)} pairs: each interval and p is of its pair alone, and of many pairs a few differ by chance; "
+            "p among all of them is by Holm's method"
+        )
+    return lines

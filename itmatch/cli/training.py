@@ -6,46 +6,48 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace, get_loader, set_loader, set_parsing_settings
 from jsonargparse.typing import PositiveInt
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from yaml import YAMLError
 
-from itmatch.cli.checkpoint import (
+from itmatch.cli.errors import plain_errors, warn
+from itmatch.cli.running.checkpoint import (
     IN_FEATURES,
     VOCABULARY,
     GivenCheckpoint,
     GivenStart,
     read_model,
-    settings_as_parsed,
     tell_of_tokenizer,
 )
-from itmatch.cli.configs import PROTOCOLS
-from itmatch.cli.errors import plain_errors, warn
-from itmatch.cli.mistakes import first_mistake
+from itmatch.cli.running.configs import PROTOCOLS
+from itmatch.cli.running.help import short_help, takes_all
+from itmatch.cli.running.mistakes import first_mistake
+from itmatch.cli.running.saving import SaveConfig, leave_report
 from itmatch.errors import UsageError
 from itmatch.evaluation import EvaluationProtocol, SeveralProtocols
 from itmatch.evaluation.memory import byte_count
 from itmatch.formats.configs import limited_yaml
-from itmatch.formats.files import user_path, write_text
+from itmatch.formats.files import user_path
 from itmatch.stopping import Stopped
 from itmatch.training import MatchingData, MatchingTask
 from itmatch.training.checkpoints.writing import BestCheckpoint
 from itmatch.training.fragments import FragmentWriter
 from itmatch.training.limits import fast_dev_batches
 from itmatch.training.processes import OwnSignals, Processes
-from itmatch.training.report import EpochLines, RecallReport, run_folder
+from itmatch.training.report import EpochLines, RecallReport
 
 CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # what Lightning takes after --ckpt_path instead of a file
 NOISE = (
     ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
     ".*does not have many workers.*",
     ".*Using `DistributedSampler` with the dataloaders.*",  # the images it repeats are ranked once
+    ".*Total length of `DataLoader` across ranks is zero.*",  # a gallery has no captions
     ".*could not find the monitored key in the returned metrics.*",  # without a validation, which we tell of
 )
 set_loader("yaml", limited_yaml(get_loader("yaml")), (YAMLError,))  # for the files, too, that a file names
@@ -53,7 +55,8 @@ set_loader("yaml", limited_yaml(get_loader("yaml")), (YAMLError,))  # for the fi
 
 OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("test_after_fit", bool, True, "Test the best checkpoint after fit."),
-    ("init_from", str | None, None, "fit: a checkpoint or model folder with whose weights to begin; see --ckpt_path."),
+    ("html_report", bool, True, "Write report.html, a page about the run, into its folder at the end of fit."),
+    ("init_from", str | None, None, "A checkpoint or model folder with whose weights fit begins; see --ckpt_path."),
     ("protocol", EvaluationProtocol | list[EvaluationProtocol] | None, None,
      f"What a test measures, one or several at once: {', '.join(PROTOCOLS)}, or a class."),
     ("top", PositiveInt | None, None, "How many of the best candidates of each query a test or a prediction writes."),
@@ -61,24 +64,6 @@ OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
     ("trust", list[str] | str, [], "Modules that a checkpoint or a model folder may have imported."),
     ("ensemble", list[str] | str, [], "Checkpoints or model folders whose scores are averaged in."),
 )  # fmt: skip
-
-
-class SaveConfig(SaveConfigCallback):
-    """Writes ``config.yaml`` into the folder of the run, whole or not at all; nothing without a logger."""
-
-    _folder: str | None = None
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Find the folder, which takes all processes, and write."""
-        self._folder = run_folder(trainer)
-        super().setup(trainer, pl_module, stage)
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write the configuration."""
-        if self._folder is not None:
-            config = self.config.clone()
-            config["model"] = settings_as_parsed(vars(config["model"]))
-            write_text(Path(self._folder) / self.config_filename, self.parser.dump(config, skip_none=False))
 
 
 class MatchingCLI(LightningCLI):
@@ -91,8 +76,8 @@ class MatchingCLI(LightningCLI):
     checkpoint: GivenCheckpoint | None = None
     start: GivenStart | None = None
 
-    def __init__(self, command: str, processes: Processes, **kwargs: Any) -> None:
-        self.command, self.processes = command, processes
+    def __init__(self, command: str, processes: Processes, *, whole_help: bool, **kwargs: Any) -> None:
+        self.command, self.processes, self.whole_help = command, processes, whole_help
         super().__init__(MatchingTask, MatchingData, **kwargs)
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
@@ -119,6 +104,8 @@ class MatchingCLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if not self.whole_help:
+            parser.format_help = partial(short_help, parser, subcommand)  # type: ignore[method-assign]
         if subcommand in ("validate", "test"):
             parser.set_defaults({"verbose": False})  # the recall table says it
         return parser
@@ -198,8 +185,11 @@ class MatchingCLI(LightningCLI):
             self.model.evaluate_with(*models)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """Make the trainer, and see to the processes that it starts."""
+        """Make the trainer, and see to the processes that it starts and the folder that it makes."""
         trainer = super().instantiate_trainer(**kwargs)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, SaveConfig):
+                callback.note(trainer)
         self.processes.follow(trainer)
         return trainer
 
@@ -215,9 +205,15 @@ class MatchingCLI(LightningCLI):
                 raise ValueError(f"{error} ({hint})") from error  # some errors cannot be made from a message alone
 
     def after_fit(self) -> None:
-        """Test the best checkpoint, or the last weights if there is none, and say so."""
+        """Test the best checkpoint, or the last weights if there is none, and write a page about the run."""
         if fast_dev_batches(self.trainer):  # which keeps no checkpoints
             return
+        self._test_best()
+        if self._get(self.config, "html_report"):
+            leave_report(self.trainer, self.model.model, self.datamodule)
+
+    def _test_best(self) -> None:
+        """Test, and say which weights."""
         kept = _checkpoints(self.trainer)
         best = kept[0].best_model_path if kept else ""
         tested = self._get(self.config, "test_after_fit")
@@ -241,6 +237,7 @@ def run(args: Sequence[str]) -> MatchingCLI:
     set_parsing_settings(instantiate_subclass_spec_in_any=False)  # what is annotated as plain data stays plain data
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    arguments, whole_help = takes_all(args)
     strict = {"exit_on_error": False, "allow_abbrev": False}
     processes = Processes()
     with warnings.catch_warnings(), plain_errors(args), _told_where_to_go_on(args[0], processes), processes:
@@ -249,7 +246,8 @@ def run(args: Sequence[str]) -> MatchingCLI:
         return MatchingCLI(
             args[0],
             processes,
-            args=list(args),
+            whole_help=whole_help,
+            args=arguments,
             save_config_callback=SaveConfig,
             save_config_kwargs={"save_to_log_dir": False},
             seed_everything_default=0,

@@ -12,6 +12,7 @@ from itmatch.data.check.paths import check_path
 from itmatch.data.check.report import CheckReport
 from itmatch.data.conversion.lists import karpathy_lists, text_lists
 from itmatch.data.conversion.regions import Conversion, convert_regions
+from itmatch.data.items import CaptionItem, ImageItem, Names
 from itmatch.data.relation_scenes.source import RelationScenes
 from itmatch.data.relevance import CaptionOverlap, PairRelevance
 from itmatch.data.scene_graphs.benchmark import read_scene_graph_benchmark
@@ -22,11 +23,12 @@ from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FileFeatu
 from itmatch.data.sources.images import ImageFolder, PatchFeatures
 from itmatch.data.sources.karpathy import KarpathyJson
 from itmatch.data.sources.precomp import PrecompFolder
-from itmatch.data.split import CaptionItem, ImageItem, ImageTextSplit
+from itmatch.data.split import ImageTextSplit
+from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.data.tokenizers.characters import CharacterTokenizer
 from itmatch.data.tokenizers.huggingface import HuggingFaceTokenizer
 from itmatch.data.tokenizers.vocabulary import Vocabulary
-from itmatch.data.tokenizers.words import Tokenizer, WordTokenizer
+from itmatch.data.tokenizers.words import WordTokenizer
 from itmatch.formats.arrays import open_array, save_array
 from itmatch.formats.features.opening import open_regions
 
@@ -53,6 +55,7 @@ __all__ = [
     "ImageItem",
     "ImageTextSplit",
     "KarpathyJson",
+    "Names",
     "PairDataset",
     "PairRelevance",
     "PatchFeatures",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,50 +14,13 @@ from torch import Tensor
 
 from itmatch.data.batching import validation
 from itmatch.data.caption_graphs.relations import CaptionRelations
+from itmatch.data.items import CaptionItem, ImageItem, Names
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore
 from itmatch.formats.arrays import Array, PickledByFile
+from itmatch.formats.messages import shown
 from itmatch.ops.checks import check_choice
 
 BlankCaptions = Literal["drop", "keep", "refuse"]
-
-
-@dataclass(frozen=True, eq=False)
-class ImageItem:
-    """One image as it is read.
-
-    Args:
-        index: place in the dataset.
-        features: (R, F) float32.
-        boxes: (R, 4) float32 in [0, 1], or None.
-        labels: (R,) int64, -1 = unknown, or None.
-        relations: (K, 3) int64, subject region, predicate, object region, or None.
-        relation_scores: (K,) float32 in [0, 1], or None.
-    """
-
-    index: int
-    features: Tensor
-    boxes: Tensor | None = None
-    labels: Tensor | None = None
-    relations: Tensor | None = None
-    relation_scores: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class CaptionItem:
-    """One caption as it is read.
-
-    Args:
-        index: place in the dataset.
-        image: place of the image that it describes.
-        text: the caption.
-        relations: (K, 3, 2) int64, the characters [start, end) of subject, predicate and object, -1, -1 where no words
-            stand for the predicate; None where captions were not parsed.
-    """
-
-    index: int
-    image: int
-    text: str
-    relations: Tensor | None = field(default=None, compare=False)
 
 
 class ImageTextSplit(PickledByFile):
@@ -67,10 +30,13 @@ class ImageTextSplit(PickledByFile):
     image and never copied whole. Everything except the features is validated here; the features of an image are when
     it is read, because that takes reading them.
 
+    A split without captions is a gallery: it can be encoded and searched. What takes pairs, as training and recalls do,
+    asks :meth:`check_pairs`.
+
     Args:
         features: (N, R, F) float16, float32 or float64, or a :class:`FeatureStore`.
-        captions: T captions.
-        caption_image: (T,) int, the image that each describes.
+        captions: T captions; none for a gallery.
+        caption_image: (T,) int, the image that each describes, -1 = none of them: a query to search with. None = -1.
         image_ids: N different names; None = "0", "1", ...
         lengths: (N,) int, regions an image really has; None = all R. An image of 0, in which nothing was detected, gets
             one region of zeros, which is warned of.
@@ -84,6 +50,8 @@ class ImageTextSplit(PickledByFile):
             :class:`CaptionRelations`. None = captions were not parsed.
         caption_twin: (T,) int, the image that shows the twin scene of the caption's, -1 = none.
         caption_twin_kind: T strings, what the twins differ in ("spatial", "semantic", "").
+        pictures: N strings, the path of each image's photo, a drawing of it as SVG, or nothing where there is none.
+        names: of the classes of regions and of the predicates, for pictures.
         blank_captions: what is done with captions that have no visible character: ``"drop"`` leaves them out and says
             so, ``"keep"`` takes them for captions without words, ``"refuse"`` raises.
         name: for error messages.
@@ -93,13 +61,15 @@ class ImageTextSplit(PickledByFile):
         >>> dataset = ImageTextSplit(np.ones((1, 36, 8), np.float16), ["a dog runs", "a dog"], np.array([0, 0]))
         >>> dataset.num_images, dataset.num_captions, dataset.image(0).features.dtype, dataset.caption(1).text
         (1, 2, torch.float32, 'a dog')
+        >>> ImageTextSplit(np.ones((1, 36, 8), np.float16))
+        ImageTextSplit(dataset: 1 images, 0 captions)
     """
 
     def __init__(
         self,
         features: Array | FeatureStore,
-        captions: Sequence[str],
-        caption_image: Array,
+        captions: Sequence[str] = (),
+        caption_image: Array | None = None,
         *,
         image_ids: Sequence[str] | None = None,
         lengths: Array | None = None,
@@ -110,6 +80,8 @@ class ImageTextSplit(PickledByFile):
         caption_relations: Sequence[Any] | None = None,
         caption_twin: Array | None = None,
         caption_twin_kind: Sequence[str] | None = None,
+        pictures: Sequence[str] | None = None,
+        names: Names | None = None,
         blank_captions: BlankCaptions = "refuse",
         name: str = "",
         files: Mapping[str, str] | None = None,
@@ -120,7 +92,8 @@ class ImageTextSplit(PickledByFile):
             features if isinstance(features, FeatureStore) else ArrayFeatures(features, name=self._where("features"))
         )
         self.captions = list(captions)
-        self.caption_image = self._caption_column("caption_image", caption_image, lowest=0)
+        owners = np.full(len(self.captions), -1) if caption_image is None else caption_image
+        self.caption_image = self._caption_column("caption_image", owners, lowest=-1)
         self.image_ids = [str(i) for i in range(self.num_images)] if image_ids is None else list(image_ids)
         columns = (None if given is None else np.asanyarray(given) for given in (lengths, boxes, labels, relations))
         self.lengths, self.boxes, self.labels, self.relations = columns
@@ -134,6 +107,8 @@ class ImageTextSplit(PickledByFile):
             None if caption_twin is None else self._caption_column("caption_twin", caption_twin, lowest=-1)
         )
         self.caption_twin_kind = None if caption_twin_kind is None else list(caption_twin_kind)
+        self.pictures = pictures
+        self.names = Names() if names is None else names
         self._validate(blank_captions)
 
     @property
@@ -153,6 +128,26 @@ class ImageTextSplit(PickledByFile):
 
     def __repr__(self) -> str:
         return f"ImageTextSplit({self.name}: {self.num_images} images, {self.num_captions} captions)"
+
+    def check_pairs(self, what: str) -> None:
+        """Raise unless there are captions, each of an image: what training and recalls need.
+
+        Args:
+            what: what needs them, for the message.
+
+        Raises:
+            ValueError: names the file that there is not, or the first caption that describes no image.
+        """
+        where = self._where("captions")
+        if not self.captions:
+            lacking = "no such file" if "captions" in self._files and not Path(where).exists() else "no captions"
+            told = f"{lacking}, so the split is a gallery, which can be encoded and searched (itmatch predict)"
+        elif (self.caption_image < 0).any():
+            first = int(self.caption_image.argmin())
+            told = f"caption {first} ({shown(self.captions[first])}) is of no image: a query, to search with"
+        else:
+            return
+        raise ValueError(f"{where}: {told}; {what} needs captions of images")
 
     def image(self, index: int) -> ImageItem:
         """Read one image.
@@ -185,6 +180,10 @@ class ImageTextSplit(PickledByFile):
         boxes = None if self.boxes is None else torch.zeros(1, 4)
         labels = None if self.labels is None else torch.full((1,), -1)
         return ImageItem(index, torch.zeros(1, self.feature_dim), boxes, labels, *self._relations_of(index, 0))
+
+    def picture(self, index: int) -> str | None:
+        """The path of the photo of an image, or a drawing of it (SVG, it begins with ``<svg``), or None."""
+        return None if self.pictures is None else self.pictures[index] or None
 
     def caption(self, index: int) -> CaptionItem:
         """One caption and the image that it describes."""
@@ -237,12 +236,12 @@ class ImageTextSplit(PickledByFile):
         if visible.all():
             return
         where, keeps = self._where("captions"), "blank_captions: keep takes them"
-        alone = np.setdiff1d(self.caption_image, self.caption_image[visible])
+        alone = np.setdiff1d(self.caption_image[self.caption_image >= 0], self.caption_image[visible])
         if len(alone):
             raise ValueError(f"{where}: image {self.image_ids[alone[0]]!r} has blank captions alone; {keeps}")
-        image = self.image_ids[self.caption_image[first := int(visible.argmin())]]
-        told = f"blank and left out: {int((~visible).sum())} of {len(visible)} captions"
-        told += f", the first is caption {first} (image {image!r})"
+        owner = int(self.caption_image[first := int(visible.argmin())])
+        told = f"blank and left out: {int((~visible).sum())} of {len(visible)} captions, the first is caption {first}"
+        told += "" if owner < 0 else f" (image {self.image_ids[owner]!r})"
         warnings.warn(f"{where}: {told}; {keeps}", stacklevel=5)
         kept = np.flatnonzero(visible)
         if self.caption_relations is not None and len(self.caption_relations) == len(visible):
@@ -257,10 +256,10 @@ class ImageTextSplit(PickledByFile):
         shape = (self.num_images, self.features.num_regions)
         if len(self.image_ids) != self.num_images:
             raise ValueError(f"{self._where('image_ids')}: {len(self.image_ids)} ids for {self.num_images} images")
-        if self.num_images == 0 or self.num_captions == 0:
-            raise ValueError(
-                f"{self.name}: {self.num_images} images and {self.num_captions} captions, expected some of each"
-            )
+        if self.num_images == 0:
+            raise ValueError(f"{self.name}: no images and {self.num_captions} captions, expected images")
+        if self.pictures is not None and len(self.pictures) != self.num_images:
+            raise ValueError(f"{self._where('pictures')}: {len(self.pictures)} for {self.num_images} images")
         if self.caption_twin_kind is not None and len(self.caption_twin_kind) != self.num_captions:
             raise ValueError(
                 f"{self._where('caption_twin_kind')}: {len(self.caption_twin_kind)} for {self.num_captions} captions"

@@ -1,15 +1,17 @@
 """Ranks, recalls, twin accuracy and benchmark protocols. In percent; ranks are exact, ties count against the model."""
 
-from itmatch.evaluation.bootstrap import BootstrapResult, paired_bootstrap
-from itmatch.evaluation.coco.annotations import Cxc, EccvCaption, PlausibleMatch
+from itmatch.evaluation.bootstrap import BootstrapResult, PairResult, holm, paired_bootstrap, pairwise_bootstrap
+from itmatch.evaluation.coco.protocols import Cxc, EccvCaption, PlausibleMatch
 from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.protocols import Coco1K, Coco5K, EvaluationProtocol, Flickr30K, ScoredSplit, SeveralProtocols
-from itmatch.evaluation.published import PublishedResult, published_results
 from itmatch.evaluation.ranks import RetrievalRanks, retrieval_ranks, streamed_ranks
 from itmatch.evaluation.recalls import RetrievalMetrics, retrieval_metrics
 from itmatch.evaluation.relevance import Relevance, RetrievedHits, streamed_hits
+from itmatch.evaluation.results.figures import Spread, spread_over
+from itmatch.evaluation.results.forms import ResultGroup, ResultRow
+from itmatch.evaluation.results.published import PublishedResult, bibtex, published_results
+from itmatch.evaluation.results.table import grouped_table, recall_table, results_table
 from itmatch.evaluation.scores import FragmentScores, rank_fragments
-from itmatch.evaluation.table import recall_table, results_table
 from itmatch.evaluation.top_k import TopK, top_k
 from itmatch.evaluation.twins import twin_accuracy
 
@@ -23,22 +25,31 @@ __all__ = [
     "Evaluator",
     "Flickr30K",
     "FragmentScores",
+    "PairResult",
     "PlausibleMatch",
     "PublishedResult",
     "Relevance",
+    "ResultGroup",
+    "ResultRow",
     "RetrievalMetrics",
     "RetrievalRanks",
     "RetrievedHits",
     "ScoredSplit",
     "SeveralProtocols",
+    "Spread",
     "TopK",
+    "bibtex",
+    "grouped_table",
+    "holm",
     "paired_bootstrap",
+    "pairwise_bootstrap",
     "published_results",
     "rank_fragments",
     "recall_table",
     "results_table",
     "retrieval_metrics",
     "retrieval_ranks",
+    "spread_over",
     "streamed_hits",
     "streamed_ranks",
     "top_k",

@@ -23,7 +23,8 @@ def write_hits(path: Path, evaluator: Evaluator) -> None:
     """Write what an evaluator found as ``{path}.jsonl`` and ``{path}.csv``; both take their places together.
 
     An image is named by its id, a caption by its position in the split, counted from 0. The best result has rank 1,
-    as the names in both files say.
+    as the names in both files say. Where it is not known whether a result is right, for a query of
+    none of the images, it is null in the one file and empty in the other.
 
     Raises:
         ValueError: the evaluator was not asked for the best candidates.
@@ -42,7 +43,7 @@ def write_hits(path: Path, evaluator: Evaluator) -> None:
                 for place, result in enumerate(zip(*columns, strict=True), query["first_rank"]):
                     one, other, score, right = result
                     asked = query["query_kind"], query["query_id"], query["query_text"]
-                    table.writerow([*asked, place, one, other, score, int(right)])
+                    table.writerow([*asked, place, one, other, score, None if right is None else int(right)])
 
 
 def _queries(evaluator: Evaluator) -> Iterator[dict[str, Any]]:
@@ -61,7 +62,7 @@ def _queries(evaluator: Evaluator) -> Iterator[dict[str, Any]]:
             "result_ids": [number[caption] for caption in found],
             "result_texts": [texts[caption] for caption in found],
             "scores": scores,
-            "right": [owner[caption] == image for caption in found],
+            "right": [_is_right(owner[caption], image) for caption in found],
         }
     for caption, (found, scores) in enumerate(of_captions):
         yield {
@@ -72,5 +73,9 @@ def _queries(evaluator: Evaluator) -> Iterator[dict[str, Any]]:
             "result_ids": [images[image] for image in found],
             "result_texts": [None] * len(found),
             "scores": scores,
-            "right": [owner[caption] == image for image in found],
+            "right": [_is_right(owner[caption], image) for image in found],
         }
+
+
+def _is_right(owner: int, image: int) -> bool | None:
+    return None if owner < 0 else owner == image

@@ -17,12 +17,14 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from itmatch.formats.files import existing_file, written_beside
-from itmatch.formats.messages import reason, short, shown
+from itmatch.formats.messages import reason, short, shown, shown_keys
 
 Array = NDArray[Any]
 
 
-def open_array(path: str | Path, *, ndim: int | None = None, dtypes: Sequence[str] | None = None) -> Array:
+def open_array(
+    path: str | Path, *, ndim: int | None = None, dtypes: Sequence[str] | None = None, fields: Sequence[str] = ()
+) -> Array:
     """Memory-map a ``.npy`` file; nothing is read until an element is.
 
     The map is copy-on-write: writing to the array changes this process' view and never the file.
@@ -31,11 +33,12 @@ def open_array(path: str | Path, *, ndim: int | None = None, dtypes: Sequence[st
         path: the file.
         ndim: number of dimensions it must have; None = any.
         dtypes: accepted dtypes by numpy name (``"float16"``) or kind (``"float"``, ``"int"``); None = any.
+        fields: of an array of records (a structured one) the first of these fields that it has is the array.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: no ``.npy`` file, one that is cut off or goes on after the array, pickled objects, wrong dimensions
-            or dtype.
+            or dtype, or records without such a field.
 
     Example:
         >>> import tempfile
@@ -46,13 +49,18 @@ def open_array(path: str | Path, *, ndim: int | None = None, dtypes: Sequence[st
     """
     path = existing_file(path)
     with path.open("rb") as file:
-        shape, dtype = read_header(file, path.stat().st_size, path)
+        whole_shape, whole = read_header(file, path.stat().st_size, path)
+    field = _field_of(whole, fields, path)
+    dtype, inner = (whole if field is None else whole[field]), ()
+    if dtype.subdtype is not None:
+        dtype, inner = dtype.subdtype
+    shape = (*whole_shape, *inner)
     if ndim is not None and len(shape) != ndim:
         raise ValueError(f"{path}: shape {shown(shape)}, expected {ndim} dimensions")
     if dtypes is not None and not _accepts(dtypes, dtype):
         raise ValueError(f"{path}: dtype {short(str(dtype))}, expected {' or '.join(dtypes)}")
     try:
-        if 0 in shape:
+        if 0 in whole_shape:
             return np.empty(shape, dtype)  # an empty file cannot be mapped
         array: Array = np.load(path, mmap_mode="c", allow_pickle=False)
     except Exception as error:  # lengths, or sizes of a number, that numpy does not take
@@ -60,7 +68,26 @@ def open_array(path: str | Path, *, ndim: int | None = None, dtypes: Sequence[st
             f"{path}: shape {shown(shape)} {short(str(dtype))} cannot be mapped ({reason(error)})"
         ) from None
     vars(array)["opened_as"] = _identity(path)  # beside numpy's own filename and offset
-    return array
+    return array if field is None else array[field]
+
+
+def field_names(path: str | Path) -> tuple[str, ...]:
+    """The fields of the records in a ``.npy`` file; none where it holds plain numbers, or is no such file."""
+    try:
+        with existing_file(path).open("rb") as file:
+            return read_header(file, os.fstat(file.fileno()).st_size, path).dtype.names or ()
+    except (OSError, ValueError):
+        return ()
+
+
+def _field_of(dtype: np.dtype[Any], fields: Sequence[str], path: Path) -> str | None:
+    names = dtype.names or ()
+    if not names or not fields:
+        return None
+    found = next((name for name in fields if name in names), None)
+    if found is None:
+        raise ValueError(f"{path}: records of {shown_keys(names)}, expected numbers, or a field {', '.join(fields)}")
+    return found
 
 
 def read_array(path: str | Path) -> Array:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from itmatch.formats.files import existing_file
 from itmatch.formats.messages import reason
 
 PHOTO_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # all others have readers that nobody needs here
+_ORIENTATION = 0x0112  # of EXIF; from 5 to 8 width and height have changed places
 
 
 def image_module() -> Any:
@@ -27,28 +31,52 @@ def image_module() -> Any:
     return Image
 
 
-def read_photo(file: str | Path | bytes, name: str | Path | None = None) -> Any:
-    """A photo as an RGB image of Pillow, with 8 bits for each colour.
+def open_photo(file: str | Path | bytes, enough: int | None = None, *, name: str | Path | None = None) -> Any:
+    """A photo as people see it, an image of Pillow with 8 bits for each of red, green and blue.
 
     It is turned as its EXIF data say. 16 bits a value become 8, what is transparent becomes white, and other colour
     spaces RGB. Of an animation the first picture is taken.
 
     Args:
         file: path of the photo, or its bytes.
+        enough: pixels of a side that are enough: a large JPEG is decoded to a part of its size, which is quicker.
         name: what error messages call it; None = the path.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: no photo, a damaged one, one with more pixels than Pillow takes for harmless, or pixels of 32 bits,
             because no file says which of their values is white.
+        ImportError: there is no Pillow.
     """
+    with _photo_file(file, name) as opened:
+        if enough is not None:
+            opened.draft("RGB", (enough, enough))
+        return _as_rgb(opened)
+
+
+def photo_size(path: Path) -> tuple[int, int]:
+    """Width and height of a photo as people see it; nothing but the head of the file is read.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is no photo.
+        ImportError: there is no Pillow.
+    """
+    with _photo_file(path) as file:
+        width, height = file.size
+        lies = file.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    return (height, width) if lies else (width, height)
+
+
+@contextmanager
+def _photo_file(file: str | Path | bytes, name: str | Path | None = None) -> Iterator[Any]:
+    """An open photo of Pillow; whatever is wrong with it becomes one error that names the file."""
     module = image_module()
-    where = name if name is not None else "photo" if isinstance(file, bytes) else file
+    source = BytesIO(file) if isinstance(file, bytes) else existing_file(file)  # a pipe would be waited for
+    where = name if name is not None else "photo" if isinstance(source, BytesIO) else source
     try:
-        with module.open(BytesIO(file) if isinstance(file, bytes) else file, formats=_FORMATS) as opened:
-            return _as_rgb(opened)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{where}: no such file") from None
+        with module.open(source, formats=_FORMATS) as opened:
+            yield opened
     except Exception as error:  # its readers of damaged files raise what comes
         raise ValueError(f"{where}: no image that can be read ({reason(error)})") from error
 

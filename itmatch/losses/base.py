@@ -64,6 +64,15 @@ class Loss(Configurable, nn.Module, ABC):
         """The weight of each part in this epoch, of those that count."""
         return {"": 1.0}
 
+    @property
+    def is_sum(self) -> bool:
+        """Whether it is a sum over the pairs of a batch, and so grows with the batch."""
+        return getattr(self, "reduction", None) == "sum"
+
+    def per_pair(self, values: dict[str, Tensor], pairs: Tensor) -> dict[str, Tensor]:
+        """What :meth:`values` gave, sums divided by the number of pairs: batches of any size can be compared."""
+        return {name: value / pairs if self.parts[name].is_sum else value for name, value in values.items()}
+
     def values(self, matches: Matches) -> dict[str, Tensor]:
         """Each part that counts in this epoch, before weighting."""
         return {name: self.parts[name].of(matches) for name in self.current_weights}

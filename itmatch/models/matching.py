@@ -157,11 +157,12 @@ class MatchingModel(
             batch_size: images, and captions, that are encoded at a time.
 
         Raises:
-            ValueError: the model has no tokenizer, or the protocol is not for such a split.
+            ValueError: the model has no tokenizer, the split has no captions, or the protocol is not for such a split.
         """
         from itmatch.evaluation import Evaluator  # here, since its metric imports much
 
         tokenizer, size = self._own_tokenizer(), check_whole("batch_size", batch_size)
+        split.check_pairs("an evaluation")
         if protocol is not None:
             protocol.check(torch.as_tensor(split.caption_image), split.num_images)
         evaluator = Evaluator(self)

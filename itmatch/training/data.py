@@ -36,7 +36,7 @@ from itmatch.training.limits import (
     overfits,
 )
 from itmatch.training.loader import TrainLoader, reserve_file_handles
-from itmatch.training.splits import check_same_everywhere, content_of
+from itmatch.training.splits import check_same_everywhere, content_of, tell_of_what_one_lacks
 
 
 class MatchingData(LightningDataModule):
@@ -101,7 +101,7 @@ class MatchingData(LightningDataModule):
         self.relevance = relevance
         self.seed: int | None = None
         self._covered: set[str] = set()
-        self._content: str | None = None
+        self._contents: dict[str, str] = {}
         self._tokenizer = tokenizer
 
     @property
@@ -111,6 +111,7 @@ class MatchingData(LightningDataModule):
             model = getattr(getattr(self.trainer, "lightning_module", None), "model", None)
             self._tokenizer = getattr(model, "tokenizer", None) or WordTokenizer()
         if not self._tokenizer.fitted:
+            self.dataset("train").check_pairs("a vocabulary")
             self._tokenizer.fit(self.dataset("train").captions)
         return self._tokenizer
 
@@ -144,8 +145,16 @@ class MatchingData(LightningDataModule):
             if wanted is not None and wanted > dataset.num_images:
                 raise ValueError(f"{stage}_images: {wanted}, but {dataset.name} has {dataset.num_images} images")
             self.datasets[stage] = dataset
-            self._compare_with_train(stage)
+            tell_of_what_one_lacks(self.datasets, stage)
         return self.datasets[stage]
+
+    def content(self, stage: Stage) -> str:
+        """What is trained or evaluated with, in words; another one where ids, captions or sizes differ."""
+        if stage not in self._contents:
+            images = self.images.get(stage)
+            first = "" if images is None else f"the first {images} of "
+            self._contents[stage] = f"{first}{content_of(self.dataset(stage))}"
+        return self._contents[stage]
 
     def evaluated_images(self, stage: Stage) -> int:
         """How many images of a split are evaluated or predicted, the first ones: all but for ``val_images`` and so on.
@@ -160,26 +169,17 @@ class MatchingData(LightningDataModule):
         """Read a split, and refuse a limit of the trainer that would cut captions from their images.
 
         Raises:
-            ValueError: see :func:`itmatch.training.limits.check_limit`.
+            ValueError: see :func:`itmatch.training.limits.check_limit`; or the split is a gallery without captions.
         """
         dataset, images = self.dataset(stage), self.evaluated_images(stage)
+        dataset.check_pairs("an evaluation")
         captions = len(captions_of_first(dataset, images))
         batches = number_of_batches(images, captions, self.eval_batch_size, trainer.world_size)
         check_limit(trainer, stage, batches)
 
-    def _compare_with_train(self, stage: Stage) -> None:
-        """A model is not measured on what it was trained with, where only some splits have relations."""
-        if "train" not in self.datasets:
-            return
-        for name in ("boxes", "labels", "relations", "caption_relations"):
-            trained, found = (getattr(self.datasets[split], name) is not None for split in ("train", stage))
-            if trained != found:
-                having, lacking = ("train", stage) if trained else (stage, "train")
-                rank_zero_warn(f"the split {having!r} has {name} and {lacking!r} has none; both should")
-
     def _check_coverage(self, stage: Stage) -> None:
         """Tell once how much of the captions is unknown to the tokenizer; refuse where all of it is."""
-        if stage in self._covered:
+        if stage in self._covered or not self.dataset(stage).captions:
             return
         coverage = measure_coverage(self.tokenizer, self.dataset(stage).captions, self.dataset(stage).name)
         if coverage is not None and coverage.hopeless:
@@ -202,11 +202,13 @@ class MatchingData(LightningDataModule):
         """Read the splits that a stage needs, and note the seed of the run.
 
         Raises:
-            ValueError: a split is no good, several processes have read other captions, a limit of the trainer cuts an
-                evaluation, or the tokenizer knows next to nothing of the captions.
+            ValueError: a split is no good or has no captions, several processes have read other captions, a limit of
+                the trainer cuts an evaluation, or the tokenizer knows next to nothing of the captions.
         """
         for name in self.splits_of(stage):
             check_same_everywhere(name, self.dataset(name))
+            if stage != "predict":
+                self.dataset(name).check_pairs("training" if name == "train" else "an evaluation")
             if stage != "predict" and name != "train" and self.trainer is not None:
                 self.check_limit(name, self.trainer)
         if self.trainer is not None or (self._tokenizer is not None and self._tokenizer.fitted):  # else a model may
@@ -283,9 +285,9 @@ class MatchingData(LightningDataModule):
         return batch.to(device, non_blocking=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """The seed of the run, so that a resumed run shuffles as an uninterrupted one would have; what it trains on."""
-        self._content = self._content or content_of(self.dataset("train"))
-        return {"seed": self.seed, "train": self._content}
+        """The seed of the run, so that a resumed run shuffles as an uninterrupted one would have; and its data."""
+        stages: list[Stage] = ["train", "val"] if "val" in self.datasets else ["train"]
+        return {"seed": self.seed, **{stage: self.content(stage) for stage in stages}}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take the seed of the run over."""

@@ -144,8 +144,11 @@ class EvaluatedModule(LightningModule):
         raise ValueError(f"a batch to predict holds images or captions, this one {found}")
 
     def ranked(self, predictions: Any, dataset: Any) -> Evaluator | None:
-        """What finds what among the predictions of this process and of the others; None if nobody asked (``top``)."""
-        if self.top is None:
+        """What finds what among the predictions of this process and of the others.
+
+        None if nobody asked (``top``), or there are no captions to find anything with.
+        """
+        if self.top is None or not dataset.captions:
             return None
         evaluator = Evaluator(self.model, FRAGMENT_DTYPES[self.fragment_dtype], memory=self.memory)
         images, captions = predictions

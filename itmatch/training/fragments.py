@@ -27,7 +27,8 @@ class FragmentWriter(BasePredictionWriter):
 
     Each file holds ``features`` (N, L, D), ``mask`` (N, L), ``index`` (N,) and, if the encoder makes them, ``pooled``
     (N, D) and ``is_relation`` (N, L). The metadata key ``ids`` is a JSON list: the image ids, or
-    ``["image id", caption number]`` for captions.
+    ``["image id", caption number]`` for captions, the image id null for a query of no image. Of a gallery without
+    captions there is no second file.
     Where the module is asked for the best candidates (``top``), ``hits.jsonl`` and ``hits.csv`` hold them
     (:func:`itmatch.evaluation.hits.write_hits`).
     With several processes each writes its own share, ``images.rank0.safetensors`` and so on.
@@ -67,17 +68,25 @@ class FragmentWriter(BasePredictionWriter):
         share = f".rank{trainer.global_rank}" if trainer.world_size > 1 else ""
         report = []
         ranked = pl_module.ranked(predictions, dataset) if isinstance(pl_module, EvaluatedModule) else None
+        paths = [user_path(self._folder) / f"{name}{share}.safetensors" for name in ("images", "captions")]
         hits = user_path(self._folder) / "hits"
-        with written_together(removing=hit_files(hits) if ranked is None else []):  # of a prediction before
-            for name, batches in zip(("images", "captions"), predictions, strict=True):
+        stale = hit_files(hits) if ranked is None else []  # of a prediction before
+        stale += [path for path, batches in zip(paths, predictions, strict=True) if not batches]
+        with written_together(removing=stale):
+            for path, batches in zip(paths, predictions, strict=True):
+                if not batches:
+                    report += [] if dataset.captions else ["no captions, so nothing is ranked: a gallery"]
+                    continue
                 index = torch.cat([index for _, index in batches]).cpu()
-                if name == "images":
+                images = path is paths[0]
+                if images:
                     ids: list[Any] = [dataset.image_ids[i] for i in index.tolist()]
                 else:
-                    ids = [[dataset.image_ids[dataset.caption_image[i]], i] for i in index.tolist()]
-                path = user_path(self._folder) / f"{name}{share}.safetensors"
+                    owners = dataset.caption_image[index.numpy()].tolist()
+                    named = (None if owner < 0 else dataset.image_ids[owner] for owner in owners)
+                    ids = [[image, i] for image, i in zip(named, index.tolist(), strict=True)]
                 write_fragments(path, Fragments.cat([part.cpu() for part, _ in batches]), index, ids)
-                report.append(f"{len(index)} {name} written to {path}")
+                report.append(f"{len(index)} {'images' if images else 'captions'} written to {path}")
             if ranked is not None and trainer.is_global_zero:
                 write_hits(hits, ranked)
                 report.append(f"what finds what written to {', '.join(map(str, hit_files(hits)))}")

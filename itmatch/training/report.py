@@ -15,11 +15,11 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.data import Stage
-from itmatch.data.tokenizers.words import digest
+from itmatch.data.tokenizers.base import digest
 from itmatch.evaluation import recall_table, results_table
 from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.hits import hit_files, write_hits
-from itmatch.evaluation.table import FORMS
+from itmatch.evaluation.results.figures import by_protocol
 from itmatch.formats.files import user_path, write_text, written_together
 from itmatch.formats.npz import write_npz
 from itmatch.ops.checks import check_choice
@@ -47,7 +47,7 @@ class RecallReport(Callback):
     """
 
     def __init__(self, dirpath: str | Path | None = None, form: Literal["text", "markdown", "latex"] = "text") -> None:
-        self.dirpath, self.form = dirpath, check_choice("form", form, *FORMS)
+        self.dirpath, self.form = dirpath, check_choice("form", form, "text", "markdown", "latex")
         self.last_weights = False
         self._folder: str | Path | None = None
 
@@ -88,12 +88,9 @@ class RecallReport(Callback):
 
     def _print(self, title: str, metrics: dict[str, float]) -> None:
         """A table of the recalls, those of every protocol that was measured with others, and what else there is."""
-        protocols = [name.removesuffix("_rsum") for name in metrics if name.endswith("_rsum")]
-        rows = {title: metrics}
-        for name in protocols:
-            start = f"{name}_"
-            own = {key.removeprefix(start): value for key, value in metrics.items() if key.startswith(start)}
-            rows[f"{title}: {name}"] = own
+        parts = by_protocol(metrics)
+        rows = {title: parts.pop("", {})}
+        rows |= {f"{title}: {name}": figures for name, figures in parts.items() if "rsum" in figures}
         more = [name for name in metrics if name.startswith(("eccv_", "cxc_", "pmrp_")) or name.endswith("rsum_std")]
         if self.form == "text":
             for label, row in rows.items():
@@ -177,7 +174,7 @@ class EpochLines(Callback):
     With a progress bar, which shows the same, nothing is printed.
     """
 
-    _start = 0.0
+    _start: float | None = None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the time."""
@@ -185,11 +182,12 @@ class EpochLines(Callback):
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the line."""
-        if trainer.progress_bar_callback is not None:
+        """Print the line, but not of an epoch that another process has trained: a resumed training ends it again."""
+        start, self._start = self._start, None
+        if start is None or trainer.progress_bar_callback is not None:
             return
         said = [f"epoch {trainer.current_epoch}"]
         for name, figure, digits in (("loss", "train/loss", 4), ("rSum", "val/rsum", 1)):
             if figure in trainer.callback_metrics:
                 said.append(f"{name} {float(trainer.callback_metrics[figure]):.{digits}f}")
-        print(*said, f"{time.monotonic() - self._start:.0f} s", sep="  ", flush=True)
+        print(*said, f"{time.monotonic() - start:.0f} s", sep="  ", flush=True)

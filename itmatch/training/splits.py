@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from lightning.pytorch.utilities import rank_zero_warn
+
 from itmatch.data import ImageTextSplit
-from itmatch.data.tokenizers.words import digest
+from itmatch.data.tokenizers.base import digest
 from itmatch.ops.collectives import gather_values, is_distributed
 
 
@@ -11,6 +15,17 @@ def content_of(split: ImageTextSplit) -> str:
     """What a split holds, in words; another one where ids, captions or sizes differ."""
     content = digest([split.image_ids, split.captions, split.caption_image.tolist(), split.feature_dim])
     return f"{split.num_images} images with {split.num_captions} captions (digest {content})"
+
+
+def tell_of_what_one_lacks(splits: Mapping[str, ImageTextSplit], stage: str) -> None:
+    """Warn where a split has what that of the training lacks, or lacks what it has: the model meets something new."""
+    if "train" not in splits:
+        return
+    for name in ("boxes", "labels", "relations", "caption_relations"):
+        trained, found = (getattr(splits[split], name) is not None for split in ("train", stage))
+        if trained != found:
+            having, lacking = ("train", stage) if trained else (stage, "train")
+            rank_zero_warn(f"the split {having!r} has {name} and {lacking!r} has none; both should")
 
 
 def check_same_everywhere(name: str, split: ImageTextSplit) -> None:

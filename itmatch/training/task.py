@@ -21,8 +21,13 @@ from itmatch.models import MatchingModel
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
 from itmatch.ops.checks import check_choice, check_kind, check_whole_or_none
 from itmatch.ops.seeding import seed_step
-from itmatch.training.checkpoints.reading import keep_own_paths
-from itmatch.training.checkpoints.restoring import check_vocabulary, check_weights_fit, naming, restored
+from itmatch.training.checkpoints.restoring import (
+    check_vocabulary,
+    check_weights_fit,
+    leave_other_runs_alone,
+    naming,
+    restored,
+)
 from itmatch.training.checkpoints.writing import use_atomic_checkpoints
 from itmatch.training.divergence import COLLAPSE_EVERY, CollapseWatch, GradientWatch, divergence, told_as_divergence
 from itmatch.training.evaluating import EvaluatedModule
@@ -35,9 +40,10 @@ from itmatch.training.step import check_rows_apart, compute_loss, score_statisti
 class MatchingTask(EvaluatedModule):
     """Trains, validates, tests and predicts with any image encoder, text encoder, similarity and objective.
 
-    Logs ``train/loss``, ``train/positive`` and ``train/hardest_negative`` (mean scores), ``train/grad_norm`` (before
-    clipping), ``train/lr`` (the largest of the groups), ``train/loss_<name>`` for each term of an objective of several,
-    before weighting, and the recalls as ``val/i2t_r1`` ... ``val/rsum``. A loss, a gradient or an encoding that is NaN
+    Logs ``train/loss`` (of a sum the part of one pair, so that it does not depend on the size of the batch),
+    ``train/positive`` and ``train/hardest_negative`` (mean scores), ``train/grad_norm`` (before clipping), ``train/lr``
+    (the largest of the groups), ``train/loss_<name>`` for each term of an objective of several, before weighting, and
+    the recalls as ``val/i2t_r1`` ... ``val/rsum``. A loss, a gradient or an encoding that is NaN
     or infinite stops the run (FloatingPointError, with the step and the learning rate); a loss that sits at the value
     of a collapsed model is warned of. An objective of vectors alone has no scores to log.
 
@@ -229,12 +235,14 @@ class MatchingTask(EvaluatedModule):
                 encode_chunk=self.encode_chunk,
             )
         loss, scores, positives = result.loss, result.matches.scores, result.matches.positives
-        assert positives is not None
+        assert positives is not None  # compute_loss has made them
         if not bool(torch.isfinite(loss)):
             raise divergence(self, f"the loss is {loss.item()}")
         self._check_gradients()
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(positives))
-        statistics = {f"train/loss_{name}": value.detach() for name, value in result.terms.items() if name}
+        values = {name: value.detach() for name, value in result.terms.items()}
+        terms = self.objective.per_pair(values, positives.sum().clamp(min=1))
+        self.log("train/loss", self.objective.total(terms), prog_bar=True, batch_size=len(positives))
+        statistics = {f"train/loss_{name}": value for name, value in terms.items() if name}
         if scores is not None:
             if batch_idx % COLLAPSE_EVERY == 0:
                 self._collapse.look(self.objective, result)
@@ -286,7 +294,7 @@ class MatchingTask(EvaluatedModule):
         self.run_seed = checkpoint.get("run_seed")
         path = None if self._trainer is None else self._trainer.ckpt_path
         if self._trainer is not None:  # else no callback reads them
-            keep_own_paths(checkpoint, None if path is None or "://" in str(path) else Path(path).absolute().parent)
+            leave_other_runs_alone(checkpoint, self._trainer)
         with naming(path):
             check_weights_fit(self, checkpoint)
         check_vocabulary(self.model.tokenizer, checkpoint)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from itmatch.batch import Regions
-from itmatch.formats.photos import read_photo
+from itmatch.formats.photos import open_photo
 from itmatch.ops.checks import check_share, check_whole, check_whole_or_none
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.ops.roi import roi_features
@@ -140,7 +140,7 @@ class RegionExtractor(Configurable):
         if not len(photos):
             raise ValueError("photos: none, expected one or more")
         self.load()
-        images = [read_photo(photo) if isinstance(photo, (str, Path)) else photo.convert("RGB") for photo in photos]
+        images = [open_photo(photo) if isinstance(photo, (str, Path)) else photo.convert("RGB") for photo in photos]
         maps = None if self._maps is None else self._checked(self._maps(images), len(images))
         if self._detector is not None:
             found = self._of_queries(images, maps)

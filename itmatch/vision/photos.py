@@ -11,7 +11,7 @@ from typing import Any
 from itmatch.formats.files import existing_file, read_json
 from itmatch.formats.json import parse_json
 from itmatch.formats.messages import reason, shown
-from itmatch.formats.photos import PHOTO_ENDINGS, read_photo
+from itmatch.formats.photos import PHOTO_ENDINGS, open_photo
 from itmatch.formats.text import read_lines
 
 _NAMES = ("file", "file_name", "filename", "image", "path", "id")
@@ -43,14 +43,14 @@ class Photo:
         return self.path if self.start is None else f"{self.path}/{self.name}"
 
     def read(self) -> Any:
-        """The photo as an RGB image of Pillow; raises as :func:`itmatch.formats.photos.read_photo`."""
+        """The photo as an RGB image of Pillow; raises as :func:`itmatch.formats.photos.open_photo`."""
         if self.start is None:
-            return read_photo(self.path)
+            return open_photo(self.path)
         if self.size > _MOST_BYTES:
             raise ValueError(f"{self.place}: {self.size} bytes, expected at most {_MOST_BYTES}")
         with open(self.path, "rb") as file:
             file.seek(self.start)
-            return read_photo(file.read(self.size), self.place)
+            return open_photo(file.read(self.size), name=self.place)
 
 
 def find_photos(source: Path) -> list[Photo]:

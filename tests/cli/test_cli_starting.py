@@ -131,6 +131,7 @@ def test_a_run_that_was_stopped_goes_on_without_a_warning(made, capsys):
     printed = capsys.readouterr()
     assert printed.err == ""
     assert "at epoch 1, step 1" in printed.out
+    assert re.findall("^epoch ([0-9])  ", printed.out, re.MULTILINE) == ["1", "2"]  # epoch 0 was another process's
 
 
 def test_what_a_checkpoint_does_not_record_is_no_matter_of_warning(made, capsys):
@@ -145,3 +146,39 @@ def test_what_a_checkpoint_does_not_record_is_no_matter_of_warning(made, capsys)
     assert capsys.readouterr().err == ""
     assert run(*own, "--model.text_encoder.word_dim=4") == 0
     assert capsys.readouterr().err.endswith("given: model.text_encoder.init_args.word_dim is 3, not 4\n")
+
+
+@pytest.mark.parametrize("where", ["the same folder", "another folder"])
+@pytest.mark.parametrize("new", ["captions to train on", "captions to validate on", "images to validate on", "nothing"])
+def test_the_best_of_other_data_is_neither_kept_nor_replaced_nor_tested(made, capsys, recwarn, where, new):
+    """A figure that no training reaches, on data of before: it counts on the same data alone."""
+    data = write_precomp(Path("data"))
+    assert run(*on_precomp("fit", data, "--checkpoint.dirpath=old", "--test_after_fit=false")) == 0
+    old = Path("old/best.ckpt")
+    content = torch.load("old/last.ckpt", weights_only=True)
+    [state] = [state for state in content["callbacks"].values() if "best_model_path" in state]
+    state["best_model_score"] = state["kth_value"] = torch.tensor(1e9)
+    state["best_k_models"] = dict.fromkeys(state["best_k_models"], torch.tensor(1e9))
+    torch.save(content, "old/last.ckpt")
+    before = {path: path.read_bytes() for path in Path("old").iterdir()}
+    if new.startswith("captions"):
+        recolour(data) if "train" in new else (data / "dev_caps.txt").write_text("a dog\n" * 8)
+    folder = "old" if where == "the same folder" else "new"
+    resumed = [f"--checkpoint.dirpath={folder}", "--ckpt_path=old/last.ckpt", "--trainer.max_epochs=2"]
+    resumed += ["--data.val_images=3"] * new.startswith("images")
+    capsys.readouterr()
+    assert run(*on_precomp("fit", data, *resumed)) == 0
+    printed, told = capsys.readouterr(), [str(warning.message) for warning in recwarn]
+    assert re.findall("^epoch .", printed.out, re.M) == ["epoch 1"]
+    [best] = re.findall("best checkpoint: (.*)", printed.out)
+    if new == "nothing":
+        assert Path(best).samefile(old)
+        assert not any("of other data" in text for text in told)
+        return
+    assert Path(best).samefile(f"{folder}/best{'-v1' if folder == 'old' else ''}.ckpt")
+    assert torch.load(best, weights_only=True)["global_step"] == 2
+    assert {path: path.read_bytes() for path in before} == before
+    assert any("checkpoint is of other data: the best begins anew, and /" in text and str(old) in text for text in told)
+    what = "trained" if "train" in new else "validated"
+    assert f"old/last.ckpt was {what} on other data ('" in printed.err
+    assert "its optimizer and schedule go on from there" in printed.err

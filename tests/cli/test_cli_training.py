@@ -2,7 +2,6 @@ import csv
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -97,7 +96,9 @@ def test_fit_writes_what_it_should_and_prints_the_recalls(capsys):
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert names == {
         "config.yaml",
+        "environment.json",
         "metrics.csv",
+        "report.html",
         "test_metrics.json",
         "test_ranks.npz",
         "checkpoints/best.ckpt",
@@ -116,11 +117,34 @@ def test_test_gives_the_figures_of_the_closing_test_and_prints_them_once(trained
     assert figures("lightning_logs/version_0/test_metrics.json") == figures(trained / "test_metrics.json")
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_start_that_fails_leaves_no_folder(there, capsys, monkeypatch):
+    if there:
+        Path("runs").mkdir()
+        Path("runs/notes.txt").write_text("mine")
+
+    def fail(*_):
+        raise ValueError("the first batch is broken")
+
+    monkeypatch.setattr(MatchingTask, "training_step", fail)
+    assert "the first batch is broken" in error_of(capsys, "fit", *DEMO)
+    assert [str(path) for path in Path().rglob("*")] == (["runs", "runs/notes.txt"] if there else [])
+
+
+def test_what_fails_later_keeps_its_folder(capsys, monkeypatch):
+    def fail(*_):
+        raise ValueError("the validation is broken")
+
+    monkeypatch.setattr(MatchingTask, "on_train_epoch_end", fail)
+    assert "the validation is broken" in error_of(capsys, "fit", *DEMO)
+    assert Path("runs/lightning_logs/version_0/config.yaml").is_file()
+
+
 def test_the_closing_test_can_be_left_out(capsys):
     assert run("fit", *DEMO, "--test_after_fit=false") == 0
     printed = capsys.readouterr().out
     assert "image to text" not in printed
-    assert re.fullmatch(r"epoch 0  loss \d+\.\d{4}  rSum \d+\.\d  \d+ s\n", printed)
+    assert re.fullmatch(r"epoch 0  loss \d+\.\d{4}  rSum \d+\.\d  \d+ s\nreport: \S+/report\.html\n", printed)
 
 
 def test_a_progress_bar_takes_the_place_of_the_line_of_an_epoch(capsys):
@@ -461,10 +485,20 @@ def test_help(capsys):
     assert run("--help") == 0
     assert "usage: itmatch COMMAND" in capsys.readouterr().out
     assert run() == 2
+    capsys.readouterr()
     assert run("fit", "--help") == 0
     printed = capsys.readouterr().out
-    assert "usage: itmatch [options] fit" in printed or "usage: itmatch fit" in printed
+    assert printed.startswith("usage: itmatch fit --config CONFIG [options]")
+    own, lightning = printed.split("of Lightning:")
+    assert "--model.similarity " in own
+    assert "--ckpt_path " in own
+    assert "(128)" in own  # the default of --data.batch_size
+    assert "--trainer.max_epochs" in lightning
+    assert "--trainer" not in own
+    assert run("fit", "--help", "all") == 0
+    printed = capsys.readouterr().out
     assert "itmatch.nn.HardAligningSimilarity" in printed  # what exists is listed
+    assert "--trainer.max_epochs MAX_EPOCHS" in printed
     for command in ("presets", "data"):
         assert run(command, "--help") == 0
 
@@ -744,6 +778,7 @@ def test_ranks_of_another_test_do_not_stay(trained):
 
 
 def test_compare(trained, capsys):
+    """Runs as they are written; test_cli_compare.py has more."""
     assert run("compare", trained, trained, "--published=flickr30k") == 0
     printed = capsys.readouterr().out
     assert re.search(r"CHAN \(BERT-base\) +80.6", printed)
@@ -754,17 +789,33 @@ def test_compare(trained, capsys):
     assert "nowhere: no such file; a run that was tested" in error_of(capsys, "compare", "nowhere")
     assert "expected one of flickr30k" in error_of(capsys, "compare", trained, "--published=mnist")
     assert "--samples: 0, expected 1 or more" in error_of(capsys, "compare", trained, "--samples=0")
-    assert run("compare", trained, trained, "--form=latex") == 0
-    assert capsys.readouterr().out.splitlines()[-1].startswith("% rSum of")
-    Path("folds.json").write_text('{"i2t_r1": 1.0, "rsum_std": 2.0}')
-    assert run("compare", trained, "folds.json") == 0
-    told = capsys.readouterr().err
-    assert "no interval: folds.json without test_ranks.npz" in told
-    assert "not of one protocol: folds.json alone has rsum_std" in told
-    shutil.copytree(trained, "other")
-    with np.load("other/test_ranks.npz") as arrays:
-        np.savez("other/test_ranks.npz", **{**arrays, "captions_digest": np.array("another")})
-    assert "are not of the same images and captions" in error_of(capsys, "compare", trained, "other")
+
+
+def test_compare_over_seeds_and_protocols(trained, capsys):
+    """Tests of the checkpoints of two trainings that differ in their seed; two protocols in one pass, and one alone."""
+    assert run("fit", "--config", trained / "config.yaml", "--seed_everything=1", "--trainer.logger.save_dir=.") == 0
+    seeds, parts = [trained, Path("lightning_logs/version_0").resolve()], ["--protocol.num_images=4"]
+    both = ["--protocol+=Coco1K", *parts, "--protocol.folds=2", "--protocol+=Flickr30K", *parts]
+    folds = ["--protocol=Coco1K", *parts, "--protocol.folds=2"]
+    for name, protocol in (("both", both), ("folds", folds)):
+        for folder in seeds:
+            assert evaluated(folder, "test", *protocol, f"--trainer.logger.save_dir={name}") == 0
+    runs = [*seeds, *sorted(Path("both/lightning_logs").iterdir()), *sorted(Path("folds/lightning_logs").iterdir())]
+    capsys.readouterr()
+    assert run("compare", *runs, "--over-seeds", "--form=csv", "--names", "A", "B", "C") == 0
+    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
+    assert [(row["group"], row["label"], row["runs"]) for row in rows] == [
+        (group, f"{name} (2 seeds)", "2")
+        for group, names in (
+            ("Flickr30K, test: 4 images, 20 captions", "AB"),
+            ("COCO 1K in 2 folds, test: 4 images, 20 captions", "BC"),
+        )
+        for name in names
+    ]
+    sums = [figures(folder / "test_metrics.json")["rsum"] for folder in seeds]
+    assert float(rows[0]["rsum"]) == pytest.approx(sum(sums) / 2, abs=1e-3)
+    assert float(rows[0]["rsum_sd"]) == pytest.approx(abs(sums[0] - sums[1]) / 2**0.5, abs=1e-3)
+    assert rows[2]["rsum"] == rows[3]["rsum"]
 
 
 def test_annotations_of_a_folder(trained, capsys):
@@ -806,7 +857,7 @@ def test_annotations_of_a_folder(trained, capsys):
     [("ImageEncoder", "RegionEncoder", "GRUTextEncoder"), ("TextEncoder", "GRUTextEncoder", "RegionEncoder")],
 )
 def test_help_lists_encoders_where_an_encoder_is_wanted(capsys, kind, wanted, unwanted):
-    assert run("fit", "--help") == 0
+    assert run("fit", "--help", "all") == 0
     text = " ".join(capsys.readouterr().out.split())
     listed = text.split(f"<class '{kind}'>")[1].split(")")[0]
     assert wanted in listed
@@ -907,3 +958,39 @@ def test_memory_of_an_evaluation(trained, capsys):
     assert figures("out/test_metrics.json") == pytest.approx(figures(trained / "test_metrics.json"))
     told = error_of(capsys, *evaluation(trained, "test", "--evaluation.memory=much"))
     assert told.startswith("--evaluation.memory: 'much', expected a size of memory such as 1GiB")
+
+
+def test_a_gallery_is_encoded_and_searched(tmp_path, monkeypatch, capsys):
+    """A split without captions: predicted, with hits where there are texts to search with, and refused elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    folder = write_precomp(tmp_path / "data")
+    assert run(*on_precomp("fit", folder, "--test_after_fit=false")) == 0
+    [checkpoint] = Path("runs").glob("**/best.ckpt")
+    (folder / "test_caps.txt").unlink()
+    given = f"--ckpt_path={checkpoint}"
+    for command in ("test", "fit"):
+        message = error_of(capsys, *on_precomp(command, folder, *[given] * (command == "test")))
+        assert f"{folder}/test_caps.txt: no such file, so the split is a gallery" in message
+        assert "an evaluation needs captions of images" in message
+    predict = on_precomp("predict", folder, given, "--top=3", "--fragments.dirpath=out", "--fragments.overwrite=true")
+    (folder / "test_queries.txt").write_text("a red dog\na blue dog\n")
+    assert run(*predict) == 0
+    fragments, index, ids = read_fragments("out/captions.safetensors")
+    assert (len(fragments), index.tolist(), ids) == (2, [0, 1], [[None, 0], [None, 1]])
+    lines, rows = hits("out/hits")
+    assert [line["query_text"] for line in lines[4:]] == ["a red dog", "a blue dog"]
+    assert all(len(line["scores"]) == 3 and line["right"] == [None] * 3 for line in lines[4:])
+    assert {row["right"] for row in rows} == {""}
+    (folder / "test_queries.txt").unlink()
+    capsys.readouterr()
+    assert run(*predict) == 0
+    said = capsys.readouterr()
+    assert "4 images written to out/images.safetensors\nno captions" in said.out
+    assert "zero" not in said.err
+    assert [path.name for path in Path("out").iterdir()] == ["images.safetensors"]  # none of the prediction before
+
+
+def test_captions_are_needed_to_train(tmp_path, capsys):
+    folder = write_precomp(tmp_path / "data")
+    (folder / "train_caps.txt").unlink()
+    assert "train_caps.txt: no such file, so the split is a gallery" in error_of(capsys, *on_precomp("fit", folder))

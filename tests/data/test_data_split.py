@@ -117,8 +117,8 @@ WRONG = {
     r"toy: features: .* expected .* \(images, regions, size\)": {"features": np.zeros(3, np.float32)},
     r"toy: captions:3: empty caption$": {"captions": ["a", "b", " \t", "d"]},
     r"toy: captions:2: empty caption \(2 such in all\)": {"captions": ["a", "", " ", "d"]},
-    r"caption_image: caption 2 names image 3, expected 0\.\.2": {"caption_image": np.array([0, 0, 3, 2])},
-    r"caption_image: caption 1 names image -1": {"caption_image": np.array([0, -1, 1, 2])},
+    r"caption_image: caption 2 names image 3, expected -1\.\.2": {"caption_image": np.array([0, 0, 3, 2])},
+    r"caption_image: caption 1 names image -2, expected -1\.\.2": {"caption_image": np.array([0, -2, 1, 2])},
     r"caption_image: int64 of shape \(3,\)": {"caption_image": np.array([0, 1, 2])},
     r"caption_image: float64": {"caption_image": np.array([0.0, 0, 1, 2])},
     r"image_ids: 2 ids for 3 images": {"image_ids": ["x", "y"]},
@@ -150,7 +150,7 @@ WRONG = {
     r"captions:2: None of type NoneType, expected the caption as a string": {"captions": ["a", None, "b", "c"]},
     r"caption_twin: caption 0 names image 3": {"caption_twin": np.array([3, -1, 0, 0])},
     r"caption_twin_kind: 1 for 4": {"caption_twin_kind": ["spatial"]},
-    r"0 images and 0 captions": {
+    r"no images and 0 captions, expected images": {
         **dict.fromkeys(("image_ids", "lengths", "boxes", "labels", "relations", "relation_scores")),
         "features": np.zeros((0, 4, 5), np.float32),
         "captions": [],

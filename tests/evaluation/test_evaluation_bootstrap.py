@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from itmatch.evaluation import RetrievalRanks, paired_bootstrap, retrieval_metrics
+from itmatch.evaluation import RetrievalRanks, holm, paired_bootstrap, pairwise_bootstrap, retrieval_metrics
 
 
 def ranks(images, captions, worst, seed):
@@ -99,3 +99,36 @@ def test_what_cannot_be_compared(change, message):
     given = {"first": ranked, "second": ranked, "caption_image": torch.tensor([0, 2]), "samples": 5} | change
     with pytest.raises(ValueError, match=message):
         paired_bootstrap(given["first"], given["second"], given["caption_image"], samples=given["samples"])
+
+
+def test_pairs_of_several_are_those_of_two():
+    image = torch.arange(60) // 3
+    systems = [ranks(20, 60, worst, seed) for seed, worst in enumerate((12, 13, 16))]
+    found = pairwise_bootstrap([[one] for one in systems], image, samples=500, seed=3)
+    assert [(pair.first, pair.second) for pair in found] == [(0, 1), (0, 2), (1, 2)]
+    for pair in found:
+        assert pair.result == paired_bootstrap(systems[pair.first], systems[pair.second], image, samples=500, seed=3)
+
+
+def test_several_runs_of_a_system_count_by_their_mean():
+    image = torch.arange(60) // 3
+    runs, other = [ranks(20, 60, 12, seed) for seed in range(3)], ranks(20, 60, 16, 9)
+    (pair,) = pairwise_bootstrap([runs, [other]], image, samples=400, seed=3)
+    single = [paired_bootstrap(run, other, image, samples=400, seed=3) for run in runs]
+    assert pair.result.difference == pytest.approx(sum(found.difference for found in single) / 3)
+    assert pair.result.high - pair.result.low < max(found.high - found.low for found in single)
+    (pair,) = pairwise_bootstrap([[runs[0]] * 3, [runs[0]] * 2], image, samples=50)
+    assert pair.result == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_systems_of_other_sets_are_named():
+    systems = [[ranks(3, 6, 5, 0)], [ranks(3, 6, 5, 0), ranks(3, 7, 5, 0)], [ranks(3, 6, 5, 0)]]
+    with pytest.raises(ValueError, match=r"ranks of \(3, 6\) and \(3, 7\) images and captions"):
+        pairwise_bootstrap(systems, torch.arange(6) // 2)
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([0.2]) == [0.2]
+    assert holm([]) == []

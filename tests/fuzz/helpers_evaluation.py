@@ -2,11 +2,19 @@
 
 import numpy as np
 import torch
-from helpers_targets import JSON, NPY, NPZ, Target, as_json, called
+import yaml
+from helpers_targets import BYTES, JSON, NPY, NPZ, Target, as_json, called, damage
 
 from itmatch.evaluation import Cxc, EccvCaption, PlausibleMatch, ScoredSplit, retrieval_ranks, streamed_hits
 
 FIGURES = {f"{way}_r{k}": 10.0 * k for way in ("i2t", "t2i") for k in (1, 5, 10)} | {"rsum": 320.0, "i2t_medr": 2.0}
+
+CONFIG = {
+    "trainer": {"max_epochs": 1, "logger": {"init_args": {"save_dir": "runs"}}},
+    "data": {"source": {"class_path": "itmatch.data.RelationScenes", "init_args": {"seed": 0}}},
+    "protocol": [{"class_path": "itmatch.evaluation.Coco1K", "init_args": {"num_images": 4, "folds": 2}}],
+    "ckpt_path": None,
+}
 
 
 def write_runs(folder):
@@ -21,10 +29,11 @@ def write_runs(folder):
             image_ids=np.array(["a", "b", "c", "d"]),
             captions_digest=np.array("0123456789abcdef"),
         )
+        (folder / name / "config.yaml").write_text(yaml.safe_dump(CONFIG | {"seed_everything": shift}))
 
 
 def read_runs(folder):
-    return called("compare", folder / "one", folder / "two", "--samples=50")
+    return called("compare", folder / "one", folder / "two", "--samples=50", "--over-seeds")
 
 
 def wrong_comparison(text):
@@ -95,6 +104,14 @@ EVALUATION = [
     ),
     Target(
         "compare: metrics.json", "compare", write_runs, read_runs, {"two/test_metrics.json": JSON}, wrong_comparison
+    ),
+    Target(
+        "compare: config.yaml",
+        "compare",
+        write_runs,
+        read_runs,
+        {"two/config.yaml": (damage.yaml_of, damage.yaml_of, *BYTES)},
+        wrong_comparison,
     ),
     Target(
         "annotations",

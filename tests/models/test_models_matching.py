@@ -382,7 +382,7 @@ def edit_config(folder, change):
         (
             lambda d: edit_config(d, lambda c: c["tokenizer"].update(class_path="subprocess.Popen", init_args={})),
             ValueError,
-            "tokenizer: subprocess.Popen is no itmatch.data.tokenizers.words.Tokenizer",
+            "tokenizer: subprocess.Popen is no itmatch.data.tokenizers.base.Tokenizer",
         ),
         (
             lambda d: edit_config(d, lambda c: c["similarity"]["init_args"].update(pooling={"class_path": "no.Such"})),

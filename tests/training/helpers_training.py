@@ -9,8 +9,8 @@ from itmatch.nn import GRUTextEncoder, HardAligningSimilarity, RegionEncoder
 from itmatch.training import MatchingData, MatchingTask
 
 
-def small_data(**kwargs):
-    return MatchingData(RelationScenes("easy", num_train=16, num_val=8, num_test=8), batch_size=16, **kwargs)
+def small_data(batch_size=16, **kwargs):
+    return MatchingData(RelationScenes("easy", num_train=16, num_val=8, num_test=8), batch_size=batch_size, **kwargs)
 
 
 def small_task(data, *, dropout=0.0, **kwargs):

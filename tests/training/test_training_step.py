@@ -10,6 +10,7 @@ from itmatch.losses import (
     CenterHingeLoss,
     EmbeddingLoss,
     HardNegativeTripletLoss,
+    InfoNCELoss,
     Loss,
     Matches,
     MemoryLoss,
@@ -122,6 +123,20 @@ def test_a_loss_of_vectors_alone_trains_without_scores(tmp_path):
     trainer.fit(task, data)
     assert set(recorder.logged[-1]) == {"train/loss", "train/lr", "train/grad_norm"}
     assert recorder.logged[-1]["train/loss"] < 0.9 * recorder.logged[0]["train/loss"]
+
+
+@pytest.mark.parametrize("batch_size", [8, 20])
+def test_the_logged_loss_is_per_pair(tmp_path, batch_size):
+    logged = []
+    for reduction in ("sum", "mean"):
+        seed_everything(0, verbose=False)
+        data, recorder = small_data(batch_size=batch_size), Recorder()
+        terms = {"triplet": HardNegativeTripletLoss(reduction=reduction), "contrastive": InfoNCELoss()}
+        task = pooled_task(data, Objective(terms, weights={"contrastive": 0.5}))
+        small_trainer(tmp_path / reduction, max_steps=1, callbacks=[recorder], log_every_n_steps=1).fit(task, data)
+        logged.append({name: value for name, value in recorder.logged[0].items() if "loss" in name})
+    assert len(logged[0]) == 3
+    assert logged[0] == pytest.approx(logged[1], rel=1e-5)
 
 
 def test_each_term_is_logged(tmp_path):

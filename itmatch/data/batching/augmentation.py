@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from itmatch.data.split import ImageItem
-from itmatch.data.tokenizers.words import Tokenizer
+from itmatch.data.items import ImageItem
+from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.ops.checks import check_share
 from itmatch.spec import Configurable
 

@@ -13,8 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from itmatch.batch import Batch, Captions, Regions, SceneGraph
 from itmatch.data.batching.augmentation import SizeAugmentation
-from itmatch.data.split import CaptionItem, ImageItem
-from itmatch.data.tokenizers.words import Tokenizer
+from itmatch.data.items import CaptionItem, ImageItem
+from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.ops.seeding import mix_seed
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch.utils.data import Dataset
 
-from itmatch.data.split import CaptionItem, ImageItem, ImageTextSplit
+from itmatch.data.items import CaptionItem, ImageItem
+from itmatch.data.split import ImageTextSplit
 
 
 class PairDataset(Dataset[tuple[ImageItem, CaptionItem]]):

@@ -11,10 +11,10 @@ import numpy as np
 
 from itmatch.data.check.features import SeenSplit, compare_splits, look_at_features
 from itmatch.data.check.report import CheckReport
-from itmatch.data.sources.annotations import KEYS, AnnotatedImage, look_at_annotations
+from itmatch.data.sources.caption_json import KEYS, AnnotatedImage, is_of_coco, look_at_annotations, without_sentences
 from itmatch.data.sources.karpathy import KarpathyJson
 from itmatch.data.split import ImageTextSplit
-from itmatch.data.tokenizers.words import Tokenizer
+from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.formats.messages import shown
 
 _STAGES = {"train": "train", "val": "val", "test": "test"}
@@ -25,21 +25,24 @@ def check_annotations(
     path: Path, content: dict[str, Any], features: Path | None = None, tokenizer: Tokenizer | None = None
 ) -> CheckReport:
     """Look at all images of a json, and at their features where it is said where these are."""
-    coco = "annotations" in content
+    coco = is_of_coco(content)
     report = CheckReport(str(path), "COCO's captions" if coco else "annotations of Karpathy's splits")
     images, report.problems = look_at_annotations(path, content)
     report.problems += [problem for image in images for problem in image.problems()]
     _note_names(report, images)
     splits = sorted({image.split for image in images})
+    by_split = {split: [image for image in images if image.split == split] for split in splits}
+    report.problems += [problem for chosen in by_split.values() for problem in without_sentences(chosen)]
+    galleries = [split for split, chosen in by_split.items() if not any(image.sentences for image in chosen)]
     whole = not report.problems
     captions: dict[str, list[str]] = {}
     seen: dict[str, SeenSplit] = {}
-    for split in splits:
-        chosen = [image for image in images if image.split == split]
+    for split, chosen in by_split.items():
         texts = [image.captions() for image in chosen if not any(image.problems())]
         captions[split] = [text for found in texts for text in found if text]
         part = CheckReport(str(path), "split")
-        part.found.append(f"{len(chosen)} images, {len(captions[split])} captions{_per_image(texts)}")
+        told = f"{len(chosen)} images, {len(captions[split])} captions{_per_image(texts)}"
+        part.found.append(f"a gallery, {len(chosen)} images without captions" if split in galleries else told)
         dataset = part.attempt(partial(_open, path, features, split, chosen)) if whole else None
         if dataset is not None:
             seen[split] = SeenSplit(dataset.image_ids)
@@ -50,7 +53,7 @@ def check_annotations(
     compare_splits(report, seen)
     if "restval" in splits:
         report.found.append('restval: is in no stage; --data.source.train "[train, restval]" trains on it, too')
-    report.note_splits(splits, _STAGES)
+    report.note_splits(splits, _STAGES, galleries=galleries)
     report.add_coverage(captions, ("train", "restval") if not coco else splits, tokenizer)
     return report
 

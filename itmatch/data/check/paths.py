@@ -6,19 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
+from itmatch.data.batching.validation import is_visible
 from itmatch.data.check.annotations import check_annotations
 from itmatch.data.check.features import look_at_features
 from itmatch.data.check.photos import check_feature_files, check_photos, check_region_file
 from itmatch.data.check.precomp import check_precomp
 from itmatch.data.check.report import CheckReport
 from itmatch.data.check.vectors import check_vectors
+from itmatch.data.conversion.captions import is_numbered, numbered_captions
 from itmatch.data.sources.features import ArrayFeatures
+from itmatch.data.sources.images import photos_in
 from itmatch.data.sources.layout import lists_in
+from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.data.tokenizers.vocabulary import Vocabulary
-from itmatch.data.tokenizers.words import Tokenizer
 from itmatch.formats.arrays import open_array
 from itmatch.formats.files import read_json, user_path
 from itmatch.formats.messages import shown_keys
+from itmatch.formats.text import read_lines
 from itmatch.formats.vocabularies import is_pickle
 
 
@@ -31,8 +35,8 @@ def check_path(
 
     Args:
         path: a folder of precomputed features, of photos with lists of captions, or with a file of features per image;
-            a json of captions (Karpathy's, COCO's own); a vocabulary (json, or pickled); a ``.npy`` file; or a text
-            file of word vectors, packed by gzip or not.
+            a json of captions (Karpathy's, COCO's own); a vocabulary (json, or pickled); a ``.npy`` file; numbered
+            captions of photos (``.token``); or a text file of word vectors, packed by gzip or not.
         tokenizer: of whose unknown tokens the share in the captions is told; None = a :class:`WordTokenizer`. One that
             has to learn words learns those of the training captions ("train" and "restval").
         features: of a json of captions, the file or folder of its features; of lists of captions, the folder of the
@@ -57,7 +61,20 @@ def check_path(
         return check_region_file(path)
     if path.suffix == ".json":
         return _check_json(path, beside, tokenizer)
-    return check_vectors(path)
+    return _check_captions(path) if is_numbered(path) else check_vectors(path)
+
+
+def _check_captions(path: Path) -> CheckReport:
+    """Look at a file of numbered captions, of which lists can be made."""
+    report = CheckReport(str(path), "numbered captions of photos")
+    found = report.attempt(lambda: numbered_captions([path], [read_lines(path)]))
+    if found is not None:
+        texts = [text for _, group in found.values() for text in group]
+        blank = sum(not is_visible(text) for text in texts)
+        report.found.append(f"{len(texts)} captions of {len(found)} photos")
+        report.warnings += [f"{path}: {blank} blank captions"] * bool(blank)
+        report.not_ready = f"`itmatch data convert {path} --split NAME=FILE --out FOLDER` makes lists of them"
+    return report
 
 
 def _check_folder(path: Path, beside: Path | None, tokenizer: Tokenizer | None) -> CheckReport:
@@ -69,6 +86,8 @@ def _check_folder(path: Path, beside: Path | None, tokenizer: Tokenizer | None) 
         return check_precomp(path, tokenizer)
     if any(path.glob("*.np[yz]")):
         return check_feature_files(path)
+    if photos_in(path if beside is None else beside):
+        return check_photos(path, beside, tokenizer)
     if (path / "features.tsv").exists():
         return check_region_file(path)
     wanted = "neither a SPLIT_ims.npy, a SPLIT_caps.txt, nor a SPLIT_ids.txt in it"

@@ -11,7 +11,8 @@ from itmatch.data.sources.base import Stage
 from itmatch.data.sources.features import FileFeatures, FolderFeatures
 from itmatch.data.sources.images import MOST_LETTERS, ImageFolder, PatchFeatures
 from itmatch.data.sources.layout import lists_in
-from itmatch.data.tokenizers.words import Tokenizer
+from itmatch.data.split import ImageTextSplit
+from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.formats.features.opening import layout_of, open_regions
 from itmatch.formats.features.photo_files import files_of
 from itmatch.formats.text import read_lines
@@ -26,25 +27,33 @@ def check_photos(path: Path, photos: Path | None, tokenizer: Tokenizer | None) -
     lists = lists_in(path)
     there = sorted(file.name.removesuffix("_ids.txt") for file in lists.glob("*_ids.txt"))
     captions: dict[str, list[str]] = {}
+    galleries: list[str] = []
     seen: dict[str, SeenSplit] = {}
     source = ImageFolder(path, photos, image_size=_SIZE, patch_size=_SIZE)
     for stage, split in _STAGES.items():
-        if split not in there:
+        if split not in there and (there or stage != "test"):  # without any list all photos are a gallery
             continue
         dataset = report.attempt(partial(source.split, stage))
         if dataset is not None:
             captions[split] = dataset.captions
-            share = dataset.num_captions // dataset.num_images
-            numbers = f"{dataset.num_images} photos, {dataset.num_captions} captions ({share} per image)"
-            report.found.append(f"{split}: {numbers}")
+            galleries += [] if (dataset.caption_image >= 0).any() else [split]
+            report.found.append(f"{split}: {_numbers(dataset)}")
+        there += [] if split in there else [split]
         names = dataset.image_ids if dataset else report.attempt(partial(read_lines, lists / f"{split}_ids.txt"))
         ids = [name for name in dict.fromkeys(names or ()) if len(name) <= MOST_LETTERS]
         files = report.attempt(partial(source.files, ids))
         seen[split] = SeenSplit(names, prints=_look_at_photos(report, files or []))
     compare_splits(report, seen)
-    report.note_splits(there, dict(_STAGES), nameable=False)
-    report.add_coverage(captions, ("train",), tokenizer)
+    report.note_splits(there, dict(_STAGES), galleries=galleries, nameable=False)
+    report.add_coverage(captions, [split for split in ("train",) if split not in galleries], tokenizer)
     return report
+
+
+def _numbers(dataset: ImageTextSplit) -> str:
+    images, captions = dataset.num_images, dataset.num_captions
+    if captions and dataset.caption_image[0] >= 0:
+        return f"{images} photos, {captions} captions ({captions // images} per image)"
+    return f"a gallery, {images} photos without captions" + f"; {captions} texts to search it with" * bool(captions)
 
 
 def _look_at_photos(report: CheckReport, paths: list[Path]) -> dict[bytes, int]:

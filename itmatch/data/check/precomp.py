@@ -11,11 +11,12 @@ from itmatch.data.batching import validation
 from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.check.features import SeenSplit, compare_splits, look_at_features
 from itmatch.data.check.report import CheckReport
-from itmatch.data.sources.boxes import BOX_FILES, first_file, open_boxes
+from itmatch.data.sources.boxes import boxes_file, open_boxes
 from itmatch.data.sources.features import ArrayFeatures, open_features
+from itmatch.data.sources.galleries import SplitTexts, gallery_layout, read_texts
 from itmatch.data.sources.layout import Layout, find_layout, per_image
 from itmatch.data.sources.precomp import PrecompFolder, found_splits
-from itmatch.data.tokenizers.words import Tokenizer
+from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.formats.arrays import Array, open_array
 from itmatch.formats.files import read_json
 from itmatch.formats.text import read_lines
@@ -30,6 +31,7 @@ class SplitCheck(CheckReport):
         super().__init__(str(where), "split")
         self.where = where
         self.captions: list[str] = []
+        self.is_gallery = False
         self.seen = SeenSplit()
 
 
@@ -40,8 +42,10 @@ def check_precomp(path: Path, tokenizer: Tokenizer | None) -> CheckReport:
     for split, checked in splits.items():
         report.add_part(split, checked)
     compare_splits(report, {split: checked.seen for split, checked in splits.items()})
-    report.note_splits(list(splits), {"train": "train", "val": "dev", "test": "test"})
-    report.add_coverage({split: checked.captions for split, checked in splits.items()}, ("train",), tokenizer)
+    galleries = [split for split, checked in splits.items() if checked.is_gallery]
+    report.note_splits(list(splits), {"train": "train", "val": "dev", "test": "test"}, galleries=galleries)
+    captions = {split: checked.captions for split, checked in splits.items()}
+    report.add_coverage(captions, [split for split in ("train",) if split not in galleries], tokenizer)
     return report
 
 
@@ -49,23 +53,24 @@ def check_split(where: Path) -> SplitCheck:
     """Look at all files ``{where}_*``; where none is wrong, the reader itself has the last word."""
     check = SplitCheck(where)
     features = check.attempt(lambda: open_features(f"{where}_ims.npy"))
-    captions = check.attempt(lambda: read_lines(f"{where}_caps.txt"))
+    texts = check.attempt(lambda: read_texts(where))
     ids_file = Path(f"{where}_ids.txt")
     ids = check.attempt(lambda: [line.strip() for line in read_lines(ids_file)]) if ids_file.exists() else None
     if not ids_file.exists():
         check.missing.append(ids_file.name)
-    if captions is not None:
-        check.captions = [caption.strip() for caption in captions if caption.strip()]
-        check.problems += validation.caption_problems(captions, f"{where}_caps.txt", blank=True)
+    if texts is not None:
+        check.captions, check.is_gallery = [caption for caption in texts.lines if caption], not texts.describe
+        check.problems += validation.caption_problems(texts.lines, str(texts.path), blank=True)
     layout = lengths = None
-    if features is not None and captions is not None:
-        layout = check.attempt(lambda: find_layout(features, len(captions), ids, None, str(where)))
-    if layout is not None and captions is not None and features is not None:
-        check.found.append(_numbers(layout, len(features), len(captions)))
+    if features is not None and texts is not None:
+        layout = check.attempt(partial(_layout, features, texts, ids, where))
+    if layout is not None and texts is not None and features is not None:
+        check.found.append(_numbers(layout, len(features), texts))
         check.seen.image_ids = layout.image_ids
         check.problems += validation.id_problems(layout.image_ids or [], str(ids_file))
         lengths = _check_columns(check, layout, features)
-        _check_caption_relations(check, [caption.strip() for caption in captions])
+        if texts.lines:
+            _check_caption_relations(check, texts.lines)
     if features is not None and 0 not in features.shape:
         check.found.append(f"features of {features.shape[1]} regions x {features.shape[2]}, {features.dtype}")
         store = ArrayFeatures(features, rows=None if layout is None else layout.rows, name=f"{where}_ims.npy")
@@ -76,7 +81,18 @@ def check_split(where: Path) -> SplitCheck:
     return check
 
 
-def _numbers(layout: Layout, rows: int, captions: int) -> str:
+def _layout(features: Array, texts: SplitTexts, ids: list[str] | None, where: Path) -> Layout:
+    if texts.describe:
+        return find_layout(features, len(texts.lines), ids, None, str(where))
+    return gallery_layout(features, len(texts.lines), ids, str(where))
+
+
+def _numbers(layout: Layout, rows: int, texts: SplitTexts) -> str:
+    captions = len(texts.lines)
+    if not texts.describe:
+        visible = sum(map(bool, texts.lines))
+        searched = f"; {visible} texts in {texts.path.name} to search it with" if visible else ""
+        return f"a gallery, {layout.num_images} images without captions{searched}"
     counts, images = np.unique(np.bincount(layout.caption_image), return_counts=True)
     share = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     repeated = "" if layout.rows is None else f", stored once per caption ({rows} rows)"
@@ -104,17 +120,17 @@ def _check_columns(check: SplitCheck, layout: Layout, features: Array) -> Array 
         found = list(validation.length_problems(lengths, *shape, f"{where}_lengths.npy", least=0))
         check.problems += found
         lengths = None if found else lengths
-    boxes_file = first_file(where, BOX_FILES)
-    if boxes_file is None:
+    path_of_boxes = boxes_file(where)
+    if path_of_boxes is None:
         check.missing.append(f"{where.name}_boxes.npy")
     else:
-        optional.append(boxes_file.name)
+        optional.append(path_of_boxes.name)
     boxes = check.attempt(partial(open_boxes, where, layout, rows))
     if boxes is not None:
-        found = list(validation.box_problems(boxes, *shape, str(boxes_file), lengths))
+        found = list(validation.box_problems(boxes, *shape, str(path_of_boxes), lengths))
         check.problems += found
         if not found:
-            _note_boxes(check, np.asarray(boxes, np.float32), lengths, str(boxes_file))
+            _note_boxes(check, np.asarray(boxes, np.float32), lengths, str(path_of_boxes))
     label_files = sorted(where.parent.glob(f"{where.name}_*labels.npy")) or [Path(f"{where}_labels.npy")]
     for path in label_files:
         labels = column(path, "labels")

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
+from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.data.tokenizers.coverage import measure_coverage
-from itmatch.data.tokenizers.words import Tokenizer, WordTokenizer
+from itmatch.data.tokenizers.words import WordTokenizer
 
 _T = TypeVar("_T")
 _SHOWN = 50  # problems that are printed; the report holds all
@@ -81,14 +82,18 @@ class CheckReport:
             finally:
                 self.warnings += [str(warning.message) for warning in caught if warning.category is UserWarning]
 
-    def note_splits(self, there: Sequence[str], names: Mapping[Any, str], *, nameable: bool = True) -> None:
+    def note_splits(
+        self, there: Sequence[str], names: Mapping[Any, str], *, galleries: Sequence[str] = (), nameable: bool = True
+    ) -> None:
         """Note which of the splits that ``itmatch fit`` needs are not there, and how others are named for it.
 
         Args:
             there: names of the splits.
+            galleries: those of them that have no captions, and are no splits to fit on.
             names: what each stage is called unless a user says otherwise.
             nameable: whether a user can say so.
         """
+        there = [split for split in there if split not in galleries]
         lacking = [stage for stage in names if names[stage] not in there]
         if not lacking:
             return
@@ -96,6 +101,8 @@ class CheckReport:
         how = f"name {'it' if len(lacking) == 1 else 'them'} by "
         how += " ".join(f"--data.source.{stage} NAME" for stage in lacking)
         self.not_ready = f"{lacks}; {how if nameable else 'the names are fixed'}; there: {', '.join(there) or 'none'}"
+        if galleries:
+            self.not_ready += f"; without captions, for `itmatch predict` alone: {', '.join(galleries)}"
 
     def add_coverage(
         self, captions: Mapping[str, Sequence[str]], training: Sequence[str], tokenizer: Tokenizer | None

@@ -7,11 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from itmatch.data.batching import validation
 from itmatch.data.batching.validation import is_visible
-from itmatch.data.sources.annotations import KEYS, AnnotatedImage, read_annotations
+from itmatch.data.sources.caption_json import KEYS, AnnotatedImage, read_annotations, without_sentences
+from itmatch.data.sources.galleries import read_texts
 from itmatch.data.sources.layout import lists_in, mapping_beside, owners_of
 from itmatch.formats.features.base import RegionReader
+from itmatch.formats.files import write_text
 from itmatch.formats.messages import shown, shown_keys
 from itmatch.formats.text import read_lines
 
@@ -27,7 +31,7 @@ class PhotoList:
         split: its name in the folder that is written.
         ids: what the photos are called there.
         keys: by kind (``cocoid``, ``filename`` ...), what files of features may call them.
-        captions: of each photo.
+        captions: of each photo; of a gallery none.
         where: the file, for error messages.
     """
 
@@ -67,8 +71,10 @@ def karpathy_lists(
         keys = {key: [str(image.names[key]) for image in chosen] for key in KEYS if _all_have(chosen, key)}
         keys["stem"] = [Path(file).stem for file in keys["filename"]]
         captions = [list(filter(is_visible, image.captions(captions_per_image))) for image in chosen]
+        for problem in without_sentences(chosen):
+            raise ValueError(problem)
         for image, texts in zip(chosen, captions, strict=True):
-            if not texts:
+            if image.sentences and not texts:
                 raise ValueError(f"{image.where}: blank captions alone")
         lists.append(PhotoList(name, [image.image_id for image in chosen], keys, captions, f"{path} ({name})"))
     return lists
@@ -77,10 +83,11 @@ def karpathy_lists(
 def text_lists(folder: Path, splits: Sequence[str] | None = None) -> list[PhotoList]:
     """The splits that ``{split}_ids.txt`` and ``{split}_caps.txt`` in a folder list, an id per photo or per caption.
 
-    With ``id_mapping.json`` in it or in the folder around it, the names of the photo files are known as well.
+    A split without captions is a gallery, with an id per photo. With ``id_mapping.json`` in the folder or in the one
+    around it, the names of the photo files are known as well.
 
     Raises:
-        FileNotFoundError: there are no such files.
+        FileNotFoundError: there are no such ids.
         ValueError: the two do not agree, or a caption or an id is none.
     """
     if not folder.is_dir():
@@ -92,12 +99,13 @@ def text_lists(folder: Path, splits: Sequence[str] | None = None) -> list[PhotoL
     mapping = mapping_beside(folder)
     lists = []
     for name in names:
-        ids_file, captions_file = folder / f"{name}_ids.txt", folder / f"{name}_caps.txt"
-        lines = [line.strip() for line in read_lines(ids_file)]
-        texts = [line.strip() for line in read_lines(captions_file)]
-        for problem in validation.caption_problems(texts, str(captions_file)):
+        ids_file, found = folder / f"{name}_ids.txt", read_texts(folder / name)
+        ids = [line.strip() for line in read_lines(ids_file)]
+        texts, owners = found.lines if found.describe else [], np.empty(0, np.int64)
+        for problem in validation.caption_problems(texts, str(found.path)):
             raise ValueError(problem)
-        ids, owners = owners_of(lines, len(texts), str(ids_file))
+        if found.describe:
+            ids, owners = owners_of(ids, len(texts), str(ids_file))
         for problem in validation.id_problems(ids, str(ids_file)):
             raise ValueError(problem)
         captions: list[list[str]] = [[] for _ in ids]
@@ -108,6 +116,20 @@ def text_lists(folder: Path, splits: Sequence[str] | None = None) -> list[PhotoL
             keys["file"] = [Path(mapping[photo]).stem for photo in ids]
         lists.append(PhotoList(name, ids, keys, captions, str(ids_file)))
     return lists
+
+
+def save_texts(where: Path, ids: Sequence[str], captions: Sequence[Sequence[str]]) -> int:
+    """Write ``{where}_ids.txt`` and, unless it is a gallery, ``{where}_caps.txt``; returns the number of captions.
+
+    Where photos have different numbers of captions an id stands for each of these.
+    """
+    uniform = len({len(texts) for texts in captions}) == 1
+    lines = ids if uniform else [one for one, texts in zip(ids, captions, strict=True) for _ in texts]
+    texts = [text for group in captions for text in group]
+    write_text(f"{where}_ids.txt", "".join(f"{line}\n" for line in lines))
+    if texts:
+        write_text(f"{where}_caps.txt", "".join(f"{text}\n" for text in texts))
+    return len(texts)
 
 
 def find_photos(lists: Sequence[PhotoList], reader: RegionReader, key: str | None = None) -> list[list[int | None]]:

@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 
 from itmatch.data.batching import validation
-from itmatch.data.conversion.lists import PhotoList, find_photos
+from itmatch.data.conversion.lists import PhotoList, find_photos, save_texts
 from itmatch.data.sources.boxes import fractions, in_pixels
 from itmatch.formats.arrays import Array, array_rows, save_array
 from itmatch.formats.features.base import RegionReader, RegionRecord
-from itmatch.formats.files import write_text, written_together
+from itmatch.formats.files import written_together
 from itmatch.formats.messages import shown
 
 _COLUMNS = ("boxes", "ims_bbx", "sizes", "ims_size", "lengths", "labels", "relations", "relation_scores")
@@ -73,6 +73,7 @@ def convert_regions(
         if (out / f"{one.split}_ims.npy").exists() and not how.overwrite:
             raise FileExistsError(f"{out / one.split}_ims.npy: there is one already; --overwrite replaces it")
     stale = [out / f"{one.split}_{column}.npy" for one in lists for column in _COLUMNS]
+    stale += [out / f"{one.split}_caps.txt" for one in lists if not any(one.captions)]
     report = []
     with written_together(removing=[path for path in stale if path.exists()]):
         for one, places in zip(lists, find_photos(lists, reader, key), strict=True):
@@ -175,9 +176,4 @@ class _Split:
     def _save_texts(self, where: Path) -> int:
         """Write ids and captions; returns the number of captions."""
         ids, captions = [self.photos.ids[row] for row in self.rows], [self.photos.captions[row] for row in self.rows]
-        uniform = len({len(texts) for texts in captions}) == 1
-        lines = ids if uniform else [one for one, texts in zip(ids, captions, strict=True) for _ in texts]
-        texts = [text for group in captions for text in group]
-        write_text(f"{where}_ids.txt", "".join(f"{line}\n" for line in lines))
-        write_text(f"{where}_caps.txt", "".join(f"{text}\n" for text in texts))
-        return len(texts)
+        return save_texts(where, ids, captions)

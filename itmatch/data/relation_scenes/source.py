@@ -8,8 +8,10 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from itmatch.data.items import Names
 from itmatch.data.relation_scenes import grammar
 from itmatch.data.relation_scenes.captions import describe
+from itmatch.data.relation_scenes.drawing import SceneDrawings
 from itmatch.data.relation_scenes.noise import corrupt_edges, place_edges, shuffled
 from itmatch.data.relation_scenes.sampling import MOST_OBJECTS, TWIN_KINDS, Scenes, TwinKind, sample_scenes
 from itmatch.data.sources.base import DataSource, Stage
@@ -188,6 +190,8 @@ class RelationScenes(DataSource):
             caption_relations=[grammar.relation_spans(text) for text in captions] if self.text_graphs else None,
             caption_twin=np.where(np.array(twin_kinds) == "", -1, caption_image ^ 1),
             caption_twin_kind=twin_kinds,
+            pictures=SceneDrawings(scenes),
+            names=Names(self.label_names, self.predicates),
             name=f"RelationScenes {stage}",
         )
 

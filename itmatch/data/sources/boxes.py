@@ -8,8 +8,8 @@ import numpy as np
 
 from itmatch.data.batching.validation import BOX_TOLERANCE
 from itmatch.data.sources.layout import Layout, per_image
-from itmatch.formats.arrays import Array, open_array
-from itmatch.formats.features.base import HEIGHTS, WIDTHS, size_of
+from itmatch.formats.arrays import Array, field_names, open_array
+from itmatch.formats.features.base import BOXES, HEIGHTS, WIDTHS, size_of
 from itmatch.formats.messages import shown
 from itmatch.formats.pickles import holds_objects, read_pickled_npy
 
@@ -20,6 +20,17 @@ SIZE_FILES = ("sizes", "ims_size")
 def first_file(where: Path, stems: tuple[str, ...]) -> Path | None:
     """The first of the files ``{where}_{stem}.npy`` that exists."""
     return next((path for stem in stems if (path := Path(f"{where}_{stem}.npy")).exists()), None)
+
+
+def boxes_file(where: Path) -> Path | None:
+    """The file of the boxes of a split: one of its own, or that of the features, where its records have boxes, too."""
+    return first_file(where, BOX_FILES) or _in_features(where, BOXES)
+
+
+def _in_features(where: Path, *fields: tuple[str, ...]) -> Path | None:
+    path = Path(f"{where}_ims.npy")
+    names = field_names(path)
+    return path if all(any(name in names for name in one) for one in fields) else None
 
 
 def in_pixels(boxes: Array) -> bool:
@@ -33,13 +44,13 @@ def open_boxes(where: Path, layout: Layout, rows: int, stem: str = "boxes") -> A
     Raises:
         ValueError: boxes or sizes are no good, or there are no sizes for boxes in pixels.
     """
-    path = first_file(where, BOX_FILES) if stem == "boxes" else Path(f"{where}_{stem}.npy")
+    path = boxes_file(where) if stem == "boxes" else Path(f"{where}_{stem}.npy")
     if path is None:
         return None
-    boxes = per_image(open_array(path, ndim=3, dtypes=("float", "int")), layout, rows, path)
+    boxes = per_image(open_array(path, ndim=3, dtypes=("float", "int"), fields=BOXES), layout, rows, path)
     if not in_pixels(boxes):
         return boxes if boxes.dtype.kind == "f" else boxes.astype(np.float32)
-    sizes_file = first_file(where, SIZE_FILES)
+    sizes_file = first_file(where, SIZE_FILES) or _in_features(where, WIDTHS, HEIGHTS)
     if sizes_file is None:
         raise ValueError(f"{path}: boxes in pixels, which needs {where}_sizes.npy of (images, width and height)")
     return fractions(boxes, per_image(open_sizes(sizes_file), layout, rows, sizes_file), sizes_file)

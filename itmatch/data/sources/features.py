@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from itmatch.formats.arrays import Array, PickledByFile, open_array
-from itmatch.formats.features.base import Grid, RegionReader, flat_grid
+from itmatch.formats.features.base import FEATURES, Grid, RegionReader, flat_grid
 from itmatch.formats.features.photo_files import read_photo_file
 from itmatch.formats.messages import shown
 
@@ -39,11 +39,13 @@ class FeatureStore(ABC):
 def open_features(path: str | Path, grid: Grid | None = None) -> Array:
     """(N, R, F) features in a ``.npy`` file, as a view of its memory map; see :func:`region_array`.
 
+    Of records (a structured array) they are the field ``features``, or another of the usual names.
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: another file, or a shape that has no regions.
     """
-    return region_array(open_array(path, dtypes=_FLOATS), str(path), grid)
+    return region_array(open_array(path, dtypes=_FLOATS, fields=FEATURES), str(path), grid)
 
 
 def region_array(array: Array, where: str, grid: Grid | None = None) -> Array:

@@ -10,12 +10,13 @@ import numpy as np
 
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.features import FeatureStore
+from itmatch.data.sources.galleries import read_texts
 from itmatch.data.sources.layout import lists_in, mapping_beside, owners_of
 from itmatch.data.split import ImageTextSplit
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
 from itmatch.formats.messages import shown
-from itmatch.formats.photos import image_module, read_photo
+from itmatch.formats.photos import PHOTO_ENDINGS, image_module, open_photo, photo_size
 from itmatch.formats.text import read_lines
 from itmatch.ops.checks import check_choice
 
@@ -28,7 +29,7 @@ _SPLITS = {"train": "train", "val": "dev", "test": "test"}
 class PatchFeatures(FeatureStore):
     """The patches of image files: (P, 3 p p) pixel values of P patches, row after row of the grid.
 
-    Photos are read by :func:`itmatch.formats.photos.read_photo`.
+    Photos are read by :func:`itmatch.formats.photos.open_photo`.
 
     Args:
         paths: the files, in image order.
@@ -68,9 +69,21 @@ class PatchFeatures(FeatureStore):
         patches: Array = grid.transpose(0, 2, 4, 1, 3).reshape(side * side, -1)
         return np.ascontiguousarray(patches, dtype=np.float32)
 
+    def boxes(self, index: int) -> Array:
+        """(P, 4) x1 y1 x2 y2 of the patches, as fractions of the width and height of the photo."""
+        width, height = photo_size(self.paths[index])
+        part = np.ones(2)
+        if self.fit == "crop":  # the middle of it, as long as the shorter side
+            part = min(width, height) / np.array([width, height])
+        side = self.image_size // self.patch_size
+        rows, columns = np.divmod(np.arange(side * side), side)
+        corner = np.stack([columns, rows], 1) / side  # (P, 2)
+        low = (1 - part) / 2 + corner * part
+        return np.concatenate([low, low + part / side], 1).astype(np.float32)
+
     def _pixels(self, path: Path) -> Array:
         """(H, H, 3) float32 in [0, 1]."""
-        module, image = image_module(), read_photo(path)
+        module, image = image_module(), open_photo(path)
         size = self.image_size
         if self.fit == "stretch":
             image = image.resize((size, size), module.Resampling.BICUBIC)
@@ -105,6 +118,9 @@ class ImageFolder(DataSource):
     The splits are called train, dev and test: the layout of precomputed features with the photos in the place of the
     features. Either every image has as many captions as the others of its split, or there is an id per caption.
 
+    A split without ``{split}_caps.txt`` is a gallery, which can be encoded and searched, with the texts of
+    ``{split}_queries.txt`` where there are some. A folder without any such list is a gallery of all its photos.
+
     With ``id_mapping.json`` in the folder, ids stand for the files that it names, as VSE-infinity and LAPS have it; the
     lists may then lie in ``precomp`` and the photos in ``images`` or ``flickr30k-images``.
 
@@ -134,7 +150,7 @@ class ImageFolder(DataSource):
         std: list[float] | None = None,
     ) -> None:
         self.root = user_path(root)
-        self.images = _photos_in(self.root) if images is None else user_path(images)
+        self.images = _folder_of_photos(self.root) if images is None else user_path(images)
         self.image_size, self.patch_size, self.fit = image_size, patch_size, fit
         self.mean, self.std = mean or _MEAN, std or _STD
 
@@ -142,19 +158,30 @@ class ImageFolder(DataSource):
         """The photos and captions of one stage."""
         self._check_stage(stage)
         name = _SPLITS[stage]
-        lists = lists_in(self.root)
-        lines, captions = (
-            [line.strip() for line in read_lines(lists / f"{name}_{what}.txt")] for what in ("ids", "caps")
-        )
-        where = f"{lists / name}_ids.txt"
-        ids, owners = owners_of(lines, len(captions), where)
-        for image in ids:
-            if len(image) > MOST_LETTERS:
-                raise ValueError(f"{where}:{lines.index(image) + 1}: {shown(image)}, expected the name of a file")
+        where = lists_in(self.root) / name
+        texts, ids, owners = read_texts(where), self._listed(where), None
+        if texts.describe:
+            ids, owners = owners_of(ids, len(texts.lines), f"{where}_ids.txt")
         features = PatchFeatures(
             self.files(ids), self.image_size, self.patch_size, fit=self.fit, mean=self.mean, std=self.std
         )
-        return ImageTextSplit(features, captions, owners, image_ids=ids, name=f"{self.root} ({name})")
+        files = {"captions": str(texts.path), "image_ids": f"{where}_ids.txt"}
+        pictures = [str(path) for path in features.paths]
+        name = f"{self.root} ({name})"
+        return ImageTextSplit(features, texts.lines, owners, image_ids=ids, pictures=pictures, name=name, files=files)
+
+    def _listed(self, where: Path) -> list[str]:
+        """The ids of a split; where no split has any, the photos that there are."""
+        if any(where.parent.glob("*_ids.txt")) or any(where.parent.glob("*_caps.txt")):
+            lines = [line.strip() for line in read_lines(f"{where}_ids.txt")]
+            for number, image in enumerate(lines, 1):
+                if len(image) > MOST_LETTERS:
+                    raise ValueError(f"{where}_ids.txt:{number}: {shown(image)}, expected the name of a file")
+            return lines
+        found = photos_in(self.images)
+        if not found:
+            raise FileNotFoundError(f"{where}_ids.txt: no such file, and no photo in {self.images}")
+        return found
 
     def files(self, ids: Sequence[str]) -> list[Path]:
         """The files of photos by their ids.
@@ -169,7 +196,12 @@ class ImageFolder(DataSource):
         return [self.images / (image if mapping is None else mapping[image]) for image in ids]
 
 
-def _photos_in(root: Path) -> Path:
+def photos_in(folder: Path) -> list[str]:
+    """The names of the photos in a folder, in alphabetical order."""
+    return sorted(path.name for path in folder.glob("*") if path.suffix.lower() in PHOTO_ENDINGS and path.is_file())
+
+
+def _folder_of_photos(root: Path) -> Path:
     """Where the photos of a folder are."""
     inner = (root / name for name in ("images", "flickr30k-images"))
     return next((folder for folder in inner if folder.is_dir()), root)

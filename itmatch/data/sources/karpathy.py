@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from itmatch.data.sources.annotations import KEYS, AnnotatedImage, read_annotations
 from itmatch.data.sources.base import DataSource, Stage
+from itmatch.data.sources.caption_json import KEYS, AnnotatedImage, read_annotations, without_sentences
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FileFeatures, FolderFeatures, open_features
 from itmatch.data.split import BlankCaptions, ImageTextSplit
 from itmatch.formats.arrays import Array, open_array, take_rows
@@ -21,6 +21,8 @@ from itmatch.formats.messages import short, shown_keys
 from itmatch.ops.checks import check_choice, check_whole_or_none
 
 Key = Literal["auto", "cocoid", "imgid", "filename"]
+_T = TypeVar("_T")
+_NAMED = 3  # images without features that are named
 
 
 class KarpathyJson(DataSource):
@@ -28,7 +30,9 @@ class KarpathyJson(DataSource):
 
     Args:
         annotations: ``dataset_coco.json``, ``dataset_flickr30k.json`` or one like them. Or COCO's own file of captions,
-            whose split is what its name says (``train2014`` for ``captions_train2014.json``). Or a list of such files.
+            whose split is what its name says (``train2014`` for ``captions_train2014.json``), or of images alone
+            (``image_info_test2014.json``). Or a list of such files. A split of which no image has a caption is a
+            gallery.
         features: a ``.npy`` file (N, R, F) whose rows are the images of the json, all splits, in its order (vectors and
             grids as :class:`PrecompFolder` takes them); a folder with one (R, F) ``.npy`` or ``.npz`` file per image,
             opened when the image is read; or a HDF5 file.
@@ -36,7 +40,7 @@ class KarpathyJson(DataSource):
         val: splits to select on.
         test: splits to report.
         key: what names a file of the folder: ``cocoid``, ``imgid``, or ``filename`` without its ending; ``auto`` = the
-            first of these for which the images have files; where two of them have, with other files, it is an error.
+            one for which most images have files; where two of them have, with other files, it is an error.
         captions_per_image: take the first so many captions of an image that has more, as the precomputed folders of
             COCO do (5; some of its images have 6 or 7); None = all.
         blank_captions: what is done with captions that have no visible character: ``"drop"`` leaves them out and says
@@ -95,6 +99,8 @@ class KarpathyJson(DataSource):
             if name not in splits:
                 there = shown_keys(splits)
                 raise ValueError(f"{self._where}: no image of split {name}; splits there: {there}")
+        for problem in without_sentences([images[row] for row in rows]):
+            raise ValueError(problem)
         captions: list[str] = []
         owners: list[int] = []
         for place, row in enumerate(rows):
@@ -121,15 +127,8 @@ class KarpathyJson(DataSource):
             array = open_features(self.features, self.grid)
             self._check_rows(self.features, array, len(images))
             return ArrayFeatures(array, rows=rows, name=str(self.features))
-        there = {f"{stem_of(path)}.npy": path.name for path in files_of(self.features)}
-        names = self._file_names(self._find_key(rows, images, there), rows, images)
-        first: dict[str, int] = {}
-        for row, name in zip(rows, names, strict=True):
-            if first.setdefault(name, row) != row:
-                raise ValueError(f"{images[row].where}: its file of features is that of images[{first[name]}], {name}")
-            if name not in there:
-                raise FileNotFoundError(f"{self.features / short(name)}: no such file, for {images[row].where}")
-        return FolderFeatures([self.features / there[name] for name in names], self.grid)
+        there = {f"{stem_of(path)}.npy": path for path in files_of(self.features)}
+        return FolderFeatures(self._found(rows, images, there), self.grid)
 
     def _open_file(self, rows: Array, images: list[AnnotatedImage]) -> FeatureStore:
         """Features of a HDF5 file, whose photos are named as files would be."""
@@ -137,41 +136,55 @@ class KarpathyJson(DataSource):
             raise ValueError(f"{self.features}: {how_to_convert(self.features)}")
         reader = open_regions([self.features], grid=self.grid)
         places = {f"{name}.npy": place for place, name in enumerate(reader.names)}
-        names = self._file_names(self._find_key(rows, images, places), rows, images)
+        return FileFeatures(reader, self._found(rows, images, places))
+
+    def _found(self, rows: Array, images: list[AnnotatedImage], there: Mapping[str, _T]) -> list[_T]:
+        """What there is for each image, by the names that files of features would have.
+
+        Raises:
+            FileNotFoundError: there is nothing for some images; says for how many, and for which first.
+            ValueError: two images have one name, or it cannot be seen what names the images.
+        """
+        chosen = [images[row] for row in rows]
+        key = self._find_key(chosen, there) if self.key == "auto" else self.key
+        names = [image.feature_file(key) for image in chosen]
+        first: dict[str, int] = {}
         for row, name in zip(rows, names, strict=True):
-            if name not in places:
-                raise ValueError(f"{self.features}: no {short(name.removesuffix('.npy'))}, for {images[row].where}")
-        return FileFeatures(reader, [places[name] for name in names])
-
-    def _find_key(self, rows: Array, images: list[AnnotatedImage], there: Mapping[str, Any]) -> str:
-        """What names the files: a key that fits the first image, and all of them if several keys fit the first."""
-        if self.key != "auto":
-            return self.key
-        first: AnnotatedImage = images[rows[0]]
-        names = {key: first.feature_file(key) for key in first.names}
-        fitting = [key for key, name in names.items() if name in there]
-        if not fitting:
+            if first.setdefault(name, row) != row:
+                raise ValueError(f"{images[row].where}: its file of features is that of images[{first[name]}], {name}")
+        ending = "" if self.features.is_dir() else ".npy"  # which is no part of a name in a file
+        lacking = [
+            f"{short(name.removesuffix(ending))} (images[{row}])"
+            for row, name in zip(rows, names, strict=True)
+            if name not in there
+        ]
+        if lacking:
+            some = ", ".join(lacking[:_NAMED]) + ", ..." * (len(lacking) > _NAMED)
             raise FileNotFoundError(
-                f"{self.features}: none of {shown_keys(names.values())}, expected one for the first image of "
-                f"{self._where}"
+                f"{self.features}: no features of {len(lacking)} of the {len(names)} images that were asked for: "
+                f"{some}, by the {key} in {self._where}"
             )
-        if len(fitting) > 1:
-            all_names = {
-                key: self._file_names(key, rows, images)
-                for key in fitting
-                if all(key in images[row].names for row in rows)
-            }
-            whole = [key for key, files in all_names.items() if there.keys() >= set(files)]
-            if len({tuple(all_names[key]) for key in whole}) > 1:
-                raise ValueError(
-                    f"{self.features}: its files may be named by {' or by '.join(whole)} of {self._where}, which "
-                    "differ; say which by key"
-                )
-            fitting = whole or fitting
-        return fitting[0]
+        return [there[name] for name in names]
 
-    def _file_names(self, key: str, rows: Array, images: list[AnnotatedImage]) -> list[str]:
-        return [images[row].feature_file(key) for row in rows]
+    def _find_key(self, images: list[AnnotatedImage], there: Mapping[str, Any]) -> str:
+        """What names the features: the key by which most images have some; the first of those that agree."""
+        keys = [key for key in KEYS if any(key in image.names for image in images)]
+        names = {key: [image.feature_file(key) for image in images if key in image.names] for key in keys}
+        counts = {key: sum(name in there for name in names[key]) for key in keys}
+        most = max(counts.values())
+        if most == 0:
+            expected = shown_keys(images[0].feature_file(key) for key in images[0].names)
+            raise FileNotFoundError(
+                f"{self.features}: no features of any of the {len(images)} images that were asked for: none of "
+                f"{expected}, as the first of them in {self._where} may be called"
+            )
+        best = [key for key in keys if counts[key] == most]
+        if most == len(images) and any(names[key] != names[best[0]] for key in best):
+            raise ValueError(
+                f"{self.features}: its files may be named by {' or by '.join(best)} of {self._where}, which "
+                "differ; say which by key"
+            )
+        return best[0]
 
     def _column(self, field: str, rows: Array, num_images: int) -> Array | None:
         path = self._columns[field]

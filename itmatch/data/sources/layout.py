@@ -22,27 +22,26 @@ class Layout:
     """How rows, images and captions belong together.
 
     Args:
+        num_images: N.
         rows: (N,) the row of each image, or None when row i is image i.
-        caption_image: (T,) int64, the image of each caption.
+        caption_image: (T,) int64, the image of each caption, -1 = none of them.
         image_ids: N ids, or None when the file has none or has ids of captions.
     """
 
+    num_images: int
     rows: Array | None
     caption_image: Array
     image_ids: list[str] | None
 
-    @property
-    def num_images(self) -> int:
-        """N."""
-        return int(self.caption_image[-1]) + 1
-
     def without(self, images: Array) -> tuple[Layout, Array, Array]:
         """The layout without some images, (N,) bool, and their captions; and which images and captions are left."""
         left = np.flatnonzero(~images)
-        captions = np.flatnonzero(~images[self.caption_image])
+        captions = np.flatnonzero((self.caption_image < 0) | ~images[self.caption_image])
         rows = left if self.rows is None else self.rows[left]
         ids = None if self.image_ids is None else [self.image_ids[image] for image in left]
-        return Layout(rows, np.searchsorted(left, self.caption_image[captions]), ids), left, captions
+        owners = self.caption_image[captions]
+        owners = np.where(owners < 0, -1, np.searchsorted(left, owners))
+        return Layout(len(left), rows, owners, ids), left, captions
 
 
 def find_layout(
@@ -84,7 +83,8 @@ def find_layout(
     caption_image[starts[1:]] = 1
     caption_image = caption_image.cumsum()
     repeated = rows == num_captions and len(starts) < rows
-    return Layout(starts if repeated else None, caption_image, _image_ids(ids, starts, caption_image, where))
+    found = _image_ids(ids, starts, caption_image, where)
+    return Layout(len(starts), starts if repeated else None, caption_image, found)
 
 
 def owners_of(ids: list[str], num_captions: int, where: str) -> tuple[list[str], Array]:

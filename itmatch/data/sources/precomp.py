@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from itmatch.data.caption_graphs.relations import CaptionRelations
+from itmatch.data.items import Names
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.boxes import open_boxes
 from itmatch.data.sources.features import ArrayFeatures, open_features
+from itmatch.data.sources.galleries import gallery_layout, read_texts
 from itmatch.data.sources.layout import Layout, find_layout, per_image
+from itmatch.data.sources.photos import photos_of
 from itmatch.data.split import BlankCaptions, ImageTextSplit
 from itmatch.formats.arrays import Array, open_array, take_rows
 from itmatch.formats.features.base import Grid
@@ -27,7 +30,9 @@ class PrecompFolder(DataSource):
     ``{split}_ims.npy``                     (N, R, F) float16, float32 or float64; (N, F), a vector per image; or a grid
                                             (N, H, W, F). One row per image, or one per caption (then equal rows follow
                                             each other, and each image is kept once)
-    ``{split}_caps.txt``                    T captions, a line each, those of an image together
+    ``{split}_caps.txt``                    T captions, a line each, those of an image together; without this file the
+                                            split is a gallery, which can be encoded and searched
+    ``{split}_queries.txt``                 texts to search a gallery with, a line each, of none of its images
     ``{split}_ids.txt``                     N image ids, or T with those of an image equal, which then may have
                                             different numbers of captions. T ids that all differ are ids of captions
                                             and are passed over
@@ -40,7 +45,7 @@ class PrecompFolder(DataSource):
     ``{split}_{relation_scores}.npy``       (N, K) float in [0, 1]
     ``{split}_{caption_relations}.npz``     relations of the captions, as ``itmatch data parse`` writes them
                                             (:class:`CaptionRelations`)
-    ``predicates.json``                     list of names; only ``num_predicates`` reads it
+    ``predicates.json``, ``labels.json``    lists of names, for ``num_predicates`` and for pictures
     ======================================  ==========================================================================
 
     Args:
@@ -60,6 +65,8 @@ class PrecompFolder(DataSource):
             was made for; with other ones it is an error.
         without_regions: images with a length of 0 get one region of zeros, or are left out with their captions.
         grid: which of the sizes of a grid is F, where it cannot be seen.
+        photos: folder of the photos, for pictures alone; their files are named by the ids of the images, or as
+            ``id_mapping.json`` in ``root`` says. None = there are none.
 
     A file with a default name may be missing; one that was asked for by another name may not.
     """
@@ -80,6 +87,7 @@ class PrecompFolder(DataSource):
         caption_relations: str | None = "caption_relations",
         without_regions: Literal["zeros", "drop"] = "zeros",
         grid: Grid | None = None,
+        photos: str | Path | None = None,
     ) -> None:
         check_choice("without_regions", without_regions, "zeros", "drop")
         self.root = user_path(root)
@@ -91,12 +99,23 @@ class PrecompFolder(DataSource):
         self.relation_scores = relation_scores if relations is not None else None
         self.caption_relations = caption_relations
         self.without_regions, self.grid = without_regions, grid
+        self.photos = photos
 
     @property
     def num_predicates(self) -> int | None:
         """Number of names in ``predicates.json``, or None where the folder has none."""
-        path = self.root / "predicates.json"
-        return len(read_json(path, list)) if path.exists() else None
+        return len(self._names("predicates")) if (self.root / "predicates.json").exists() else None
+
+    def _pictures(self, layout: Layout, ids_file: Path) -> list[str] | None:
+        if self.photos is None:
+            return None
+        if layout.image_ids is None:
+            raise ValueError(f"{ids_file}: no ids of images in it, or no such file; photos are found by their ids")
+        return photos_of(layout.image_ids, self.photos, self.root)
+
+    def _names(self, what: str) -> list[str]:
+        path = self.root / f"{what}.json"
+        return list(map(str, read_json(path, list))) if path.exists() else []
 
     def split(self, stage: Stage) -> ImageTextSplit:
         """Open the files of one split.
@@ -109,11 +128,14 @@ class PrecompFolder(DataSource):
         name = self.splits[stage]
         where = self.root / name
         features = open_features(self._features_file(name), self.grid)
-        captions = read_lines(f"{where}_caps.txt")
+        texts = read_texts(where)
+        captions = texts.lines
         ids_file = Path(f"{where}_ids.txt")
         ids = [line.strip() for line in read_lines(ids_file)] if ids_file.exists() else None
-        layout = find_layout(features, len(captions), ids, self.captions_per_image, str(where))
-        captions = [caption.strip() for caption in captions]
+        if texts.describe:
+            layout = find_layout(features, len(captions), ids, self.captions_per_image, str(where))
+        else:
+            layout = gallery_layout(features, len(captions), ids, str(where))
         columns = {
             "lengths": self._column(where, "lengths", "lengths", layout, len(features)),
             "boxes": None if self.boxes is None else open_boxes(where, layout, len(features), self.boxes),
@@ -144,7 +166,9 @@ class PrecompFolder(DataSource):
             labels=columns["labels"],
             relations=columns["relations"],
             relation_scores=columns.get("relation_scores"),
-            files={"captions": f"{where}_caps.txt", "image_ids": str(ids_file)},
+            pictures=self._pictures(layout, ids_file),
+            names=Names(self._names("labels"), self._names("predicates")),
+            files={"captions": str(texts.path), "image_ids": str(ids_file)},
         )
 
     def _features_file(self, name: str) -> Path:
@@ -159,7 +183,7 @@ class PrecompFolder(DataSource):
         return path
 
     def _caption_relations(self, where: Path, captions: list[str]) -> CaptionRelations | None:
-        if self.caption_relations is None:
+        if self.caption_relations is None or not captions:
             return None
         path = Path(f"{where}_{self.caption_relations}.npz")
         if self.caption_relations == "caption_relations" and not path.exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from itmatch.data.tokenizers.words import Tokenizer
+from itmatch.data.tokenizers.base import Tokenizer
 
 _DOUBTFUL, _HOPELESS = 0.2, 0.9  # shares of unknown tokens
 _SAMPLE = 5_000  # captions; the share is then known to about a hundredth

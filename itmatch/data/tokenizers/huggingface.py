@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-from itmatch.data.tokenizers.words import Tokenizer, digest
+from itmatch.data.tokenizers.base import Tokenizer, digest
 from itmatch.formats.messages import reason, shown
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from itmatch.formats.arrays import open_array
-from itmatch.formats.features.base import Grid, RegionReader, RegionRecord, regions_of
+from itmatch.formats.arrays import field_names, open_array
+from itmatch.formats.features.base import COUNTS, Grid, RegionReader, RegionRecord, record_of, regions_of
 from itmatch.formats.features.h5 import H5Features
 from itmatch.formats.features.photo_files import PhotoFiles
 from itmatch.formats.features.tsv import FIELDS, BottomUpTsv
@@ -29,7 +29,7 @@ _REFUSED = {
 
 
 class ArrayFile(RegionReader):
-    """All photos in one ``.npy`` file: (N, R, F), (N, F), or grids.
+    """All photos in one ``.npy`` file: (N, R, F), (N, F), grids, or a record per photo with fields of the usual names.
 
     Args:
         path: the file.
@@ -38,17 +38,22 @@ class ArrayFile(RegionReader):
     """
 
     def __init__(self, path: Path, names: Sequence[str] | None = None, grid: Grid | None = None) -> None:
-        self._path, self._grid, self._array = path, grid, open_array(path, dtypes=("float",))
+        self._path, self._grid = path, grid
+        self._fields = field_names(path)
+        self._array = open_array(path, dtypes=None if self._fields else ("float",))
         self.names = [str(i) for i in range(len(self._array))] if names is None else list(names)
-        if self._array.ndim < 2 or len(self.names) != len(self._array):
+        if self._array.ndim < (1 if self._fields else 2) or len(self.names) != len(self._array):
             raise ValueError(f"{path}: shape {self._array.shape}, expected a row for each of {len(self.names)} photos")
         self.counts = [len(self.read(0).features)] * len(self.names) if self.names else []
+        if any(name in COUNTS for name in self._fields):  # then not all are real
+            self.counts = [len(self.read(index).features) for index in range(len(self.names))]
 
     def read(self, index: int) -> RegionRecord:
         """One row."""
-        return RegionRecord(
-            self.names[index], regions_of(np.asarray(self._array[index]), f"{self._path}: row {index}", self._grid)
-        )
+        name, row, where = self.names[index], self._array[index], f"{self._path}: row {index}"
+        if self._fields:
+            return record_of(name, {field: row[field] for field in self._fields}, where, self._grid)
+        return RegionRecord(name, regions_of(np.asarray(row), where, self._grid))
 
 
 def open_regions(

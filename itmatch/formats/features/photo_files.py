@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from itmatch.formats.arrays import open_array, read_header
+from itmatch.formats.arrays import Array, open_array, read_header
 from itmatch.formats.features.base import (
     BOXES,
     COUNTS,
@@ -37,8 +37,9 @@ class PhotoFiles(RegionReader):
     """One file per photo.
 
     ``.npz`` with arrays of the usual names (``x`` or ``features``, ``bbox``, ``image_w``, ``image_h`` ...); ``.npy`` of
-    (R, F) numbers, of a vector or a grid, with ``NAME_info.npy`` beside it where mmf wrote it; or ``.npy`` of a pickled
-    dict, as ViLBERT's scripts write, which is read without running it. Other arrays of an archive are not opened.
+    (R, F) numbers, of a vector or a grid, with ``NAME_info.npy`` beside it where mmf wrote it; ``.npy`` of records with
+    such fields; or ``.npy`` of a pickled dict, as ViLBERT's scripts write, which is read without running it. Other
+    arrays of an archive are not opened.
 
     Args:
         paths: the files, or a folder with them.
@@ -69,8 +70,8 @@ class PhotoFiles(RegionReader):
             plain = False
         else:
             with path.open("rb") as file:
-                shape = read_header(file, path.stat().st_size, path).shape
-            plain = len(shape) == 2
+                shape, kind = read_header(file, path.stat().st_size, path)
+            plain = len(shape) == 2 and not kind.names
         return shape[0] if plain else len(read_photo_file(path, self._grid).features)
 
 
@@ -104,12 +105,23 @@ def read_photo_file(path: Path, grid: Grid | None = None) -> RegionRecord:
     if holds_objects(path):
         return record_of(name, _dict(read_pickled_npy(path), path), str(path), grid)
     array = open_array(path)
+    if array.dtype.names:
+        content = {key: _once(array[key], key) for key in array.dtype.names if key in _WANTED}
+        return record_of(name, {key: part for key, part in content.items() if part is not None}, str(path), grid)
     if array.nbytes > MOST_BYTES:
         raise ValueError(f"{path}: {array.nbytes} bytes, expected the regions of one photo, up to {MOST_BYTES}")
     info = path.with_name(f"{path.stem}_info.npy")
     if not info.exists():
         return RegionRecord(name, regions_of(array, str(path), grid))
     return record_of(name, {**_dict(read_pickled_npy(info), info), "features": array}, str(info), grid)
+
+
+def _once(values: Array, key: str) -> Array | None:
+    """A field of the records of a photo's regions; what is of the photo and stands in every record, once."""
+    if key not in (*WIDTHS, *HEIGHTS, *COUNTS):
+        return values
+    different: Array = np.unique(values)
+    return different if len(different) else None
 
 
 def _dict(content: Any, path: Path) -> dict[str, Any]:

@@ -126,17 +126,25 @@ class ClipImageEncoder(_Tower, ImageEncoder):
         """Pixel values of a patch."""
         return 3 * int(self.config.vision_config.patch_size) ** 2
 
+    def _mismatch(self, regions: Regions) -> str:
+        settings, counts = self.config.vision_config, regions.mask.sum(1)
+        (least, most), size = (int(counts.min()), int(counts.max())), regions.features.shape[2]
+        side, patch = isqrt(most), isqrt(size // 3)
+        if least == most == side**2 and size == 3 * patch**2:  # images, cut for another model
+            return (
+                f"ClipImageEncoder: images of {side * patch} pixels in patches of {patch}, expected image_size "
+                f"{settings.image_size} and patch_size {settings.patch_size}, as the model has them"
+            )
+        return (
+            f"ClipImageEncoder: {least} to {most} regions of size {size}, expected the {self.num_patches} patches of "
+            f"{self.in_features} pixel values of every image (no size augmentation of regions)"
+        )
+
     @takes_no_rows
     def forward(self, regions: Regions) -> Fragments:
         """Encode a batch of images."""
-        expected = self.num_patches, self.in_features
-        if regions.features.shape[1:] != expected or not bool(regions.mask.all()):
-            counts = regions.mask.sum(1)
-            raise ValueError(
-                f"ClipImageEncoder: {int(counts.min())} to {int(counts.max())} regions of size "
-                f"{regions.features.shape[2]}, expected the {expected[0]} patches of {expected[1]} pixel values of "
-                "every image (no size augmentation of regions)"
-            )
+        if regions.features.shape[1:] != (self.num_patches, self.in_features) or not bool(regions.mask.all()):
+            raise ValueError(self._mismatch(regions))
         patch = self.config.vision_config.patch_size
         weight = next(self.vision_model.parameters())
         output = self.vision_model(pixel_values=pixels_of(regions.features.to(weight.dtype), patch))

@@ -73,17 +73,20 @@ class TextualRelationGraph(Relation):
     ) -> Related:
         """Make the fragments of the relations, and update those of the words."""
         features, mask = self.prepared(features, mask, self.embed_dim)
-        if graph is None:
-            row, ends, predicate = self._unparsed(mask)
-        else:
-            graph.check_nodes(mask)
-            row, ends, predicate = graph.row, graph.edge_index, graph.predicate
+        row, ends, predicate = self.edges(mask, graph)
         words = self.no_word.to(features.dtype).expand(len(row), -1)
         if predicate is not None:
             there = features[row, predicate.clamp(min=0)]
             words = torch.where(predicate[:, None] < 0, words, there)
         related = self.relations(features, row, ends, words)
         return Related(self.zero_padding(related.features, mask), related.nodes, related.nodes_mask)
+
+    def edges(self, mask: Tensor, graph: SceneGraph | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Rows (E,), ends (2, E) and, where they are known, places (E,) of the predicates of all relations."""
+        if graph is None:
+            return self._unparsed(mask)
+        graph.check_nodes(mask)
+        return graph.row, graph.edge_index, graph.predicate
 
     def _unparsed(self, mask: Tensor) -> tuple[Tensor, Tensor, None]:
         if self.unparsed == "none" or mask.shape[1] < 2:

@@ -118,12 +118,14 @@ class VisualRelationGraph(Relation):
             check_boxes(boxes, mask)
         if self.context is not None:
             features = self.context(features, mask, boxes)
-        row, ends, predicate = self._edges(mask, boxes, graph)
+        row, ends, predicate, _ = self.edges(mask, boxes, graph)
         related = self.relations(features, row, ends, self._extra(features, boxes, row, ends, predicate))
         return Related(self.zero_padding(related.features, mask), related.nodes, related.nodes_mask)
 
-    def _edges(self, mask: Tensor, boxes: Tensor | None, graph: SceneGraph | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows (E,), ends (2, E) and predicates (E,) of all relations."""
+    def edges(
+        self, mask: Tensor, boxes: Tensor | None, graph: SceneGraph | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Rows (E,), ends (2, E), predicates (E,) and confidences (E,) of all relations that are taken."""
         found = []
         if self.semantic:
             if graph is None:
@@ -132,16 +134,18 @@ class VisualRelationGraph(Relation):
                 )
             graph.check_nodes(mask)
             edges = strongest_edges(graph, self.min_confidence, self.max_relations)
-            predicate = torch.zeros_like(graph.row) if self.predicates is None else graph.predicate
-            if predicate is None:
+            predicate = graph.predicate
+            if predicate is None and self.predicates is not None:
                 raise ValueError("VisualRelationGraph: the scene graphs have no predicates; expected predicates=None")
-            found.append((graph.row[edges], graph.edge_index[:, edges], predicate[edges]))
+            if predicate is None:
+                predicate = torch.full_like(graph.row, UNKNOWN)
+            found.append((graph.row[edges], graph.edge_index[:, edges], predicate[edges], _confidence(graph)[edges]))
         if self.neighbours:
             assert boxes is not None
             row, ends = nearest_boxes(boxes, mask, self.neighbours)
-            found.append((row, ends, torch.full_like(row, UNKNOWN)))
-        row, ends, predicate = (torch.cat(parts, -1) for parts in zip(*found, strict=True))
-        return row, ends, predicate
+            found.append((row, ends, torch.full_like(row, UNKNOWN), torch.ones(row.shape, device=row.device)))
+        row, ends, predicate, confidence = (torch.cat(parts, -1) for parts in zip(*found, strict=True))
+        return row, ends, predicate, confidence
 
     def _extra(self, features: Tensor, boxes: Tensor | None, row: Tensor, ends: Tensor, predicate: Tensor) -> Tensor:
         """(E, X) what is known of the relations beside their two ends."""
@@ -151,6 +155,10 @@ class VisualRelationGraph(Relation):
         if self.geometry and boxes is not None:
             parts.append(edge_geometry(boxes[row, ends[0]], boxes[row, ends[1]]).to(features.dtype))
         return torch.cat(parts, -1)
+
+
+def _confidence(graph: SceneGraph) -> Tensor:
+    return torch.ones(graph.row.shape, device=graph.row.device) if graph.confidence is None else graph.confidence
 
 
 def _check(min_confidence: float, max_relations: int | None, neighbours: int, *, semantic: bool) -> None:

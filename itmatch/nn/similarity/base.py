@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,9 +28,14 @@ class Similarity(Block):
     Attributes:
         chunk_size: images worked on at a time, or None for a size that suits the device. Bounds memory; scores and
             gradients do not depend on it.
+        reads_half: whether stored fragments in half precision may come as they are: they are converted block by block
+            where they are used, which reads less memory than converting all of them before.
+        reads_pooled: whether it reads nothing but ``Fragments.pooled`` of a side that has them.
     """
 
     chunk_size: int | None = None
+    reads_half: ClassVar[bool] = False
+    reads_pooled: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, image: Fragments, text: Fragments) -> Tensor:

@@ -26,6 +26,8 @@ class CosineSimilarity(Similarity):
         torch.Size([3, 4])
     """
 
+    reads_pooled = True
+
     def forward(self, image: Fragments, text: Fragments) -> Tensor:
         """All scores."""
         self.check(image, text)

@@ -37,6 +37,8 @@ class HardAligningSimilarity(AligningSimilarity):
         torch.Size([3, 4])
     """
 
+    reads_half = True
+
     def __init__(
         self,
         query: Literal["words", "regions", "both"] = "words",

@@ -19,6 +19,8 @@ from torch.nn.functional import embedding_bag
 
 from itmatch.ops.derivatives import first_derivative_only
 from itmatch.ops.pairs.blocks import block_shape, packed_blocks
+from itmatch.ops.pairs.few import FEW_QUERIES, best_of_few
+from itmatch.ops.pairs.over_pairs import wants_gradient
 from itmatch.ops.pairs.sides import Query, check_query, check_sides, compute_dtype, real_or_all
 from itmatch.ops.ragged import Ragged, at_places
 
@@ -63,6 +65,8 @@ def hard_alignment(
     dtype = compute_dtype(image, text)
     align: Callable[..., Tensor] = torch.ops.itmatch.hard_alignment if torch.compiler.is_compiling() else _aligned
     masks = real_or_all(image_mask, image), real_or_all(text_mask, text)
+    if not torch.compiler.is_compiling() and not wants_gradient(image, text):
+        return _aligned(image, masks[0], text, masks[1], query, chunk_size)  # which converts block by block
     return align(image.to(dtype), masks[0], text.to(dtype), masks[1], query, chunk_size)
 
 
@@ -73,7 +77,9 @@ def _aligned(
     if torch.is_grad_enabled() and (keys.values.requires_grad or queries.values.requires_grad):
         best: Tensor = _HardAlignment.apply(keys.values, queries.values, keys, *shape)  # type: ignore[no-untyped-call]
     else:
-        best, _ = _best_keys(keys, queries.values, *shape, winners=False)
+        values = queries.values.to(compute_dtype(image, text))
+        few = len(values) <= FEW_QUERIES and values.device.type == "cpu"
+        best = best_of_few(keys, values, shape[0]) if few else _best_keys(keys, values, *shape, winners=False)[0]
     aligned = at_places(best, places, 1)  # (keys' rows, queries' rows, queries' width)
     return aligned if query == "words" else aligned.transpose(0, 1)
 
@@ -166,7 +172,7 @@ def _best_keys(keys: Ragged, queries: Tensor, rows: int, columns: int, *, winner
     with torch.no_grad(), torch.autocast(best.device.type, enabled=False):
         buffer = queries.new_empty(min(rows, len(keys)) * keys.longest * min(columns, len(queries)))
         for block in packed_blocks(keys, rows):
-            packed = keys.values.index_select(0, block.index)  # (k, D)
+            packed = keys.values.index_select(0, block.index).to(queries.dtype)  # (k, D)
             for start in range(0, len(queries), columns):
                 part = queries[start : start + columns]
                 scores = buffer[: len(packed) * len(part)].view(len(packed), len(part))

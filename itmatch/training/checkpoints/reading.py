@@ -143,7 +143,7 @@ def _is_own(path: Any, folder: Path | None) -> bool:
 def training_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """How far the training of a checkpoint is: ``epochs``, ``steps``, whether it is ``finished``, and its ``data``.
 
-    What the file does not say is 0, False or None.
+    What the file does not say is 0 or False; of the data it may say what is in "train" and in "val".
     """
     epoch, steps = _number(checkpoint.get("epoch")), _number(checkpoint.get("global_step"))
     ended = checkpoint
@@ -153,12 +153,12 @@ def training_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     epochs = epoch + (ended.get("is_last_batch") is True)
     limits = (checkpoint.get("max_epochs"), epochs), (checkpoint.get("max_steps"), steps)
     data = checkpoint.get("MatchingData")
-    content = data.get("train") if isinstance(data, dict) else None
+    content = data if isinstance(data, dict) else {}
     return {
         "epochs": epochs,
         "steps": steps,
         "finished": any(0 < _number(limit) <= done for limit, done in limits),
-        "data": content if isinstance(content, str) else None,
+        "data": {stage: content[stage] for stage in ("train", "val") if isinstance(content.get(stage), str)},
     }
 
 

@@ -9,14 +9,21 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.optim import Optimizer
 
 from itmatch.data import Tokenizer
 from itmatch.models.bounds import bounded_by
 from itmatch.spec import build
-from itmatch.training.checkpoints.reading import built_settings, optimizer_of, read_checkpoint
+from itmatch.training.checkpoints.reading import (
+    built_settings,
+    keep_own_paths,
+    optimizer_of,
+    read_checkpoint,
+    training_of,
+)
+from itmatch.training.data import MatchingData
 from itmatch.training.evaluating import described
 from itmatch.training.optimizers import default_optimizer
 
@@ -99,6 +106,45 @@ def check_weights_fit(task: LightningModule, checkpoint: Mapping[str, Any]) -> N
     missing = sorted(set(own) ^ set(checkpoint.get("state_dict", own)))
     if missing:
         rank_zero_info(f"weights on one side only: {missing[:5]}{' ...' if len(missing) > 5 else ''}")
+
+
+def leave_other_runs_alone(checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
+    """Forget the files of other runs that callbacks have in a checkpoint, and their best figure if it is of other data.
+
+    Args:
+        checkpoint: changed in place.
+        trainer: that reads it.
+    """
+    path, data = trainer.ckpt_path, getattr(trainer, "datamodule", None)
+    keep_own_paths(checkpoint, None if path is None or "://" in str(path) else Path(path).absolute().parent)
+    if isinstance(data, MatchingData) and trainer.state.fn == "fit":
+        _forget_other_best(checkpoint, data.content)
+
+
+def _forget_other_best(checkpoint: Mapping[str, Any], content: Callable[[Any], str]) -> None:
+    """Forget the best figure of a checkpoint of other data, so that the search for the best begins anew.
+
+    Nothing can be said of a figure on other data. The file that has it is then no file of this run, so it is neither
+    replaced nor tested in the end.
+
+    Args:
+        checkpoint: changed in place.
+        content: what a stage of this run has, in words.
+    """
+    done = training_of(checkpoint)["data"]
+    callbacks = checkpoint.get("callbacks")
+    if not isinstance(callbacks, dict) or all(content(stage) == there for stage, there in done.items()):
+        return
+    of_the_best = {
+        name: state
+        for name, state in callbacks.items()
+        if isinstance(state, dict) and ("best_model_path" in state or "best_score" in state)
+    }
+    for name in of_the_best:
+        del callbacks[name]
+    kept = [str(state["best_model_path"]) for state in of_the_best.values() if state.get("best_model_path")]
+    left = f", and {', '.join(kept)} stays as it is" if kept else ""
+    rank_zero_warn(f"the best figure of the checkpoint is of other data: the best begins anew{left}")
 
 
 def check_vocabulary(own: Tokenizer | None, checkpoint: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from itmatch.__main__ import main
-from itmatch.cli.check import check
+from itmatch.cli.data.check import check
 from itmatch.data import CaptionRelations, CheckReport, Vocabulary, check_path
 
 
@@ -76,9 +76,10 @@ def test_files_that_cannot_be_opened(folder):
     (folder / "train_ims.npy").write_bytes(b"x")
     (folder / "dev_caps.txt").unlink()
     np.save(folder / "dev_boxes.npy", np.array([{}], dtype=object), allow_pickle=True)
-    problems = check_path(folder).problems
+    report = check_path(folder)
+    problems = report.problems
     assert any("train_ims.npy: not a .npy file" in problem for problem in problems)
-    assert any("dev_caps.txt: no such file" in problem for problem in problems)
+    assert report.not_ready.endswith("without captions, for `itmatch predict` alone: dev")
 
 
 def test_relations_of_captions(folder):
@@ -227,7 +228,7 @@ def test_karpathy(tmp_path):
     assert [problem.removeprefix(f"{path}: ") for problem in problems] == [
         "images[2] has no 'sentences' (list)",
         "images[3] is a int, expected a dict",
-        "images[1]: no sentences",
+        "images[1]: no sentences, which other images of split train have",
     ]
     assert check_path(path).warnings == [f"{path}: images[1] has the imgid of {path}: images[0]: 0"]
 

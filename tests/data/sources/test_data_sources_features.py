@@ -3,6 +3,7 @@ import pickle
 import numpy as np
 import pytest
 
+from itmatch.data import PrecompFolder, check_path, open_regions
 from itmatch.data.sources.features import ArrayFeatures, FolderFeatures
 from itmatch.formats.arrays import open_array, save_array
 
@@ -84,3 +85,62 @@ def test_a_folder_of_npz_files_with_any_number_of_regions(tmp_path):
 def test_an_array_is_a_plain_one(array):
     with pytest.raises(TypeError, match=r"x: a (list|MaskedArray), expected a numpy array"):
         ArrayFeatures(array, name="x")
+
+
+def records(images, regions, *, named=("features", "boxes", "image_w", "image_h")):
+    """A structured array of (N,) records, with boxes in pixels; and its plain parts."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((images, regions, 6)).astype(np.float32)
+    boxes = np.sort(rng.integers(0, 90, (images, regions, 2, 2)), axis=2).reshape(images, regions, 4)
+    boxes[..., 2:] += 5
+    kinds = [("f4", (regions, 6)), ("i4", (regions, 4)), ("i4", ()), ("i4", ())]
+    found = np.zeros(images, [(name, *kind) for name, kind in zip(named, kinds, strict=True)])
+    for name, values in zip(named, (features, boxes, 200, 100), strict=True):
+        found[name] = values
+    return found, features, boxes / np.array([200, 100, 200, 100])
+
+
+@pytest.mark.parametrize("named", [("features", "boxes", "image_w", "image_h"), ("x", "bbox", "img_w", "img_h")])
+def test_records_are_read_as_arrays(tmp_path, named):
+    """A structured array: of a split, and of the regions of each photo."""
+    found, features, boxes = records(3, 4, named=named)
+    np.save(tmp_path / "train_ims.npy", found)
+    (tmp_path / "train_caps.txt").write_text("a dog\n" * 6)
+    split = PrecompFolder(tmp_path).split("train")
+    again = pickle.loads(pickle.dumps(split))
+    for place in range(3):
+        for one in (split.image(place), again.image(place)):
+            np.testing.assert_array_equal(one.features, features[place])
+            np.testing.assert_allclose(one.boxes, boxes[place], rtol=1e-6)
+    report = check_path(tmp_path)
+    assert report.ok, report.problems
+    assert "train: with train_ims.npy" in report.found
+
+    record = open_regions([tmp_path / "train_ims.npy"], names=["a", "b", "c"]).read(1)
+    np.testing.assert_array_equal(record.features, features[1])
+    assert (record.name, record.size) == ("b", (200, 100))
+
+    (tmp_path / "photos").mkdir()
+    for place in range(3):
+        regions = np.zeros(4, [("features", "f4", (6,)), ("bbox", "f4", (4,)), ("image_w", "i4"), ("image_h", "i4")])
+        regions["features"], regions["bbox"] = features[place], boxes[place] * [200, 100, 200, 100]
+        regions["image_w"], regions["image_h"] = 200, 100
+        np.save(tmp_path / "photos" / f"{place}.npy", regions[: 4 * (place != 1)])
+    reader = open_regions([tmp_path / "photos"])
+    assert reader.counts == [4, 0, 4]
+    record = reader.read(2)
+    assert record.size == (200, 100)
+    np.testing.assert_array_equal(record.features, features[2])
+    np.testing.assert_allclose(record.boxes, boxes[2] * [200, 100, 200, 100], rtol=1e-6)
+
+
+def test_records_without_features_are_named(tmp_path):
+    found = records(3, 4, named=("numbers", "boxes", "image_w", "image_h"))[0]
+    np.save(tmp_path / "train_ims.npy", found)
+    np.save(tmp_path / "a.npy", found)
+    (tmp_path / "train_caps.txt").write_text("a\nb\nc\n")
+    message = r"train_ims\.npy: records of boxes, image_h, image_w, numbers, expected numbers, or a field features, x, "
+    with pytest.raises(ValueError, match=message):
+        PrecompFolder(tmp_path).split("train")
+    with pytest.raises(ValueError, match=r"a\.npy: row 0: no features; found boxes, image_h, image_w"):
+        open_regions([tmp_path / "a.npy"], names=["1", "2", "3"]).read(0)

@@ -7,8 +7,8 @@ import torch
 from helpers_layouts import COUNTS, NUMBERS, photos, write_bottom_up, write_h5, write_npz
 
 from itmatch.batch import Fragments
-from itmatch.data import KarpathyJson, PrecompFolder
-from itmatch.evaluation import Coco1K, Coco5K, Evaluator
+from itmatch.data import KarpathyJson, PrecompFolder, check_path
+from itmatch.evaluation import Coco1K, Coco5K, Cxc, EccvCaption, Evaluator, SeveralProtocols
 from itmatch.nn import CosineSimilarity
 from itmatch.spec import build
 
@@ -132,7 +132,7 @@ def test_missing_things(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no\.npy: no such file"):
         KarpathyJson(path, tmp_path / "no.npy").split("train")
     folder = files(tmp_path, [100, 101])
-    with pytest.raises(FileNotFoundError, match=r"103\.npy: no such file, for .*: images\[3\]"):
+    with pytest.raises(FileNotFoundError, match=r"no features of 1 of the 2 images .*: 103\.npy \(images\[3\]\)"):
         KarpathyJson(path, folder).split("train")
     with pytest.raises(FileNotFoundError, match=r"none of 104\.npy, 4\.npy, photo_4\.npy"):
         KarpathyJson(path, folder).split("test")
@@ -141,6 +141,23 @@ def test_missing_things(tmp_path):
         KarpathyJson(path, folder).split("train")
     with pytest.raises(ValueError, match="key: 'id'"):
         KarpathyJson(path, folder, key="id")
+
+
+@pytest.mark.parametrize("there", [[9], [4], [0, 4]])
+def test_all_images_without_features_are_counted(tmp_path, there):
+    """Whichever is missing, the first image or others: reader and check count all, and name the first ones."""
+    path = annotations(tmp_path, lambda images: [image.update(split="train") for image in images])
+    folder = files(tmp_path, there)
+    with pytest.raises(FileNotFoundError) as caught:
+        KarpathyJson(path, folder).split("train")
+    assert check_path(path, features=folder).problems[0] == str(caught.value)
+    asked, by = "of the 5 images that were asked for", f"by the imgid in {path}"
+    expected = {
+        9: f"any {asked}: none of 0.npy, 100.npy, photo_0.npy, as the first of them in {path} may be called",
+        4: f"4 {asked}: 0.npy (images[0]), 1.npy (images[1]), 2.npy (images[2]), ..., {by}",
+        0: f"3 {asked}: 1.npy (images[1]), 2.npy (images[2]), 3.npy (images[3]), {by}",
+    }[there[0]]
+    assert str(caught.value) == f"{folder}: no features of {expected}"
 
 
 def test_named_key_must_be_there(tmp_path):
@@ -233,6 +250,12 @@ def coco_files(folder, change=lambda content: None):
     return paths
 
 
+def unpaired(content):
+    """The second image loses its captions."""
+    second = content["images"][1]["id"]
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] != second]
+
+
 def test_coco_s_own_captions(tmp_path):
     source = KarpathyJson(coco_files(tmp_path), one_array(tmp_path), train="train2014", val="val2014")
     dataset = build(source.spec, KarpathyJson).split("val")
@@ -257,7 +280,7 @@ def test_coco_s_own_captions(tmp_path):
             lambda content: content["annotations"][2].update(image_id=3),
             r"annotations\[2\] has image_id 3, which is not",
         ),
-        (lambda content: content["annotations"].clear(), r"captions_train2014\.json: images\[0\]: no sentences"),
+        (unpaired, r"captions_train2014\.json: images\[1\]: no sentences"),
     ],
 )
 def test_broken_captions_of_coco(change, message, tmp_path):
@@ -266,15 +289,18 @@ def test_broken_captions_of_coco(change, message, tmp_path):
         KarpathyJson(paths[:1], one_array(tmp_path), train="train2014").split("train")
 
 
-def recalls(dataset):
-    """Figures of both protocols of COCO, of a model whose text encoder tells captions apart by their number."""
+PROTOCOLS = Coco1K(num_images=10), Coco5K(num_images=10)
+
+
+def recalls(dataset, protocols=PROTOCOLS):
+    """Figures of some protocols of COCO, of a model whose text encoder tells captions apart by their number."""
     evaluator = Evaluator(CosineSimilarity())
     images = torch.stack([dataset.image(i).features for i in range(dataset.num_images)])
     torch.manual_seed(0)
     codes = {text: torch.randn(1, images.shape[-1]) for text in sorted(dataset.captions)}
     texts = torch.stack([codes[text] for text in dataset.captions]) / 2 + images[dataset.caption_image].mean(1, True)
     figures = {}
-    for protocol in (Coco1K(num_images=10), Coco5K(num_images=10)):
+    for protocol in protocols:
         for add, part in ((evaluator.add_images, images), (evaluator.add_captions, texts)):
             index = [torch.arange(len(part))]
             index += [] if part is images else [torch.from_numpy(dataset.caption_image)]
@@ -283,8 +309,8 @@ def recalls(dataset):
     return figures
 
 
-def test_five_captions_give_the_recalls_of_the_precomputed_folder(tmp_path):
-    """COCO has images with 6 and 7 captions; the precomputed folders keep the first five of each."""
+def both_routes(tmp_path):
+    """A json of COCO's kind, whose images have 5 to 7 captions, and the precomputed folder of its test split."""
     numbers, images = [5, 6, 7, 5, 5, 6, 5, 5, 7, 5], []
     for i, number in enumerate([5, 6, *numbers]):
         sentences = [{"raw": f"caption {j} of {i}", "tokens": ["a"]} for j in range(number)]
@@ -298,13 +324,48 @@ def test_five_captions_give_the_recalls_of_the_precomputed_folder(tmp_path):
     (tmp_path / "testall_caps.txt").write_text("".join(lines))
 
     direct = KarpathyJson(tmp_path / "dataset_coco.json", tmp_path / "all.npy", captions_per_image=5).split("test")
-    precomputed = PrecompFolder(tmp_path, test="testall").split("test")
+    return direct, PrecompFolder(tmp_path, test="testall").split("test")
+
+
+def test_five_captions_give_the_recalls_of_the_precomputed_folder(tmp_path):
+    """COCO has images with 6 and 7 captions; the precomputed folders keep the first five of each."""
+    direct, precomputed = both_routes(tmp_path)
     assert recalls(direct) == recalls(precomputed)
     assert 0 < recalls(direct)["Coco5K"]["t2i_r1"] < 100
     whole = KarpathyJson(tmp_path / "dataset_coco.json", tmp_path / "all.npy").split("test")
     assert (whole.num_captions, direct.num_captions) == (56, 50)
     with pytest.raises(ValueError, match="10 images with 5 to 7 captions, expected 10 with 5"):
         recalls(whole)
+
+
+def test_eccv_and_cxc_give_the_figures_of_the_precomputed_folder(tmp_path):
+    """The annotations speak of COCO's ids: of images, which the json has and the folder has not, and of captions."""
+    direct, precomputed = both_routes(tmp_path)
+    images = [int(name) for name in direct.image_ids]
+    rng = np.random.default_rng(3)
+    captions = rng.permutation(9000)[:50]
+    np.save(tmp_path / "coco_test_ids.npy", captions)
+    own = {str(caption): [images[place // 5]] for place, caption in enumerate(captions)}
+    of_images = {images[i]: [*captions[5 * i : 5 * i + 5].tolist(), int(captions[rng.integers(50)])] for i in (0, 3, 7)}
+    of_captions = {int(captions[t]): [images[t // 5], images[(t + 9) // 5 % 10]] for t in (2, 20, 34, 49)}
+    for name, content in (
+        ("original_caption_to_image", own),
+        *((f"{kind}_image_to_caption", of_images) for kind in ("eccv", "cxc")),
+        *((f"{kind}_caption_to_image", of_captions) for kind in ("eccv", "cxc")),
+    ):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    protocols = EccvCaption(tmp_path), Cxc(tmp_path), SeveralProtocols([EccvCaption(tmp_path), Coco5K(num_images=10)])
+    found = recalls(direct, protocols)
+    assert found == recalls(precomputed, protocols)
+    assert 0 < found["EccvCaption"]["eccv_t2i_map_at_r"] < 100
+    assert 0 < found["Cxc"]["cxc_i2t_r1"] < 100
+
+    content = json.loads((tmp_path / "dataset_coco.json").read_text())
+    content["images"][4:6] = content["images"][5:3:-1]  # as a file of another order has them
+    (tmp_path / "dataset_coco.json").write_text(json.dumps(content))
+    turned = KarpathyJson(tmp_path / "dataset_coco.json", tmp_path / "all.npy", captions_per_image=5).split("test")
+    with pytest.raises(ValueError, match=f"COCO's image {images[3]} is number 3 there and number 2 of the split"):
+        recalls(turned, protocols[:1])
 
 
 def photos_of_other_layouts(folder):

@@ -208,7 +208,6 @@ def cut(folder):
 TWELVE = [f"caption {i}" for i in range(12)]
 BROKEN = {
     r"train_ims\.npy: no such file; splits in this folder: train$": remove("train_ims.npy"),
-    r"train_caps\.txt: no such file": remove("train_caps.txt"),
     r"train_ims\.npy: truncated": cut,
     r"train_ims\.npy: holds pickled": lambda f: np.save(
         f / "train_ims.npy", np.array([None], dtype=object), allow_pickle=True

@@ -153,8 +153,10 @@ def test_what_does_not_fit(folder, tiny_bert):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         ClipImageEncoder("./nowhere/at/all")
     encoder = ClipImageEncoder(folder)
-    with pytest.raises(ValueError, match="4 to 4 regions of size 192, expected the 9 patches of 192"):
+    with pytest.raises(ValueError, match="of 16 pixels in patches of 8, expected image_size 24 and patch_size 8"):
         encoder(regions(pixels()[:, :, :16, :16]))
+    with pytest.raises(ValueError, match="8 to 8 regions of size 192, expected the 9 patches of 192"):
+        encoder(Regions(regions(pixels()).features[:, :8]))
     long = torch.full((1, 13), 5)
     with pytest.raises(ValueError, match="captions of 13 tokens, expected at most 12"):
         ClipTextEncoder(folder)(Captions(long, torch.ones_like(long, dtype=torch.bool)))

@@ -1,0 +1,1 @@
+"""``itmatch data ...``: one file a command."""

@@ -1,0 +1,53 @@
+"""The folder of a run: its model and its data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from itmatch.formats.configs import read_config
+from itmatch.formats.files import user_path
+from itmatch.formats.messages import shown
+
+if TYPE_CHECKING:
+    from itmatch.data import DataSource
+    from itmatch.models import MatchingModel
+
+
+def source_of_run(run: Path, trusted: list[str]) -> DataSource:
+    """Where the data of a run come from, as its configuration says; no code of a stranger's runs.
+
+    Raises:
+        FileNotFoundError: the run has no configuration.
+        ValueError: the configuration names no data, or a class that is not admitted.
+    """
+    from itmatch.data import DataSource
+    from itmatch.spec import build
+
+    config = run / "config.yaml"
+    settings = read_config(config).get("data")
+    spec = settings.get("source") if isinstance(settings, dict) else None
+    found = build(spec, DataSource, f"{config}: data.source", trusted_modules=trusted)
+    if not isinstance(found, DataSource):
+        raise ValueError(f"{config}: data.source is {shown(spec)}, expected a class_path and its init_args")
+    return found
+
+
+def model_of_run(run: Path, trusted: list[str]) -> MatchingModel:
+    """The model of a run with the best weights, or the last ones where it kept no best; of a test the one it tested.
+
+    Raises:
+        FileNotFoundError: the run has no checkpoint.
+        ValueError: it is no checkpoint of ours, or names a class that is not admitted.
+    """
+    from itmatch.cli.running.checkpoint import read_model
+
+    places = [run / "checkpoints" / f"{name}.ckpt" for name in ("best", "last")]
+    config = run / "config.yaml"
+    tested = read_config(config).get("ckpt_path") if config.is_file() else None
+    if isinstance(tested, str):
+        places.append(user_path(tested))
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise FileNotFoundError(f"{places[0]}: no such file; the run kept no checkpoint")
+    return read_model(str(found), trusted)

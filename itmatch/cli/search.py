@@ -1,0 +1,76 @@
+"""``itmatch search``: the images of an index that fit a text, or the captions that fit an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from itmatch.errors import UsageError
+from itmatch.formats.files import write_text
+
+if TYPE_CHECKING:
+    from itmatch.search import Hit, Hits
+
+
+def search(
+    index: Path,
+    text: str | None = None,
+    *,
+    image: Path | None = None,
+    top: int = 10,
+    html: Path | None = None,
+    json: bool = False,
+    trust: list[str] | None = None,
+) -> None:
+    """Print the images of INDEX that fit TEXT best, or the captions that fit an image: rank, score, id or caption.
+
+    Args:
+        index: folder of itmatch index.
+        text: what to look for.
+        image: find captions of this photo, for models that look at photos; for the others of the features of its
+            regions, a .npy file (regions, features).
+        top: how many.
+        html: write a page, too, that shows how regions and words meet.
+        json: print one JSON object instead of lines.
+        trust: modules of your own that the model may name.
+    """
+    if (text is None) == (image is None):
+        raise UsageError("either TEXT or --image FILE has to be given")
+    if top < 1:
+        raise UsageError(f"--top: {top}, expected 1 or more")
+    from itmatch.pages.queries import GivenImage, TextQuery
+    from itmatch.pages.results import results_page
+    from itmatch.search import Index
+
+    opened = Index.open(index, trusted_modules=trust or [])
+    asked = str(image) if text is None else text
+    query = TextQuery(opened, asked) if image is None else GivenImage.read(opened, image)
+    if image is not None and not len(opened.captions):
+        raise ValueError(f"{index}: holds no captions, so no image finds any")
+    hits = query.search(top)
+    print(_json(asked, hits) if json else "\n".join(_line(hit) for hit in hits[0]))
+    if html is not None:
+        write_text(html, results_page(asked, query, hits))
+        if not json:
+            print(f"written to {html}")
+
+
+def _line(hit: Hit) -> str:
+    what = hit.id if hit.text is None else hit.text
+    path = _path(hit.picture)
+    return f"{hit.rank:>3}  {hit.score:8.4f}  {what}" + ("" if path is None else f"  {path}")
+
+
+def _json(asked: str, hits: Hits) -> str:
+    """One object; drawings, which are long, are left out of it."""
+    import json
+
+    found: dict[str, Any] = hits.to_dicts()[0]
+    for hit in found["hits"]:
+        hit["picture"] = _path(hit["picture"])
+    return json.dumps({"query": asked, **found}, ensure_ascii=False, allow_nan=False)
+
+
+def _path(picture: str | None) -> str | None:
+    """The path of a photo; None for a drawing."""
+    return None if picture is None or picture.startswith("<svg") else picture

@@ -1,0 +1,32 @@
+"""``itmatch serve``: the search page."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def serve(index: Path, *, host: str = "127.0.0.1", port: int = 8000, trust: list[str] | None = None) -> None:
+    """Show a page in the browser that searches INDEX, until Ctrl-C.
+
+    Args:
+        index: folder of itmatch index.
+        host: what to listen at; only this machine can connect to 127.0.0.1.
+        port: 0 takes any that is free.
+        trust: modules of your own that the model may name.
+    """
+    from itmatch.pages.server.app import SearchApp
+    from itmatch.pages.server.connections import SearchServer
+    from itmatch.search import Index
+
+    opened = Index.open(index, trusted_modules=trust or [])
+    server = SearchServer(SearchApp(opened, str(index)), host, port)
+    try:
+        if not server.is_local:
+            warning = f"--host {host}: whoever can reach this machine can search, and see all pictures of the index"
+            print(f"itmatch: warning: {warning}", file=sys.stderr)
+        counts = f"{len(opened.images)} images, {len(opened.captions)} captions"
+        print(f"{index}: {counts}; open {server.address} (Ctrl-C ends it)", flush=True)
+        server.serve_forever()
+    finally:
+        server.server_close()

@@ -1,0 +1,151 @@
+"""What somebody searches an index with, what is found, and why."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.lib.format import MAGIC_PREFIX
+
+from itmatch.batch import Fragments
+from itmatch.formats.arrays import Array, read_array
+from itmatch.formats.files import existing_file
+from itmatch.models import MatchingModel
+from itmatch.pages.explaining import explain
+from itmatch.pages.explanation import Explanation
+from itmatch.pages.photos import photo_regions, takes_photos
+from itmatch.search import Hits, Index
+from itmatch.search.scan import wide
+
+MOST_REGIONS = 1000
+
+
+class Query(ABC):
+    """Something that an index is searched with.
+
+    Attributes:
+        index: what is searched.
+    """
+
+    index: Index
+
+    @abstractmethod
+    def search(self, top: int) -> Hits:
+        """The best answers."""
+
+    @abstractmethod
+    def explain(self, row: int) -> Explanation:
+        """How the answer in a row of the index meets the query."""
+
+
+@dataclass
+class TextQuery(Query):
+    """A text, which finds images."""
+
+    index: Index
+    text: str
+
+    def search(self, top: int) -> Hits:
+        """The images that fit best."""
+        return self.index.search([self.text], top)
+
+    def explain(self, row: int) -> Explanation:
+        """How the regions of an image meet the words."""
+        return explain_stored(self.index, row, self.text)
+
+
+@dataclass
+class StoredImage(Query):
+    """An image of the index, which finds captions."""
+
+    index: Index
+    row: int
+
+    def search(self, top: int) -> Hits:
+        """The captions that fit best."""
+        return self.index.search(stored_image(self.index, self.row), top, kind="captions")
+
+    def explain(self, row: int) -> Explanation:
+        """How the regions meet the words of a caption."""
+        return explain_stored(self.index, self.row, caption_of(self.index, row))
+
+
+@dataclass
+class GivenImage(Query):
+    """The fragments of an image from elsewhere, which finds captions."""
+
+    index: Index
+    fragments: Fragments
+    boxes: Array | None = None
+    picture: str | None = None
+
+    @classmethod
+    def read(cls, index: Index, path: Path) -> GivenImage:
+        """A photo, for a model that looks at photos; or a ``.npy`` file (regions, features), for the others.
+
+        Raises:
+            FileNotFoundError: no such file.
+            ValueError: it is not what the model takes.
+        """
+        if not takes_photos(index.model):
+            return cls(index, index.model.encode_images(_features(index.model, path)))
+        regions, boxes = photo_regions(index.model, path)
+        return cls(index, index.model.encode_images(regions), boxes, str(path))
+
+    def search(self, top: int) -> Hits:
+        """The captions that fit best."""
+        return self.index.search(self.fragments, top, kind="captions")
+
+    def explain(self, row: int) -> Explanation:
+        """How the regions meet the words of a caption."""
+        text = caption_of(self.index, row)
+        return explain(self.index.model, self.fragments, text, boxes=self.boxes, picture=self.picture)
+
+
+def stored_image(index: Index, row: int) -> Fragments:
+    """The fragments of an image of the index, in float32, where the model is."""
+    return wide(index.images.fragments([row]), slice(0, 1)).to(index.model.device)
+
+
+def caption_of(index: Index, row: int) -> str:
+    """The text of a caption of the index."""
+    assert index.captions.texts is not None
+    return index.captions.texts[row]
+
+
+def explain_stored(index: Index, row: int, text: str) -> Explanation:
+    """How the regions of an image of the index meet the words of a text."""
+    images = index.images
+    return explain(
+        index.model,
+        stored_image(index, row),
+        text,
+        boxes=images.boxes(row),
+        relations=images.relations(row),
+        picture=None if images.pictures is None else images.pictures[row],
+    )
+
+
+def _features(model: MatchingModel, path: Path) -> torch.Tensor:
+    """(1, R, F) of a file."""
+    size = getattr(model.image_encoder, "in_features", None)
+    wanted = f"features (regions, {size or 'features'})"
+    with existing_file(path).open("rb") as file:
+        if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
+            told = "this model takes features of regions, not photos"
+            raise ValueError(f"{path}: {told}; expected a .npy file of {wanted}")
+    array = read_array(path)
+    if array.ndim == 3 and len(array) == 1:
+        array = array[0]
+    fits = array.ndim == 2 and array.shape[1] == (size or array.shape[1]) and 0 < len(array) <= MOST_REGIONS
+    if not fits or array.dtype.kind != "f":
+        found = f"{array.dtype} of shape {array.shape}"
+        raise ValueError(f"{path}: {found}, expected {wanted}, {MOST_REGIONS} regions at most")
+    with np.errstate(over="ignore"):
+        features = torch.from_numpy(array.astype(np.float32))[None]
+    if not bool(torch.isfinite(features).all()):
+        raise ValueError(f"{path}: NaN or inf in the features")
+    return features

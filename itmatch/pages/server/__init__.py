@@ -1,0 +1,1 @@
+"""The search page: an index in the browser."""

@@ -1,0 +1,160 @@
+"""From a split to the columns of shards: images and captions are encoded batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from itmatch.batch import Batch, Fragments, Regions
+from itmatch.data import ImageTextSplit
+from itmatch.formats.arrays import Array
+from itmatch.formats.messages import shown
+from itmatch.models import MatchingModel
+from itmatch.models._inputs import batches_of
+from itmatch.ops.ragged import Ragged
+from itmatch.search.collection import Collection
+from itmatch.search.engines import Engine
+from itmatch.search.opening import state_of
+from itmatch.search.store.manifest import Manifest, ShardEntry, Side
+from itmatch.search.store.writing import Commit, ShardWriter
+
+
+def with_split(
+    commit: Commit, manifest: Manifest, model: MatchingModel, split: ImageTextSplit, batch_size: int
+) -> Manifest:
+    """Write the images and the captions of a split as new shards; the id of a caption is its serial as text.
+
+    Args:
+        commit: that they are for.
+        manifest: of the index without them.
+        model: encodes.
+        split: images and captions, or a gallery.
+        batch_size: images, and captions, that are encoded at a time.
+
+    Returns:
+        The manifest with them.
+    """
+    if model.tokenizer is None:
+        raise ValueError("this model has no tokenizer: set model.tokenizer")
+    names = _names_with(manifest.names, split)
+    images = ShardWriter(commit, "images", manifest.next_serial["images"])
+    texts = ShardWriter(commit, "captions", manifest.next_serial["captions"])
+    for batch in batches_of(split, model.tokenizer, batch_size):
+        if batch.regions is not None:
+            images.add(_image_columns(model, split, batch, batch.regions))
+        elif batch.captions is not None and batch.caption_index is not None and batch.caption_image is not None:
+            index = batch.caption_index.tolist()
+            ids = [str(manifest.next_serial["captions"] + i) for i in index]
+            fragments = model.encode_texts(batch.captions, batch_size=batch_size)
+            columns = _fragment_columns(fragments, ids, f"{split.name}: caption")
+            columns["texts"] = [split.captions[i] for i in index]
+            owner = batch.caption_image.numpy()
+            columns["image"] = np.where(owner < 0, -1, owner + manifest.next_serial["images"])  # -1 = of no image
+            texts.add(columns)
+    images.flush()
+    texts.flush()
+    return replace(
+        manifest,
+        images=(*manifest.images, *images.written),
+        captions=(*manifest.captions, *texts.written),
+        next_serial={"images": images.next_serial, "captions": texts.next_serial},
+        names=names,
+    )
+
+
+def _names_with(known: dict[str, list[str]], split: ImageTextSplit) -> dict[str, list[str]]:
+    """What classes and predicates are called, of an index and of a split that is added to it."""
+    names = dict(known)
+    for kind, given in (("labels", split.names.labels), ("predicates", split.names.predicates)):
+        if given and names.setdefault(kind, list(given)) != list(given):
+            raise ValueError(f"{split.name}: its {kind} have other names than those of the index")
+    return names
+
+
+def compacted(commit: Commit, manifest: Manifest, collections: Mapping[Side, Collection]) -> Manifest:
+    """Write the rows of both collections as new shards; returns the manifest with these and no others."""
+    written: dict[Side, tuple[ShardEntry, ...]] = {}
+    for side, collection in collections.items():
+        writer = ShardWriter(commit, side, 0)
+        for columns in collection.columns():
+            writer.add(columns)
+        writer.flush()
+        written[side] = tuple(writer.written)
+    return replace(manifest, images=written["images"], captions=written["captions"], deleted=None)
+
+
+def finish(
+    commit: Commit, manifest: Manifest, model: MatchingModel, engine: Engine | None, previous: str | None = None
+) -> None:
+    """Let the first stage write what it needs, and make a manifest the state of the index.
+
+    Args:
+        commit: the change.
+        manifest: all of whose shards are written.
+        model: of the index.
+        engine: its first stage, or None.
+        previous: the folder that the engine wrote in the commit before.
+    """
+    if engine is not None:
+        name = commit.folder("engine")
+        (commit.index / name).mkdir()
+        collections = state_of(commit.index, manifest).collections
+        before = None if previous is None else commit.index / previous
+        engine.write(commit.index / name, collections, model.similarity, before)
+        manifest = replace(manifest, engine_folder=name)
+    commit.done(manifest)
+
+
+def _image_columns(model: MatchingModel, split: ImageTextSplit, batch: Batch, regions: Regions) -> dict[str, Any]:
+    assert batch.image_index is not None  # it goes with the regions
+    index = batch.image_index.tolist()
+    ids = [split.image_ids[i] for i in index]
+    fragments = model.encode_images(regions, batch_size=len(ids))
+    columns = _fragment_columns(fragments, ids, f"{split.name}: image")
+    lengths = regions.mask.sum(1).tolist()
+    if regions.boxes is not None:
+        columns["boxes"] = regions.boxes[regions.mask].numpy(), lengths
+    if regions.labels is not None:
+        columns["labels"] = regions.labels[regions.mask].numpy(), lengths
+    graph = regions.graph
+    if graph is not None and graph.predicate is not None:
+        order = graph.row.argsort(stable=True)
+        triples = torch.stack((graph.edge_index[0], graph.predicate, graph.edge_index[1]), 1)
+        counts = torch.bincount(graph.row, minlength=len(ids)).tolist()
+        columns["relations"] = triples[order].numpy(), counts
+        if graph.confidence is not None:
+            columns["relation_scores"] = graph.confidence[order].numpy(), counts
+    if split.pictures is not None:
+        columns["pictures"] = [split.picture(i) or "" for i in index]
+    return columns
+
+
+def _fragment_columns(fragments: Fragments, ids: list[str], where: str) -> dict[str, Any]:
+    """The columns of what an encoder makes, in float16."""
+    ragged = Ragged.of(fragments.cpu())
+    row = np.repeat(np.arange(len(ids)), ragged.lengths.numpy())
+    columns: dict[str, Any] = {
+        "ids": ids,
+        "features": (_half(ragged.values, ids, row, where), ragged.lengths.tolist()),
+    }
+    if ragged.pooled is not None:
+        columns["pooled"] = _half(ragged.pooled, ids, np.arange(len(ids)), where)
+    if ragged.is_relation is not None:
+        columns["is_relation"] = ragged.is_relation.numpy()
+    return columns
+
+
+def _half(values: torch.Tensor, ids: list[str], row: Array, where: str) -> Array:
+    """Values as float16; what that type cannot hold is told of."""
+    half = values.half()
+    if not bool(torch.isfinite(half.sum(dtype=torch.float32))):
+        bad = (~torch.isfinite(half)).any(1).nonzero()[:, 0]
+        if len(bad):
+            found = values[int(bad[0])].abs().max()
+            what = f"{float(found):g}, which float16 cannot hold" if bool(torch.isfinite(found)) else "NaN or infinite"
+            raise ValueError(f"{where} {shown(ids[int(row[int(bad[0])])])}: its encoding holds a number that is {what}")
+    return half.numpy()

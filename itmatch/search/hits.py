@@ -1,0 +1,87 @@
+"""What a search has found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One answer to a query.
+
+    Args:
+        rank: 1 is the best.
+        id: of the image or the caption.
+        score: of the model; larger is more similar.
+        text: of a caption; None of an image.
+        picture: of an image, the path of a photo or an SVG drawing as text; None where there is none.
+    """
+
+    rank: int
+    id: str
+    score: float
+    text: str | None = None
+    picture: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """The best answers to N queries, K each, the best first; of equal scores the lower row comes first.
+
+    Args:
+        kind: what was found.
+        ids: N lists of K.
+        scores: (N, K) of the model.
+        rows: (N, K) int64, rows of ``index.images`` or ``index.captions``.
+        exact: of each query, whether it is known that nothing better is in the index: all of it was scored, or a bound
+            proves it.
+        texts: N lists of K, of captions; None of images.
+        pictures: N lists of K, of images; None of captions.
+        alignments: N lists of K, each (R, W), how regions and words meet; None where they were not asked for.
+
+    Example:
+        >>> hits = Hits("images", [["a", "b"]], torch.tensor([[0.5, 0.25]]), torch.tensor([[4, 2]]), [True])
+        >>> hits[0][1]
+        Hit(rank=2, id='b', score=0.25, text=None, picture=None)
+    """
+
+    kind: Literal["images", "captions"]
+    ids: list[list[str]]
+    scores: Tensor
+    rows: Tensor
+    exact: list[bool]
+    texts: list[list[str]] | None = None
+    pictures: list[list[str | None]] | None = None
+    alignments: list[list[Tensor]] | None = None
+
+    def __len__(self) -> int:
+        """Number of queries."""
+        return len(self.ids)
+
+    def __getitem__(self, query: int) -> list[Hit]:
+        """The answers to a query."""
+        texts: list[Any] = [None] * len(self.ids[query]) if self.texts is None else list(self.texts[query])
+        pictures: list[Any] = [None] * len(texts) if self.pictures is None else list(self.pictures[query])
+        answers = zip(self.ids[query], self.scores[query].tolist(), texts, pictures, strict=True)
+        return [Hit(rank, *answer) for rank, answer in enumerate(answers, 1)]
+
+    def __iter__(self) -> Iterator[list[Hit]]:
+        """Query by query."""
+        return (self[query] for query in range(len(self)))
+
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Plain data, of which json can be made: a dict of each query, with its hits."""
+        return [
+            {"kind": self.kind, "exact": exact, "hits": [asdict(hit) for hit in hits]}
+            for exact, hits in zip(self.exact, self, strict=True)
+        ]
+
+
+def no_hits(kind: Literal["images", "captions"]) -> Hits:
+    """The answer to no queries."""
+    return Hits(kind, [], torch.zeros(0, 0), torch.zeros(0, 0, dtype=torch.int64), [])

@@ -1,0 +1,276 @@
+"""An index: encoded images and captions on disk, and searching them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from itmatch.data import ImageTextSplit
+from itmatch.formats.arrays import Array
+from itmatch.formats.files import user_path
+from itmatch.formats.messages import short, shown
+from itmatch.models import MatchingModel
+from itmatch.models.fingerprint import fingerprint
+from itmatch.ops.checks import check_kind, check_whole
+from itmatch.search.adding import compacted, finish, with_split
+from itmatch.search.answers import alignments_of, candidates_of, hits_of
+from itmatch.search.collection import Collection
+from itmatch.search.engines import Engine
+from itmatch.search.hits import Hits
+from itmatch.search.opening import State, at_last_commit, check_place, folder_inside, named_engine, opened_state
+from itmatch.search.queries import Queries, encoded_queries
+from itmatch.search.scan import best_of, rescored
+from itmatch.search.store.manifest import Manifest, Side
+from itmatch.search.store.writing import Commit, commit
+
+
+class Index:
+    """Images and captions that a model has encoded, in a folder, with the model: what is searched.
+
+    It is made by :meth:`build` or :meth:`open`. One process may write (:meth:`build`, :meth:`add`, :meth:`delete`)
+    while any number read; each sees the index as it was when it opened it, until :meth:`refresh`. A writer that is
+    killed leaves the index as it was before.
+
+    Attributes:
+        path: the folder.
+        model: that encodes and scores, in evaluation mode.
+        images: what texts find.
+        captions: what images find.
+
+    Example:
+        >>> import tempfile
+        >>> from itmatch.data import RelationScenes, Vocabulary, WordTokenizer
+        >>> from itmatch.models import chan_gru
+        >>> scenes = RelationScenes("easy", num_test=4)
+        >>> tokenizer = WordTokenizer(["<pad>", "<start>", "<end>", "<unk>", *scenes.words()])
+        >>> model = chan_gru(tokenizer.vocabulary, region_dim=64, embed_dim=8)
+        >>> model.tokenizer = tokenizer
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> index = Index.build(model, scenes.split("test"), folder.name + "/index")
+        >>> hits = index.search("a small red dog", top=2)
+        >>> hits.kind, len(hits[0]), len(index.captions)
+        ('images', 2, 20)
+    """
+
+    def __init__(self, path: Path, model: MatchingModel, state: State, engine: Engine | None) -> None:
+        self.path, self.model, self.engine, self._state = path, model.eval(), engine, state
+
+    def __repr__(self) -> str:
+        return f"Index({self.path}: {len(self.images)} images, {len(self.captions)} captions)"
+
+    @property
+    def images(self) -> Collection:
+        """What texts find."""
+        return self._state.collections["images"]
+
+    @property
+    def captions(self) -> Collection:
+        """What images find."""
+        return self._state.collections["captions"]
+
+    @classmethod
+    def build(
+        cls,
+        model: MatchingModel,
+        source: ImageTextSplit,
+        path: str | Path,
+        *,
+        batch_size: int = 128,
+        overwrite: bool = False,
+        engine: Engine | None = None,
+    ) -> Index:
+        """Encode a split and write it as an index, with the model.
+
+        Args:
+            model: with a tokenizer.
+            source: images and captions, as from ``source.split("test")``; a gallery has no captions.
+            path: folder of the index, made if missing.
+            batch_size: images, and captions, that are encoded at a time.
+            overwrite: take the place of an index that is there; it stays as it is until the new one is whole.
+            engine: a first stage, such as :class:`Centroids`; None = every search scores everything.
+
+        Raises:
+            FileExistsError: there is an index, or something else.
+            ValueError: the model has no tokenizer; an encoding is NaN or does not fit float16.
+            OSError: it cannot be written; what was there is as before.
+        """
+        folder = user_path(path)
+        check_kind("model", model, MatchingModel)
+        check_whole("batch_size", batch_size)
+        check_place(folder, overwrite=overwrite)
+        with commit(folder) as change:
+            spec = None if engine is None else check_kind("engine", engine, Engine).spec
+            new = Manifest(change.number, change.folder("model"), fingerprint(model), engine=spec)
+            model.save_pretrained(folder / new.model)
+            finish(change, with_split(change, new, model, source, batch_size), model, engine)
+        return cls.open(folder, model=model, engine=engine)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        model: MatchingModel | None = None,
+        engine: Engine | None = None,
+        trusted_modules: Sequence[str] = (),
+    ) -> Index:
+        """An index that is there, with its model and its first stage.
+
+        Args:
+            path: its folder.
+            model: the model it was built with, where that is at hand; None: the one in the folder is loaded.
+            engine: the first stage, where it reaches out of the folder; None: the one that the index names.
+            trusted_modules: modules of your own that the index may name, as for :meth:`MatchingModel.from_pretrained`.
+
+        Raises:
+            FileNotFoundError: there is no index.
+            ValueError: it is damaged, of another model, or of a newer itmatch.
+        """
+        folder = user_path(path)
+
+        def opened(manifest: Manifest) -> Index:
+            found = model
+            if found is None:
+                own = folder_inside(folder, manifest.model)
+                found = MatchingModel.from_pretrained(own, trusted_modules=trusted_modules)
+            now = fingerprint(found)
+            if now != manifest.fingerprint:
+                which = "its model folder holds another one" if model is None else "the model given is another one"
+                raise ValueError(
+                    f"{folder}: built with the model {short(manifest.fingerprint)[:12]}, {which} ({now[:12]})"
+                )
+            stage = engine or named_engine(folder, manifest, trusted_modules)
+            return cls(folder, found, opened_state(folder, manifest, found, stage), stage)
+
+        return at_last_commit(folder, opened)
+
+    def refresh(self) -> bool:
+        """See what writers have committed since the index was opened; returns whether anything was.
+
+        Raises:
+            ValueError: it was built anew, with another model or first stage: open it again.
+        """
+        return at_last_commit(self.path, self._refreshed)
+
+    def _refreshed(self, manifest: Manifest) -> bool:
+        before = self._state.manifest
+        if (manifest.fingerprint, manifest.engine) != (before.fingerprint, before.engine):
+            raise ValueError(f"{self.path}: was built anew with another model or first stage; open it again")
+        if manifest.commit == before.commit:
+            return False
+        self._state = opened_state(self.path, manifest, self.model, self.engine)
+        return True
+
+    def add(self, source: ImageTextSplit, *, batch_size: int = 128) -> None:
+        """Encode more images and captions and add them, all or none.
+
+        Raises:
+            ValueError: an image has an id that the index has already.
+            BlockingIOError: somebody else is writing.
+        """
+        with self._change() as change:
+            double = [name for name in source.image_ids if self.images.has(name)]
+            if double:
+                raise ValueError(f"{self.path}: has an image {shown(double[0])} already ({len(double)} such ids)")
+            manifest = replace(self._state.manifest, commit=change.number)
+            new = with_split(change, manifest, self.model, source, batch_size)
+            finish(change, new, self.model, self.engine, self._state.manifest.engine_folder)
+        self.refresh()
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Delete images, with their captions: all or none. What they take on disk stays until :meth:`compact`.
+
+        Raises:
+            KeyError: there is no such image.
+            BlockingIOError: somebody else is writing.
+        """
+        with self._change() as change:
+            rows = np.array([self.images.position(name) for name in ids], np.int64)
+            gone = self.images.serials[rows]
+            captions = self.captions.serials[np.isin(self.captions.image_serials(), gone)]
+            serials: dict[str, Array] = {
+                side: np.union1d(before, now)
+                for (side, before), now in zip(self._state.deleted.items(), (gone, captions), strict=True)
+            }
+            deleted = change.write_deleted(serials)
+            new = replace(self._state.manifest, commit=change.number, deleted=deleted)
+            finish(change, new, self.model, self.engine, new.engine_folder)
+        self.refresh()
+
+    def search(
+        self,
+        queries: Queries,
+        top: int = 10,
+        *,
+        candidates: int | Literal["all"] | None = None,
+        kind: Side | None = None,
+        alignments: bool = False,
+    ) -> Hits:
+        """The best answers to every query: images to texts, captions to images.
+
+        Args:
+            queries: a text, texts or Captions find images; Regions, features (I, R, F) or a list of them find captions.
+                Fragments, as a model encodes them, find what ``kind`` says.
+            top: answers per query; fewer where the index has fewer.
+            candidates: how many rows of each query the first stage proposes and the model scores; 0 or "all":
+                everything is scored. None: everything where there is no first stage, and where there are fewer rows
+                than pay (5 000); else 1 000, or ten times ``top`` where that is more.
+            kind: what Fragments look for.
+            alignments: also how regions and words of each answer meet, (R, W), for pictures.
+
+        Raises:
+            ValueError: the model has no tokenizer, or a query is none; a score is NaN or infinite.
+        """
+        check_whole("top", top)
+        side, fragments = encoded_queries(self.model, queries, kind)
+        collection = self._state.collections[side]
+        number = candidates_of(candidates, top, collection, self.model, self.engine)
+        if number is None or self.engine is None:
+            found, exact = best_of(self.model.similarity, fragments, collection, top), [True] * len(fragments)
+        else:
+            proposal = self.engine.propose(side, fragments, number)
+            found, exact = rescored(self.model.similarity, fragments, collection, proposal, top)
+        return hits_of(
+            collection, found, exact, alignments_of(self.model, fragments, collection, found) if alignments else None
+        )
+
+    def recall(self, queries: Queries, top: int = 10, *, candidates: int = 100, kind: Side | None = None) -> float:
+        """The share of the exact ``top`` that two stages find, from 0 to 1, over all queries.
+
+        Args:
+            queries: as for :meth:`search`; some hundred of the kind that will be asked.
+            top: answers per query.
+            candidates: that the first stage proposes.
+            kind: what Fragments look for.
+        """
+        side, fragments = encoded_queries(self.model, queries, kind)
+        exact = self.search(fragments, top, candidates="all", kind=side).rows
+        found = self.search(fragments, top, candidates=candidates, kind=side).rows
+        hits = (exact[:, :, None] == found[:, None, :]).any(2)
+        return float(hits.double().mean()) if hits.numel() else 1.0
+
+    def compact(self) -> None:
+        """Write all rows anew without those that were deleted, in large shards; the room of the others is free then.
+
+        Readers that have the index open go on with what they have opened.
+
+        Raises:
+            BlockingIOError: somebody else is writing.
+        """
+        with self._change() as change:
+            before = self._state.manifest
+            new = compacted(change, replace(before, commit=change.number), self._state.collections)
+            finish(change, new, self.model, self.engine, before.engine_folder)
+        self.refresh()
+
+    @contextmanager
+    def _change(self) -> Iterator[Commit]:
+        """The one writer, who sees the last commit."""
+        with commit(self.path) as change:
+            self.refresh()
+            yield change

@@ -1,0 +1,34 @@
+"""What users search with, as fragments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from itmatch.batch import Captions, Fragments
+from itmatch.models import MatchingModel
+from itmatch.models._inputs import Images
+from itmatch.ops.checks import check_choice
+from itmatch.search.store.manifest import Side
+
+Queries: TypeAlias = str | Sequence[str] | Captions | Images | Fragments
+"""A text, texts or Captions; Regions, features (I, R, F) or a list of them; or Fragments, with what is searched."""
+
+
+def encoded_queries(model: MatchingModel, queries: Queries, side: Side | None) -> tuple[Side, Fragments]:
+    """What the queries look for, and their fragments, as the model encodes them.
+
+    Raises:
+        ValueError: fragments do not say what they look for, or texts look for captions.
+    """
+    if isinstance(queries, Fragments):
+        if side is None:
+            raise ValueError('search: Fragments do not say what they are; give kind="images" or kind="captions"')
+        return check_choice("kind", side, "images", "captions"), queries
+    texts: Any = [queries] if isinstance(queries, str) else queries
+    is_list = isinstance(texts, (list, tuple))
+    is_text = isinstance(texts, Captions) or (is_list and all(isinstance(text, str) for text in texts))
+    found: Side = "images" if is_text and not (is_list and not texts and side == "captions") else "captions"
+    if side not in (None, found):
+        raise ValueError(f"search: kind={side!r}, but {'texts' if is_text else 'images'} look for {found}")
+    return found, model.encode_texts(texts) if found == "images" else model.encode_images(texts)

@@ -1,0 +1,223 @@
+"""``itmatch index``, ``search`` and ``serve``: from a run to answers."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
+from helpers_photos import small_clip, write_photos
+
+from itmatch.cli.search import search as search_command
+from itmatch.data import RelationScenes
+from itmatch.search import Index
+from itmatch.training import MatchingTask
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ITMATCH_DEBUG", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run on scenes and its index; a folder of features and a run on it."""
+    folder = tmp_path_factory.mktemp("made")
+    assert run("fit", *DEMO, f"--trainer.logger.save_dir={folder}/scenes") == 0
+    write_precomp(folder / "features")
+    assert run(*on_precomp("fit", folder / "features", f"--trainer.logger.save_dir={folder}/runs")) == 0
+    (folder / "scenes/lightning_logs/version_0").rename(folder / "run")
+    (folder / "runs/lightning_logs/version_0").rename(folder / "other")
+    assert run("index", folder / "run", "--out", folder / "index") == 0
+    return folder
+
+
+def test_a_run_is_indexed(made, capsys):
+    assert run("index", made / "run", "--out", "index") == 0
+    line = capsys.readouterr().out
+    assert re.fullmatch(r"index: 4 images and 20 captions of RelationScenes test, \d+\.\d MiB\n", line)
+    opened, scenes = Index.open("index"), RelationScenes(num_train=8, num_val=4, num_test=4).split("test")
+    assert opened.images.ids == scenes.image_ids
+    assert opened.captions.texts == scenes.captions
+    assert opened.images.pictures[0].startswith("<svg")
+    model = MatchingTask.load_from_checkpoint(made / "run/checkpoints/best.ckpt").model
+    hits = opened.search(scenes.captions, 4)
+    scores = model.score([scenes.image(i).features for i in range(4)], scenes.captions)
+    np.testing.assert_allclose(hits.scores, scores.T.sort(1, descending=True).values.detach(), atol=5e-3)
+
+
+def test_another_split(made, capsys):
+    assert run("index", made / "run", "--split", "val", "--out", "index") == 0
+    assert "RelationScenes val" in capsys.readouterr().out
+    error = error_of(capsys, "index", made / "run", "--split", "dev", "--out", "other")
+    assert error == "--split: 'dev', expected train, val or test (see itmatch index --help)"
+
+
+def test_features_with_a_model_of_any_form(made, capsys):
+    MatchingTask.load_from_checkpoint(made / "other/checkpoints/best.ckpt").model.save_pretrained("folder")
+    for model in (made / "other", made / "other/checkpoints/last.ckpt", "folder"):
+        assert run("index", made / "features", "--model", model, "--out", "index", "--overwrite") == 0
+        assert capsys.readouterr().out.startswith("index: 4 images and 8 captions")
+    assert run("index", made / "features", "--model", "folder", "--split", "val", "--out", "val") == 0
+    assert run("index", made / "features", "--model", "folder", "--split", "dev", "--out", "dev") == 0
+    assert Index.open("val").captions.texts == Index.open("dev").captions.texts
+
+
+def test_mistakes_of_indexing(made, capsys):
+    run_, features = made / "run", made / "features"
+    Path("empty").mkdir()
+    for arguments, expected in (
+        ([features, "--out", "x"], f"{features}: no run (no config.yaml), so --model is needed"),
+        (["nowhere", "--out", "x"], "nowhere: no such folder, expected one of a run or of precomputed features"),
+        ([run_, "--model", "nowhere", "--out", "x"], "nowhere: no such file"),
+        ([run_, "--model", made / "other", "--out", "x"], "64 numbers per region, the model takes 6"),
+        ([features, "--model", run_, "--out", "x"], "6 numbers per region, the model takes 64"),
+        (["empty", "--model", run_, "--out", "x"], "empty"),
+        ([run_, "--out", made / "index"], f"{made / 'index'}: there is an index already; --overwrite builds it anew"),
+        ([run_, "--out", made / "features"], f"{made / 'features'}: holds"),
+        ([run_], "the following arguments are required: --out"),
+    ):
+        assert expected in error_of(capsys, "index", *arguments), arguments
+        assert not Path("x").exists() or not any(Path("x").iterdir())
+
+
+def test_a_run_may_name_classes_of_its_own_where_they_are_trusted(made, capsys):
+    Path("my_scenes.py").write_text("from itmatch.data import RelationScenes\nclass Mine(RelationScenes):\n    pass\n")
+    config = (made / "run/config.yaml").read_text().replace("itmatch.data.RelationScenes", "my_scenes.Mine")
+    Path("run/checkpoints").mkdir(parents=True)
+    Path("run/config.yaml").write_text(config)
+    Path("run/checkpoints/last.ckpt").write_bytes((made / "run/checkpoints/last.ckpt").read_bytes())
+    assert "--trust my_scenes" in error_of(capsys, "index", "run", "--out", "index")
+    assert "my_scenes" not in sys.modules
+    assert run("index", "run", "--out", "index", "--trust", "my_scenes") == 0
+
+
+def test_texts_find_images(made, capsys):
+    hits = Index.open(made / "index").search(["a red dog"], 3)[0]
+    assert run("search", made / "index", "a red dog", "--top", 3) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [[str(hit.rank), f"{hit.score:.4f}", hit.id] for hit in hits]
+    assert run("search", made / "index", "a red dog", "--top", 3, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["query"], found["kind"], found["exact"]) == ("a red dog", "images", True)
+    assert [hit["id"] for hit in found["hits"]] == [hit.id for hit in hits]
+    assert search_command(made / "index", "a red dog", top=1) is None  # from Python as well
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_features_find_captions(made, capsys):
+    scenes = RelationScenes(num_train=8, num_val=4, num_test=4).split("test")
+    np.save("regions.npy", scenes.image(2).features.numpy())
+    hits = Index.open(made / "index").search(scenes.image(2).features[None], 2)[0]
+    assert run("search", made / "index", "--image", "regions.npy", "--top", 2) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=2)[2] for line in lines] == [hit.text for hit in hits]
+
+
+def test_a_page_of_the_answers(made, capsys):
+    assert run("search", made / "index", "a <b>red</b> dog", "--top", 2, "--html", "out/found.html") == 0
+    assert capsys.readouterr().out.endswith("written to out/found.html\n")
+    page = Path("out/found.html").read_text()
+    assert page.count('class="itm-explain"') == 2
+    assert "<h1>a &lt;b&gt;red&lt;/b&gt; dog</h1>" in page
+    assert page.count("data:image/svg+xml;base64,") == 2
+    assert not re.search(r"(src|href)=\"(?!data:)", page)  # it needs nothing beside it
+    assert run("search", made / "index", "a dog", "--json", "--html", "found.html") == 0
+    json.loads(capsys.readouterr().out)
+
+
+def test_photos(tmp_path, capsys):
+    write_photos(tmp_path)
+    small_clip().save_pretrained("clip")
+    assert run("index", ".", "--model", "clip", "--out", "index") == 0
+    assert "3 images and 3 captions" in capsys.readouterr().out
+    assert run("search", "index", "a red photo", "--top", 1, "--json") == 0
+    (hit,) = json.loads(capsys.readouterr().out)["hits"]
+    assert Path(hit["picture"]).name == hit["id"]
+    assert run("search", "index", "--image", "red.jpg", "--html", "found.html") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split(maxsplit=2)[2] for line in lines[:-1]} == {"a red photo", "a green photo", "a blue photo"}
+    assert Path("found.html").read_text().count("data:image/jpeg;base64,") == 3
+    np.save("regions.npy", np.ones((4, 192)))
+    assert "no image that can be read" in error_of(capsys, "search", "index", "--image", "regions.npy")
+    assert "--split: 'testall'" in error_of(
+        capsys, "index", ".", "--model", "clip", "--out", "other", "--split", "testall"
+    )
+
+
+def test_mistakes_of_searching(made, capsys):
+    Path("photo.jpg").write_bytes(b"\xff\xd8\xff")
+    index = made / "index"
+    for arguments, expected in (
+        (["nowhere", "a dog"], "nowhere"),
+        ([made / "features", "a dog"], f"{made / 'features'}"),
+        ([index], "either TEXT or --image FILE has to be given"),
+        ([index, "a", "--image", "photo.jpg"], "either TEXT or --image FILE has to be given"),
+        ([index, "a", "--top", "0"], "--top: 0, expected 1 or more"),
+        ([index, " "], "an empty caption"),
+        ([index, "--image", "photo.jpg"], "photo.jpg: this model takes features of regions, not photos"),
+        ([index, "--image", "missing.npy"], "missing.npy: no such file"),
+        ([index, "a", "--html", "/proc/found.html"], "/proc/found.html: cannot be written"),
+    ):
+        assert expected in error_of(capsys, "search", *arguments), arguments
+
+
+@pytest.fixture
+def serving(made):
+    """The command in a process of its own, and the address that it prints."""
+    started = []
+
+    def start(*arguments):
+        command = [sys.executable, "-m", "itmatch", "serve", str(made / "index"), "--port", "0", *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        line = process.stdout.readline()
+        found = re.fullmatch(r"\S+: 4 images, 20 captions; open (http://\S+/) \(Ctrl-C ends it\)\n", line)
+        assert found is not None, line
+        return process, found[1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_page_is_served_until_ctrl_c(serving, number, status):
+    process, address = serving()
+    assert address.startswith("http://127.0.0.1:")
+    with urllib.request.urlopen(f"{address}search?q=a+dog&top=2") as answer:
+        assert len(json.load(answer)["hits"]) == 2
+    waiting = socket.create_connection(("127.0.0.1", int(address.rsplit(":")[-1].strip("/"))))  # says nothing
+    os.kill(process.pid, number)
+    out, err = process.communicate(timeout=20)
+    waiting.close()
+    assert (process.returncode, out, err) == (status, "", f"itmatch: stopped by {number.name}\n")
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(address)
+
+
+def test_who_can_reach_the_page_is_told(serving):
+    process, address = serving("--host", "0.0.0.0")
+    assert address.startswith("http://127.0.0.1:")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert err.startswith("itmatch: warning: --host 0.0.0.0: whoever can reach this machine can search")
+
+
+def test_mistakes_of_serving(made, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        error = error_of(capsys, "serve", made / "index", "--port", port)
+        assert error == f"127.0.0.1 port {port}: cannot be listened at (Address already in use)"
+    assert str(made / "features") in error_of(capsys, "serve", made / "features")
+    assert "port 70000" in error_of(capsys, "serve", made / "index", "--port", "70000")

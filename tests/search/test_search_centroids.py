@@ -1,0 +1,174 @@
+"""Two stages: what they propose, what a bound proves, what is kept of it on disk."""
+
+import numpy as np
+import pytest
+import torch
+from helpers_search import SCENES, part, system
+
+from itmatch.batch import Fragments
+from itmatch.data import ImageTextSplit
+from itmatch.nn import HardAligningSimilarity, LogSumExpPooling, MaxPooling, MeanPooling, SoftmaxPooling
+from itmatch.search import Centroids, Index
+from itmatch.search.kmeans import centroids_of, nearest_of
+
+
+@pytest.fixture(scope="module")
+def split():
+    return SCENES.split("test")
+
+
+def build(tmp_path, split, model=None, **settings):
+    engine = Centroids(**{"centroids": 16, "sample": 500} | settings)
+    return Index.build(model or system(), split, tmp_path / "index", engine=engine)
+
+
+def test_kmeans():
+    torch.manual_seed(0)
+    places = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
+    values = places.repeat_interleave(20, 0) + 0.1 * torch.randn(60, 2)
+    found = centroids_of(values, 12, 10, torch.Generator().manual_seed(0))
+    again = centroids_of(values, 12, 10, torch.Generator().manual_seed(0))
+    assert torch.equal(found, again)
+    nearest = nearest_of(values, found)
+    assert torch.equal(nearest, torch.cdist(values, found).argmin(1))
+    assert (values - found[nearest]).norm(dim=1).max() < 1
+
+
+def test_two_stages_find_the_best_and_their_scores(tmp_path, split):
+    index = build(tmp_path, split)
+    texts = split.captions[:40]
+    exact = index.search(texts, top=5, candidates="all")
+    assert exact.exact == [True] * 40
+    found = index.search(texts, top=5, candidates=30)
+    assert found.ids == exact.ids
+    torch.testing.assert_close(found.scores, exact.scores)
+    few = index.search(texts, top=5, candidates=8)
+    share = float((exact.rows[:, :, None] == few.rows[:, None]).any(2).double().mean())
+    assert share == index.recall(texts, top=5, candidates=8)
+    assert 0.4 < share <= 1  # of 30 images, 5 / 30 by chance alone
+    assert index.recall(texts, top=5, candidates=30) == 1
+    images = index.images.fragments()[:].to(dtype=torch.float32)
+    assert index.recall(images, top=10, candidates=60, kind="captions") > 0.5
+    assert index.recall([], top=5) == 1
+
+
+def test_more_candidates_find_no_less(tmp_path, split):
+    index = build(tmp_path, split, centroids=64)
+    shares = [index.recall(split.captions, top=5, candidates=count) for count in (5, 10, 20, 30)]
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+
+
+@pytest.mark.parametrize("query", ["words", "regions", "both"])
+@pytest.mark.parametrize(
+    "pooling",
+    [MeanPooling(), MaxPooling(), LogSumExpPooling(0.2), LogSumExpPooling(0.2, scaled=False), SoftmaxPooling(0.2)],
+)
+@pytest.mark.parametrize("side", ["images", "captions"])
+def test_no_row_that_is_left_out_scores_more_than_the_bound(tmp_path, split, query, pooling, side):
+    model = system()
+    model.similarity = HardAligningSimilarity(query, pooling)
+    index = build(tmp_path, part(split, 0, 10), model, centroids=32)
+    queries = (index.captions if side == "images" else index.images).fragments(slice(0, 6))[:].to(dtype=torch.float32)
+    proposal = index.engine.propose(side, queries, 4)
+    if isinstance(pooling, SoftmaxPooling):
+        assert proposal.bounds is None
+        return
+    every = index.search(queries, top=100, candidates="all", kind=side)
+    serials = getattr(index, side).serials
+    for row, own in enumerate(proposal.serials):
+        assert len(own) == 4
+        others = ~np.isin(serials[every.rows[row].numpy()], own)
+        assert float(every.scores[row][torch.from_numpy(others)].max()) <= float(proposal.bounds[row])
+
+
+def test_what_is_said_to_be_exact_is(tmp_path, split):
+    index = build(tmp_path, split, centroids=2000, sample=10**6)  # nearly every fragment has a centroid of its own
+    found = index.search(split.captions, top=2, candidates=12)
+    exact = index.search(split.captions, top=2, candidates="all")
+    sure = [row for row, known in enumerate(found.exact) if known]
+    assert all(torch.equal(found.rows[row], exact.rows[row]) for row in sure)
+    assert index.search(split.captions[:2], top=2, candidates=1000).exact == [True, True]
+
+
+@pytest.mark.parametrize("name", ["scan i2t", "sgr", "hire", "resg", "vse_infty"])
+def test_other_similarities_are_searched_too(name, tmp_path, split):
+    index = build(tmp_path, split, system(name))
+    hits = index.search(split.captions[:5], top=3, candidates=30)
+    assert hits.ids == index.search(split.captions[:5], top=3).ids
+    assert index.search(split.captions[:5], top=3, candidates=5).rows.shape == (5, 3)
+
+
+def test_it_follows_what_is_added_and_deleted(tmp_path, split):
+    model = system()
+    index = build(tmp_path, part(split, 0, 10), model)
+    centroids = index.engine._sides["images"].centroids
+    index.add(part(split, 10, 30))
+    index.delete([index.images.ids[3], index.images.ids[20]])
+    index.compact()
+    again = Index.open(tmp_path / "index")
+    assert isinstance(again.engine, Centroids)
+    assert again.engine.spec == index.engine.spec
+    assert torch.equal(again.engine._sides["images"].centroids, centroids)
+    for opened in (index, again):
+        coded = opened.engine._sides["images"]
+        assert np.array_equal(coded.serials, opened.images.serials)
+        fragments = opened.images.fragments()
+        assert torch.equal(coded.codes.long(), nearest_of(fragments.values.float(), centroids))
+        assert torch.equal(coded.offsets.diff().long(), fragments.lengths)
+        assert opened.recall(split.captions, top=5, candidates=28) == 1
+    with pytest.raises(ValueError, match="no first stage; build it with engine"):
+        Index.build(model, part(split, 0, 4), tmp_path / "plain").search("a dog", candidates=3)
+
+
+def test_two_stages_are_the_default_where_they_pay(tmp_path, split, monkeypatch):
+    index = build(tmp_path, split)
+    asked = []
+    propose = index.engine.propose
+    monkeypatch.setattr(index.engine, "propose", lambda *given: asked.append(given[2]) or propose(*given))
+    index.search("a dog")
+    assert asked == []
+    monkeypatch.setattr("itmatch.search.answers.PAYS", 10)
+    assert index.search("a dog").exact == [True]  # more candidates than rows
+    assert index.search("a dog", top=200).rows.shape == (1, 30)
+    assert asked == [1000, 2000]
+    index.search("a dog", candidates=0)
+    assert len(asked) == 2
+
+
+def test_vectors_are_scored_all(tmp_path, split, monkeypatch):
+    monkeypatch.setattr("itmatch.search.answers.PAYS", 10)
+    index = build(tmp_path, split, system("vse_pp"))
+    monkeypatch.setattr(index.engine, "propose", None)
+    assert index.search("a dog").exact == [True]
+
+
+def test_settings():
+    with pytest.raises(ValueError, match="centroids: 70000, expected 65536 or fewer"):
+        Centroids(70000)
+    with pytest.raises(ValueError, match="sample: 0"):
+        Centroids(sample=0)
+
+
+def test_one_image(tmp_path, split):
+    index = build(tmp_path, part(split, 0, 1))
+    assert index.search("a dog", candidates=5).ids == [[split.image_ids[0]]]
+    index.delete([split.image_ids[0]])
+    assert index.search("a dog", candidates=5).ids == [[]]
+    assert index.search("a dog").ids == [[]]
+    assert index.search(Fragments(torch.randn(1, 2, 16)), kind="captions").rows.shape == (1, 0)
+    index.compact()
+    assert len(Index.open(tmp_path / "index").images) == 0
+    index.add(part(split, 0, 2))
+    assert len(index.search("a dog", candidates=5).ids[0]) == 2
+
+
+def test_images_without_captions_and_then_some(tmp_path, split):
+    alone = part(split, 0, 10)
+    alone = ImageTextSplit(alone.features, [], np.zeros(0, np.int64), image_ids=alone.image_ids, lengths=alone.lengths)
+    index = build(tmp_path, alone)
+    assert index.recall(split.captions[:5], top=3, candidates=10) == 1
+    assert index.search(np.ones((1, 2, 64), np.float32), candidates=5).ids == [[]]
+    index.add(part(split, 10, 20))
+    assert len(index.captions) == 50
+    assert index.recall(np.ones((2, 2, 64), np.float32), top=3, candidates=50) == 1
