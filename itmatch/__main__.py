@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from itmatch._version import __version__
 from itmatch.errors import UsageError
@@ -73,6 +74,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = _report(error)
         closed = finish_output()
     return status or closed
+
+
+def program() -> NoReturn:
+    """Run the command line of this process, and end it."""
+    status = main()
+    if sys.argv[1:2] == ["serve"]:  # a thread of torch that lets go of something while Python ends aborts the process
+        os._exit(status)  # all output is out
+    raise SystemExit(status)
 
 
 def _call(args: list[str]) -> int:
@@ -178,4 +187,4 @@ def _is_for_the_user(error: Exception) -> bool:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    program()
