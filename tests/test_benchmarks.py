@@ -150,7 +150,7 @@ def test_search(tmp_path):
     )
     first, second = (table_of(part) for part in text.rsplit("\n\n", 1))
     assert [row["queries"] for row in first] == ["1", "3"]
-    assert [row["same answers"] for row in first] == ["yes", "yes"]
+    assert [row["same scores"] for row in first] == ["yes", "yes"]
     assert [row["candidates"] for row in second] == ["all", "12"]
     assert [row["share of the exact top 10"] for row in second] == ["1.000", "1.000"]
     assert len(json.loads((tmp_path / "a").read_text())["rows"]) == 4

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from numpy.lib.format import MAGIC_PREFIX
 
-from itmatch.batch import Fragments, Regions
-from itmatch.data import Names
+from itmatch.batch import Fragments
 from itmatch.formats.arrays import Array, read_array
 from itmatch.formats.files import existing_file
 from itmatch.models import MatchingModel
@@ -76,10 +75,10 @@ class StoredImage(Query):
 
 @dataclass
 class GivenImage(Query):
-    """The regions of an image from elsewhere, which finds captions."""
+    """The fragments of an image from elsewhere, which finds captions."""
 
     index: Index
-    regions: Regions
+    fragments: Fragments
     boxes: Array | None = None
     picture: str | None = None
 
@@ -91,18 +90,19 @@ class GivenImage(Query):
             FileNotFoundError: no such file.
             ValueError: it is not what the model takes.
         """
-        if takes_photos(index.model):
-            return cls(index, *photo_regions(index.model, path), str(path))
-        return cls(index, Regions(_features(index.model, path)))
+        if not takes_photos(index.model):
+            return cls(index, index.model.encode_images(_features(index.model, path)))
+        regions, boxes = photo_regions(index.model, path)
+        return cls(index, index.model.encode_images(regions), boxes, str(path))
 
     def search(self, top: int) -> Hits:
         """The captions that fit best."""
-        return self.index.search(self.regions, top)
+        return self.index.search(self.fragments, top, kind="captions")
 
     def explain(self, row: int) -> Explanation:
         """How the regions meet the words of a caption."""
         text = caption_of(self.index, row)
-        return explain(self.index.model, self.regions, text, boxes=self.boxes, picture=self.picture)
+        return explain(self.index.model, self.fragments, text, boxes=self.boxes, picture=self.picture)
 
 
 def stored_image(index: Index, row: int) -> Fragments:
@@ -119,16 +119,13 @@ def caption_of(index: Index, row: int) -> str:
 def explain_stored(index: Index, row: int, text: str) -> Explanation:
     """How the regions of an image of the index meet the words of a text."""
     images = index.images
-    relations = images.relations(row) if getattr(index.model.image_encoder, "relations", None) else None
-    names = sorted({name for _, name, _, _ in relations or ()})
     return explain(
         index.model,
         stored_image(index, row),
         text,
         boxes=images.boxes(row),
-        relations=None if relations is None else [(s, names.index(name), o) for s, name, o, _ in relations],
+        relations=images.relations(row),
         picture=None if images.pictures is None else images.pictures[row],
-        names=Names(predicates=names),
     )
 
 

@@ -15,7 +15,7 @@ from itmatch.search.engines import Engine
 from itmatch.search.hits import Hits
 from itmatch.search.scan import wide
 
-PAYS = 5000  # rows from which on two stages are faster
+PAYS = 20_000  # rows from which on two stages are the default: below, scoring everything is fast enough
 CANDIDATES = 1000
 
 

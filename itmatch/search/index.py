@@ -219,7 +219,7 @@ class Index:
             top: answers per query; fewer where the index has fewer.
             candidates: how many rows of each query the first stage proposes and the model scores; 0 or "all":
                 everything is scored. None: everything where there is no first stage, and where there are fewer rows
-                than pay (5 000); else 1 000, or ten times ``top`` where that is more.
+                than 20 000; else 1 000, or ten times ``top`` where that is more.
             kind: what Fragments look for.
             alignments: also how regions and words of each answer meet, (R, W), for pictures.
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
+from helpers_photos import small_clip, write_photos
 
-from itmatch.cli.index import index as index_command
 from itmatch.cli.search import search as search_command
 from itmatch.data import RelationScenes
 from itmatch.search import Index
@@ -135,6 +135,25 @@ def test_a_page_of_the_answers(made, capsys):
     json.loads(capsys.readouterr().out)
 
 
+def test_photos(tmp_path, capsys):
+    write_photos(tmp_path)
+    small_clip().save_pretrained("clip")
+    assert run("index", ".", "--model", "clip", "--out", "index") == 0
+    assert "3 images and 3 captions" in capsys.readouterr().out
+    assert run("search", "index", "a red photo", "--top", 1, "--json") == 0
+    (hit,) = json.loads(capsys.readouterr().out)["hits"]
+    assert Path(hit["picture"]).name == hit["id"]
+    assert run("search", "index", "--image", "red.jpg", "--html", "found.html") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split(maxsplit=2)[2] for line in lines[:-1]} == {"a red photo", "a green photo", "a blue photo"}
+    assert Path("found.html").read_text().count("data:image/jpeg;base64,") == 3
+    np.save("regions.npy", np.ones((4, 192)))
+    assert "no image that can be read" in error_of(capsys, "search", "index", "--image", "regions.npy")
+    assert "--split: 'testall'" in error_of(
+        capsys, "index", ".", "--model", "clip", "--out", "other", "--split", "testall"
+    )
+
+
 def test_mistakes_of_searching(made, capsys):
     Path("photo.jpg").write_bytes(b"\xff\xd8\xff")
     index = made / "index"
@@ -202,7 +221,3 @@ def test_mistakes_of_serving(made, capsys):
         assert error == f"127.0.0.1 port {port}: cannot be listened at (Address already in use)"
     assert str(made / "features") in error_of(capsys, "serve", made / "features")
     assert "port 70000" in error_of(capsys, "serve", made / "index", "--port", "70000")
-
-
-def test_commands_are_functions():
-    assert index_command.__doc__.startswith("Encode the images and captions")

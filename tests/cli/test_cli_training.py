@@ -96,7 +96,9 @@ def test_fit_writes_what_it_should_and_prints_the_recalls(capsys):
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert names == {
         "config.yaml",
+        "environment.json",
         "metrics.csv",
+        "report.html",
         "test_metrics.json",
         "test_ranks.npz",
         "checkpoints/best.ckpt",
@@ -142,7 +144,7 @@ def test_the_closing_test_can_be_left_out(capsys):
     assert run("fit", *DEMO, "--test_after_fit=false") == 0
     printed = capsys.readouterr().out
     assert "image to text" not in printed
-    assert re.fullmatch(r"epoch 0  loss \d+\.\d{4}  rSum \d+\.\d  \d+ s\n", printed)
+    assert re.fullmatch(r"epoch 0  loss \d+\.\d{4}  rSum \d+\.\d  \d+ s\nreport: \S+/report\.html\n", printed)
 
 
 def test_a_progress_bar_takes_the_place_of_the_line_of_an_epoch(capsys):

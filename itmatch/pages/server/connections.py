@@ -144,11 +144,14 @@ class _Handler(BaseHTTPRequestHandler):
         hosts = self.headers.get_all("Host", [])
         if len(hosts) != 1 or not self.server.admits(hosts[0]):
             raise Refused(421, "this server answers to the name that it was started with, to localhost and to numbers")
-        origin, site = self.headers.get("Origin"), self.headers.get("Sec-Fetch-Site", "none")
+        origin = self.headers.get("Origin")
+        foreign = self.headers.get("Sec-Fetch-Site", "none") not in ("same-origin", "none")
         if self.command == "POST":
-            foreign = origin is not None and origin.lower() != f"http://{hosts[0].lower()}"
-            if foreign or site not in ("same-origin", "none"):
-                raise Refused(403, "only the page of this server may send something to it")
+            foreign = foreign or (origin is not None and origin.lower() != f"http://{hosts[0].lower()}")
+        elif self.headers.get("Sec-Fetch-Mode") == "navigate":  # somebody has followed a link
+            foreign = False
+        if foreign:
+            raise Refused(403, "only the page of this server may ask it for something")
         return Request(self.command, self.path, self._body)
 
     def _body(self) -> bytes:

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from PIL import Image
+from helpers_photos import small_clip, write_photos
 
 from itmatch.data import ImageFolder, ImageTextSplit, RelationScenes, WordTokenizer
-from itmatch.models import MatchingModel, chan_gru
-from itmatch.nn import ClipImageEncoder, ClipTextEncoder, HardAligningSimilarity, MeanPooling
+from itmatch.models import chan_gru
+from itmatch.pages.photos import photo_settings
 from itmatch.pages.server.app import SearchApp
 from itmatch.pages.server.connections import SearchServer
 from itmatch.search import Index
@@ -21,13 +21,6 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-SIZES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-CLIP = {
-    "model_type": "clip",
-    "projection_dim": 16,
-    "text_config": {**SIZES, "vocab_size": 300, "max_position_embeddings": 70},
-    "vision_config": {**SIZES, "image_size": 16, "patch_size": 8},
-}
 DRAWN = object()
 
 
@@ -40,7 +33,7 @@ def scene_index(folder, captions=None, ids=None, pictures=DRAWN):
     model.tokenizer = tokenizer
     split = source.split("test")
     if ids is not None:
-        split = ImageTextSplit(np.ones((2, 3, 64), np.float32), captions, np.array([0, 1]), image_ids=ids)
+        split = ImageTextSplit(np.ones((2, 3, 64), np.float32), captions, np.arange(len(captions)), image_ids=ids)
     if pictures is not DRAWN:
         split.pictures = pictures
     return Index.build(model, split, folder / "index")
@@ -48,26 +41,9 @@ def scene_index(folder, captions=None, ids=None, pictures=DRAWN):
 
 def photo_index(folder):
     """An index of three photos, of a CLIP with random weights."""
-    torch.manual_seed(0)
-    words = WordTokenizer(["<pad>", "<start>", "<end>", "<unk>", "a", "red", "green", "blue", "photo"])
-    similarity = HardAligningSimilarity(query="words", pooling=MeanPooling())
-    model = MatchingModel(ClipImageEncoder(config=CLIP), ClipTextEncoder(config=CLIP), similarity, words)
-    colours = ["red", "green", "blue"]
-    for colour in colours:
-        (folder / f"{colour}.jpg").write_bytes(a_photo(colour))
-    (folder / "test_ids.txt").write_text("".join(f"{colour}.jpg\n" for colour in colours))
-    (folder / "test_caps.txt").write_text("".join(f"a {colour} photo\n" for colour in colours))
-    split = ImageFolder(folder, image_size=16, patch_size=8).split("test")
+    model = small_clip()
+    split = ImageFolder(write_photos(folder), **photo_settings(model)).split("test")
     return Index.build(model, split, folder / "index")
-
-
-def a_photo(colour="red", size=(64, 48)):
-    """The bytes of a JPEG file."""
-    image = Image.new("RGB", size, colour)
-    image.paste("white", (0, 0, size[0] // 4, size[1] // 4))
-    with io.BytesIO() as file:
-        image.save(file, "JPEG")
-        return file.getvalue()
 
 
 def npy(array):

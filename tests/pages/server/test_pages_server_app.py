@@ -8,7 +8,8 @@ import re
 import numpy as np
 import pytest
 import torch
-from helpers_server import POLICY, a_photo, get, npy, photo_index, scene_index, serving
+from helpers_photos import a_photo
+from helpers_server import POLICY, get, npy, photo_index, scene_index, serving
 
 from itmatch.data import RelationScenes
 from itmatch.pages.queries import explain_stored
@@ -146,6 +147,16 @@ def test_no_address_leads_to_a_file(server, target):
     status, _, content = get(server, target)
     assert status == 404
     assert "root:" not in str(content)
+
+
+def test_an_index_without_captions(tmp_path):
+    with serving(scene_index(tmp_path, captions=[], ids=["a", "b"], pictures=None)) as server:
+        about = get(server, "/about")[2]
+        assert (about["images"], about["captions"], about["examples"]) == (2, 0, [])
+        assert len(get(server, "/search?q=a+dog")[2]["hits"]) == 2
+        for method, target in (("GET", "/search?row=0"), ("POST", "/search")):
+            status, _, content = get(server, target, method, b"x" if method == "POST" else None)
+            assert (status, content["error"]) == (404, "this index holds no captions")
 
 
 def test_hostile_texts_and_ids_stay_text(tmp_path):

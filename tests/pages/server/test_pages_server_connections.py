@@ -85,6 +85,18 @@ def test_other_sites_send_nothing(server):
         assert get(server, "/search", "POST", body, headers)[0] == expected, headers
 
 
+def test_other_sites_ask_nothing(server):
+    for headers, expected in (
+        ({"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}, 200),
+        ({"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, 200),  # typed, or a bookmark
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}, 200),  # a link
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403),  # an image, a script
+        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "cors"}, 403),  # another port of this machine
+    ):
+        assert get(server, "/search?q=a+dog", headers=headers)[0] == expected, headers
+        assert get(server, "/picture/0", headers=headers)[0] == expected, headers
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
 def test_other_methods(server, method):
     status, headers, content = get(server, "/search?q=a", method)

@@ -1,0 +1,68 @@
+"""What an index is searched with, and why its answers were found: systems with and without alignments and relations."""
+
+import numpy as np
+import pytest
+import torch
+
+from itmatch import models
+from itmatch.data import RelationScenes, WordTokenizer
+from itmatch.pages import explain
+from itmatch.pages.queries import GivenImage, StoredImage, TextQuery
+from itmatch.pages.results import results_page
+from itmatch.search import Index
+
+SCENES = RelationScenes(num_test=6, text_graphs=True)
+SYSTEMS = [models.vse_pp_gru, models.scan_gru, models.chan_gru, models.cmsei_gru, models.hire_gru, models.resg_gru]
+
+
+@pytest.fixture(scope="module", params=SYSTEMS, ids=lambda system: system.__name__)
+def index(request, tmp_path_factory):
+    torch.manual_seed(0)
+    tokenizer = WordTokenizer(["<pad>", "<start>", "<end>", "<unk>", *SCENES.words()])
+    model = request.param(tokenizer.vocabulary, region_dim=64, embed_dim=16, word_dim=8)
+    model.tokenizer = tokenizer
+    return Index.build(model, SCENES.split("test"), tmp_path_factory.mktemp("index") / "index")
+
+
+def test_an_image_of_the_index_is_explained_as_the_image_itself(index):
+    split, text = SCENES.split("test"), "a red dog left of a blue cat"
+    query = TextQuery(index, text)
+    hits = query.search(2)
+    for row, score in zip(hits.rows[0].tolist(), hits.scores[0].tolist(), strict=True):
+        found, expected = query.explain(row), explain(index.model, split.image(row), text)
+        assert found.words == expected.words
+        assert (found.alignment is None) == (expected.alignment is None)
+        if expected.alignment is not None:
+            np.testing.assert_allclose(found.alignment, expected.alignment, atol=5e-3)  # the index has float16
+        np.testing.assert_allclose(found.boxes, expected.boxes, atol=1e-3)
+        assert [(one.subject, one.object) for one in found.relations] == [
+            (one.subject, one.object) for one in expected.relations
+        ]
+        assert found.score == pytest.approx(score, abs=1e-4)
+        assert found.picture == split.picture(row)
+
+
+def test_images_find_captions(index, tmp_path):
+    stored = StoredImage(index, 3)
+    hits = stored.search(2)
+    assert hits.kind == "captions"
+    near = {"rel": 1e-2, "abs": 1e-2}  # what is stored has float16
+    assert stored.explain(int(hits.rows[0, 0])).score == pytest.approx(float(hits.scores[0, 0]), **near)
+    np.save(tmp_path / "regions.npy", np.random.default_rng(0).standard_normal((5, 64)))
+    if getattr(index.model.image_encoder, "relations", None):
+        with pytest.raises(ValueError, match="no boxes"):  # which these systems need
+            GivenImage.read(index, tmp_path / "regions.npy")
+        return
+    given = GivenImage.read(index, tmp_path / "regions.npy")
+    hits = given.search(2)
+    found = given.explain(int(hits.rows[0, 1]))
+    assert (len(found.regions), found.text) == (5, hits[0][1].text)
+    assert found.score == pytest.approx(float(hits.scores[0, 1]), **near)
+
+
+def test_answers_as_a_page(index):
+    query = TextQuery(index, "a <red> dog")
+    page = results_page("a <red> dog", query, query.search(3))
+    assert page.count('class="itm-explain"') == 3
+    assert "3 images, best first" in page
+    assert "<red>" not in page
