@@ -102,8 +102,11 @@ def test_vectors_of_models_that_compare_one_a_side(tmp_path, split, engine):
 
 
 @pytest.mark.parametrize("graph", [0, 8])
-def test_int8(tmp_path, split, engine, graph):
+def test_int8(tmp_path, split, engine, graph, monkeypatch):
+    monkeypatch.setattr("itmatch.search.qdrant.edge._INDEXED", 1)
     index = Index.build(hard(), split, tmp_path / "index", engine=engine(int8=True, graph=graph))
+    if index.engine.path:
+        assert list((tmp_path / "edge").rglob("quantized.data"))
     assert index.recall(split.captions[:40], top=3, candidates=10) > 0.9
     assert index.engine.propose("images", index.captions.fragments([0])[:].to(dtype=torch.float32), 4).bounds is None
 
@@ -115,11 +118,12 @@ def test_it_follows_what_is_added_deleted_and_compacted(tmp_path, split, engine)
     index.delete(gone)
     assert index.recall(split.captions, top=5, candidates=28) == 1
     again = Index.open(tmp_path / "index", engine=engine())
-    for opened in (index, again):
+    for opened in (again, index):
         assert len(opened.search(split.captions[:3], top=40, candidates=28).ids[0]) == 28
         proposal = opened.engine.propose("images", opened.captions.fragments([0])[:].to(dtype=torch.float32), 6)
         assert set(proposal.serials[0]) <= set(opened.images.serials)
         assert len(proposal.serials[0]) == 6
+        opened.engine.close()
     again.compact()
     kept = again.engine._kept["images"]
     assert np.array_equal(kept.held, again.images.serials)
@@ -134,11 +138,11 @@ def test_a_commit_that_fails_changes_no_answer(tmp_path, split, engine, monkeypa
     def fail(*_):
         raise OSError("disk full")
 
-    for change in (lambda: index.add(part(split, 10, 20)), lambda: index.delete(index.images.ids[:5])):
+    for change in (lambda one: one.add(part(split, 10, 20)), lambda one: one.delete(one.images.ids[:5])):
         with monkeypatch.context() as patch:
             patch.setattr("itmatch.search.store.writing.Commit.done", fail)
             with pytest.raises(OSError, match="disk full"):
-                change()
+                change(index)
         again = Index.open(tmp_path / "index", engine=engine())
         assert again.search(split.captions[:20], top=4, candidates=10).ids == before.ids
         index = again

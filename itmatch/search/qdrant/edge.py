@@ -12,6 +12,8 @@ from itmatch.formats.files import read_json
 from itmatch.formats.messages import reason, shown
 from itmatch.search.qdrant.points import Points, Settings
 
+_INDEXED = 10_000  # KB of vectors from which on int8 copies and graphs are made
+
 
 class EdgePoints(Points):
     """Collections as folders, by ``qdrant-edge-py``; one process at a time has them open.
@@ -41,6 +43,7 @@ class EdgePoints(Points):
         config = q.EdgeConfig(
             vectors=vectors,
             hnsw_config=q.HnswIndexConfig(m=settings.graph, ef_construct=100, full_scan_threshold=10_000),
+            optimizers=q.EdgeOptimizersConfig(indexing_threshold=_INDEXED),
             quantization_config=q.ScalarQuantizationConfig(q.ScalarType.Int8) if settings.int8 else None,
         )
         (self.folder / name).mkdir(parents=True)
@@ -98,7 +101,7 @@ class EdgePoints(Points):
         if name not in self._shards:
             folder = self.folder / name
             if not folder.is_dir():
-                raise ValueError(f"{folder}: no such folder; was it removed, or is path={str(self.folder)!r} another's?")
+                raise ValueError(f"{folder}: no such folder; was it removed, or is this another path?")
             try:
                 self._shards[name] = self._qdrant.EdgeShard.load(str(folder))
             except Exception as error:  # the library raises nothing narrower

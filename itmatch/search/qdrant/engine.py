@@ -34,8 +34,8 @@ class Qdrant(Engine):
     """Rows with the largest MaxSim, which `Qdrant <https://qdrant.tech>`_ finds: in this process, or on a server.
 
     Each image is a point whose vectors are its regions, each caption one whose vectors are its words; of models that
-    compare one vector a side, that vector. The number of a point is the serial of its row. MaxSim is hard alignment with
-    a sum over the fragments of the query, so that for texts that look for images it orders as
+    compare one vector a side, that vector. The number of a point is the serial of its row. MaxSim is hard alignment
+    with a sum over the fragments of the query, so that for texts that look for images it orders as
     ``HardAligningSimilarity("words", MeanPooling())`` does. For other similarities it is a stand-in, whose worth
     :meth:`Index.recall <itmatch.search.Index.recall>` measures: the model scores what Qdrant proposes.
 
@@ -208,7 +208,9 @@ def _size_of(similarity: nn.Module, collection: Collection) -> int | None:
 
 
 def _batches(
-    collection: Collection, rows: Array, by_vectors: bool  # noqa: FBT001
+    collection: Collection,
+    rows: Array,
+    by_vectors: bool,  # noqa: FBT001
 ) -> Iterator[tuple[list[int], list[Array]]]:
     """Serials and vectors (R, D) float32 of some rows, of bounded size."""
     if not len(rows):

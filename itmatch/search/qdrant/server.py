@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from itmatch.formats.arrays import Array
@@ -94,7 +95,7 @@ class ServerPoints(Points):
         answers = []
         for start in range(0, len(requests), _QUERIES):
             part = requests[start : start + _QUERIES]
-            answers.extend(self._told(lambda part=part: self._client.query_batch_points(name, part)))
+            answers.extend(self._told(partial(self._client.query_batch_points, name, part)))
         return [([int(hit.id) for hit in one.points], [float(hit.score) for hit in one.points]) for one in answers]
 
     def drop(self, name: str) -> None:
