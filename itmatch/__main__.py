@@ -17,7 +17,7 @@ from itmatch.stopping import CLOSED_OUTPUT, Stopped, finish_output, is_closed, s
 RUN_COMMANDS = ("fit", "validate", "test", "predict")
 INDEX_COMMANDS = ("index", "search", "serve")
 DATA_COMMANDS = ("check", "convert", "scene-graphs", "parse")
-COMMANDS = (*RUN_COMMANDS, "presets", "list", "convert", "compare", "report", *INDEX_COMMANDS, "data")
+COMMANDS = (*RUN_COMMANDS, "presets", "list", "convert", "compare", "report", "extract", *INDEX_COMMANDS, "data")
 USAGE = """usage: itmatch COMMAND [options]
 
 Fine-grained image-text matching.
@@ -31,6 +31,7 @@ commands:
   list       list the parts that a configuration may name     itmatch list [similarities]
   convert    make a model of a public checkpoint file         itmatch convert FILE --format FORMAT --out DIR
   compare    the figures of runs beside each other            itmatch compare RUN RUN --published flickr30k
+  extract    make a folder of features of photos              itmatch extract PHOTOS --out FOLDER
   report     write a page about a run                         itmatch report RUN
   index      encode images and captions to search them        itmatch index RUN --out INDEX
   search     images that fit a text, captions of an image     itmatch search INDEX "a red dog"
@@ -118,6 +119,8 @@ def _function(command: str) -> Callable[..., int | None] | None:
         from itmatch.cli.convert import convert as function
     elif command == "compare":
         from itmatch.cli.compare import compare as function
+    elif command == "extract":
+        from itmatch.cli.extract import extract as function
     elif command == "report":
         from itmatch.cli.report import report as function
     elif command == "index":

@@ -9,3 +9,7 @@ class UsageError(ValueError):
 
 class NonFiniteError(ValueError):
     """A number that a model has computed is NaN or infinite."""
+
+
+class PhotoError(ValueError):
+    """Of one photo, and not of the model or the settings, nothing can be made."""

@@ -33,6 +33,7 @@ LEVELS = {
     "losses": 3,
     "evaluation": 3,
     "data": 3,
+    "vision": 3,
     "models": 4,
     "search": 5,
     "training": 5,
@@ -54,6 +55,7 @@ PACKAGES = [
     "search",
     "spec",
     "training",
+    "vision",
 ]
 
 

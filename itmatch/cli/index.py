@@ -27,12 +27,12 @@ def index(
         source: folder of a run, whose data and best checkpoint are taken; or, with --model, a folder of precomputed
             features, or of photos (ImageFolder) for CLIP and SigLIP.
         out: folder of the index.
-        model: a run, a checkpoint, or a folder of save_pretrained.
+        model: a run, a checkpoint, a folder of save_pretrained, or a CLIP or SigLIP of transformers (folder or name).
         split: train, val or test; of a folder without a run also another name that it has, testall for example.
         trust: modules of your own that the model, or the configuration of a run, may name.
         overwrite: build an index anew that is there.
     """
-    from itmatch.cli.running.runs import source_of_run
+    from itmatch.cli.running.runs import any_model, source_of_run
     from itmatch.search import Index
     from itmatch.search.store.manifest import NAME
 
@@ -45,7 +45,7 @@ def index(
         )
     if (out / NAME).exists() and not overwrite:
         raise FileExistsError(f"{out}: there is an index already; --overwrite builds it anew")
-    found = _model(model or source, trust or [])
+    found = any_model(model or source, trust or [])
     images = (
         source_of_run(source, trust or []).split(_stage(split)) if is_run else _split_of_folder(source, split, found)
     )
@@ -56,15 +56,6 @@ def index(
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     counts = f"{len(built.images)} images and {len(built.captions)} captions"
     print(f"{out}: {counts} of {images.name}, {size / 2**20:.1f} MiB")
-
-
-def _model(path: Path, trusted: list[str]) -> MatchingModel:
-    """The model of a run, a checkpoint or a model folder."""
-    from itmatch.cli.running.checkpoint import read_model
-    from itmatch.cli.running.runs import model_of_run
-
-    is_run = (path / "config.yaml").is_file()
-    return model_of_run(path, trusted) if is_run else read_model(str(path), trusted)
 
 
 def _split_of_folder(folder: Path, name: str, model: MatchingModel) -> ImageTextSplit:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -160,6 +161,24 @@ def save_array(path: str | Path, array: Array) -> None:
     """Write a ``.npy`` file beside its place and rename it, so that nobody ever sees half a file."""
     with written_beside(path) as beside, beside.open("w+b") as file:  # with "wb" numpy's errors do not say why
         np.save(file, array, allow_pickle=False)
+
+
+@contextmanager
+def array_rows(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+) -> Iterator[Callable[[int, Array], object]]:
+    """Write a ``.npy`` file row by row, in any order; yields the function that takes a row's place and its numbers."""
+    with written_beside(path) as beside, beside.open("wb") as file:
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        start, step = file.tell(), int(np.prod(shape[1:])) * dtype.itemsize
+        file.truncate(start + shape[0] * step)
+
+        def put(row: int, values: Array) -> None:
+            file.seek(start + row * step)
+            file.write(np.ascontiguousarray(values, dtype).tobytes())
+
+        yield put
 
 
 def take_rows(array: Array, rows: Array) -> Array:

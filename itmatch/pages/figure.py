@@ -44,7 +44,7 @@ def _picture(axis: Any, explanation: Explanation) -> None:
     assert explanation.boxes is not None
     picture, width, height = explanation.picture, 1.0, 1.0
     if picture is not None and not is_drawing(picture):
-        from itmatch.data.sources.images import open_photo
+        from itmatch.formats.photos import open_photo
 
         photo = open_photo(Path(picture))
         width, height = photo.size

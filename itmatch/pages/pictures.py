@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from itmatch.data.sources.images import open_photo, photo_size
 from itmatch.formats.messages import reason
+from itmatch.formats.photos import open_photo, photo_size
 
 _SIZE = re.compile(r'<svg\b[^>]*?\bviewBox="0 0 (\d{1,5}) (\d{1,5})"')
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
-from helpers_photos import small_clip, write_photos
+from helpers_photos import CLIP, small_clip, write_photos
 
 from itmatch.cli.search import search as search_command
 from itmatch.data import RelationScenes
@@ -152,6 +153,25 @@ def test_photos(tmp_path, capsys):
     assert "--split: 'testall'" in error_of(
         capsys, "index", ".", "--model", "clip", "--out", "other", "--split", "testall"
     )
+
+
+def test_photos_by_a_clip_of_transformers(tmp_path, capsys, tiny_bert):
+    from transformers import CLIPConfig, CLIPModel
+
+    CLIPModel(CLIPConfig(**{name: value for name, value in CLIP.items() if name != "model_type"})).save_pretrained(
+        "clip"
+    )
+    for file in Path(tiny_bert).iterdir():
+        if "token" in file.name or file.name == "vocab.txt":
+            shutil.copy(file, "clip")
+    write_photos(tmp_path)
+    for path in tmp_path.glob("*.txt"):
+        path.unlink()  # photos and nothing else
+    assert run("index", ".", "--model", "clip", "--out", "index") == 0
+    assert "3 images and 0 captions" in capsys.readouterr().out
+    assert run("search", "index", "a dog", "--top", 1, "--json") == 0
+    (hit,) = json.loads(capsys.readouterr().out)["hits"]
+    assert hit["id"] in ("red.jpg", "green.jpg", "blue.jpg")
 
 
 def test_mistakes_of_searching(made, capsys):

@@ -33,6 +33,24 @@ def source_of_run(run: Path, trusted: list[str]) -> DataSource:
     return found
 
 
+def any_model(name: Path, trusted: list[str]) -> MatchingModel:
+    """A model as a user names it: a run, a checkpoint, a model folder, or a CLIP or SigLIP of ``transformers``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is broken, or names a class that is not admitted.
+    """
+    from itmatch.cli.running.checkpoint import read_model
+    from itmatch.models.systems.clip import clip_dual_encoder, is_dual_encoder
+
+    if (name / "config.yaml").is_file():
+        return model_of_run(name, trusted)
+    on_the_hub = not name.exists() and not name.suffix and str(name).count("/") == 1
+    if (on_the_hub or name.is_dir()) and is_dual_encoder(name):
+        return clip_dual_encoder(str(name), trainable=False).eval()
+    return read_model(str(name), trusted)
+
+
 def model_of_run(run: Path, trusted: list[str]) -> MatchingModel:
     """The model of a run with the best weights, or the last ones where it kept no best; of a test the one it tested.
 

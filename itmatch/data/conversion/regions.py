@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,9 +12,9 @@ import numpy as np
 from itmatch.data.batching import validation
 from itmatch.data.conversion.lists import PhotoList, find_photos, save_texts
 from itmatch.data.sources.boxes import fractions, in_pixels
-from itmatch.formats.arrays import Array, save_array
+from itmatch.formats.arrays import Array, array_rows, save_array
 from itmatch.formats.features.base import RegionReader, RegionRecord
-from itmatch.formats.files import written_beside, written_together
+from itmatch.formats.files import written_together
 from itmatch.formats.messages import shown
 
 _COLUMNS = ("boxes", "ims_bbx", "sizes", "ims_size", "lengths", "labels", "relations", "relation_scores")
@@ -178,21 +177,3 @@ class _Split:
         """Write ids and captions; returns the number of captions."""
         ids, captions = [self.photos.ids[row] for row in self.rows], [self.photos.captions[row] for row in self.rows]
         return save_texts(where, ids, captions)
-
-
-@contextmanager
-def array_rows(
-    path: Path, shape: tuple[int, ...], dtype: np.dtype[np.generic]
-) -> Iterator[Callable[[int, Array], object]]:
-    """Write a ``.npy`` file row by row, in any order; yields the function that takes a row's place and its numbers."""
-    with written_beside(path) as beside, beside.open("wb") as file:
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(file, header)
-        start, step = file.tell(), int(np.prod(shape[1:])) * dtype.itemsize
-        file.truncate(start + shape[0] * step)
-
-        def put(row: int, values: Array) -> None:
-            file.seek(start + row * step)
-            file.write(np.ascontiguousarray(values, dtype).tobytes())
-
-        yield put

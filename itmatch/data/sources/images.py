@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,15 +14,13 @@ from itmatch.data.sources.galleries import read_texts
 from itmatch.data.sources.layout import lists_in, mapping_beside, owners_of
 from itmatch.data.split import ImageTextSplit
 from itmatch.formats.arrays import Array
-from itmatch.formats.files import existing_file, user_path
-from itmatch.formats.messages import reason, shown
+from itmatch.formats.files import user_path
+from itmatch.formats.messages import shown
+from itmatch.formats.photos import PHOTO_ENDINGS, image_module, open_photo, photo_size
 from itmatch.formats.text import read_lines
 from itmatch.ops.checks import check_choice
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # all others have readers that nobody needs here
-_ORIENTATION = 0x0112  # of EXIF; from 5 to 8 width and height have changed places
-_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm")
 MOST_LETTERS = 500  # of the name of a file
 _LONGEST = 64  # times the shorter side
 _SPLITS = {"train": "train", "val": "dev", "test": "test"}
@@ -32,8 +29,7 @@ _SPLITS = {"train": "train", "val": "dev", "test": "test"}
 class PatchFeatures(FeatureStore):
     """The patches of image files: (P, 3 p p) pixel values of P patches, row after row of the grid.
 
-    A photo is turned as its EXIF data say. 16 bits a value become 8, what is transparent becomes white, and other
-    colour spaces RGB; pixels of 32 bits are refused, because no file says which of their values is white.
+    Photos are read by :func:`itmatch.formats.photos.open_photo`.
 
     Args:
         paths: the files, in image order.
@@ -57,7 +53,7 @@ class PatchFeatures(FeatureStore):
     ) -> None:
         if patch_size < 1 or image_size % patch_size:
             raise ValueError(f"image_size: {image_size}, expected a multiple of patch_size {patch_size}")
-        _image_module()  # a missing package is told of now
+        image_module()  # a missing package is told of now
         self.paths, self.image_size, self.patch_size = list(paths), image_size, patch_size
         self.fit = check_choice("fit", fit, "crop", "stretch")
         self.mean, self.std = _of_colours("mean", mean, -np.inf), _of_colours("std", std, 0)
@@ -87,7 +83,7 @@ class PatchFeatures(FeatureStore):
 
     def _pixels(self, path: Path) -> Array:
         """(H, H, 3) float32 in [0, 1]."""
-        module, image = _image_module(), open_photo(path)
+        module, image = image_module(), open_photo(path)
         size = self.image_size
         if self.fit == "stretch":
             image = image.resize((size, size), module.Resampling.BICUBIC)
@@ -99,75 +95,6 @@ class PatchFeatures(FeatureStore):
             image = image.resize((width, height), module.Resampling.BICUBIC)
             image = image.crop((left, top, left + size, top + size))
         return np.asarray(image, np.float32) / 255
-
-
-def open_photo(path: Path, enough: int | None = None) -> Any:
-    """A photo as people see it, an image of Pillow with 8 bits for each of red, green and blue.
-
-    Args:
-        path: the file.
-        enough: pixels of a side that are enough: a large JPEG is decoded to a part of its size, which is quicker.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no photo that can be read.
-        ImportError: there is no Pillow.
-    """
-    with _photo_file(path) as file:
-        if enough is not None:
-            file.draft("RGB", (enough, enough))
-        return _as_rgb(file)
-
-
-def photo_size(path: Path) -> tuple[int, int]:
-    """Width and height of a photo as people see it; nothing but the head of the file is read.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is no photo.
-        ImportError: there is no Pillow.
-    """
-    with _photo_file(path) as file:
-        width, height = file.size
-        lies = file.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-    return (height, width) if lies else (width, height)
-
-
-@contextmanager
-def _photo_file(path: Path) -> Iterator[Any]:
-    """An open photo of Pillow; whatever is wrong with it becomes one error that names the file."""
-    module, path = _image_module(), existing_file(path)  # a pipe would be waited for
-    try:
-        with module.open(path, formats=_FORMATS) as file:
-            yield file
-    except Exception as error:  # its readers of damaged files raise what comes
-        raise ValueError(f"{path}: no image that can be read ({reason(error)})") from error
-
-
-def _image_module() -> Any:
-    try:
-        from PIL import Image
-    except ImportError as error:
-        raise ImportError('reading photos needs Pillow: pip install "itmatch[images]"') from error
-    return Image
-
-
-def _as_rgb(image: Any) -> Any:
-    """An image of Pillow as people see it, with 8 bits for each of red, green and blue."""
-    from PIL import Image, ImageOps
-
-    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))  # I: older Pillow
-    if image.mode in ("I", "F") and not deep:
-        raise ValueError(f"pixels of 32 bits, mode {image.mode}; save it with 8 or 16 bits")
-    see_through = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
-    image = ImageOps.exif_transpose(image)
-    if deep:
-        values = np.asarray(image).astype(np.float32) / 257  # 65535 is 255
-        return Image.fromarray(values.round().clip(0, 255).astype(np.uint8)).convert("RGB")
-    if see_through:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
 
 
 def _of_colours(name: str, values: Sequence[float], above: float) -> Array:
@@ -271,7 +198,7 @@ class ImageFolder(DataSource):
 
 def photos_in(folder: Path) -> list[str]:
     """The names of the photos in a folder, in alphabetical order."""
-    return sorted(path.name for path in folder.glob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
+    return sorted(path.name for path in folder.glob("*") if path.suffix.lower() in PHOTO_ENDINGS and path.is_file())
 
 
 def _folder_of_photos(root: Path) -> Path:

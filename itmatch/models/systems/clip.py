@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from itmatch.data import HuggingFaceTokenizer
+from itmatch.formats.files import read_json
+from itmatch.models.folders import model_file
 from itmatch.models.matching import MatchingModel
 from itmatch.nn import ClipImageEncoder, ClipTextEncoder, CosineSimilarity, Similarity
 
@@ -35,3 +37,12 @@ def clip_dual_encoder(
         similarity=CosineSimilarity() if similarity is None else similarity,
         tokenizer=HuggingFaceTokenizer(str(model_name), text.config.text_config.max_position_embeddings),
     )
+
+
+def is_dual_encoder(model_name: str | Path) -> bool:
+    """Whether a folder, or a name on the Hugging Face hub, holds a CLIP or SigLIP of ``transformers``.
+
+    Raises:
+        FileNotFoundError: the folder has no ``config.json``.
+    """
+    return read_json(model_file(str(model_name), "config.json", {})).get("model_type") in ("clip", "siglip")

@@ -8,7 +8,7 @@ import threading
 from functools import lru_cache
 from pathlib import Path
 
-from itmatch.data.sources.images import photo_size
+from itmatch.formats.photos import photo_size
 from itmatch.pages.pictures import is_drawing, small_jpeg
 from itmatch.pages.server.answers import DRAWING_POLICY, Answer, Refused
 

@@ -1,0 +1,100 @@
+"""``itmatch extract``: a folder of precomputed features from photos."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from itmatch.errors import UsageError
+from itmatch.formats.messages import is_count
+from itmatch.formats.temporaries import locked
+from itmatch.vision.extractor import DEFAULT_DETECTOR, RegionExtractor
+from itmatch.vision.merging import merge_parts
+from itmatch.vision.parts import Plan, extract_parts
+from itmatch.vision.photos import find_photos, with_captions
+
+
+def extract(
+    photos: Path,
+    *,
+    out: Path,
+    split: str = "photos",
+    captions: Path | None = None,
+    detector: str | None = None,
+    backbone: str | None = None,
+    regions: int = 36,
+    min_score: float = 0.0,
+    shard: str | None = None,
+    device: str | None = None,
+    batch_size: int = 8,
+    part_size: int = 64,
+) -> None:
+    """Write a folder of precomputed features (SPLIT_ims.npy, boxes, labels, scores, sizes, ids) from PHOTOS.
+
+    The work is done in parts; what is there is not done again, so a call that was stopped goes on when it is made
+    again. With --shard i/n a call does each n-th part and writes no folder yet; the call without --shard does the parts
+    that are missing, and makes the folder.
+
+    Args:
+        photos: a folder, a text file with a path per line, a .tar file in the layout of webdataset, or a folder of
+            those.
+        out: folder to write.
+        split: what its files are named after.
+        captions: a json of files and captions, or a text file of lines FILE, tab, CAPTION; photos without captions are
+            then left out. Those in .tar files are found by themselves.
+        detector: name on the hub, or folder, of an object detector; "none" = a grid of the backbone. The default is
+            ustc-community/dfine-small-obj365.
+        backbone: likewise of a model such as DINOv2, whose features under the boxes take the place of the detector's.
+        regions: of a photo, at most; of a grid, a square number.
+        min_score: leave out regions of which the detector is less sure.
+        shard: i/n, from 1/n to n/n.
+        device: such as cuda:1; the default is a GPU where there is one.
+        batch_size: photos that go through the models together.
+        part_size: photos of a part.
+    """
+    number, shards = _shard(shard)
+    if detector == "none" and backbone is None:
+        raise UsageError("--detector none: needs --backbone")
+    name = None if detector == "none" else detector or DEFAULT_DETECTOR
+    extractor = RegionExtractor(name, backbone=backbone, regions=regions, min_score=min_score, device=device)
+    found = find_photos(photos)
+    chosen, texts = with_captions(found, captions)
+    if len(chosen) < len(found):
+        print(f"{len(found) - len(chosen)} of {len(found)} photos have no captions and are left out")
+    folder = out / f"{split}.parts"
+    if (out / f"{split}_ims.npy").exists():  # it is the last of the files that are written
+        shutil.rmtree(folder, ignore_errors=True)
+        print(f"{out / split}_ims.npy is there already; remove it to extract again")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = Plan(folder, chosen, extractor, batch_size, part_size)
+    with locked(folder):
+        plan.record()
+    _run(plan, plan.missing(number, shards))
+    if shard is None:
+        print(*merge_parts(plan, out, split, texts), f"written to {out}", sep="\n")
+    else:
+        print(f"shard {shard}: done; {len(plan.missing())} of {len(plan)} parts are missing")
+
+
+def _run(plan: Plan, parts: list[int]) -> None:
+    """Extract parts, with a line about how it goes on that is written over where somebody sees it."""
+    count = sum(min(plan.part_size, len(plan.photos) - part * plan.part_size) for part in parts)
+    seen, text = sys.stderr.isatty(), ""
+    for done, rate in extract_parts(plan, parts, lambda error: print(error, file=sys.stderr)):
+        text = f"{done} of {count} photos, {rate:.1f} photos per second"
+        if seen:
+            print(f"\r{text}", end="", file=sys.stderr, flush=True)
+    if text:
+        print(f"\r{text}" if seen else text, file=sys.stderr)
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    """Which parts a call does: the first, and how far it is to the next."""
+    if text is None:
+        return 0, 1
+    number, _, count = text.partition("/")
+    if not (is_count(number) and is_count(count) and 1 <= int(number) <= int(count)):
+        raise UsageError(f"--shard: {text!r}, expected i/n, from 1/n to n/n")
+    return int(number) - 1, int(count)

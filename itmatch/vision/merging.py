@@ -1,0 +1,96 @@
+"""The folder of precomputed features that finished parts make."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from itmatch.formats.arrays import Array, array_rows, save_array
+from itmatch.formats.files import write_text, written_together
+from itmatch.vision.parts import Plan, read_part
+
+_DTYPES = {"boxes": np.float32, "labels": np.int32, "scores": np.float32}
+
+
+def merge_parts(plan: Plan, out: Path, split: str, captions: Mapping[str, list[str]]) -> list[str]:
+    """Write the files of a split from all parts, together or not at all, and remove the parts; returns what was done.
+
+    Args:
+        plan: of the extraction; all its parts are there.
+        out: the folder.
+        split: what the files are named after.
+        captions: by photo; empty = none are written.
+
+    Raises:
+        ValueError: a part is damaged, or no photo could be read.
+    """
+    summary = [_without_features(read_part(plan.file(part))) for part in range(len(plan))]
+    good = np.concatenate([part["good"] for part in summary])
+    names = [photo.name for photo, kept in zip(plan.photos, good, strict=True) if kept]
+    errors = {name: error for part in summary for name, error in part["errors"].items()}
+    if not names:
+        raise ValueError(
+            f"{plan.folder}: none of the {len(good)} photos could be read: {next(iter(errors.values()), '')}"
+        )
+    lengths = np.concatenate([part["lengths"] for part in summary])
+    places = {photo.name: photo.place for photo in plan.photos}
+    where, most = f"{out / split}", int(lengths.max())
+    with written_together():
+        filled = [part for part in summary if part["good"].any()]
+        for name, dtype in _DTYPES.items():
+            if name in filled[0]:
+                rows = [_widened(part[name], most, -1 if name == "labels" else 0) for part in filled]
+                save_array(f"{where}_{name}.npy", np.concatenate(rows).astype(dtype))
+        save_array(f"{where}_sizes.npy", np.concatenate([part["sizes"] for part in filled]))
+        if (lengths < most).any():
+            save_array(f"{where}_lengths.npy", lengths)
+        write_text(f"{where}_photos.txt", "".join(f"{places[name]}\n" for name in names))
+        _write_captions(where, names, captions)
+        write_text(f"{where}_unreadable.txt", "".join(f"{name}\t{error}\n" for name, error in errors.items()))
+        if plan.extractor.label_names:
+            write_text(out / "labels.json", json.dumps(plan.extractor.label_names) + "\n")
+        shape = _write_features(plan, Path(f"{where}_ims.npy"), len(names), most)  # last: the others are there with it
+    shutil.rmtree(plan.folder)
+    told = [f"{split}: {len(names)} photos, {shape} float16"]
+    return told + ([f"{len(errors)} photos could not be read, listed in {where}_unreadable.txt"] if errors else [])
+
+
+def _write_features(plan: Plan, path: Path, count: int, most: int) -> tuple[int, ...]:
+    """Part by part, so that the memory that is taken does not grow with the photos."""
+    first = next(part for number in range(len(plan)) if (part := read_part(plan.file(number)))["good"].any())
+    shape, row = (count, most, first["features"].shape[-1]), 0
+    with array_rows(path, shape, np.dtype(np.float16)) as put:
+        for number in range(len(plan)):
+            part = read_part(plan.file(number))
+            for values in part.get("features", ()):
+                if values.shape[-1] != shape[-1]:
+                    raise ValueError(
+                        f"{plan.file(number)}: features of {values.shape[-1]} numbers, expected {shape[-1]}"
+                    )
+                put(row, _widened(values[None], most, 0)[0])
+                row += 1
+    return shape
+
+
+def _write_captions(where: str, names: list[str], captions: Mapping[str, list[str]]) -> None:
+    """Ids, an id per photo or, where photos have different numbers of captions, per caption; and the captions."""
+    groups = [captions[name] for name in names] if captions else []
+    uniform = len({len(texts) for texts in groups}) < 2
+    ids = names if uniform else [name for name, texts in zip(names, groups, strict=True) for _ in texts]
+    write_text(f"{where}_ids.txt", "".join(f"{name}\n" for name in ids))
+    if captions:
+        write_text(f"{where}_caps.txt", "".join(f"{text}\n" for texts in groups for text in texts))
+
+
+def _widened(values: Array, most: int, value: int) -> Array:
+    missing = [(0, 0), (0, most - values.shape[1]), *((0, 0),) * (values.ndim - 2)]
+    return np.pad(values, missing, constant_values=value)
+
+
+def _without_features(part: dict[str, Any]) -> dict[str, Any]:
+    return {name: values for name, values in part.items() if name != "features"}

@@ -1,0 +1,187 @@
+"""Extraction in parts, so that many processes can share it and none is lost when one of them is killed."""
+
+from __future__ import annotations
+
+import json
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from itmatch.errors import PhotoError
+from itmatch.formats.arrays import Array
+from itmatch.formats.files import read_json, write_text, written_beside
+from itmatch.formats.messages import reason, shown
+from itmatch.ops.checks import check_whole
+from itmatch.vision.extractor import PhotoRegions, RegionExtractor
+from itmatch.vision.photos import Photo
+
+_COLUMNS = ("features", "boxes", "labels", "scores")
+_HALF = 65504.0  # the largest of float16
+_Row = dict[str, Array] | None  # None: the photo cannot be read
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which photos are extracted how. The folder of the parts holds it, so that all processes do the same.
+
+    Args:
+        folder: of the parts.
+        photos: all of them, in order.
+        extractor: what is made of them.
+        batch_size: photos that go through the models together.
+        part_size: photos of a part, a multiple of ``batch_size``.
+    """
+
+    folder: Path
+    photos: Sequence[Photo]
+    extractor: RegionExtractor
+    batch_size: int = 8
+    part_size: int = 64
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        check_whole("batch_size", self.batch_size)
+        check_whole("part_size", self.part_size)
+
+    def __len__(self) -> int:
+        """Number of parts."""
+        return -(-len(self.photos) // self.part_size)
+
+    def file(self, part: int) -> Path:
+        """Where a part is written."""
+        return self.folder / f"{part:06d}.npz"
+
+    def missing(self, shard: int = 0, shards: int = 1) -> list[int]:
+        """The parts of a shard, or all, that are not there yet."""
+        return [part for part in range(shard, len(self), shards) if not self.file(part).exists()]
+
+    def record(self) -> None:
+        """Write the plan down, or compare it to the one that is there.
+
+        Raises:
+            ValueError: other photos or settings were extracted into this folder.
+        """
+        settings = {key: value for key, value in self.extractor.spec["init_args"].items() if key != "device"}
+        settings["part_size"] = self.part_size
+        plan = {"extractor": settings, "photos": [photo.name for photo in self.photos]}
+        path = self.folder / "plan.json"
+        if not path.exists():
+            write_text(path, json.dumps(plan, indent=1) + "\n")
+            return
+        there = read_json(path)
+        for key, value in settings.items():
+            before = there.get("extractor", {}).get(key)
+            if before != value:
+                found = f"begun with {key} {shown(before)}, now {shown(value)}"
+                raise ValueError(f"{path}: {found}; take another folder, or remove this one")
+        if there.get("photos") != plan["photos"]:
+            raise ValueError(f"{path}: begun with other photos; take another folder, or remove this one")
+
+
+def extract_parts(
+    plan: Plan, parts: Sequence[int], told: Callable[[str], None] = lambda _: None
+) -> Iterator[tuple[int, float]]:
+    """Extract parts and write each, whole or not at all; yields photos done and photos per second.
+
+    Photos that cannot be read, or prepared, are told of and noted in the part.
+
+    Args:
+        plan: of the extraction.
+        parts: which.
+        told: is called with a line about each photo that cannot be read.
+    """
+    plan.extractor.load()
+    begun, done = time.monotonic(), 0
+    for part in parts:
+        photos = plan.photos[part * plan.part_size : (part + 1) * plan.part_size]
+        rows: list[_Row] = []
+        errors: dict[str, str] = {}
+        for start in range(0, len(photos), plan.batch_size):
+            batch = photos[start : start + plan.batch_size]
+            rows += _extract(plan.extractor, batch, errors)
+            done += len(batch)
+            yield done, done / max(time.monotonic() - begun, 1e-9)
+        for error in errors.values():
+            told(error)
+        _write(plan.file(part), rows, [photo.name for photo in photos], errors)
+
+
+def read_part(path: Path) -> dict[str, Any]:
+    """What a part holds: arrays with a row per photo, ``good`` (which have regions), and ``errors`` by name.
+
+    Raises:
+        ValueError: a damaged file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found: dict[str, Any] = {name: file[name] for name in file.files}
+        found["errors"] = json.loads(found["errors"].tobytes())
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: damaged ({reason(error)}); remove it and run again") from error
+    return found
+
+
+def _extract(extractor: RegionExtractor, photos: Sequence[Photo], errors: dict[str, str]) -> list[_Row]:
+    """A row per photo, None for one that cannot be read."""
+    images: dict[int, Any] = {}
+    for place, photo in enumerate(photos):
+        try:
+            images[place] = photo.read()
+        except (OSError, ValueError) as error:
+            errors[photo.name] = reason(error)
+    rows: list[_Row] = [None] * len(photos)
+    if not images:
+        return rows
+    try:
+        found = extractor(list(images.values()))
+        for row, place in enumerate(images):
+            rows[place] = _row(found, row)
+    except PhotoError:  # the others are extracted without it
+        for place, image in images.items():
+            try:
+                rows[place] = _row(extractor([image]), 0)
+            except PhotoError as error:
+                errors[photos[place].name] = f"{photos[place].place}: {reason(error)}"
+    return rows
+
+
+def _row(found: PhotoRegions, row: int) -> dict[str, Array]:
+    count = int(found.mask[row].sum())
+    columns = {name: getattr(found, name) for name in _COLUMNS}
+    values = {name: column[row, :count].numpy() for name, column in columns.items() if column is not None}
+    largest = float(np.abs(values["features"]).max(initial=0))
+    if largest > _HALF:
+        raise PhotoError(f"a feature of {largest:g} is beyond float16")
+    values["features"] = values["features"].astype(np.float16)
+    values["sizes"] = torch.as_tensor(found.sizes)[row].numpy().astype(np.int32)
+    return values
+
+
+def _write(path: Path, rows: Sequence[_Row], names: Sequence[str], errors: dict[str, str]) -> None:
+    real = [row for row in rows if row is not None]
+    arrays: dict[str, Array] = {"good": np.array([row is not None for row in rows])}
+    arrays["lengths"] = np.array([len(row["features"]) for row in real], np.int32)
+    most = int(arrays["lengths"].max(initial=0))
+    for name in real[0] if real else ():
+        filled = [
+            _padded(row[name], most, -1 if name == "labels" else 0) if name != "sizes" else row[name] for row in real
+        ]
+        arrays[name] = np.stack(filled)
+    told = {name: errors[name] for name in names if name in errors}
+    arrays["errors"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
+    with written_beside(path) as beside:
+        content = BytesIO()
+        np.savez(content, **arrays)  # type: ignore[arg-type]
+        beside.write_bytes(content.getvalue())
+
+
+def _padded(values: Array, length: int, value: int) -> Array:
+    missing = [(0, length - len(values)), *((0, 0),) * (values.ndim - 1)]
+    return np.pad(values, missing, constant_values=value)

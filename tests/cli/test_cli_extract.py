@@ -1,0 +1,146 @@
+import hashlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from helpers_cli import error_of, run
+
+from itmatch.data import PrecompFolder
+from itmatch.vision.parts import read_part
+
+Image = pytest.importorskip("PIL.Image")
+sys.path.insert(0, os.path.join(os.path.dirname(__file__), os.pardir, "vision"))
+
+from helpers_detectors import save_detector  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    return save_detector("detr", tmp_path_factory.mktemp("detr"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """23 photos of two sizes, and captions of 22 of them, two or three each."""
+    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for number in range(23):
+        shape = (40, 60, 3) if number % 3 else (60, 40, 3)
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(root / f"{number:02d}.png")
+    lines = [f"{number:02d}.png\ta dog {number} {c}\n" for number in range(22) for c in range(2 + number % 2)]
+    (root / "captions.txt").write_text("".join(lines))
+    return root
+
+
+def files(out):
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir()}
+
+
+def arguments(folder, out, detector, *more):
+    sizes = ["--batch-size", 2, "--part-size", 4, "--regions", 5, "--device", "cpu"]
+    return ["extract", folder, "--out", out, "--detector", detector, *sizes, *more]
+
+
+def test_a_folder_that_can_be_trained_on(folder, detector, tmp_path, capsys):
+    assert run(*arguments(folder, tmp_path, detector, "--captions", folder / "captions.txt", "--split", "train")) == 0
+    said = capsys.readouterr()
+    assert "1 of 23 photos have no captions" in said.out
+    assert "22 of 22 photos, " in said.err
+    split = PrecompFolder(tmp_path).split("train")
+    assert (split.num_images, split.num_captions, split.image_ids[3]) == (22, 55, "03.png")
+    assert split.image(3).features.shape == (5, 16)
+    assert split.image(3).labels.shape == (5,)
+    assert np.load(tmp_path / "train_sizes.npy")[:2].tolist() == [[40, 60], [60, 40]]
+    assert (tmp_path / "train_photos.txt").read_text().splitlines()[0] == str(folder / "00.png")
+    assert not (tmp_path / "train.parts").exists()
+    assert run(*arguments(folder, tmp_path, detector, "--split", "train")) == 0
+    assert "train_ims.npy is there already" in capsys.readouterr().out
+
+
+def test_shards_give_the_files_of_one_process(folder, detector, tmp_path, capsys):
+    assert run(*arguments(folder, tmp_path / "one", detector)) == 0
+    for shard in ("2/3", "1/3"):
+        assert run(*arguments(folder, tmp_path / "many", detector, "--shard", shard)) == 0
+    assert "2 of 6 parts are missing" in capsys.readouterr().out
+    assert run(*arguments(folder, tmp_path / "many", detector)) == 0
+    assert files(tmp_path / "one") == files(tmp_path / "many")
+
+
+def test_photos_that_cannot_be_read_are_listed(folder, detector, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("00.png", "01.png", "02.png"):
+        (photos / name).write_bytes((folder / name).read_bytes())
+    (photos / "01.png").write_bytes((folder / "01.png").read_bytes()[:200])
+    assert run(*arguments(photos, tmp_path / "out", detector)) == 0
+    assert (tmp_path / "out/photos_ids.txt").read_text() == "00.png\n02.png\n"
+    listed = (tmp_path / "out/photos_unreadable.txt").read_text()
+    assert listed.startswith(f"01.png\t{photos}/01.png: no image that can be read (")
+    assert f"{photos}/01.png: no image" in capsys.readouterr().err
+    (photos / "00.png").write_bytes(b"")
+    (photos / "02.png").write_bytes(b"")
+    assert "none of the 3 photos could be read" in error_of_last(capsys, arguments(photos, tmp_path / "none", detector))
+    assert not (tmp_path / "none/photos_ims.npy").exists()
+
+
+def error_of_last(capsys, words):
+    assert run(*words) == 1
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_ten_kills_change_nothing(folder, detector, tmp_path):
+    assert run(*arguments(folder, tmp_path / "whole", detector)) == 0
+    command = [sys.executable, "-m", "itmatch", *map(str, arguments(folder, tmp_path / "killed", detector))]
+    random.seed(0)
+    kills, parts = 0, tmp_path / "killed/photos.parts"
+    while kills < 10:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        before, deadline = len(list(parts.glob("*.npz"))), time.monotonic() + 60
+        while kills % 2 and len(list(parts.glob("*.npz"))) == before and time.monotonic() < deadline:
+            time.sleep(0.001)
+        if kills % 2 == 0:
+            time.sleep(random.uniform(0.1, 6))
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        elif not parts.exists():  # it had the time to finish: again, with the files of the last part gone
+            (tmp_path / "killed/photos_ims.npy").unlink(missing_ok=True)
+        process.wait()
+        kills += 1
+    subprocess.run(command, check=True, capture_output=True)
+    assert files(tmp_path / "whole") == files(tmp_path / "killed")
+
+
+def test_other_settings_are_refused(folder, detector, tmp_path, capsys):
+    assert run(*arguments(folder, tmp_path, detector, "--shard", "1/2")) == 0
+    message = error_of(capsys, *arguments(folder, tmp_path, detector, "--min-score", "0.5"))
+    assert "plan.json: begun with min_score 0.0, now 0.5; take another folder, or remove this one" in message
+    (tmp_path / "list.txt").write_text(str(folder / "03.png"))
+    message = error_of(capsys, *arguments(tmp_path / "list.txt", tmp_path, detector))
+    assert "plan.json: begun with other photos" in message
+
+
+def test_a_damaged_part_is_named(folder, detector, tmp_path, capsys):
+    assert run(*arguments(folder, tmp_path, detector, "--shard", "1/2")) == 0
+    part = tmp_path / "photos.parts/000000.npz"
+    assert sorted(read_part(part)) == ["boxes", "errors", "features", "good", "labels", "lengths", "scores", "sizes"]
+    part.write_bytes(part.read_bytes()[:100])
+    found = error_of_last(capsys, arguments(folder, tmp_path, detector))
+    assert f"{part}: damaged (" in found
+    assert found.endswith("remove it and run again")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--shard", "3/2"], "--shard: '3/2', expected i/n, from 1/n to n/n"),
+        (["--detector", "none"], "--detector none: needs --backbone"),
+        (["--regions", "0"], "regions: 0, expected a whole number"),
+    ],
+)
+def test_options_that_are_no_good(more, message, folder, detector, tmp_path, capsys):
+    assert message in error_of(capsys, *arguments(folder, tmp_path, detector, *more))

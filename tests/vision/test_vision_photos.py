@@ -1,0 +1,121 @@
+import io
+import json
+import tarfile
+
+import pytest
+from helpers_detectors import photos
+
+from itmatch.vision.photos import find_photos, with_captions
+
+
+def write_tar(path, members):
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+def png(image):
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "photos"
+    (root / "b").mkdir(parents=True)
+    photos()[0].save(root / "z.png")
+    photos()[1].save(root / "b" / "a.PNG")
+    (root / "notes.txt").write_text("x")
+    return root
+
+
+def test_a_folder(folder):
+    found = find_photos(folder)
+    assert [photo.name for photo in found] == ["b/a.PNG", "z.png"]
+    assert found[0].read().size == (40, 60)
+
+
+def test_a_list_is_read_from_its_own_folder(folder):
+    (folder / "list.txt").write_text("z.png\n\nb/a.PNG\n")
+    assert [photo.name for photo in find_photos(folder / "list.txt")] == ["z.png", "b/a.PNG"]
+    (folder / "list.txt").write_text("z.png\nz.png\n")
+    with pytest.raises(ValueError, match=r"list\.txt: 'z\.png' is there twice"):
+        find_photos(folder / "list.txt")
+
+
+def test_tar_files_with_captions(tmp_path):
+    one = {"000.png": png(photos()[0]), "000.txt": b"a dog\n a  cat", "001.png": png(photos()[1])}
+    write_tar(tmp_path / "a.tar", one | {"001.json": json.dumps({"caption": "a tree"}).encode()})
+    write_tar(tmp_path / "b.tar", {"002.png": png(photos()[3])})
+    found = find_photos(tmp_path)
+    assert [photo.name for photo in found] == ["000.png", "001.png", "002.png"]
+    assert [photo.read().size for photo in found] == [photos()[place].size for place in (0, 1, 3)]
+    assert found[2].place == f"{tmp_path}/b.tar/002.png"
+    kept, captions = with_captions(found, None)
+    assert captions == {"000.png": ["a dog", "a cat"], "001.png": ["a tree"]}
+    assert len(kept) == 2
+    assert find_photos(tmp_path / "b.tar")[0].name == "002.png"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("c.json", [{"file": "z.png", "captions": ["one", "two"]}]),
+        ("c.json", {"z.png": ["one", "two"], "other.png": "three"}),
+        ("c.json", {"images": [{"filename": "z.png", "sentences": [{"raw": "one"}, {"raw": "two"}]}]}),
+        ("c.json", [{"image": "z", "caption": "one"}, {"image": "z", "caption": " two "}]),
+        ("c.txt", "z.png\tone\nz.png\ttwo\n\n"),
+    ],
+)
+def test_captions(folder, name, content):
+    (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    kept, captions = with_captions(find_photos(folder), folder / name)
+    assert [photo.name for photo in kept] == ["z.png"]
+    assert captions == {"z.png": ["one", "two"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("c.json", "[3]", r"c\.json: record 0 is 3, expected a file and captions"),
+        ("c.json", '[{"file": "z.png", "captions": [3]}]', "record 0 is .*, expected a file and captions"),
+        ("c.json", '{"gone.png": "x"}', r"captions of none of the 2 photos; it names 'gone\.png', the first photo is"),
+        ("c.txt", "z.png one\n", r"c\.txt:1: 'z\.png one', expected a file and a caption with a tab"),
+    ],
+)
+def test_captions_that_are_no_good(folder, name, content, message):
+    (folder / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        with_captions(find_photos(folder), folder / name)
+
+
+def test_nothing_to_read(tmp_path):
+    with pytest.raises(FileNotFoundError, match="gone: no such file"):
+        find_photos(tmp_path / "gone")
+    with pytest.raises(ValueError, match=r": no photos, expected files such as a\.jpg"):
+        find_photos(tmp_path)
+    (tmp_path / "x.tar").write_bytes(b"no tar" * 300)
+    with pytest.raises(ValueError, match=r"x\.tar: not a tar file"):
+        find_photos(tmp_path / "x.tar")
+
+
+def test_tar_files_lead_nowhere(tmp_path):
+    secret = tmp_path / "secret.png"
+    photos()[0].save(secret)
+    (tmp_path / "tars").mkdir()
+    with tarfile.open(tmp_path / "tars/a.tar", "w") as tar:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
+            info = tarfile.TarInfo(f"link{kind.decode()}.png")
+            info.type, info.linkname = kind, str(secret)
+            tar.addfile(info)
+        info = tarfile.TarInfo("../../out.png")
+        info.size = len(png(photos()[1]))
+        tar.addfile(info, io.BytesIO(png(photos()[1])))
+    before = sorted(tmp_path.rglob("*"))
+    found = find_photos(tmp_path / "tars")
+    assert [photo.name for photo in found] == ["../../out.png"]
+    assert found[0].read().size == photos()[1].size
+    assert sorted(tmp_path.rglob("*")) == before
