@@ -5,5 +5,6 @@ from itmatch.search.collection import Collection
 from itmatch.search.engines import Engine, Proposal
 from itmatch.search.hits import Hit, Hits
 from itmatch.search.index import Index
+from itmatch.search.qdrant.engine import Qdrant
 
-__all__ = ["Centroids", "Collection", "Engine", "Hit", "Hits", "Index", "Proposal"]
+__all__ = ["Centroids", "Collection", "Engine", "Hit", "Hits", "Index", "Proposal", "Qdrant"]

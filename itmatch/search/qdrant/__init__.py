@@ -1,0 +1,1 @@
+"""Qdrant as a first stage: in this process, or a server or cluster."""
