@@ -42,6 +42,7 @@ from itmatch.training.limits import fast_dev_batches
 from itmatch.training.processes import OwnSignals, Processes
 from itmatch.training.report import EpochLines, RecallReport
 
+_RUNS = "runs"  # the folder of all runs, where none is named
 CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # what Lightning takes after --ckpt_path instead of a file
 NOISE = (
     ".*isinstance.treespec, LeafSpec.*",  # Lightning's own use of torch
@@ -150,7 +151,9 @@ class MatchingCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Say to loggers what ``~`` is, which not all of them know."""
-        given = self._get(self.config, "trainer.logger")
+        given, root = (self._get(self.config, f"trainer.{name}") for name in ("logger", "default_root_dir"))
+        if root is not None and isinstance(given, Namespace) and given["init_args"].get("save_dir") == _RUNS:
+            given["init_args"]["save_dir"] = str(root)
         for logger in given if isinstance(given, list) else [given]:
             arguments = logger.get("init_args") if isinstance(logger, Namespace) else None
             if arguments is not None and arguments.get("save_dir"):
@@ -256,7 +259,7 @@ def run(args: Sequence[str]) -> MatchingCLI:
             parser_kwargs={**strict, "prog": "itmatch", args[0]: strict},
             trainer_defaults={
                 "gradient_clip_val": 2.0,
-                "logger": {"class_path": "itmatch.training.SafeCSVLogger", "init_args": {"save_dir": "runs"}},
+                "logger": {"class_path": "itmatch.training.SafeCSVLogger", "init_args": {"save_dir": _RUNS}},
                 "log_every_n_steps": 10,
                 "callbacks": [OwnSignals(), EpochLines()],
             },

@@ -140,6 +140,12 @@ def test_what_fails_later_keeps_its_folder(capsys, monkeypatch):
     assert Path("runs/lightning_logs/version_0/config.yaml").is_file()
 
 
+def test_the_folder_of_the_trainer_is_that_of_the_runs(capsys):
+    assert run("fit", *DEMO, "--test_after_fit=false", "--trainer.default_root_dir=mine") == 0
+    assert Path("mine/lightning_logs/version_0/config.yaml").is_file()
+    assert not Path("runs").exists()
+
+
 def test_the_closing_test_can_be_left_out(capsys):
     assert run("fit", *DEMO, "--test_after_fit=false") == 0
     printed = capsys.readouterr().out

@@ -39,10 +39,17 @@ def first_mistake(parser: ArgumentParser, arguments: Sequence[str], given_later:
             content = _content(value)
             mistakes = [options.wrong_in(name, entry) for name, entry in content.items()]
         else:
-            mistakes = [options.wrong_in(key, value) if key else f"{value!r}: no option; options begin with --"]
+            mistakes = [options.wrong_in(key, value) if key else f"{value!r}: no option; {_instead(value)}"]
         for mistake in filter(None, mistakes):
             return mistake
     return options.missing({name.replace(".init_args", "") for name in given_later})
+
+
+def _instead(value: str) -> str:
+    """What is to be written in the place of something that is no option."""
+    if (Path(value) / "config.yaml").is_file():
+        return f"a run is named by --config {value}/config.yaml --ckpt_path {value}/checkpoints/best.ckpt"
+    return "options begin with --"
 
 
 class _Options:

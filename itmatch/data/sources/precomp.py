@@ -174,7 +174,11 @@ class PrecompFolder(DataSource):
     def _features_file(self, name: str) -> Path:
         path = self.root / f"{name}_ims.npy"
         if not self.root.is_dir():
-            hint = f"a file, expected a folder; {how_to_convert(self.root)}" if self.root.exists() else "no such folder"
+            hint = (
+                f"a file, expected a folder; {how_to_convert(self.root)}"
+                if self.root.exists()
+                else "no such folder; root says where the data are"
+            )
             raise FileNotFoundError(f"{self.root}: {hint}")
         if not path.exists():
             there = ", ".join(found_splits(self.root))

@@ -76,6 +76,8 @@ def open_regions(
         ValueError: a layout that is not read; says what to do.
     """
     layout = layout_of(paths[0])
+    if names is not None and layout not in ("HDF5", "one array"):
+        raise ValueError(f"{paths[0]}: {layout}, which names its photos itself; names of photos (ids) go with arrays")
     if len(paths) > 1 and layout != "bottom-up-attention tsv":
         raise ValueError(f"{paths[1]}: a second source, expected one; only several .tsv files are read as one")
     if layout == "bottom-up-attention tsv":

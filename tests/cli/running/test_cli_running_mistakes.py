@@ -68,6 +68,7 @@ SETTINGS = {
     "option of an optimizer": (["--model.optimizer.lr_=3"], "--model.optimizer.lr_: AdamW has no 'lr_'; .*'lr'?"),
     "needed option": (["--data.source=PrecompFolder"], "PrecompFolder needs 'root': --data.source.root"),
     "key of a class": (["--model.similarity={class_path: CosineSimilarity, init_arg: {}}"], "mean 'init_args'?"),
+    "run": (["run"], "^'run': no option; a run is named by --config run/config.yaml --ckpt_path run/che"),
     "option": (["--nokey=3"], "no option --nokey; --help lists them"),
     "option of the trainer": (["--trainer.max_epoch=3"], "--trainer has no 'max_epoch'; did you mean 'max_epochs'?"),
     "option in short": (["--data.batch_siz=3"], "--data has no 'batch_siz'; did you mean 'batch_size'?"),
@@ -84,7 +85,7 @@ SETTINGS = {
     "range": (["--data.batch_size=0"], "batch_size: 0, expected a whole number, 1 or more$"),
     "sizes": (["--model.text_encoder.embed_dim=12"], "embedding sizes differ: image 16, text 12; .*same embed_dim$"),
     "vocabulary": (["--data.tokenizer=WordTokenizer", "--data.tokenizer.vocabulary=no.json"], "^no.json: no such file"),
-    "folder": (["--data.source=PrecompFolder", "--data.source.root=no"], "^no: no such folder$"),
+    "folder": (["--data.source=PrecompFolder", "--data.source.root=no"], "^no: no such folder; root says where"),
     "png for a checkpoint": (["--ckpt_path=x.png"], "x.png: no checkpoint of itmatch .it is not of torch.save.$"),
     "folder without a model": (["--ckpt_path=folder"], "folder: no config.json; is this a folder of save_pretrained.$"),
 }  # fmt: skip
@@ -114,6 +115,8 @@ IN_PYTHON = {
 def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
+    Path("run").mkdir()
+    Path("run/config.yaml").write_text("seed_everything: 0\n")
     Path("x.png").write_bytes(b"\x89PNG\r\n\x1a\n and so on")
     contents = {
         "preset": "inherits: chan_gru_f3k",
