@@ -39,8 +39,6 @@ class Index:
     Attributes:
         path: the folder.
         model: that encodes and scores, in evaluation mode.
-        images: what texts find.
-        captions: what images find.
 
     Example:
         >>> import tempfile
