@@ -122,7 +122,8 @@ class GroundedDetector(Detector):
         for one, count in zip(self.label_names, found.sum(1), strict=True):
             if count == 0:
                 raise ValueError(f"detector {self.name!r}: class {shown(one)} has no tokens")
-        return found / found.sum(1, keepdim=True)
+        shares: Tensor = found / found.sum(1, keepdim=True)
+        return shares
 
     def look(self, values: dict[str, Tensor], *, own_maps: bool) -> Seen:
         """What the model says of the inputs of some photos, on its device."""
