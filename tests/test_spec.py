@@ -49,7 +49,9 @@ from itmatch.losses import (
     ScoreLoss,
     SelectiveNegatives,
     SigmoidLoss,
+    SimilarityDistributionLoss,
     SmoothNDCGLoss,
+    TripletAlignmentLoss,
 )
 from itmatch.nn import (
     Block,
@@ -161,6 +163,8 @@ EXAMPLES = {
     CircleLoss: lambda _: CircleLoss(0.4, temperature=1 / 80),
     SelectiveNegatives: lambda _: SelectiveNegatives(epsilon=0.02),
     SmoothNDCGLoss: lambda _: SmoothNDCGLoss(0.05),
+    TripletAlignmentLoss: lambda _: TripletAlignmentLoss(0.2, 0.02, "mean"),
+    SimilarityDistributionLoss: lambda _: SimilarityDistributionLoss(0.05, 1e-6),
     DistanceWeightedNegatives: lambda _: DistanceWeightedNegatives(64, 0.1, sample=True),
     CenterHingeLoss: lambda _: CenterHingeLoss(0.1, "compactness", "squared", "mean"),
     MemoryLoss: lambda _: MemoryLoss(HardNegativeTripletLoss(), 8, 16, memory_margin=0.05),

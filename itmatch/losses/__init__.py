@@ -6,6 +6,11 @@ from itmatch.losses.contrastive.circle import CircleLoss, circle_loss
 from itmatch.losses.contrastive.hubness_aware import HubnessAwareLoss, hubness_aware_loss
 from itmatch.losses.contrastive.info_nce import InfoNCELoss, info_nce_loss
 from itmatch.losses.contrastive.sigmoid import SigmoidLoss, sigmoid_loss
+from itmatch.losses.contrastive.similarity_distribution import (
+    SimilarityDistributionLoss,
+    similarity_distribution_loss,
+)
+from itmatch.losses.contrastive.triplet_alignment import TripletAlignmentLoss, triplet_alignment_loss
 from itmatch.losses.hinge.negatives import DistanceWeightedNegatives, Negatives, SelectiveNegatives
 from itmatch.losses.hinge.polynomial import PolynomialLoss, polynomial_loss
 from itmatch.losses.hinge.positive_negative_margin import PositiveNegativeMarginLoss, positive_negative_margin_loss
@@ -46,7 +51,9 @@ __all__ = [
     "ScoreLoss",
     "SelectiveNegatives",
     "SigmoidLoss",
+    "SimilarityDistributionLoss",
     "SmoothNDCGLoss",
+    "TripletAlignmentLoss",
     "adaptive_margin_triplet_loss",
     "center_hinge_loss",
     "check_scores",
@@ -63,5 +70,7 @@ __all__ = [
     "probabilistic_matching_loss",
     "sampled_distances",
     "sigmoid_loss",
+    "similarity_distribution_loss",
     "smooth_ndcg_loss",
+    "triplet_alignment_loss",
 ]
