@@ -36,6 +36,7 @@ from itmatch.losses import (
     AdaptiveMarginTripletLoss,
     CenterHingeLoss,
     CircleLoss,
+    ComplementaryLoss,
     DistanceWeightedNegatives,
     HardNegativeTripletLoss,
     HubnessAwareLoss,
@@ -51,6 +52,7 @@ from itmatch.losses import (
     SigmoidLoss,
     SimilarityDistributionLoss,
     SmoothNDCGLoss,
+    SoftMarginTripletLoss,
     TripletAlignmentLoss,
 )
 from itmatch.nn import (
@@ -163,6 +165,8 @@ EXAMPLES = {
     CircleLoss: lambda _: CircleLoss(0.4, temperature=1 / 80),
     SelectiveNegatives: lambda _: SelectiveNegatives(epsilon=0.02),
     SmoothNDCGLoss: lambda _: SmoothNDCGLoss(0.05),
+    SoftMarginTripletLoss: lambda _: SoftMarginTripletLoss(0.1, "linear", warmup_epochs=2),
+    ComplementaryLoss: lambda _: ComplementaryLoss(0.1, threshold=0.05),
     TripletAlignmentLoss: lambda _: TripletAlignmentLoss(0.2, 0.02, "mean"),
     SimilarityDistributionLoss: lambda _: SimilarityDistributionLoss(0.05, 1e-6),
     DistanceWeightedNegatives: lambda _: DistanceWeightedNegatives(64, 0.1, sample=True),

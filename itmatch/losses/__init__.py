@@ -17,6 +17,9 @@ from itmatch.losses.hinge.positive_negative_margin import PositiveNegativeMargin
 from itmatch.losses.hinge.triplet import HardNegativeTripletLoss, hard_negative_triplet_loss
 from itmatch.losses.matches import Matches
 from itmatch.losses.memory import MemoryLoss, memory_hinge
+from itmatch.losses.noisy.complementary import ComplementaryLoss, complementary_loss
+from itmatch.losses.noisy.mixture import clean_probability
+from itmatch.losses.noisy.soft_margin import SoftMarginTripletLoss, soft_margin_triplet_loss
 from itmatch.losses.objective import Objective
 from itmatch.losses.relevance.adaptive_margin import AdaptiveMarginTripletLoss, adaptive_margin_triplet_loss
 from itmatch.losses.relevance.base import RelevanceLoss
@@ -33,6 +36,7 @@ __all__ = [
     "AdaptiveMarginTripletLoss",
     "CenterHingeLoss",
     "CircleLoss",
+    "ComplementaryLoss",
     "DistanceWeightedNegatives",
     "EmbeddingLoss",
     "HardNegativeTripletLoss",
@@ -53,12 +57,15 @@ __all__ = [
     "SigmoidLoss",
     "SimilarityDistributionLoss",
     "SmoothNDCGLoss",
+    "SoftMarginTripletLoss",
     "TripletAlignmentLoss",
     "adaptive_margin_triplet_loss",
     "center_hinge_loss",
     "check_scores",
     "check_vectors",
     "circle_loss",
+    "clean_probability",
+    "complementary_loss",
     "hard_negative_triplet_loss",
     "hubness_aware_loss",
     "info_nce_loss",
@@ -72,5 +79,6 @@ __all__ = [
     "sigmoid_loss",
     "similarity_distribution_loss",
     "smooth_ndcg_loss",
+    "soft_margin_triplet_loss",
     "triplet_alignment_loss",
 ]

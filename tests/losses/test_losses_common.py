@@ -10,6 +10,7 @@ import itmatch.losses
 from itmatch.losses import (
     AdaptiveMarginTripletLoss,
     CircleLoss,
+    ComplementaryLoss,
     DistanceWeightedNegatives,
     HardNegativeTripletLoss,
     HubnessAwareLoss,
@@ -24,6 +25,7 @@ from itmatch.losses import (
     SigmoidLoss,
     SimilarityDistributionLoss,
     SmoothNDCGLoss,
+    SoftMarginTripletLoss,
     TripletAlignmentLoss,
 )
 from itmatch.spec import build
@@ -53,6 +55,10 @@ LOSSES = [
     SmoothNDCGLoss(),
     SmoothNDCGLoss(0.5),
     TripletAlignmentLoss(),
+    SoftMarginTripletLoss(),
+    SoftMarginTripletLoss(0.1, "linear", "image"),
+    ComplementaryLoss(),
+    ComplementaryLoss(0.2, 2.0),
     TripletAlignmentLoss(0.3, 0.1, "mean"),
     SimilarityDistributionLoss(),
     SimilarityDistributionLoss(0.1),
@@ -169,8 +175,9 @@ def test_another_positive_is_no_negative(loss, seed):
     assert gradient[positives].min() < 0
 
 
-# Below a score of 0.10 the polynomial loss pushes a hard negative up, as published.
-@each([loss for loss in MONOTONE if not isinstance(loss, PolynomialLoss)])
+# Below a score of 0.10 the polynomial loss pushes a hard negative up, as published; the complementary loss pushes the
+# highest negative down at the cost of others.
+@each([loss for loss in MONOTONE if not isinstance(loss, (PolynomialLoss, ComplementaryLoss))])
 def test_negatives_are_pushed_down(loss):
     scores, positives = random_case(0)
     _, gradient = value_and_gradient(loss, scores, positives)
@@ -216,7 +223,9 @@ def test_none_is_the_diagonal_and_perfect_scores_are_best(loss, positives):
     for seed in range(20):
         scores = torch.rand(6, 6, generator=torch.Generator().manual_seed(seed)) * 2 - 1
         assert perfect < loss(scores, positives)
-    zero_at_best = not isinstance(loss, (HubnessAwareLoss, SigmoidLoss, CircleLoss, InfoNCELoss, SmoothNDCGLoss))
+    zero_at_best = not isinstance(
+        loss, (HubnessAwareLoss, SigmoidLoss, CircleLoss, InfoNCELoss, SmoothNDCGLoss, ComplementaryLoss)
+    )
     if zero_at_best:
         assert perfect == 0
         assert torch.equal(gradient, torch.zeros(6, 6))
