@@ -19,6 +19,7 @@ from itmatch.ops.checks import check_choice, check_not_negative, check_whole
 
 Curve = Literal["exponential", "linear", "sine"]
 Margins = Literal["pair", "image"]
+_NEVER = -1.0  # a loss that was never measured; losses are not negative
 
 
 def soft_margin_triplet_loss(
@@ -136,14 +137,14 @@ class SoftMarginTripletLoss(ScoreLoss):
         self.margins: Margins = check_choice("margins", margins, "pair", "image")
         self.warmup_epochs = check_whole("warmup_epochs", warmup_epochs)
         self.epoch = 0
-        self.lost, self.clean = PairMemory(math.nan), PairMemory(1.0)
+        self.lost, self.clean = PairMemory(_NEVER), PairMemory(1.0)
         self.register_buffer("fitted_epoch", torch.zeros((), dtype=torch.int64))
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the loss which epoch begins; from ``warmup_epochs`` on, pairs are judged once per epoch."""
         self.epoch = epoch
         if epoch >= self.warmup_epochs and epoch != int(self.fitted_epoch):
-            seen = self.lost.values.isfinite().nonzero()[:, 0]
+            seen = (self.lost.values != _NEVER).nonzero()[:, 0]
             self.clean.write(seen, clean_probability(self.lost.values[seen]))
             self.fitted_epoch.fill_(epoch)
 
