@@ -76,6 +76,7 @@ from itmatch.nn import (
     MeanPooling,
     Pooling,
     RegionEncoder,
+    SetSimilarity,
     Similarity,
     SimilarityFiltration,
     SimilarityReasoning,
@@ -135,6 +136,7 @@ EXAMPLES = {
     HardAligningSimilarity: lambda _: HardAligningSimilarity("both", MeanPooling(), SoftmaxPooling(0.3), chunk_size=3),
     SoftAligningSimilarity: lambda _: SoftAligningSimilarity(0.2, "regions", LogSumExpPooling(0.3), normalize=True),
     CrossAttentionSimilarity: lambda _: CrossAttentionSimilarity("regions", 0.2, "softmax", MaxPooling(), chunk_size=2),
+    SetSimilarity: lambda _: SetSimilarity(temperature=0.2, length_normalized=True, clipped=True, chunk_size=2),
     InteractiveSimilarity: lambda _: InteractiveSimilarity(
         region_alignment=True, word_temperature=0.2, pooling=GeneralizedPooling(2)
     ),
