@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from itmatch.formats.files import existing_file, read_json
-from itmatch.formats.hub import hub_files, hub_photos, parquet_photo
+from itmatch.formats.hub.photos import hub_files, hub_photos, parquet_photo
 from itmatch.formats.json import parse_json
 from itmatch.formats.messages import reason, shown
 from itmatch.formats.photos import PHOTO_ENDINGS, open_photo

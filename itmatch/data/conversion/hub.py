@@ -8,7 +8,7 @@ from pathlib import Path
 
 from itmatch.data.batching import validation
 from itmatch.formats.files import write_text, written_together
-from itmatch.formats.hub import hub_files, hub_photos
+from itmatch.formats.hub.photos import hub_files, hub_photos
 from itmatch.formats.messages import shown
 from itmatch.formats.temporaries import make_temporary
 
