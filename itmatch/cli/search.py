@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from itmatch.errors import UsageError
-from itmatch.formats.files import write_text
+from itmatch.formats.files import user_path, write_text
 
 if TYPE_CHECKING:
     from itmatch.search import Hit, Hits
@@ -38,6 +40,7 @@ def search(
         raise UsageError("either TEXT or --image FILE has to be given")
     if top < 1:
         raise UsageError(f"--top: {top}, expected 1 or more")
+    _check_order(index, text)
     from itmatch.pages.queries import GivenImage, TextQuery
     from itmatch.pages.results import results_page
     from itmatch.search import Index
@@ -51,8 +54,23 @@ def search(
     print(_json(asked, hits) if json else "\n".join(_line(hit) for hit in hits[0]))
     if html is not None:
         write_text(html, results_page(asked, query, hits))
-        if not json:
-            print(f"written to {html}")
+        print(f"written to {html}", file=sys.stderr if json else sys.stdout)
+
+
+def _check_order(index: Path, text: str | None) -> None:
+    """Raise where the words of the command line stand in each other's place, or an option before a file is missing."""
+    from itmatch.formats.photos import PHOTO_ENDINGS
+    from itmatch.search.store.manifest import NAME
+
+    if text is None:
+        return
+    given = user_path(text)
+    if not index.exists() and (given / NAME).is_file():
+        told = f"itmatch search {quote(text)} {quote(str(index))}"
+        raise UsageError(f"{index}: no such folder; INDEX comes first: {told}")
+    if given.suffix.lower() in (*PHOTO_ENDINGS, ".npy") and given.is_file():
+        told = f"itmatch search {quote(str(index))} --image {quote(text)}"
+        raise UsageError(f"{text}: a file, not a text; {told} finds captions")
 
 
 def _line(hit: Hit) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
 
 def serve(index: Path, *, host: str = "127.0.0.1", port: int = 8000, trust: list[str] | None = None) -> None:
-    """Show a page in the browser that searches INDEX, until Ctrl-C.
+    """Show a page in the browser that searches INDEX, until Ctrl-C, which is its end and no error.
 
     Args:
         index: folder of itmatch index.
@@ -18,6 +19,7 @@ def serve(index: Path, *, host: str = "127.0.0.1", port: int = 8000, trust: list
     from itmatch.pages.server.app import SearchApp
     from itmatch.pages.server.connections import SearchServer
     from itmatch.search import Index
+    from itmatch.stopping import Stopped
 
     opened = Index.open(index, trusted_modules=trust or [])
     server = SearchServer(SearchApp(opened, str(index)), host, port)
@@ -28,5 +30,9 @@ def serve(index: Path, *, host: str = "127.0.0.1", port: int = 8000, trust: list
         counts = f"{len(opened.images)} images, {len(opened.captions)} captions"
         print(f"{index}: {counts}; open {server.address} (Ctrl-C ends it)", flush=True)
         server.serve_forever()
+    except Stopped as stop:
+        if stop.status != 128 + signal.SIGINT:
+            raise
+        print("ended", flush=True)
     finally:
         server.server_close()

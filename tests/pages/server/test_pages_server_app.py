@@ -93,7 +93,18 @@ def test_a_text_is_explained_at_an_image(server, index):
 @pytest.mark.parametrize(
     ("target", "status", "error"),
     [
-        ("/search", 400, "q: nothing to look for"),
+        ("/search", 400, "nothing to look for, expected q or row, and top"),
+        ("/search?q=", 400, "q: nothing to look for"),
+        ("/search?q=a&row=2", 400, "q and row, expected one of them"),
+        ("/search?q=&row=2", 400, "q and row, expected one of them"),
+        ("/search?text=a", 400, "no 'text' here, expected q or row, and top"),
+        ("/search?q=a&n=5&k=5", 400, "no 'k', 'n' here, expected q or row, and top"),
+        ("/search?q=a&q=b", 400, "q: 2 times, expected once"),
+        ("/search?q=a&top=", 400, "top: '', expected a whole number from 1 to 100"),
+        ("/explain?q=a&row=1&top=3", 400, "no 'top' here, expected q and row"),
+        ("/picture/1?size=3", 400, "no 'size' here, expected nothing"),
+        ("/about?q=a", 400, "no 'q' here, expected nothing"),
+        ("/?query=a", 400, "no 'query' here, expected q and top"),
         ("/search?q=+%0a+", 400, "q: nothing to look for"),
         ("/search?q=" + "a" * 501, 400, "q: 501 characters, expected 500 at most"),
         ("/search?q=a&top=0", 400, "top: '0', expected a whole number from 1 to 100"),
@@ -102,8 +113,10 @@ def test_a_text_is_explained_at_an_image(server, index):
         ("/search?q=a&top=-1", 400, "top: '-1', expected"),
         ("/search?q=a&top=%D9%A3", 400, "top: '٣', expected"),
         ("/search?row=20", 404, "no image '20', expected a number below 20"),
-        ("/explain?q=a", 404, "no image '', expected a number below 20"),
-        ("/explain?row=1", 400, "q: nothing to look for"),
+        ("/explain?q=a", 400, "no row, expected q and row"),
+        ("/explain?row=1", 400, "no q, expected q and row"),
+        ("/explain?q=+&row=1", 400, "q: nothing to look for"),
+        ("/explain?q=a&row=", 404, "no image '', expected a number below 20"),
         ("/picture/20", 404, "no image '20'"),
         ("/picture/" + "9" * 5000, 404, "no image '9999"),
         ("/search?" + "&".join(["q=a"] * 50), 400, "an address that cannot be read"),
@@ -147,6 +160,15 @@ def test_no_address_leads_to_a_file(server, target):
     status, _, content = get(server, target)
     assert status == 404
     assert "root:" not in str(content)
+
+
+def test_options_of_what_is_sent(server):
+    for target, error in (
+        ("/search?q=a", "no 'q' here, expected top"),
+        ("/search?row=1", "no 'row' here, expected top"),
+    ):
+        status, _, content = get(server, target, "POST", npy(np.ones((3, 64))))
+        assert (status, content["error"]) == (400, error)
 
 
 def test_an_index_without_captions(tmp_path):
