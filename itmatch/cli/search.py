@@ -7,6 +7,7 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from itmatch.cli.running.indexes import opened_index
 from itmatch.errors import UsageError
 from itmatch.formats.files import user_path, write_text
 
@@ -22,6 +23,7 @@ def search(
     top: int = 10,
     html: Path | None = None,
     json: bool = False,
+    qdrant: str | None = None,
     trust: list[str] | None = None,
 ) -> None:
     """Print the images of INDEX that fit TEXT best, or the captions that fit an image: rank, score, id or caption.
@@ -34,6 +36,8 @@ def search(
         top: how many.
         html: write a page, too, that shows how regions and words meet.
         json: print one JSON object instead of lines.
+        qdrant: where the Qdrant of an index that was built with it is, a folder or http://HOST:PORT; without it every
+            row of the index is scored.
         trust: modules of your own that the model may name.
     """
     if (text is None) == (image is None):
@@ -43,18 +47,17 @@ def search(
     _check_order(index, text)
     from itmatch.pages.queries import GivenImage, TextQuery
     from itmatch.pages.results import results_page
-    from itmatch.search import Index
 
-    opened = Index.open(index, trusted_modules=trust or [])
     asked = str(image) if text is None else text
-    query = TextQuery(opened, asked) if image is None else GivenImage.read(opened, image)
-    if image is not None and not len(opened.captions):
-        raise ValueError(f"{index}: holds no captions, so no image finds any")
-    hits = query.search(top)
-    print(_json(asked, hits) if json else "\n".join(_line(hit) for hit in hits[0]))
-    if html is not None:
-        write_text(html, results_page(asked, query, hits))
-        print(f"written to {html}", file=sys.stderr if json else sys.stdout)
+    with opened_index(index, qdrant, trust or []) as opened:
+        query = TextQuery(opened, asked) if image is None else GivenImage.read(opened, image)
+        if image is not None and not len(opened.captions):
+            raise ValueError(f"{index}: holds no captions, so no image finds any")
+        hits = query.search(top)
+        print(_json(asked, hits) if json else "\n".join(_line(hit) for hit in hits[0]))
+        if html is not None:
+            write_text(html, results_page(asked, query, hits))
+            print(f"written to {html}", file=sys.stderr if json else sys.stdout)
 
 
 def _check_order(index: Path, text: str | None) -> None:

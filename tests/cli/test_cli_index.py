@@ -18,7 +18,7 @@ from helpers_photos import CLIP, small_clip, write_photos
 
 from itmatch.cli.search import search as search_command
 from itmatch.data import RelationScenes
-from itmatch.search import Index
+from itmatch.search import Index, Qdrant
 from itmatch.training import MatchingTask
 
 
@@ -198,6 +198,31 @@ def test_mistakes_of_searching(made, capsys):
         (["a red dog", index], f"a red dog: no such folder; INDEX comes first: itmatch search {index} 'a red dog'"),
     ):
         assert expected in error_of(capsys, "search", *arguments), arguments
+
+
+def test_an_index_with_qdrant(made, capsys, monkeypatch):
+    pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py")
+    model = MatchingTask.load_from_checkpoint(made / "run/checkpoints/best.ckpt").model
+    scenes = RelationScenes(num_train=8, num_val=4, num_test=4).split("test")
+    Index.build(model, scenes, "index", engine=Qdrant(path="edge")).engine.close()
+    assert run("search", made / "index", "a red dog", "--json") == 0
+    expected = json.loads(capsys.readouterr().out)["hits"]
+    for option in ([], ["--qdrant", "edge"], ["--qdrant", "edge"]):  # which is let go of
+        assert run("search", "index", "a red dog", "--json", *option) == 0
+        told = capsys.readouterr()
+        assert ([hit["id"] for hit in json.loads(told.out)["hits"]], told.err) == ([hit["id"] for hit in expected], "")
+    monkeypatch.setattr("itmatch.search.answers.PAYS", 2)
+    assert run("search", "index", "a red dog") == 0
+    note = "itmatch: note: index: every row is scored; the index says that its first stage is at 'edge', and --qdrant "
+    assert capsys.readouterr().err == f"{note}FOLDER or URL uses it\n"
+    proposed = []
+    monkeypatch.setattr(Qdrant, "propose", lambda *given, own=Qdrant.propose: proposed.append(1) or own(*given))
+    assert run("search", "index", "a red dog", "--qdrant", "edge") == 0
+    assert proposed
+    assert capsys.readouterr().err == ""
+    for command in (["search", "index", "a dog"], ["serve", "index"]):
+        assert "nowhere: no such folder, expected that of Qdrant" in error_of(capsys, *command, "--qdrant", "nowhere")
+    assert "was not built with Qdrant" in error_of(capsys, "search", made / "index", "a dog", "--qdrant", "edge")
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from itmatch._version import __version__
-from itmatch.formats.messages import shown
 from itmatch.pages.photos import takes_photos
 from itmatch.pages.queries import GivenImage, Query, StoredImage, TextQuery
 from itmatch.pages.server.answers import Answer, Refused, json_answer
+from itmatch.pages.server.current import CurrentIndex
 from itmatch.pages.server.pictures import check_pixels, picture_answer
 from itmatch.pages.server.requests import LONGEST_QUERY, Call, Request, Takes
 from itmatch.search import Hit, Index
@@ -42,12 +42,12 @@ class SearchApp:
     """Answers of the search page. The model works on one request at a time; the others wait for it.
 
     Args:
-        index: what is searched.
+        current: what is searched.
         name: of the index, to show.
     """
 
-    def __init__(self, index: Index, name: str = "") -> None:
-        self.index, self.name = index, name
+    def __init__(self, current: CurrentIndex, name: str = "") -> None:
+        self.current, self.name = current, name
         self._model = ThreadPoolExecutor(1, thread_name_prefix="model")  # one thread: torch keeps workers for each
 
     def close(self) -> None:
@@ -66,7 +66,8 @@ class SearchApp:
             options = takes.options(parts.query)
         except ValueError as error:
             raise Refused(400, "an address that cannot be read") from error
-        return route(self, Call(parts.path.rpartition("/")[2], options, request.body))
+        call = Call(parts.path.rpartition("/")[2], options, request.body, self.current.get())
+        return route(self, call)
 
     def _route(self, asked: str, path: str) -> tuple[_Route, Takes]:
         """What answers a method and a path."""
@@ -85,7 +86,7 @@ class SearchApp:
             raise Refused(404, "there is no such page") from None
 
     def _about(self, call: Call) -> Answer:
-        index = self.index
+        index = call.index
         some = set((index.captions.texts or [])[:: max(1, len(index.captions) // 100)])
         return json_answer(
             {
@@ -104,62 +105,54 @@ class SearchApp:
 
     def _search(self, call: Call) -> Answer:
         top = call.whole("top", 10, least=1, most=MOST_HITS)
-        if "row" not in call.options:
-            return self._found(TextQuery(self.index, call.query()), top)
-        row = self._row(call.options["row"])
-        self._check_captions()
-        return self._found(StoredImage(self.index, row), top, {"picture": self._address(row)})
+        if "image" not in call.options:
+            return self._found(call.index, TextQuery(call.index, call.query()), top)
+        row = call.row(call.options["image"])
+        _check_captions(call.index)
+        picture = {"picture": _address(call.index, row)}
+        return self._found(call.index, StoredImage(call.index, row), top, picture)
 
     def _search_sent(self, call: Call) -> Answer:
         top = call.whole("top", 10, least=1, most=MOST_HITS)
-        self._check_captions()
+        _check_captions(call.index)
         with NamedTemporaryFile(prefix="itmatch-") as file:
             file.write(call.body())
             file.flush()
             try:
-                return self._work(lambda: self._sent(Path(file.name), top))
+                return self._work(lambda: self._sent(call.index, Path(file.name), top))
             except Refused as refused:
                 message = refused.message.replace(file.name, "the file")
                 raise Refused(refused.status, message, refused.headers) from refused
 
-    def _sent(self, path: Path, top: int) -> Answer:
+    def _sent(self, index: Index, path: Path, top: int) -> Answer:
         """Captions of a photo or of features, with the explanations: what was sent is gone afterwards."""
-        if takes_photos(self.index.model):
+        if takes_photos(index.model):
             check_pixels(path)
-        query = GivenImage.read(self.index, path)
+        query = GivenImage.read(index, path)
         hits = query.search(top)
         told = [
-            {**self._hit(hit, row), "html": query.explain(row).fragment(source=SENT)}
+            {**_hit(index, hit, row), "html": query.explain(row).fragment(source=SENT)}
             for hit, row in zip(hits[0], hits.rows[0].tolist(), strict=True)
         ]
         return json_answer({"kind": hits.kind, "exact": hits.exact[0], "hits": told})
 
-    def _found(self, query: Query, top: int, more: Mapping[str, Any] | None = None) -> Answer:
+    def _found(self, index: Index, query: Query, top: int, more: Mapping[str, Any] | None = None) -> Answer:
         hits = self._work(lambda: query.search(top))
-        told = [self._hit(hit, row) for hit, row in zip(hits[0], hits.rows[0].tolist(), strict=True)]
+        told = [_hit(index, hit, row) for hit, row in zip(hits[0], hits.rows[0].tolist(), strict=True)]
         return json_answer({"kind": hits.kind, "exact": hits.exact[0], "hits": told, **(more or {})})
 
-    def _hit(self, hit: Hit, row: int) -> dict[str, Any]:
-        picture = None if hit.picture is None else self._address(row)
-        return {"rank": hit.rank, "id": hit.id, "score": hit.score, "row": row, "text": hit.text, "picture": picture}
-
     def _picture(self, call: Call) -> Answer:
-        row, pictures = self._row(call.last), self.index.images.pictures
+        row, pictures = call.row(call.last), call.index.images.pictures
         picture = None if pictures is None else pictures[row]
         if picture is None:
             raise Refused(404, "the index knows no picture of this image")
         return picture_answer(picture)
 
     def _explain(self, call: Call) -> Answer:
-        query, row = TextQuery(self.index, call.query()), self._row(call.options["row"])
+        query, row = TextQuery(call.index, call.query()), call.row(call.options["image"])
         explanation = self._work(lambda: query.explain(row))
-        address = self._address(row)
+        address = _address(call.index, row)
         return json_answer({"words": explanation.words, "html": explanation.fragment(source=address or "")})
-
-    def _address(self, row: int) -> str | None:
-        """Where the picture of an image is, if there is one."""
-        pictures = self.index.images.pictures
-        return None if pictures is None or pictures[row] is None else f"/picture/{row}"
 
     def _work(self, function: Callable[[], T]) -> T:
         """Let the model work, when it is free; what it does not take is the fault of the request."""
@@ -174,15 +167,23 @@ class SearchApp:
         except CancelledError:
             raise Refused(503, "the server is ending") from None
 
-    def _row(self, text: str) -> int:
-        known = len(self.index.images)
-        if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) < known):
-            raise Refused(404, f"no image {shown(text)}, expected a number below {known}")
-        return int(text)
 
-    def _check_captions(self) -> None:
-        if not len(self.index.captions):
-            raise Refused(404, "this index holds no captions")
+def _hit(index: Index, hit: Hit, row: int) -> dict[str, Any]:
+    """What is told of a result; its number is that of :meth:`Call.row <itmatch.pages.server.requests.Call.row>`."""
+    number = int((index.images if hit.text is None else index.captions).serials[row])
+    picture = None if hit.picture is None else _address(index, row)
+    return {"rank": hit.rank, "id": hit.id, "score": hit.score, "number": number, "text": hit.text, "picture": picture}
+
+
+def _address(index: Index, row: int) -> str | None:
+    """Where the picture of an image is, if there is one."""
+    pictures = index.images.pictures
+    return None if pictures is None or pictures[row] is None else f"/picture/{index.images.serials[row]}"
+
+
+def _check_captions(index: Index) -> None:
+    if not len(index.captions):
+        raise Refused(404, "this index holds no captions")
 
 
 @cache
@@ -201,9 +202,9 @@ _ROUTES: dict[str, dict[str, tuple[_Route, Takes]]] = {
     "/assets/[a-z.]+": {"GET": (SearchApp._asset, Takes())},
     "/about": {"GET": (SearchApp._about, Takes())},
     "/search": {
-        "GET": (SearchApp._search, Takes(one_of=("q", "row"), may=("top",))),
+        "GET": (SearchApp._search, Takes(one_of=("q", "image"), may=("top",))),
         "POST": (SearchApp._search_sent, Takes(may=("top",))),
     },
     "/picture/[0-9]+": {"GET": (SearchApp._picture, Takes())},
-    "/explain": {"GET": (SearchApp._explain, Takes(needs=("q", "row")))},
+    "/explain": {"GET": (SearchApp._explain, Takes(needs=("q", "image")))},
 }

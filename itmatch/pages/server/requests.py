@@ -6,8 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
+import numpy as np
+
 from itmatch.formats.messages import shown
 from itmatch.pages.server.answers import Refused
+from itmatch.search import Index
 
 LONGEST_QUERY = 500  # characters
 
@@ -76,11 +79,13 @@ class Call:
         last: the last part of the path.
         options: those of the address.
         body: reads what is sent.
+        index: what is searched, as it was when the request came.
     """
 
     last: str
     options: Mapping[str, str]
     body: Callable[[], bytes]
+    index: Index
 
     def query(self) -> str:
         """The text to look for."""
@@ -97,3 +102,13 @@ class Call:
         if not (text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most):
             raise Refused(400, f"{name}: {shown(text)}, expected a whole number from {least} to {most}")
         return int(text)
+
+    def row(self, text: str) -> int:
+        """The row of an image by its number, which it keeps whatever is added to the index and deleted."""
+        images = self.index.images
+        if not (text.isascii() and text.isdigit() and len(text) < 12):
+            raise Refused(404, f"no image {shown(text)}, expected a number of a result")
+        row = int(images.rows_of(np.array([int(text)]))[0])
+        if row < 0:
+            raise Refused(404, f"no image {text} among the {len(images)} of the index")
+        return row
