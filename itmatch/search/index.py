@@ -115,6 +115,7 @@ class Index:
         *,
         model: MatchingModel | None = None,
         engine: Engine | None = None,
+        exact: bool = False,
         trusted_modules: Sequence[str] = (),
     ) -> Index:
         """An index that is there, with its model and its first stage.
@@ -123,6 +124,7 @@ class Index:
             path: its folder.
             model: the model it was built with, where that is at hand; None: the one in the folder is loaded.
             engine: the first stage, where it reaches out of the folder; None: the one that the index names.
+            exact: open no first stage: every search scores everything, and nothing can be changed.
             trusted_modules: modules of your own that the index may name, as for :meth:`MatchingModel.from_pretrained`.
 
         Raises:
@@ -130,6 +132,8 @@ class Index:
             ValueError: it is damaged, of another model, or of a newer itmatch.
         """
         folder = user_path(path)
+        if exact and engine is not None:
+            raise ValueError(f"exact=True, and engine={type(engine).__name__}; give one of them")
 
         def opened(manifest: Manifest) -> Index:
             found = model
@@ -142,7 +146,7 @@ class Index:
                 raise ValueError(
                     f"{folder}: built with the model {short(manifest.fingerprint)[:12]}, {which} ({now[:12]})"
                 )
-            stage = engine or named_engine(folder, manifest, trusted_modules)
+            stage = None if exact else engine or named_engine(folder, manifest, trusted_modules)
             return cls(folder, found, opened_state(folder, manifest, found, stage), stage)
 
         return at_last_commit(folder, opened)
@@ -274,4 +278,6 @@ class Index:
         """The one writer, who sees the last commit."""
         with commit(self.path) as change:
             self.refresh()
+            if self.engine is None and self._state.manifest.engine is not None:
+                raise ValueError(f"{self.path}: opened without its first stage, so it is read and not changed")
             yield change
