@@ -8,6 +8,7 @@ from pathlib import Path
 
 from itmatch.formats.messages import shown
 from itmatch.formats.vocabularies import read_vocabulary, write_vocabulary
+from itmatch.ops.checks import check_several
 
 PAD, START, END, UNKNOWN, MASK = "<pad>", "<start>", "<end>", "<unk>", "<mask>"
 SPECIALS = (PAD, START, END, UNKNOWN)
@@ -28,7 +29,7 @@ class Vocabulary:
     """
 
     def __init__(self, words: Sequence[str]) -> None:
-        self.words = list(words)
+        self.words = list(check_several("vocabulary", words))
         for index, word in enumerate(self.words):
             if not isinstance(word, str):
                 raise ValueError(

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from itmatch.data import HuggingFaceTokenizer, Tokenizer, Vocabulary, WordTokenizer
+from itmatch.data import HuggingFaceTokenizer, Names, Tokenizer, Vocabulary, WordTokenizer
 from itmatch.spec import build
 
 SPECIALS = ["<pad>", "<start>", "<end>", "<unk>"]
@@ -349,6 +349,16 @@ def test_share_of_unknown_words():
     fitted = WordTokenizer(min_count=2)
     fitted.fit(["a dog", "a cat"])
     assert fitted.unknown_share(["a dog", "a cat"]) == 0.5
+
+
+def test_one_string_is_not_read_letter_by_letter(tiny_bert):
+    tokenizer = WordTokenizer([*SPECIALS, "a", "dog"])
+    for several in (tokenizer, HuggingFaceTokenizer(tiny_bert), WordTokenizer().fit, tokenizer.begin_with, Vocabulary):
+        with pytest.raises(TypeError, match="one string, 'a dog', expected a list of strings"):
+            several("a dog")
+    for names in ({"labels": "dog"}, {"predicates": "on"}):
+        with pytest.raises(TypeError, match="one string"):
+            Names(**names)
 
 
 def test_unknown_words(tiny_bert):
