@@ -129,11 +129,11 @@ def test_features_of_photos(photos):
     for name in photo_features.FEATURES:
         photo_features.extract(root, out / name, name)
     found = {name: np.load(out / name / "test_ims.npy") for name in photo_features.FEATURES}
-    regions = {"whole": 1, "grid": 2, "boxes": 2, "windows": 14, "both": 16}
+    regions = {"whole": 1, "grid": 2, "boxes": 2, "windows": 5, "both": 7}
     assert {name: values.shape for name, values in found.items()} == {n: (2, r, 3) for n, r in regions.items()}
     assert np.array_equal(found["whole"][:, 0], found["windows"][:, 0])
     assert np.array_equal(found["both"], np.concatenate([found["windows"], found["boxes"]], 1))
-    assert np.load(out / "both" / "test_lengths.npy").tolist() == [15, 16]
+    assert np.load(out / "both" / "test_lengths.npy").tolist() == [6, 7]
     assert len(np.load(out / "grid" / "train_ims.npy")) == 10
     assert (out / "both" / "dev_ids.txt").read_text().split() == ["00.jpg", "06.jpg"]
 

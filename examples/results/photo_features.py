@@ -145,8 +145,8 @@ def boxes(root: Path) -> RegionExtractor:
 
 
 def crops(root: Path) -> RegionExtractor:
-    """The whole photo, 4 and 9 windows."""
-    return WindowExtractor(EfficientNetLite(160), 3)
+    """The whole photo, and 4 windows."""
+    return WindowExtractor(EfficientNetLite(160), 2)
 
 
 FEATURES: dict[str, Callable[[Path], RegionExtractor] | tuple[str, ...]] = {
@@ -160,7 +160,7 @@ LABELS = {
     "whole": "whole photo",
     "grid": "grid, 7 x 7",
     "boxes": "RoI under CenterNet boxes",
-    "windows": "windows, 1 + 4 + 9",
+    "windows": "windows, 1 + 4",
     "both": "windows, and RoI under boxes",
 }
 
