@@ -36,6 +36,7 @@ from itmatch.losses import (
     AdaptiveMarginTripletLoss,
     CenterHingeLoss,
     CircleLoss,
+    ComplementaryLoss,
     DistanceWeightedNegatives,
     HardNegativeTripletLoss,
     HubnessAwareLoss,
@@ -49,7 +50,10 @@ from itmatch.losses import (
     ScoreLoss,
     SelectiveNegatives,
     SigmoidLoss,
+    SimilarityDistributionLoss,
     SmoothNDCGLoss,
+    SoftMarginTripletLoss,
+    TripletAlignmentLoss,
 )
 from itmatch.nn import (
     Block,
@@ -72,6 +76,7 @@ from itmatch.nn import (
     MeanPooling,
     Pooling,
     RegionEncoder,
+    SetSimilarity,
     Similarity,
     SimilarityFiltration,
     SimilarityReasoning,
@@ -131,6 +136,7 @@ EXAMPLES = {
     HardAligningSimilarity: lambda _: HardAligningSimilarity("both", MeanPooling(), SoftmaxPooling(0.3), chunk_size=3),
     SoftAligningSimilarity: lambda _: SoftAligningSimilarity(0.2, "regions", LogSumExpPooling(0.3), normalize=True),
     CrossAttentionSimilarity: lambda _: CrossAttentionSimilarity("regions", 0.2, "softmax", MaxPooling(), chunk_size=2),
+    SetSimilarity: lambda _: SetSimilarity(temperature=0.2, length_normalized=True, clipped=True, chunk_size=2),
     InteractiveSimilarity: lambda _: InteractiveSimilarity(
         region_alignment=True, word_temperature=0.2, pooling=GeneralizedPooling(2)
     ),
@@ -161,6 +167,10 @@ EXAMPLES = {
     CircleLoss: lambda _: CircleLoss(0.4, temperature=1 / 80),
     SelectiveNegatives: lambda _: SelectiveNegatives(epsilon=0.02),
     SmoothNDCGLoss: lambda _: SmoothNDCGLoss(0.05),
+    SoftMarginTripletLoss: lambda _: SoftMarginTripletLoss(0.1, "linear", warmup_epochs=2),
+    ComplementaryLoss: lambda _: ComplementaryLoss(0.1, threshold=0.05),
+    TripletAlignmentLoss: lambda _: TripletAlignmentLoss(0.2, 0.02, "mean"),
+    SimilarityDistributionLoss: lambda _: SimilarityDistributionLoss(0.05, 1e-6),
     DistanceWeightedNegatives: lambda _: DistanceWeightedNegatives(64, 0.1, sample=True),
     CenterHingeLoss: lambda _: CenterHingeLoss(0.1, "compactness", "squared", "mean"),
     MemoryLoss: lambda _: MemoryLoss(HardNegativeTripletLoss(), 8, 16, memory_margin=0.05),

@@ -41,6 +41,7 @@ from itmatch.nn import (
     InteractiveSimilarity,
     LogSumExpPooling,
     MeanPooling,
+    SetSimilarity,
     Similarity,
     SumPooling,
 )
@@ -88,6 +89,11 @@ def textbook_scan(_: Similarity, *, query: str) -> Scores:
     return partial(textbook.cross_attention, query=query)
 
 
+def textbook_sets(_: Similarity) -> Scores:
+    """The smooth Chamfer similarity."""
+    return textbook.smooth_chamfer
+
+
 HARD = (partial(hard, LogSumExpPooling), textbook_hard)
 SCAN = {q: (partial(CrossAttentionSimilarity, q), partial(textbook_scan, query=q)) for q in ("words", "regions")}
 INTERACTIVE = (InteractiveSimilarity, textbook_interactive)
@@ -98,11 +104,13 @@ WORKS = {
     "i2t": Work("SCAN i2t", *SCAN["regions"], 128, 320, "inference"),
     "interactive": Work("CMSEI / Hire", *INTERACTIVE, 128, 320, "inference"),
     "all-parts": Work("CMSEI / Hire, all parts", *ALL_PARTS, 128, 320, "inference"),
+    "sets": Work("smooth Chamfer", SetSimilarity, textbook_sets, 128, 320, "inference"),
     "hard-backward": Work("hard alignment", *HARD, 128, 128, "backward"),
     "hard-training": Work("hard alignment", *HARD, 128, 128, "training"),
     "t2i-training": Work("SCAN t2i", *SCAN["words"], 128, 128, "training", stored=1.0),
     "i2t-training": Work("SCAN i2t", *SCAN["regions"], 128, 128, "training", stored=1.5),
     "interactive-training": Work("CMSEI / Hire", *INTERACTIVE, 128, 128, "training", stored=4.0),
+    "sets-training": Work("smooth Chamfer", SetSimilarity, textbook_sets, 128, 128, "training"),
 }
 SUM = Work("hard alignment, sum", partial(hard, SumPooling), partial(textbook_hard, total=True), 256, 1000, "inference")
 

@@ -59,6 +59,15 @@ def interactive(
     return torch.stack(columns, 1)
 
 
+def smooth_chamfer(regions: Tensor, captions: Captions) -> Tensor:
+    """DivE: a smooth maximum for each fragment over the other side, with alpha 16, and the mean of both sides."""
+    columns = []
+    for words in captions:
+        scores = 16 * (regions @ words.T)  # (I, R, W)
+        columns.append((scores.logsumexp(1).mean(1) + scores.logsumexp(2).mean(1)) / 32)
+    return torch.stack(columns, 1)
+
+
 def _regions_of_words(scores: Tensor, temperature: float) -> Tensor:
     """Attention (I, R, W) of the words: the L2 norm over the words, then a softmax over the regions."""
     return (scores / (scores.norm(dim=2, keepdim=True) + 1e-8) / temperature).softmax(1)

@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 from itmatch.errors import UsageError
+from itmatch.formats.files import existing_file
 from itmatch.formats.messages import is_count
 from itmatch.formats.temporaries import locked
+from itmatch.formats.text import read_lines
 from itmatch.vision.extractor import DEFAULT_DETECTOR, RegionExtractor
 from itmatch.vision.merging import merge_parts
 from itmatch.vision.parts import Plan, extract_parts
@@ -23,6 +25,7 @@ def extract(
     captions: Path | None = None,
     detector: str | None = None,
     backbone: str | None = None,
+    classes: Path | None = None,
     regions: int = 36,
     min_score: float = 0.0,
     shard: str | None = None,
@@ -45,7 +48,10 @@ def extract(
             then left out. Those in .tar files are found by themselves.
         detector: name on the hub, or folder, of an object detector; "none" = a grid of the backbone. The default is
             ustc-community/dfine-small-obj365.
-        backbone: likewise of a model such as DINOv2, whose features under the boxes take the place of the detector's.
+        backbone: likewise of a model such as DINOv2, whose features under the boxes take the place of the detector's;
+            "detector" = the detector's own backbone.
+        classes: a text file of what an OWL-ViT, OWLv2 or Grounding DINO looks for, a name per line; the default is the
+            80 classes of COCO.
         regions: of a photo, at most; of a grid, a square number.
         min_score: leave out regions of which the detector is less sure.
         shard: i/n, from 1/n to n/n.
@@ -57,7 +63,10 @@ def extract(
     if detector == "none" and backbone is None:
         raise UsageError("--detector none: needs --backbone")
     name = None if detector == "none" else detector or DEFAULT_DETECTOR
-    extractor = RegionExtractor(name, backbone=backbone, regions=regions, min_score=min_score, device=device)
+    names = None if classes is None else [line.strip() for line in read_lines(existing_file(classes)) if line.strip()]
+    extractor = RegionExtractor(
+        name, backbone=backbone, classes=names, regions=regions, min_score=min_score, device=device
+    )
     found = find_photos(photos)
     chosen, texts = with_captions(found, captions)
     if len(chosen) < len(found):

@@ -18,6 +18,7 @@ from itmatch.data.relevance import CaptionOverlap, PairRelevance
 from itmatch.data.scene_graphs.benchmark import read_scene_graph_benchmark
 from itmatch.data.scene_graphs.genome import read_visual_genome
 from itmatch.data.scene_graphs.graphs import SceneGraphs
+from itmatch.data.shuffled import shuffle_captions
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FileFeatures, FolderFeatures
 from itmatch.data.sources.images import ImageFolder, PatchFeatures
@@ -79,5 +80,6 @@ __all__ = [
     "read_scene_graph_benchmark",
     "read_visual_genome",
     "save_array",
+    "shuffle_captions",
     "text_lists",
 ]

@@ -3,6 +3,7 @@
 from itmatch.evaluation.bootstrap import BootstrapResult, PairResult, holm, paired_bootstrap, pairwise_bootstrap
 from itmatch.evaluation.coco.protocols import Cxc, EccvCaption, PlausibleMatch
 from itmatch.evaluation.evaluator import Evaluator
+from itmatch.evaluation.identity import IdentityRetrieval, MeanRecall
 from itmatch.evaluation.protocols import Coco1K, Coco5K, EvaluationProtocol, Flickr30K, ScoredSplit, SeveralProtocols
 from itmatch.evaluation.ranks import RetrievalRanks, retrieval_ranks, streamed_ranks
 from itmatch.evaluation.recalls import RetrievalMetrics, retrieval_metrics
@@ -25,6 +26,8 @@ __all__ = [
     "Evaluator",
     "Flickr30K",
     "FragmentScores",
+    "IdentityRetrieval",
+    "MeanRecall",
     "PairResult",
     "PlausibleMatch",
     "PublishedResult",

@@ -32,6 +32,7 @@ from itmatch.nn.similarity.graph_matching import GraphMatchingSimilarity
 from itmatch.nn.similarity.hard_aligning import HardAligningSimilarity
 from itmatch.nn.similarity.heads import SimilarityFiltration, SimilarityHead, SimilarityReasoning
 from itmatch.nn.similarity.interactive import InteractiveSimilarity
+from itmatch.nn.similarity.sets import SetSimilarity
 from itmatch.nn.similarity.soft_aligning import SoftAligningSimilarity
 from itmatch.nn.similarity.tiled import TiledSimilarity
 from itmatch.nn.similarity.vector import VectorSimilarity
@@ -61,6 +62,7 @@ __all__ = [
     "RegionEncoder",
     "Related",
     "Relation",
+    "SetSimilarity",
     "Similarity",
     "SimilarityFiltration",
     "SimilarityHead",

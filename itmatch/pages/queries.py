@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +50,10 @@ class TextQuery(Query):
     text: str
 
     def search(self, top: int) -> Hits:
-        """The images that fit best."""
-        return self.index.search([self.text], top)
+        """The images that fit best; unknown words are told by what shows the hits."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return self.index.search([self.text], top)
 
     def explain(self, row: int) -> Explanation:
         """How the regions of an image meet the words."""

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 
@@ -40,12 +39,14 @@ class Hits:
         rows: (N, K) int64, rows of ``index.images`` or ``index.captions``.
         exact: of each query, whether it is known that nothing better is in the index: all of it was scored, or a bound
             proves it.
+        unknown: of each query, the words that the model does not know: they say nothing, to it. Empty of images.
         texts: N lists of K, of captions; None of images.
         pictures: N lists of K, of images; None of captions.
         alignments: N lists of K, each (R, W), how regions and words meet; None where they were not asked for.
 
     Example:
-        >>> hits = Hits("images", [["a", "b"]], torch.tensor([[0.5, 0.25]]), torch.tensor([[4, 2]]), [True])
+        >>> import torch
+        >>> hits = Hits("images", [["a", "b"]], torch.tensor([[0.5, 0.25]]), torch.tensor([[4, 2]]), [True], [[]])
         >>> hits[0][1]
         Hit(rank=2, id='b', score=0.25, text=None, picture=None)
     """
@@ -55,6 +56,7 @@ class Hits:
     scores: Tensor
     rows: Tensor
     exact: list[bool]
+    unknown: list[list[str]]
     texts: list[list[str]] | None = None
     pictures: list[list[str | None]] | None = None
     alignments: list[list[Tensor]] | None = None
@@ -77,11 +79,6 @@ class Hits:
     def to_dicts(self) -> list[dict[str, Any]]:
         """Plain data, of which json can be made: a dict of each query, with its hits."""
         return [
-            {"kind": self.kind, "exact": exact, "hits": [asdict(hit) for hit in hits]}
-            for exact, hits in zip(self.exact, self, strict=True)
+            {"kind": self.kind, "exact": exact, "unknown": list(unknown), "hits": [asdict(hit) for hit in hits]}
+            for exact, unknown, hits in zip(self.exact, self.unknown, self, strict=True)
         ]
-
-
-def no_hits(kind: Literal["images", "captions"]) -> Hits:
-    """The answer to no queries."""
-    return Hits(kind, [], torch.zeros(0, 0), torch.zeros(0, 0, dtype=torch.int64), [])

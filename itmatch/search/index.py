@@ -23,7 +23,7 @@ from itmatch.search.collection import Collection
 from itmatch.search.engines import Engine
 from itmatch.search.hits import Hits
 from itmatch.search.opening import State, at_last_commit, check_place, folder_inside, named_engine, opened_state
-from itmatch.search.queries import Queries, encoded_queries
+from itmatch.search.queries import Queries, encoded_queries, unknown_words
 from itmatch.search.scan import best_of, rescored
 from itmatch.search.store.manifest import Manifest, Side
 from itmatch.search.store.writing import Commit, commit
@@ -223,6 +223,9 @@ class Index:
 
         Raises:
             ValueError: the model has no tokenizer, or a query is none; a score is NaN or infinite.
+
+        Warns:
+            UserWarning: the model knows no word of a text. :attr:`Hits.unknown` has the unknown words of every text.
         """
         check_whole("top", top)
         side, fragments = encoded_queries(self.model, queries, kind)
@@ -233,9 +236,9 @@ class Index:
         else:
             proposal = self.engine.propose(side, fragments, number)
             found, exact = rescored(self.model.similarity, fragments, collection, proposal, top)
-        return hits_of(
-            collection, found, exact, alignments_of(self.model, fragments, collection, found) if alignments else None
-        )
+        maps = alignments_of(self.model, fragments, collection, found) if alignments else None
+        unknown = unknown_words(self.model, queries, len(fragments))
+        return hits_of(collection, found, exact, unknown, maps)
 
     def recall(self, queries: Queries, top: int = 10, *, candidates: int = 100, kind: Side | None = None) -> float:
         """The share of the exact ``top`` that two stages find, from 0 to 1, over all queries.

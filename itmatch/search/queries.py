@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from itmatch.batch import Captions, Fragments
+from itmatch.formats.messages import shown
 from itmatch.models import MatchingModel
 from itmatch.models._inputs import Images
 from itmatch.ops.checks import check_choice
@@ -32,3 +34,20 @@ def encoded_queries(model: MatchingModel, queries: Queries, side: Side | None) -
     if side not in (None, found):
         raise ValueError(f"search: kind={side!r}, but {'texts' if is_text else 'images'} look for {found}")
     return found, model.encode_texts(texts) if found == "images" else model.encode_images(texts)
+
+
+def unknown_words(model: MatchingModel, queries: Queries, count: int) -> list[list[str]]:
+    """The words of each of ``count`` queries that the model does not know; none of what is no text.
+
+    Warns:
+        UserWarning: it knows no word of a text, so that what is found is chance.
+    """
+    texts = [queries] if isinstance(queries, str) else queries
+    if model.tokenizer is None or not isinstance(texts, (list, tuple)) or not all(isinstance(t, str) for t in texts):
+        return [[] for _ in range(count)]
+    unknown = model.tokenizer.unknown_words(texts)
+    for text, words in zip(texts, unknown, strict=True):
+        if words and model.tokenizer.unknown_share([text]) == 1:
+            told = f"the model knows no word of {shown(text)}, so what is found is chance; unknown: {', '.join(words)}"
+            warnings.warn(told, stacklevel=3)
+    return unknown

@@ -46,7 +46,7 @@ class PretrainedBackbone(Backbone):
     def __init__(self, name: str, *, image_size: int | None = None, stage: int = -1, device: str | None = None) -> None:
         self.name, self.image_size, self.stage, self.device = name, image_size, stage, device
         check_whole_or_none("image_size", image_size)
-        self._loaded: tuple[Any, _Pixels] | None = None
+        self._loaded: tuple[Any, Pixels] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the weights, which the other process loads again."""
@@ -68,14 +68,14 @@ class PretrainedBackbone(Backbone):
             hidden = states[self.stage]
         return _as_map(hidden.float(), getattr(model.config, "patch_size", None), values.shape[-2:], self.name)
 
-    def _load(self) -> tuple[Any, _Pixels]:
+    def _load(self) -> tuple[Any, Pixels]:
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model("AutoModel", self.name, "backbone", device)
         model = getattr(model, "vision_model", model)  # of CLIP and SigLIP, which also read captions
-        return model, _Pixels(load_part("AutoImageProcessor", self.name, "processor of the backbone"), self.image_size)
+        return model, Pixels(load_part("AutoImageProcessor", self.name, "processor of the backbone"), self.image_size)
 
 
-class _Pixels:
+class Pixels:
     """Photos as the values that a model reads: stretched to a square, with a mean and a deviation taken off."""
 
     def __init__(self, processor: Any, image_size: int | None) -> None:

@@ -14,6 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from itmatch.batch import Regions
 from itmatch.extractor import Extractor
+from itmatch.formats.messages import shown
 from itmatch.formats.photos import open_photo
 from itmatch.ops.checks import check_share, check_whole, check_whole_or_none
 from itmatch.ops.masking import lengths_to_mask
@@ -21,9 +22,11 @@ from itmatch.ops.roi import roi_features
 from itmatch.tensordata import check_tensor
 from itmatch.vision.backbones import Backbone, PretrainedBackbone
 from itmatch.vision.detectors import Detector
+from itmatch.vision.prompted import load_detector
 from itmatch.vision.relations import box_relations
 
 DEFAULT_DETECTOR = "ustc-community/dfine-small-obj365"
+OWN_BACKBONE = "detector"
 
 
 @dataclass(eq=False, repr=False)
@@ -58,9 +61,12 @@ class RegionExtractor(Extractor):
     to other processes. The regions of a photo do not depend on the photos that come with it.
 
     Args:
-        detector: name of the hub, or a folder, of a model that ``AutoModelForObjectDetection`` loads; None = none.
-        backbone: likewise for :class:`PretrainedBackbone`; or a :class:`Backbone`; or any function that makes maps
-            (I, C, H, W) of a list of RGB images, each map of a whole photo; None = none.
+        detector: name of the hub, or a folder, of a model that ``AutoModelForObjectDetection`` loads, or of an OWL-ViT,
+            OWLv2 or Grounding DINO; None = none.
+        backbone: likewise for :class:`PretrainedBackbone`; or ``"detector"``, the detector's own; or a
+            :class:`Backbone`; or any function that makes maps (I, C, H, W) of a list of RGB images, each map of a whole
+            photo; None = none.
+        classes: names of what a detector such as OWLv2 looks for; None = the 80 of COCO. Others have their own.
         regions: of a photo, at most. Without a detector a square number, or None for the cells of the backbone's map.
         min_score: regions of which the detector is less sure are left out, except for the surest of each photo.
         relations: whether to make a graph of how the boxes lie to each other (:func:`box_relations`).
@@ -84,6 +90,7 @@ class RegionExtractor(Extractor):
         detector: str | None = DEFAULT_DETECTOR,
         *,
         backbone: str | Backbone | Callable[[Sequence[Any]], Tensor] | None = None,
+        classes: Sequence[str] | None = None,
         regions: int | None = 36,
         min_score: float = 0.0,
         relations: bool = False,
@@ -91,12 +98,15 @@ class RegionExtractor(Extractor):
     ) -> None:
         if detector is None and backbone is None:
             raise ValueError("neither a detector nor a backbone; give one of them, or both")
+        if detector is None and (backbone == OWN_BACKBONE or classes is not None):
+            raise ValueError("no detector, expected one whose backbone is read, or that looks for classes")
         check_whole_or_none("regions", regions)
         if detector is not None:
             check_whole("regions", 0 if regions is None else regions)
         elif regions is not None and isqrt(regions) ** 2 != regions:
             raise ValueError(f"regions: {regions}, expected a square number for a grid, such as {isqrt(regions) ** 2}")
         self.detector, self.backbone, self.regions = detector, backbone, regions
+        self.classes = None if classes is None else _checked_classes(classes)
         self.min_score, self.relations, self.device = check_share("min_score", min_score), relations, device
         self._detector: Detector | None = None
         self._maps: Callable[[Sequence[Any]], Tensor] | None = None
@@ -120,8 +130,8 @@ class RegionExtractor(Extractor):
         """
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         if self.detector is not None and self._detector is None:
-            self._detector = Detector(self.detector, device)
-        if self.backbone is not None and self._maps is None:
+            self._detector = load_detector(self.detector, device, self.classes)
+        if self.backbone not in (None, OWN_BACKBONE) and self._maps is None:
             named = isinstance(self.backbone, (str, Path))
             self._maps = PretrainedBackbone(str(self.backbone), device=device) if named else self.backbone  # type: ignore[assignment]
 
@@ -155,7 +165,8 @@ class RegionExtractor(Extractor):
     def _of_queries(self, images: Sequence[Any], maps: Tensor | None) -> dict[str, Any]:
         assert self._detector is not None
         assert self.regions is not None
-        queries = [found.surer(self.min_score) for found in self._detector(images, self.regions)]
+        answers = self._detector(images, self.regions, own_maps=self.backbone == OWN_BACKBONE)
+        queries = [found.surer(self.min_score) for found in answers]
         found = {
             name: pad_sequence([getattr(one, name) for one in queries], batch_first=True, padding_value=padding)
             for name, padding in (("features", 0.0), ("boxes", 0.0), ("labels", -1), ("scores", 0.0))
@@ -177,6 +188,19 @@ class RegionExtractor(Extractor):
             found = f"{maps.dtype} of shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
             raise ValueError(f"backbone: {found}, expected floats of shape ({count}, C, H, W)")
         return maps.float().cpu()
+
+
+def _checked_classes(classes: Sequence[str]) -> list[str]:
+    """Names, of which each is there once."""
+    if isinstance(classes, str):
+        raise ValueError(f"classes: {shown(classes)}, expected a list of names")
+    found = list(classes)
+    for place, one in enumerate(found):
+        if not isinstance(one, str) or not one.strip() or one in found[:place]:
+            raise ValueError(f"classes: {shown(one)} at {place}, expected names that are there once")
+    if not found:
+        raise ValueError("classes: none, expected one or more names")
+    return found
 
 
 def grid_boxes(height: int, width: int) -> Tensor:

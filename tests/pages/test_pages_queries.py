@@ -1,5 +1,8 @@
 """What an index is searched with, and why its answers were found: systems with and without alignments and relations."""
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -66,3 +69,16 @@ def test_answers_as_a_page(index):
     assert page.count('class="itm-explain"') == 3
     assert "3 images, best first" in page
     assert "<red>" not in page
+    assert "Not known to the model" not in page
+
+
+@pytest.mark.parametrize("index", [models.vse_pp_gru], indirect=True)
+def test_unknown_words_stand_on_the_page_and_are_not_told_twice(index):
+    query = TextQuery(index, "<b>zorgon</b>")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hits = query.search(1)
+    assert hits.unknown == [["b", "zorgon", "/b"]]
+    assert "Not known to the model: b, zorgon, /b<" in results_page("zorgon", query, hits)
+    escaped = results_page("zorgon", query, replace(hits, unknown=[["<b>"]]))
+    assert "Not known to the model: &lt;b&gt;<" in escaped

@@ -5,11 +5,23 @@ import torch
 
 from itmatch import models
 from itmatch.data import ImageTextSplit, RelationScenes, WordTokenizer
-from itmatch.nn import SimilarityFiltration, SimilarityReasoning
+from itmatch.nn import GRUTextEncoder, RegionEncoder, SetSimilarity, SimilarityFiltration, SimilarityReasoning
 
 SCENES = RelationScenes("medium", num_train=40, num_val=20, num_test=30, text_graphs=True)
 TOKENIZER = WordTokenizer(["<pad>", "<start>", "<end>", "<unk>", *SCENES.words()])
 SMALL = {"region_dim": 64, "embed_dim": 16, "word_dim": 8}
+
+
+def composed(similarity):
+    """Plain encoders with a similarity of one's own."""
+
+    def build(words, region_dim, embed_dim, word_dim):
+        image, text = RegionEncoder(region_dim, embed_dim), GRUTextEncoder(words, embed_dim, word_dim=word_dim)
+        return models.MatchingModel(image, text, similarity())
+
+    return build
+
+
 BUILDERS = {
     "vse_pp": models.vse_pp_gru,
     "vse_infty": models.vse_infty_gru,
@@ -21,6 +33,8 @@ BUILDERS = {
     "cmsei": models.cmsei_gru,
     "hire": models.hire_gru,
     "resg": models.resg_gru,
+    "sets": composed(SetSimilarity),
+    "best pair": composed(lambda: SetSimilarity("max")),
 }
 
 

@@ -1,6 +1,7 @@
 """Index: what is built is found again, by exactly the scores of the model, for every system."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -114,6 +115,20 @@ def test_hits(index, split):
     }
     assert len(index.search([], top=3)) == 0
     assert index.search("a dog", top=1000).rows.shape == (1, split.num_images)
+
+
+def test_unknown_words(index, split):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hits = index.search(["a red zorgon", "a red dog"], top=2)
+        assert index.search(stored(index.images)[:2], kind="captions").unknown == [[], []]
+        assert index.search(TOKENIZER.batch(["zorgon"])).unknown == [[]]  # no text, so no word to tell
+        assert index.search(["..."]).unknown == [[]]
+    assert hits.unknown == [["zorgon"], []]
+    assert [one["unknown"] for one in hits.to_dicts()] == hits.unknown
+    with pytest.warns(UserWarning, match=r"knows no word of 'Zorgon quax!', .*; unknown: zorgon, quax") as told:
+        assert index.search(["a dog", "Zorgon quax!"]).unknown == [[], ["zorgon", "quax"]]
+    assert [warning.filename for warning in told] == [__file__]
 
 
 def test_what_is_known_of_images(index, split):

@@ -9,14 +9,24 @@ from typing import Any
 
 import yaml
 
-from itmatch.evaluation import Coco1K, Coco5K, Cxc, EccvCaption, Flickr30K, PlausibleMatch
+from itmatch.evaluation import (
+    Coco1K,
+    Coco5K,
+    Cxc,
+    EccvCaption,
+    Flickr30K,
+    IdentityRetrieval,
+    MeanRecall,
+    PlausibleMatch,
+)
 from itmatch.formats.configs import read_config
 from itmatch.models.renames import renamed
 from itmatch.presets import as_yaml, expanded, preset_config, preset_names
 
 PREFIX = "preset:"
 PROTOCOLS = {  # names that a protocol has on the command line beside that of its class
-    protocol.name: protocol.__name__ for protocol in (Flickr30K, Coco1K, Coco5K, EccvCaption, Cxc, PlausibleMatch)
+    protocol.name: protocol.__name__
+    for protocol in (Flickr30K, Coco1K, Coco5K, EccvCaption, Cxc, PlausibleMatch, IdentityRetrieval, MeanRecall)
 }
 _PROTOCOL = re.compile(rf"(?<![^\s\[,'\"])({'|'.join(PROTOCOLS)})(?![^\s\],'\"])")  # alone or in a list
 _SOURCE = ("--data.source", "--data.source.class_path")

@@ -126,6 +126,12 @@ class WordTokenizer(Tokenizer):
         words = [word for text in texts for word in self.words(text) if any(map(str.isalnum, word))]
         return sum(word not in self.vocabulary for word in words) / len(words) if words else None
 
+    def unknown_words(self, texts: Sequence[str]) -> list[list[str]]:
+        """The words of each text that are not in the vocabulary, each of them once; punctuation does not count."""
+        known = self.vocabulary
+        split = [dict.fromkeys(self.words(text)) for text in texts]
+        return [[word for word in words if any(map(str.isalnum, word)) and word not in known] for words in split]
+
     @property
     def special_ids(self) -> frozenset[int]:
         """``<pad>``, ``<start>``, ``<end>`` and ``<mask>``; an ``<unk>`` is a word of the text."""

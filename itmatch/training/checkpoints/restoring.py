@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.optim import Optimizer
 
 from itmatch.data import Tokenizer
+from itmatch.losses.noisy.memory import PairMemory
 from itmatch.models.bounds import bounded_by
 from itmatch.spec import build
 from itmatch.training.checkpoints.reading import (
@@ -99,8 +100,9 @@ def check_weights_fit(task: LightningModule, checkpoint: Mapping[str, Any]) -> N
         ValueError: naming the first such weight; for an embedding, that the vocabulary does not fit.
     """
     own = task.state_dict()
+    growing = {f"{name}.values" for name, module in task.named_modules() if isinstance(module, PairMemory)}
     for name, value in checkpoint.get("state_dict", {}).items():
-        if name in own and own[name].shape != value.shape:
+        if name in own and own[name].shape != value.shape and name not in growing:
             hint = ": the vocabulary does not fit the checkpoint" if "embed" in name else ""
             raise ValueError(
                 f"{name} has shape {tuple(own[name].shape)}, the checkpoint has {tuple(value.shape)}{hint}"

@@ -351,6 +351,14 @@ def test_share_of_unknown_words():
     assert fitted.unknown_share(["a dog", "a cat"]) == 0.5
 
 
+def test_unknown_words(tiny_bert):
+    tokenizer = WordTokenizer([*SPECIALS, "a", "dog", "."])
+    assert tokenizer.unknown_words(["A Zebra; a cat, a zebra.", "a dog!", "..."]) == [["zebra", "cat"], [], []]
+    pieces = HuggingFaceTokenizer(tiny_bert)
+    assert pieces.unknown_words(["a Fish and a fish", "a dog", ""]) == [["Fish", "and", "fish"], [], []]
+    assert pieces.unknown_words([]) == tokenizer.unknown_words([]) == []
+
+
 def test_share_of_unknown_word_pieces(tiny_bert):
     tokenizer = HuggingFaceTokenizer(tiny_bert, max_length=4)
     assert tokenizer.unknown_id == 1
@@ -366,6 +374,7 @@ def test_nothing_is_unknown_to_bytes_nor_where_the_unknown_id_means_something_el
 
     ByT5Tokenizer().save_pretrained(tmp_path)
     assert HuggingFaceTokenizer(str(tmp_path)).unknown_share(["a \u72d7"]) == 0
+    assert HuggingFaceTokenizer(str(tmp_path)).unknown_words(["a \u72d7"]) == [[]]  # it does not say where tokens stand
     settings = {"truncation_side": "right", "split_special_tokens": False, "mask_id": None, "special_ids": []}
     unigram = Backend(models.Unigram([("a", -1.0), ("<unk>", -2.0), ("</s>", -3.0)], 1))
     tokenizer = HuggingFaceTokenizer("unigram", serialized={"backend": unigram.to_str(), **settings, "pad_id": 2})
@@ -374,6 +383,7 @@ def test_nothing_is_unknown_to_bytes_nor_where_the_unknown_id_means_something_el
     words.post_processor = processors.TemplateProcessing("$A <end>", special_tokens=[("<end>", 1)])
     tokenizer = HuggingFaceTokenizer("clip", serialized={"backend": words.to_str(), **settings, "pad_id": 0})
     assert (tokenizer.unknown_id, tokenizer.unknown_share(["a b"])) == (1, None)
+    assert tokenizer.unknown_words(["a b"]) == [[]]
 
 
 def test_share_of_a_tokenizer_without_an_unknown_token():

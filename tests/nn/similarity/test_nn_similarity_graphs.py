@@ -20,6 +20,7 @@ from itmatch.nn import (
     LastPooling,
     LogSumExpPooling,
     MaxPooling,
+    SetSimilarity,
     Similarity,
     SimilarityFiltration,
     SimilarityReasoning,
@@ -54,6 +55,9 @@ SIMILARITIES = {
     "all parts": lambda: InteractiveSimilarity(region_alignment=True),
     "sgr": lambda: VectorSimilarity(SIZE, SimilarityReasoning(4)),
     "saf": lambda: VectorSimilarity(SIZE, SimilarityFiltration(4), GlobalAttentionPooling(SIZE)),
+    "smooth sets": lambda: SetSimilarity(length_normalized=True, normalize=True),
+    "sets": lambda: SetSimilarity("mean_sigmoid", clipped=True),
+    "best of sets": lambda: SetSimilarity("chamfer", clipped=True),
     "graph": lambda: GraphMatchingSimilarity("both"),
     "own": Squares,
 }
@@ -120,7 +124,9 @@ def test_compiled_with_fragments_as_arguments(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["cosine", "hard both", "soft", "attention", "interactive", "sgr", "graph", "own"])
+@pytest.mark.parametrize(
+    "name", ["cosine", "hard both", "soft", "attention", "interactive", "sgr", "smooth sets", "graph", "own"]
+)
 def test_exported_for_any_sizes(name):
     module, given = make(name), inputs(name)
     sizes = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}

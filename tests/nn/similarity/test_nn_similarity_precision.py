@@ -15,6 +15,7 @@ from itmatch.nn import (
     LogSumExpPooling,
     MaxPooling,
     Pooling,
+    SetSimilarity,
     SoftAligningSimilarity,
 )
 from itmatch.ops import l2_normalize, lengths_to_mask
@@ -26,6 +27,8 @@ SIMILARITIES = {
     "hard": lambda: HardAligningSimilarity("both", LogSumExpPooling(0.1, scaled=False)),
     "hard max": lambda: HardAligningSimilarity(pooling=MaxPooling()),
     "hard gpo": lambda: HardAligningSimilarity(pooling=GeneralizedPooling(8, 4)),
+    "sets": lambda: SetSimilarity(normalize=True),
+    "max of sets": lambda: SetSimilarity("max", clipped=True),
     "soft": lambda: SoftAligningSimilarity(0.1, "both", normalize=True),
 }
 
@@ -94,7 +97,7 @@ def test_a_margin_survives_the_unscaled_pooling_of_half_products(monkeypatch):
     assert large.diff().min() < 0.01
 
 
-@pytest.mark.parametrize("name", ["cosine", "hard", "soft"])
+@pytest.mark.parametrize("name", ["cosine", "hard", "soft", "sets", "max of sets"])
 @pytest.mark.parametrize("types", TYPES)
 @pytest.mark.parametrize("on", [True, False])
 def test_pictures_are_at_least_float32(name, types, on):
@@ -146,7 +149,7 @@ def test_an_interactive_similarity_in_one_precision(dtype):
 
 
 @pytest.mark.parametrize("grad", [True, False])
-@pytest.mark.parametrize("name", ["cosine", "hard", "soft", "attention", "interactive", "graph"])
+@pytest.mark.parametrize("name", ["cosine", "hard", "soft", "sets", "attention", "interactive", "graph"])
 def test_no_images_or_no_captions(name, grad):
     others = {
         "attention": CrossAttentionSimilarity,
