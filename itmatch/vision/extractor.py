@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from itmatch.batch import Regions
+from itmatch.extractor import Extractor
 from itmatch.formats.messages import shown
 from itmatch.formats.photos import open_photo
 from itmatch.ops.checks import check_share, check_whole, check_whole_or_none
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.ops.roi import roi_features
-from itmatch.spec import Configurable
 from itmatch.tensordata import check_tensor
 from itmatch.vision.backbones import Backbone, PretrainedBackbone
 from itmatch.vision.detectors import Detector
@@ -50,7 +50,7 @@ class PhotoRegions(Regions):
             check_tensor("PhotoRegions.sizes", self.sizes, (len(self.mask), 2), torch.int64)
 
 
-class RegionExtractor(Configurable):
+class RegionExtractor(Extractor):
     """Makes regions of photos: ``extractor(photos) -> PhotoRegions``.
 
     - With a detector alone, a region has the last hidden state of its query as its feature.
