@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from itmatch.formats.hub import check_on_hub
 from itmatch.formats.messages import reason
 
 _NOT_RECORDED = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
@@ -62,15 +63,13 @@ def model_from_pretrained(name: str, kind: str) -> Any:
 
     local = Path(name).is_dir()
     try:
+        if not local:
+            check_on_hub(name)
         model = AutoModel.from_pretrained(name, local_files_only=local, trust_remote_code=False)
     except ImportError:
         raise
     except Exception as error:  # a damaged folder fails in many ways
-        tried = (
-            "the folder exists but holds no model"
-            if local
-            else "no such folder, not in the local cache, not on the hub"
-        )
+        tried = "the folder exists but holds no model" if local else "no model that can be loaded"
         raise FileNotFoundError(
             f"{kind} {name!r}: {tried} ({reason(error)}); give the path of a folder written by "
             "save_pretrained, with config.json and the weights"
