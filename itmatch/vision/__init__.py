@@ -2,10 +2,12 @@
 
 from itmatch.vision.backbones import Backbone, PretrainedBackbone
 from itmatch.vision.extractor import PhotoRegions, RegionExtractor
+from itmatch.vision.folder import PhotoFolder
 from itmatch.vision.relations import box_relations
 
 __all__ = [
     "Backbone",
+    "PhotoFolder",
     "PhotoRegions",
     "PretrainedBackbone",
     "RegionExtractor",
