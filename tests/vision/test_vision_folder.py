@@ -210,5 +210,5 @@ def test_mistakes_of_the_folder(made):
     with pytest.raises(FileNotFoundError, match=r"none.json: no such file"):
         source(root, root / "none.json").split("train")
     few = write_captions(root / "few.txt", records[:2])
-    with pytest.raises(ValueError, match=r"photos: no photo for val \(2 for train, 0 for val, 0 for test\); a larger"):
+    with pytest.raises(ValueError, match=r"photos: no photo for val \(1 for train, 0 for val, 1 for test\); a larger"):
         source(root, few).split("val")
