@@ -9,9 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from itmatch.data import ArrayFeatures, DataSource, ImageTextSplit, PrecompFolder, Stage
-from itmatch.data.sources.features import open_features
-from itmatch.formats.arrays import take_rows
+from itmatch.data import (
+    ArrayFeatures,
+    DataSource,
+    ImageTextSplit,
+    PatchFeatures,
+    PhotoPatches,
+    PrecompFolder,
+    Stage,
+)
+from itmatch.data.sources.features import FeatureStore, open_features
+from itmatch.formats.arrays import Array, take_rows
 from itmatch.formats.files import existing_file, user_path
 from itmatch.formats.messages import shown, shown_keys
 from itmatch.formats.text import read_lines
@@ -40,7 +48,8 @@ class PhotoFolder(DataSource):
         captions: a json of files and captions, or a text file of lines ``FILE``, tab, caption; or one per split, such
             as ``{train: a.json, val: b.json, test: b.json}``. None = those that come in the tar files. Photos without
             captions are left out.
-        extractor: makes the regions; None = ``RegionExtractor()``, the default detector.
+        extractor: makes the regions; None = ``RegionExtractor()``, the default detector. ``PhotoPatches``, for CLIP and
+            SigLIP, reads the photos whenever they are asked for, and nothing is extracted.
         cache: folder of the caches; None = ``itmatch`` in ``~/.cache`` (or in ``XDG_CACHE_HOME``).
         val_share: of the photos to select on, where no file says which.
         test_share: of the photos to test with, likewise.
@@ -55,7 +64,7 @@ class PhotoFolder(DataSource):
         self,
         root: str | Path,
         captions: str | Path | dict[str, str] | None = None,
-        extractor: RegionExtractor | None = None,
+        extractor: RegionExtractor | PhotoPatches | None = None,
         *,
         cache: str | Path | None = None,
         val_share: float = 0.1,
@@ -88,34 +97,57 @@ class PhotoFolder(DataSource):
             counts = ", ".join(f"{len(found)} for {name}" for name, found in self._splits.items())
             hint = "" if isinstance(self.captions, dict) else "; a larger share, or a split in each record of a json"
             raise ValueError(f"{self.root}: no photo for {stage} ({counts}){hint}")
+        described = self._splits[stage]
+        if isinstance(self.extractor, PhotoPatches):
+            return self._joined(stage, described, self._patches(described, self.extractor))
         if self._regions is None:
-            self._regions = self._extracted(self._splits)
+            self._regions = self._extracted(self._splits, self.extractor)
         whole = self._regions
         row_of = {name: row for row, name in enumerate(whole.image_ids)}
-        readable = [(photo, texts) for photo, texts in self._splits[stage] if photo.name in row_of]
+        readable = [(photo, texts) for photo, texts in described if photo.name in row_of]
         if not readable:
-            raise ValueError(f"{self.root}: none of the {len(self._splits[stage])} photos for {stage} can be read")
+            raise ValueError(f"{self.root}: none of the {len(described)} photos for {stage} can be read")
         rows = np.array([row_of[photo.name] for photo, _ in readable], np.int64)
-        lengths, boxes, labels, relations = (
-            None if column is None else take_rows(column, rows)
-            for column in (whole.lengths, whole.boxes, whole.labels, whole.relations)
+        features = ArrayFeatures(open_features(f"{whole.name}_ims.npy"), rows=rows, name=f"{self.root} ({stage})")
+        return self._joined(stage, readable, features, whole, rows)
+
+    def _joined(
+        self,
+        stage: Stage,
+        described: _Described,
+        features: FeatureStore,
+        whole: ImageTextSplit | None = None,
+        rows: Array | None = None,
+    ) -> ImageTextSplit:
+        """A split of some photos; what else is known of them stands in some rows of a larger one."""
+        columns = (
+            (None, None, None, None) if whole is None else (whole.lengths, whole.boxes, whole.labels, whole.relations)
         )
-        name = f"{self.root} ({stage})"
+        lengths, boxes, labels, relations = (
+            None if column is None or rows is None else take_rows(column, rows) for column in columns
+        )
         return ImageTextSplit(
-            ArrayFeatures(open_features(f"{whole.name}_ims.npy"), rows=rows, name=name),
-            [text for _, texts in readable for text in texts],
-            np.repeat(np.arange(len(readable)), [len(texts) for _, texts in readable]),
-            image_ids=[photo.name for photo, _ in readable],
-            pictures=[photo.path if photo.place == photo.path else "" for photo, _ in readable],
-            names=whole.names,
+            features,
+            [text for _, texts in described for text in texts],
+            np.repeat(np.arange(len(described)), [len(texts) for _, texts in described]),
+            image_ids=[photo.name for photo, _ in described],
+            pictures=[photo.path if photo.place == photo.path else "" for photo, _ in described],
+            names=None if whole is None else whole.names,
             blank_captions="drop",
-            name=name,
+            name=f"{self.root} ({stage})",
             files={} if self.captions is None else {"captions": str(self._file(stage))},
             lengths=lengths,
             boxes=boxes,
             labels=labels,
             relations=relations,
         )
+
+    def _patches(self, described: _Described, patches: PhotoPatches) -> PatchFeatures:
+        """The photos themselves, read when they are asked for."""
+        for photo, _ in described:
+            if photo.place != photo.path:
+                raise ValueError(f"{photo.place}: in an archive, expected a file, of which PhotoPatches can be read")
+        return PatchFeatures([Path(photo.path) for photo, _ in described], **patches.spec["init_args"])
 
     def _file(self, stage: Stage) -> Path | None:
         """The file of the captions of a stage."""
@@ -145,10 +177,10 @@ class PhotoFolder(DataSource):
         place = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
         return "val" if place < self.val_share else "test" if place < self.val_share + self.test_share else "train"
 
-    def _extracted(self, splits: Mapping[Stage, _Described]) -> ImageTextSplit:
+    def _extracted(self, splits: Mapping[Stage, _Described], extractor: RegionExtractor) -> ImageTextSplit:
         """The regions of all photos that have captions, as a gallery."""
         photos = {photo.name: photo for described in splits.values() for photo, _ in described}
-        folder = cached_regions([photos[name] for name in sorted(photos)], self.extractor, self.cache, self.batch_size)
+        folder = cached_regions([photos[name] for name in sorted(photos)], extractor, self.cache, self.batch_size)
         unreadable = read_lines(folder / f"{SPLIT}_unreadable.txt")
         if unreadable:
             told = f"{len(unreadable)} photos cannot be read and are left out; {folder}/{SPLIT}_unreadable.txt has them"
