@@ -6,16 +6,21 @@ from pathlib import Path
 from typing import Any
 
 from itmatch.formats.files import read_json, user_path
+from itmatch.formats.nearby import folder_near, near
 from itmatch.formats.tensors import safetensors_sizes
 
 WEIGHTS_NAME = "model.safetensors"
+_CHECKPOINTS = "best.ckpt", "last.ckpt"
 
 
 def model_file(model: str, name: str, download: dict[str, Any]) -> Path:
     """A file of a model folder, or of a model on the Hub."""
     if Path(model).is_dir():
         if not (Path(model) / name).is_file():
-            raise FileNotFoundError(f"{model}: no {name}; is this a folder of save_pretrained?")
+            told = near(model, "one", name)
+            if (place := folder_near(model, *_CHECKPOINTS)) is not None and not told:
+                told = f"; there is {next(place / one for one in _CHECKPOINTS if (place / one).is_file())}"
+            raise FileNotFoundError(f"{model}: no {name}, expected a folder of save_pretrained, or a checkpoint{told}")
         return Path(model) / name
     from huggingface_hub import hf_hub_download
 
