@@ -11,6 +11,20 @@ from itmatch.formats.tensors import safetensors_sizes
 
 WEIGHTS_NAME = "model.safetensors"
 _CHECKPOINTS = "best.ckpt", "last.ckpt"
+DOWNLOAD_ARGUMENTS = frozenset({"revision", "cache_dir", "force_download", "local_files_only", "token"})
+
+
+def folder_or_name(model: str | Path) -> str:
+    """A folder, or the name of a model on the Hub, as a user writes it.
+
+    Raises:
+        FileNotFoundError: it is a path, and there is no such folder.
+    """
+    name = str(user_path(model)) if str(model).startswith("~") else str(model)
+    is_path = isinstance(model, Path) or name.startswith((".", "/", "~")) or "\\" in name
+    if (is_path or name.count("/") > 1) and not Path(name).is_dir():  # the hub has NAME and OWNER/NAME
+        raise FileNotFoundError(f"{name}: no such folder")
+    return name
 
 
 def model_file(model: str, name: str, download: dict[str, Any]) -> Path:
@@ -18,7 +32,7 @@ def model_file(model: str, name: str, download: dict[str, Any]) -> Path:
     if Path(model).is_dir():
         if not (Path(model) / name).is_file():
             told = near(model, "one", name)
-            if (place := folder_near(model, *_CHECKPOINTS)) is not None and not told:
+            if (place := folder_near(model, *_CHECKPOINTS)) is not None:
                 told = f"; there is {next(place / one for one in _CHECKPOINTS if (place / one).is_file())}"
             raise FileNotFoundError(f"{model}: no {name}, expected a folder of save_pretrained, or a checkpoint{told}")
         return Path(model) / name

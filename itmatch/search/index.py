@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from itmatch.formats.files import user_path
 from itmatch.formats.messages import short, shown
 from itmatch.models import MatchingModel
 from itmatch.models.fingerprint import fingerprint
-from itmatch.ops.checks import check_kind, check_whole
+from itmatch.ops.checks import check_kind, check_kind_or_none, check_whole
 from itmatch.search.adding import compacted, finish, with_split
 from itmatch.search.answers import alignments_of, candidates_of, hits_of
 from itmatch.search.collection import Collection
@@ -25,6 +25,7 @@ from itmatch.search.hits import Hits
 from itmatch.search.opening import State, at_last_commit, check_place, folder_inside, named_engine, opened_state
 from itmatch.search.queries import Queries, encoded_queries, unknown_words
 from itmatch.search.scan import best_of, rescored
+from itmatch.search.sources import as_split
 from itmatch.search.store.manifest import Manifest, Side
 from itmatch.search.store.writing import Commit, commit
 
@@ -99,13 +100,15 @@ class Index:
         """
         folder = user_path(path)
         check_kind("model", model, MatchingModel)
+        check_kind_or_none("engine", engine, Engine)
+        split = as_split(source)
         check_whole("batch_size", batch_size)
         check_place(folder, overwrite=overwrite)
         with commit(folder) as change:
-            spec = None if engine is None else check_kind("engine", engine, Engine).spec
+            spec = None if engine is None else engine.spec
             new = Manifest(change.number, change.folder("model"), fingerprint(model), engine=spec)
             model.save_pretrained(folder / new.model)
-            finish(change, with_split(change, new, model, source, batch_size), model, engine)
+            finish(change, with_split(change, new, model, split, batch_size), model, engine)
         return cls.open(folder, model=model, engine=engine)
 
     @classmethod
@@ -132,6 +135,8 @@ class Index:
             ValueError: it is damaged, of another model, or of a newer itmatch.
         """
         folder = user_path(path)
+        check_kind_or_none("model", model, MatchingModel)
+        check_kind_or_none("engine", engine, Engine)
         if exact and engine is not None:
             raise ValueError(f"exact=True, and engine={type(engine).__name__}; give one of them")
 
@@ -175,24 +180,32 @@ class Index:
             ValueError: an image has an id that the index has already.
             BlockingIOError: somebody else is writing.
         """
+        split = as_split(source)
+        check_whole("batch_size", batch_size)
         with self._change() as change:
-            double = [name for name in source.image_ids if self.images.has(name)]
+            double = [name for name in split.image_ids if self.images.has(name)]
             if double:
-                raise ValueError(f"{self.path}: has an image {shown(double[0])} already ({len(double)} such ids)")
+                which = ", ".join(map(shown, double[:3])) + ", ..." * (len(double) > 3)
+                told = f"has {len(double)} of the {split.num_images} ids of images already: {which}"
+                raise ValueError(f"{self.path}: {told}; delete these first, or give the new images other ids")
             manifest = replace(self._state.manifest, commit=change.number)
-            new = with_split(change, manifest, self.model, source, batch_size)
+            new = with_split(change, manifest, self.model, split, batch_size)
             finish(change, new, self.model, self.engine, self._state.manifest.engine_folder)
         self.refresh()
 
-    def delete(self, ids: Sequence[str]) -> None:
+    def delete(self, ids: str | Sequence[str]) -> None:
         """Delete images, with their captions: all or none. What they take on disk stays until :meth:`compact`.
+
+        Args:
+            ids: of images; a string is one id.
 
         Raises:
             KeyError: there is no such image.
             BlockingIOError: somebody else is writing.
         """
+        names = [ids] if isinstance(ids, str) else check_kind("ids", ids, Iterable)
         with self._change() as change:
-            rows = np.array([self.images.position(name) for name in ids], np.int64)
+            rows = np.array([self.images.position(name) for name in names], np.int64)
             gone = self.images.serials[rows]
             captions = self.captions.serials[np.isin(self.captions.image_serials(), gone)]
             serials: dict[str, Array] = {
