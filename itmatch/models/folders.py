@@ -7,9 +7,11 @@ from typing import Any
 
 from itmatch.formats.files import read_json, user_path
 from itmatch.formats.hub.files import hub_file
+from itmatch.formats.nearby import folder_near, near
 from itmatch.formats.tensors import safetensors_sizes
 
 WEIGHTS_NAME = "model.safetensors"
+_CHECKPOINTS = "best.ckpt", "last.ckpt"
 DOWNLOAD_ARGUMENTS = frozenset({"revision", "cache_dir", "force_download", "local_files_only", "token"})
 
 
@@ -34,7 +36,10 @@ def model_file(model: str, name: str, download: dict[str, Any]) -> Path:
     """
     if Path(model).is_dir():
         if not (Path(model) / name).is_file():
-            raise FileNotFoundError(f"{model}: no {name}; is this a folder of save_pretrained?")
+            told = near(model, "one", name)
+            if (place := folder_near(model, *_CHECKPOINTS)) is not None:
+                told = f"; there is {next(place / one for one in _CHECKPOINTS if (place / one).is_file())}"
+            raise FileNotFoundError(f"{model}: no {name}, expected a folder of save_pretrained, or a checkpoint{told}")
         return Path(model) / name
     return hub_file(model, name, **download)
 
