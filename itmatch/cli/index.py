@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from itmatch.errors import UsageError
+from itmatch.formats.nearby import near
 
 if TYPE_CHECKING:
     from itmatch.data import ImageTextSplit, Stage
@@ -37,12 +39,14 @@ def index(
     from itmatch.search.store.manifest import NAME
 
     if not source.is_dir():
-        raise FileNotFoundError(f"{source}: no such folder, expected one of a run or of precomputed features")
+        found = "a file" if source.exists() else "no such folder"
+        told = near(source, "one of a run", "config.yaml")
+        raise FileNotFoundError(f"{source}: {found}, expected a folder of a run or of precomputed features{told}")
     is_run = (source / "config.yaml").is_file()
     if model is None and not is_run:
-        raise UsageError(
-            f"{source}: no run (no config.yaml), so --model is needed: a run, a checkpoint or a model folder"
-        )
+        told = near(source, "one", "config.yaml")
+        needed = f"so --model is needed: a run, a checkpoint or a model folder{told}"
+        raise UsageError(f"{source}: no run (no config.yaml), {needed}")
     if (out / NAME).exists() and not overwrite:
         raise FileExistsError(f"{out}: there is an index already; --overwrite builds it anew")
     found = any_model(model or source, trust or [])
@@ -64,8 +68,20 @@ def _split_of_folder(folder: Path, name: str, model: MatchingModel) -> ImageText
     from itmatch.pages.photos import photo_settings, takes_photos
 
     if not takes_photos(model):
+        _check_features(folder)
         return PrecompFolder(folder, test="dev" if name == "val" else name).split("test")
     return ImageFolder(folder, **photo_settings(model)).split(_stage(name))
+
+
+def _check_features(folder: Path) -> None:
+    """Raise where there are photos, and the model takes features."""
+    from itmatch.formats.photos import PHOTO_ENDINGS
+
+    names = [path.name for path in folder.iterdir()]
+    photos = next((name for name in names if name.lower().endswith(PHOTO_ENDINGS)), None)
+    if photos is not None and not any(name.endswith(("_ims.npy", ".h5", ".tsv", ".npz")) for name in names):
+        told = f"this model takes features of regions, not photos such as {photos}"
+        raise ValueError(f"{folder}: {told}; itmatch extract {quote(str(folder))} --out FOLDER makes some")
 
 
 def _stage(name: str) -> Stage:

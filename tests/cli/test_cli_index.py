@@ -76,9 +76,18 @@ def test_features_with_a_model_of_any_form(made, capsys):
 def test_mistakes_of_indexing(made, capsys):
     run_, features = made / "run", made / "features"
     Path("empty").mkdir()
+    Path("photos").mkdir()
+    Path("photos/a.JPG").write_bytes(b"")
     for arguments, expected in (
         ([features, "--out", "x"], f"{features}: no run (no config.yaml), so --model is needed"),
-        (["nowhere", "--out", "x"], "nowhere: no such folder, expected one of a run or of precomputed features"),
+        (["."], "the following arguments are required: --out"),
+        ([made, "--out", "x"], f"a checkpoint or a model folder; {made / 'other'} is one"),
+        ([run_ / "checkpoints", "--out", "x"], f"a checkpoint or a model folder; {run_} is one"),
+        ([run_ / "checkpoints/best.ckpt", "--out", "x"], "a file, expected a folder of a run or of precomputed"),
+        ([run_ / "checkpoints/best.ckpt", "--out", "x"], f"{run_} is one of a run"),
+        (["photos", "--model", run_, "--out", "x"], "features of regions, not photos such as a.JPG; itmatch extract"),
+        ([run_, "--model", made, "--out", "x"], f"; there is {made}"),
+        (["nowhere", "--out", "x"], "nowhere: no such folder, expected a folder of a run or of precomputed features"),
         ([run_, "--model", "nowhere", "--out", "x"], "nowhere: no such file"),
         ([run_, "--model", made / "other", "--out", "x"], "64 numbers per region, the model takes 6"),
         ([features, "--model", run_, "--out", "x"], "6 numbers per region, the model takes 64"),
@@ -180,8 +189,16 @@ def test_mistakes_of_searching(made, capsys):
     Path("photo.jpg").write_bytes(b"\xff\xd8\xff")
     np.save("regions.npy", np.ones((4, 192)))
     index = made / "index"
+    shutil.copytree(index, "near/index")
+    model = next(index.glob("model-*"))
     for arguments, expected in (
-        (["nowhere", "a dog"], "nowhere"),
+        (["nowhere", "a dog"], "nowhere: no such folder"),
+        (
+            [made / "run", "a dog"],
+            f"{made / 'run'}: no index in it; itmatch index {made / 'run'} --out INDEX makes one",
+        ),
+        (["near", "a dog"], "near: no index in it; near/index is one"),
+        ([model, "a dog"], f"{model}: no index in it; {made / 'index'} is one"),
         ([made / "features", "a dog"], f"{made / 'features'}"),
         ([index], "either TEXT or --image FILE has to be given"),
         ([index, "a", "--image", "photo.jpg"], "either TEXT or --image FILE has to be given"),
