@@ -39,9 +39,9 @@ def index(
     from itmatch.search.store.manifest import NAME
 
     if not source.is_dir():
-        found = "a file" if source.exists() else "no such folder"
+        there = "a file" if source.exists() else "no such folder"
         told = near(source, "one of a run", "config.yaml")
-        raise FileNotFoundError(f"{source}: {found}, expected a folder of a run or of precomputed features{told}")
+        raise FileNotFoundError(f"{source}: {there}, expected a folder of a run or of precomputed features{told}")
     is_run = (source / "config.yaml").is_file()
     if model is None and not is_run:
         told = near(source, "one", "config.yaml")
