@@ -28,6 +28,7 @@ LEVELS = {
     "formats": 1,
     "presets": 5,
     "spec": 1,
+    "extractor": 2,
     "ops": 2,
     "nn": 3,
     "losses": 3,

@@ -23,6 +23,7 @@ from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FileFeatures, FolderFeatures
 from itmatch.data.sources.images import ImageFolder, PatchFeatures
 from itmatch.data.sources.karpathy import KarpathyJson
+from itmatch.data.sources.patches import PhotoPatches
 from itmatch.data.sources.precomp import PrecompFolder
 from itmatch.data.split import ImageTextSplit
 from itmatch.data.tokenizers.base import Tokenizer
@@ -60,6 +61,7 @@ __all__ = [
     "PairDataset",
     "PairRelevance",
     "PatchFeatures",
+    "PhotoPatches",
     "PrecompFolder",
     "RelationScenes",
     "SceneGraphs",

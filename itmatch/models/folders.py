@@ -6,10 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from itmatch.formats.files import read_json, user_path
-from itmatch.formats.hub import hub_file
+from itmatch.formats.hub.asking import hub_file
 from itmatch.formats.tensors import safetensors_sizes
 
 WEIGHTS_NAME = "model.safetensors"
+DOWNLOAD_ARGUMENTS = frozenset({"revision", "cache_dir", "force_download", "local_files_only", "token"})
+
+
+def folder_or_name(model: str | Path) -> str:
+    """A folder, or the name of a model on the Hub, as a user writes it.
+
+    Raises:
+        FileNotFoundError: it is a path, and there is no such folder.
+    """
+    name = str(user_path(model)) if str(model).startswith("~") else str(model)
+    is_path = isinstance(model, Path) or name.startswith((".", "/", "~")) or "\\" in name
+    if (is_path or name.count("/") > 1) and not Path(name).is_dir():  # the hub has NAME and OWNER/NAME
+        raise FileNotFoundError(f"{name}: no such folder")
+    return name
 
 
 def model_file(model: str, name: str, download: dict[str, Any]) -> Path:

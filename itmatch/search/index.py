@@ -118,6 +118,7 @@ class Index:
         *,
         model: MatchingModel | None = None,
         engine: Engine | None = None,
+        exact: bool = False,
         trusted_modules: Sequence[str] = (),
     ) -> Index:
         """An index that is there, with its model and its first stage.
@@ -126,6 +127,7 @@ class Index:
             path: its folder.
             model: the model it was built with, where that is at hand; None: the one in the folder is loaded.
             engine: the first stage, where it reaches out of the folder; None: the one that the index names.
+            exact: open no first stage: every search scores everything, and nothing can be changed.
             trusted_modules: modules of your own that the index may name, as for :meth:`MatchingModel.from_pretrained`.
 
         Raises:
@@ -135,6 +137,8 @@ class Index:
         folder = user_path(path)
         check_kind_or_none("model", model, MatchingModel)
         check_kind_or_none("engine", engine, Engine)
+        if exact and engine is not None:
+            raise ValueError(f"exact=True, and engine={type(engine).__name__}; give one of them")
 
         def opened(manifest: Manifest) -> Index:
             found = model
@@ -147,7 +151,7 @@ class Index:
                 raise ValueError(
                     f"{folder}: built with the model {short(manifest.fingerprint)[:12]}, {which} ({now[:12]})"
                 )
-            stage = engine or named_engine(folder, manifest, trusted_modules)
+            stage = None if exact else engine or named_engine(folder, manifest, trusted_modules)
             return cls(folder, found, opened_state(folder, manifest, found, stage), stage)
 
         return at_last_commit(folder, opened)
@@ -287,4 +291,6 @@ class Index:
         """The one writer, who sees the last commit."""
         with commit(self.path) as change:
             self.refresh()
+            if self.engine is None and self._state.manifest.engine is not None:
+                raise ValueError(f"{self.path}: opened without its first stage, so it is read and not changed")
             yield change

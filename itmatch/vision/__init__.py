@@ -1,11 +1,13 @@
 """Photos to regions: detectors, backbones, and what both make of a batch of photos."""
 
+from itmatch.extractor import Extractor
 from itmatch.vision.backbones import Backbone, PretrainedBackbone
 from itmatch.vision.extractor import PhotoRegions, RegionExtractor
 from itmatch.vision.relations import box_relations
 
 __all__ = [
     "Backbone",
+    "Extractor",
     "PhotoRegions",
     "PretrainedBackbone",
     "RegionExtractor",

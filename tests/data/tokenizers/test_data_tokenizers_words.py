@@ -465,3 +465,9 @@ def test_a_folder_with_a_damaged_tokenizer(tiny_bert, tmp_path, damage):
     with pytest.raises(ValueError, match=f"{folder}: no tokenizer could be loaded from it") as caught:
         HuggingFaceTokenizer(str(folder)).fit([])
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_vocabulary_in_the_place_of_its_words():
+    vocabulary = Vocabulary.build([["a", "dog"]], min_count=1)
+    assert list(vocabulary) == vocabulary.words  # its ids are asked for by word, so iteration has to be its own
+    assert WordTokenizer(vocabulary).vocabulary.words == WordTokenizer(vocabulary.words).vocabulary.words
