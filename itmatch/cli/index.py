@@ -25,19 +25,23 @@ def index(
 
     Args:
         source: folder of a run, whose data and best checkpoint are taken; or, with --model, a folder of precomputed
-            features, or of photos (ImageFolder) for CLIP and SigLIP.
+            features; or photos, for models that take them (CLIP, SigLIP, and those with an extractor): a folder with
+            all below it, a text file with a path per line, or a .tar file.
         out: folder of the index.
         model: a run, a checkpoint, a folder of save_pretrained, or a CLIP or SigLIP of transformers (folder or name).
         split: train, val or test; of a folder without a run also another name that it has, testall for example.
         trust: modules of your own that the model, or the configuration of a run, may name.
         overwrite: build an index anew that is there.
     """
+    from itmatch.cli.errors import told_warnings
     from itmatch.cli.running.runs import any_model, source_of_run
     from itmatch.search import Index
     from itmatch.search.store.manifest import NAME
 
-    if not source.is_dir():
-        raise FileNotFoundError(f"{source}: no such folder, expected one of a run or of precomputed features")
+    if not source.exists():
+        raise FileNotFoundError(
+            f"{source}: no such folder, expected one of a run, of precomputed features or of photos"
+        )
     is_run = (source / "config.yaml").is_file()
     if model is None and not is_run:
         raise UsageError(
@@ -46,26 +50,39 @@ def index(
     if (out / NAME).exists() and not overwrite:
         raise FileExistsError(f"{out}: there is an index already; --overwrite builds it anew")
     found = any_model(model or source, trust or [])
-    images = (
-        source_of_run(source, trust or []).split(_stage(split)) if is_run else _split_of_folder(source, split, found)
-    )
-    wanted = getattr(found.image_encoder, "in_features", images.feature_dim)
-    if images.feature_dim != wanted:
+    images = source_of_run(source, trust or []).split(_stage(split)) if is_run else _opened(source, split, found)
+    wanted = getattr(found.image_encoder, "in_features", None)
+    if not isinstance(images, Path) and wanted not in (None, images.feature_dim):
         raise ValueError(f"{images.name}: {images.feature_dim} numbers per region, the model takes {wanted}")
-    built = Index.build(found, images, out, overwrite=overwrite)
+    with told_warnings():
+        built = Index.build(found, images, out, overwrite=overwrite)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     counts = f"{len(built.images)} images and {len(built.captions)} captions"
-    print(f"{out}: {counts} of {images.name}, {size / 2**20:.1f} MiB")
+    name = images if isinstance(images, Path) else images.name
+    print(f"{out}: {counts} of {name}, {size / 2**20:.1f} MiB")
 
 
-def _split_of_folder(folder: Path, name: str, model: MatchingModel) -> ImageTextSplit:
-    """The split of a folder in the precomputed layout, of features or of photos."""
-    from itmatch.data import ImageFolder, PrecompFolder
-    from itmatch.pages.photos import photo_settings, takes_photos
+def _opened(source: Path, name: str, model: MatchingModel) -> ImageTextSplit | Path:
+    """The split of a folder in the precomputed layout, of features or of photos; or where photos are."""
+    from itmatch.data import ImageFolder, PhotoPatches, PrecompFolder
+    from itmatch.data.sources.images import photos_in
+    from itmatch.data.sources.layout import lists_in
+    from itmatch.models.photos import extractor_of
 
-    if not takes_photos(model):
-        return PrecompFolder(folder, test="dev" if name == "val" else name).split("test")
-    return ImageFolder(folder, **photo_settings(model)).split(_stage(name))
+    is_folder = source.is_dir()
+    extractor = extractor_of(model.image_encoder, model.extractor) if model.takes_photos else None
+    has_features = is_folder and any(source.glob("*_ims.npy"))
+    if extractor is None or (has_features and not isinstance(extractor, PhotoPatches)):
+        if not has_features and (not is_folder or photos_in(source)):
+            size = getattr(model.image_encoder, "in_features", "some")
+            told = f"the model reads features of {size} numbers per region, not photos"
+            raise ValueError(
+                f"{source}: no features ({name}_ims.npy), and {told}; itmatch extract makes features of them"
+            )
+        return PrecompFolder(source, test="dev" if name == "val" else name).split("test")
+    if is_folder and any(lists_in(source).glob("*_ids.txt")) and isinstance(extractor, PhotoPatches):
+        return ImageFolder(source, **extractor.spec["init_args"]).split(_stage(name))
+    return source
 
 
 def _stage(name: str) -> Stage:

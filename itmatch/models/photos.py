@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 from torch import nn
 
 from itmatch.batch import Regions
-from itmatch.data import PhotoPatches
+from itmatch.data import Names, PhotoPatches
 from itmatch.extractor import Extractor
 from itmatch.formats.photos import read_photo
 from itmatch.nn import ClipImageEncoder
@@ -67,6 +67,11 @@ def extractor_of(encoder: nn.Module, extractor: Extractor | None) -> Extractor:
     vision, half = encoder.config.vision_config, [0.5] * 3
     sizes = int(vision.image_size), int(vision.patch_size)
     return PhotoPatches(*sizes) if encoder.is_clip else PhotoPatches(*sizes, fit="stretch", mean=half, std=half)
+
+
+def names_of(extractor: Extractor) -> Names:
+    """What the classes and predicates of the regions that an extractor makes are called."""
+    return Names(extractor.label_names, extractor.predicate_names)
 
 
 def photo_batches(

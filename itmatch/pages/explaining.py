@@ -14,8 +14,8 @@ from itmatch.batch import Captions, Fragments, Regions
 from itmatch.data import CaptionItem, Collator, ImageItem, Names
 from itmatch.formats.arrays import Array
 from itmatch.models import MatchingModel
+from itmatch.models.photos import extractor_of, names_of, photo_batches
 from itmatch.pages.explanation import Explanation, Relation
-from itmatch.pages.photos import photo_regions
 from itmatch.pages.relations import GivenRelation, graph_of, level_of_relations, phrases_of, relations_taken
 from itmatch.pages.words import shown_words
 
@@ -36,14 +36,15 @@ def explain(
     Args:
         model: with its tokenizer.
         image: one image: an item of a split, regions, or fragments that the model made of it; or the path of a photo,
-            for models that look at photos (CLIP, SigLIP).
+            for models that take photos (with an extractor; CLIP and SigLIP).
         text: the caption; an item of a split brings its parsed relations with it.
         boxes: (R, 4) fractions of width and height, for fragments; regions have their own.
         relations: subject region, predicate (a name or a number), object region of each, and perhaps a confidence, for
             fragments; regions have their own. Those are shown that the model takes.
         labels: object class of each region, for fragments; regions have their own.
         picture: the path of a photo, or a drawing (SVG); by default the photo itself, or none.
-        names: what labels and predicates are called, as ``split.names`` knows them.
+        names: what labels and predicates are called, as ``split.names`` knows them; None: of a photo as its
+            extractor calls them.
 
     Raises:
         ValueError: more than one image, boxes, labels or relations that do not fit the regions, no tokenizer, or a
@@ -59,10 +60,11 @@ def explain(
         >>> found.alignment.shape == (len(found.regions), len(found.words))
         True
     """
-    names = Names() if names is None else names
     captions = _captions(model, text)
     if isinstance(image, (str, Path)):
         picture = str(image) if picture is None else picture
+        names = names_of(extractor_of(model.image_encoder, model.extractor)) if names is None else names
+    names = Names() if names is None else names
     if isinstance(image, Fragments):
         side = _given_side(model, image, boxes, relations, labels, names)
     else:
@@ -101,9 +103,8 @@ class _ImageSide:
 
 
 def _image_side(model: MatchingModel, image: ImageItem | Regions | str | Path, names: Names) -> _ImageSide:
-    boxes: Array | Tensor | None = None
     if isinstance(image, (str, Path)):
-        image, boxes = photo_regions(model, Path(image))
+        image = next(photo_batches([image], model.image_encoder, model.extractor))
     if isinstance(image, ImageItem):
         assert model.tokenizer is not None
         regions = Collator(model.tokenizer)([image]).regions
@@ -111,7 +112,7 @@ def _image_side(model: MatchingModel, image: ImageItem | Regions | str | Path, n
         image = regions
     if len(image) != 1:
         raise ValueError(f"explain: {len(image)} images, expected one")
-    boxes = image.boxes[0].cpu() if image.boxes is not None else boxes
+    boxes = None if image.boxes is None else image.boxes[0].cpu()
     labels = None if image.labels is None else image.labels[0].tolist()
     relations = relations_taken(model, image.mask, image.boxes, image.graph, names.predicate)
     return _ImageSide(model.encode_images(image), boxes, labels, relations)

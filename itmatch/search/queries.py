@@ -14,7 +14,8 @@ from itmatch.ops.checks import check_choice
 from itmatch.search.store.manifest import Side
 
 Queries: TypeAlias = str | Sequence[str] | Captions | Images | Fragments
-"""A text, texts or Captions; Regions, features (I, R, F) or a list of them; or Fragments, with what is searched."""
+"""A text, texts or Captions; Regions, features (I, R, F) or a list of them; photos, whose paths are ``Path``s, since a
+string is a text; or Fragments, with what is searched."""
 
 
 def encoded_queries(model: MatchingModel, queries: Queries, side: Side | None) -> tuple[Side, Fragments]:
