@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from itmatch.errors import UsageError
 
 if TYPE_CHECKING:
-    from itmatch.data import ImageTextSplit, Stage
+    from itmatch.data import ImageTextSplit, PhotoPatches, Stage
     from itmatch.models import MatchingModel
 
 
@@ -39,9 +39,7 @@ def index(
     from itmatch.search.store.manifest import NAME
 
     if not source.exists():
-        raise FileNotFoundError(
-            f"{source}: no such folder, expected one of a run, of precomputed features or of photos"
-        )
+        raise FileNotFoundError(f"{source}: no such folder, expected one of a run, of features or of photos")
     is_run = (source / "config.yaml").is_file()
     if model is None and not is_run:
         raise UsageError(
@@ -50,7 +48,11 @@ def index(
     if (out / NAME).exists() and not overwrite:
         raise FileExistsError(f"{out}: there is an index already; --overwrite builds it anew")
     found = any_model(model or source, trust or [])
-    images = source_of_run(source, trust or []).split(_stage(split)) if is_run else _opened(source, split, found)
+    images: ImageTextSplit | Path = source
+    if is_run:
+        images = source_of_run(source, trust or []).split(_stage(split))
+    elif not _are_photos(source, split, found):
+        images = split_of_folder(source, split, found)
     wanted = getattr(found.image_encoder, "in_features", None)
     if not isinstance(images, Path) and wanted not in (None, images.feature_dim):
         raise ValueError(f"{images.name}: {images.feature_dim} numbers per region, the model takes {wanted}")
@@ -62,27 +64,45 @@ def index(
     print(f"{out}: {counts} of {name}, {size / 2**20:.1f} MiB")
 
 
-def _opened(source: Path, name: str, model: MatchingModel) -> ImageTextSplit | Path:
-    """The split of a folder in the precomputed layout, of features or of photos; or where photos are."""
-    from itmatch.data import ImageFolder, PhotoPatches, PrecompFolder
+def _are_photos(source: Path, name: str, model: MatchingModel) -> bool:
+    """Whether SOURCE holds photos and nothing else that the model reads.
+
+    Raises:
+        ValueError: it does, and the model reads features.
+    """
     from itmatch.data.sources.images import photos_in
     from itmatch.data.sources.layout import lists_in
+
+    if source.is_dir() and (
+        any(source.glob("*_ims.npy")) or (_patches(model) and any(lists_in(source).glob("*_ids.txt")))
+    ):
+        return False
+    if model.takes_photos:
+        return True
+    if source.is_dir() and not photos_in(source):
+        return False
+    size = getattr(model.image_encoder, "in_features", "some")
+    told = f"no features ({name}_ims.npy), and the model reads those of {size} numbers per region, not photos"
+    raise ValueError(f"{source}: {told}; itmatch extract makes features of photos")
+
+
+def split_of_folder(folder: Path, name: str, model: MatchingModel) -> ImageTextSplit:
+    """The split of a folder in the precomputed layout, of features or, for CLIP and SigLIP, of photos."""
+    from itmatch.data import ImageFolder, PrecompFolder
+
+    patches = _patches(model)
+    if patches is None:
+        return PrecompFolder(folder, test="dev" if name == "val" else name).split("test")
+    return ImageFolder(folder, **patches.spec["init_args"]).split(_stage(name))
+
+
+def _patches(model: MatchingModel) -> PhotoPatches | None:
+    """How a model that reads patches of pixels wants photos; None of other models."""
+    from itmatch.data import PhotoPatches
     from itmatch.models.photos import extractor_of
 
-    is_folder = source.is_dir()
-    extractor = extractor_of(model.image_encoder, model.extractor) if model.takes_photos else None
-    has_features = is_folder and any(source.glob("*_ims.npy"))
-    if extractor is None or (has_features and not isinstance(extractor, PhotoPatches)):
-        if not has_features and (not is_folder or photos_in(source)):
-            size = getattr(model.image_encoder, "in_features", "some")
-            told = f"the model reads features of {size} numbers per region, not photos"
-            raise ValueError(
-                f"{source}: no features ({name}_ims.npy), and {told}; itmatch extract makes features of them"
-            )
-        return PrecompFolder(source, test="dev" if name == "val" else name).split("test")
-    if is_folder and any(lists_in(source).glob("*_ids.txt")) and isinstance(extractor, PhotoPatches):
-        return ImageFolder(source, **extractor.spec["init_args"]).split(_stage(name))
-    return source
+    found = extractor_of(model.image_encoder, model.extractor) if model.takes_photos else None
+    return found if isinstance(found, PhotoPatches) else None
 
 
 def _stage(name: str) -> Stage:

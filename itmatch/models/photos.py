@@ -30,17 +30,18 @@ def as_photos(images: Any) -> list[Photo] | None:
     Raises:
         TypeError: a list of photos and of something else.
     """
-    if _is_photo(images):
+    if is_photo(images):
         return [images]
-    if not isinstance(images, (list, tuple)) or not any(map(_is_photo, images)):
+    if not isinstance(images, (list, tuple)) or not any(map(is_photo, images)):
         return None
     for place, image in enumerate(images):
-        if not _is_photo(image):
+        if not is_photo(image):
             raise TypeError(f"images[{place}]: a {type(image).__name__} among photos, expected a path or an image")
     return list(images)
 
 
-def _is_photo(image: Any) -> bool:
+def is_photo(image: Any) -> bool:
+    """Whether something is the path of a photo, or an image of Pillow."""
     pillow = sys.modules.get("PIL.Image")  # who has an image of Pillow has imported it
     return isinstance(image, (str, Path)) or (pillow is not None and isinstance(image, pillow.Image))
 

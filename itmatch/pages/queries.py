@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from itmatch.models import MatchingModel
 from itmatch.models.photos import extractor_of, names_of, photo_batches
 from itmatch.pages.explaining import explain
 from itmatch.pages.explanation import Explanation
-from itmatch.pages.relations import GivenRelation
+from itmatch.pages.inputs import GivenRelation
 from itmatch.search import Hits, Index
 from itmatch.search.scan import wide
 
@@ -138,14 +138,17 @@ def caption_of(index: Index, row: int) -> str:
 def explain_stored(index: Index, row: int, text: str) -> Explanation:
     """How the regions of an image of the index meet the words of a text."""
     images = index.images
-    return explain(
+    found = explain(
         index.model,
         stored_image(index, row),
         text,
         boxes=images.boxes(row),
         relations=images.relations(row),
-        picture=None if images.pictures is None else images.pictures[row],
+        labels=images.labels(row),
+        names=images.names,
     )
+    picture = None if images.pictures is None else images.pictures[row]
+    return replace(found, picture=picture)  # a photo that is gone is told of in its place
 
 
 def _triples(graph: SceneGraph) -> list[GivenRelation]:

@@ -186,6 +186,8 @@ class Collection:
         return found
 
     def _entries(self, name: str, row: int) -> Array | None:
+        if not hasattr(row, "__index__"):
+            raise TypeError(f"{self.where}: row {shown(row)}, expected a number; position(id) gives that of an id")
         if not -len(self) <= row < len(self):
             raise IndexError(f"{self.where}: row {row} of {len(self)} {self.side}")
         place = int(self._places[row])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +13,20 @@ import numpy as np
 from itmatch.data import ImageTextSplit
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
-from itmatch.formats.messages import short, shown
+from itmatch.formats.messages import short
 from itmatch.models import MatchingModel
 from itmatch.models.fingerprint import fingerprint
-from itmatch.ops.checks import check_kind, check_whole
+from itmatch.ops.checks import check_kind, check_kind_or_none, check_whole
 from itmatch.search.adding import compacted, finish
 from itmatch.search.answers import alignments_of, candidates_of, hits_of
 from itmatch.search.collection import Collection
 from itmatch.search.engines import Engine
 from itmatch.search.hits import Hits
 from itmatch.search.opening import State, at_last_commit, check_place, folder_inside, named_engine, opened_state
-from itmatch.search.photos import Photos, ids_in, opened_source, with_source
+from itmatch.search.photos import Photos, with_source
 from itmatch.search.queries import Queries, encoded_queries, unknown_words
 from itmatch.search.scan import best_of, rescored
+from itmatch.search.sources import as_source, check_new
 from itmatch.search.store.manifest import Manifest, Side
 from itmatch.search.store.writing import Commit, commit
 
@@ -105,11 +106,12 @@ class Index:
         """
         folder = user_path(path)
         check_kind("model", model, MatchingModel)
+        check_kind_or_none("engine", engine, Engine)
+        found = as_source(source)
         check_whole("batch_size", batch_size)
         check_place(folder, overwrite=overwrite)
-        found = opened_source(source)
         with commit(folder) as change:
-            spec = None if engine is None else check_kind("engine", engine, Engine).spec
+            spec = None if engine is None else engine.spec
             new = Manifest(change.number, change.folder("model"), fingerprint(model), engine=spec)
             model.save_pretrained(folder / new.model)
             finish(change, with_source(change, new, model, found, batch_size), model, engine)
@@ -122,6 +124,7 @@ class Index:
         *,
         model: MatchingModel | None = None,
         engine: Engine | None = None,
+        exact: bool = False,
         trusted_modules: Sequence[str] = (),
     ) -> Index:
         """An index that is there, with its model and its first stage.
@@ -130,6 +133,7 @@ class Index:
             path: its folder.
             model: the model it was built with, where that is at hand; None: the one in the folder is loaded.
             engine: the first stage, where it reaches out of the folder; None: the one that the index names.
+            exact: open no first stage: every search scores everything, and nothing can be changed.
             trusted_modules: modules of your own that the index may name, as for :meth:`MatchingModel.from_pretrained`.
 
         Raises:
@@ -137,6 +141,10 @@ class Index:
             ValueError: it is damaged, of another model, or of a newer itmatch.
         """
         folder = user_path(path)
+        check_kind_or_none("model", model, MatchingModel)
+        check_kind_or_none("engine", engine, Engine)
+        if exact and engine is not None:
+            raise ValueError(f"exact=True, and engine={type(engine).__name__}; give one of them")
 
         def opened(manifest: Manifest) -> Index:
             found = model
@@ -149,7 +157,7 @@ class Index:
                 raise ValueError(
                     f"{folder}: built with the model {short(manifest.fingerprint)[:12]}, {which} ({now[:12]})"
                 )
-            stage = engine or named_engine(folder, manifest, trusted_modules)
+            stage = None if exact else engine or named_engine(folder, manifest, trusted_modules)
             return cls(folder, found, opened_state(folder, manifest, found, stage), stage)
 
         return at_last_commit(folder, opened)
@@ -178,25 +186,28 @@ class Index:
             ValueError: an image has an id that the index has already.
             BlockingIOError: somebody else is writing.
         """
-        found = opened_source(source)
+        found = as_source(source)
+        check_whole("batch_size", batch_size)
         with self._change() as change:
-            double = [name for name in ids_in(found) if self.images.has(name)]
-            if double:
-                raise ValueError(f"{self.path}: has an image {shown(double[0])} already ({len(double)} such ids)")
+            check_new(found, self.images)
             manifest = replace(self._state.manifest, commit=change.number)
             new = with_source(change, manifest, self.model, found, batch_size)
             finish(change, new, self.model, self.engine, self._state.manifest.engine_folder)
         self.refresh()
 
-    def delete(self, ids: Sequence[str]) -> None:
+    def delete(self, ids: str | Sequence[str]) -> None:
         """Delete images, with their captions: all or none. What they take on disk stays until :meth:`compact`.
+
+        Args:
+            ids: of images; a string is one id.
 
         Raises:
             KeyError: there is no such image.
             BlockingIOError: somebody else is writing.
         """
+        names = [ids] if isinstance(ids, str) else check_kind("ids", ids, Iterable)
         with self._change() as change:
-            rows = np.array([self.images.position(name) for name in ids], np.int64)
+            rows = np.array([self.images.position(name) for name in names], np.int64)
             gone = self.images.serials[rows]
             captions = self.captions.serials[np.isin(self.captions.image_serials(), gone)]
             serials: dict[str, Array] = {
@@ -282,4 +293,6 @@ class Index:
         """The one writer, who sees the last commit."""
         with commit(self.path) as change:
             self.refresh()
+            if self.engine is None and self._state.manifest.engine is not None:
+                raise ValueError(f"{self.path}: opened without its first stage, so it is read and not changed")
             yield change

@@ -29,16 +29,6 @@ Photos: TypeAlias = str | Path | Sequence[str | Path]
 """A folder of photos, a text file with a path per line, a tar file, one photo, or a list of paths."""
 
 
-def opened_source(source: ImageTextSplit | Photos) -> ImageTextSplit | list[Photo]:
-    """A split as it is; all else as photos, which raises as :func:`photos_of`."""
-    return source if isinstance(source, ImageTextSplit) else photos_of(source)
-
-
-def ids_in(source: ImageTextSplit | list[Photo]) -> Sequence[str]:
-    """The ids of images."""
-    return source.image_ids if isinstance(source, ImageTextSplit) else [photo.name for photo in source]
-
-
 def with_source(
     commit: Commit, manifest: Manifest, model: MatchingModel, source: ImageTextSplit | list[Photo], batch_size: int
 ) -> Manifest:
@@ -60,11 +50,9 @@ def photos_of(source: Photos) -> list[Photo]:
         path = user_path(source)
         alone = path.suffix.lower() in PHOTO_ENDINGS and path.is_file()
         return [Photo(path.name, str(path))] if alone else find_photos(path)
-    if not isinstance(source, (list, tuple)):
-        raise TypeError(f"photos: a {type(source).__name__}, expected a split, a folder of photos, or a list of paths")
-    for place, path in enumerate(source):
-        if not isinstance(path, (str, Path)):
-            raise TypeError(f"photos[{place}]: a {type(path).__name__}, expected a path")
+    for place, name in enumerate(source):
+        if not isinstance(name, (str, Path)):
+            raise TypeError(f"photos[{place}]: a {type(name).__name__}, expected a path")
     names = [str(path) for path in source]
     if len(set(names)) < len(names):
         twice = next(name for place, name in enumerate(names) if name in names[:place])

@@ -69,7 +69,8 @@ class RegionExtractor(Extractor):
         classes: names of what a detector such as OWLv2 looks for; None = the 80 of COCO. Others have their own.
         regions: of a photo, at most. Without a detector a square number, or None for the cells of the backbone's map.
         min_score: regions of which the detector is less sure are left out, except for the surest of each photo.
-        relations: whether to make a graph of how the boxes lie to each other (:func:`box_relations`).
+        relations: make a graph of how each region lies to so many others, the nearest (:func:`box_relations`); None =
+            no graph.
         device: None = a GPU where there is one.
 
     Raises:
@@ -93,7 +94,7 @@ class RegionExtractor(Extractor):
         classes: Sequence[str] | None = None,
         regions: int | None = 36,
         min_score: float = 0.0,
-        relations: bool = False,
+        relations: int | None = None,
         device: str | None = None,
     ) -> None:
         if detector is None and backbone is None:
@@ -107,7 +108,8 @@ class RegionExtractor(Extractor):
             raise ValueError(f"regions: {regions}, expected a square number for a grid, such as {isqrt(regions) ** 2}")
         self.detector, self.backbone, self.regions = detector, backbone, regions
         self.classes = None if classes is None else _checked_classes(classes)
-        self.min_score, self.relations, self.device = check_share("min_score", min_score), relations, device
+        self.min_score, self.device = check_share("min_score", min_score), device
+        self.relations = check_whole_or_none("relations", relations)
         self._detector: Detector | None = None
         self._maps: Callable[[Sequence[Any]], Tensor] | None = None
 
@@ -124,7 +126,7 @@ class RegionExtractor(Extractor):
     @property
     def predicate_names(self) -> tuple[str, ...]:
         """Names of the relations of boxes, by number; empty without them."""
-        return BOX_PREDICATES if self.relations else ()
+        return () if self.relations is None else BOX_PREDICATES
 
     def load(self) -> None:
         """Load the weights now; the first call does it otherwise.
@@ -163,8 +165,8 @@ class RegionExtractor(Extractor):
             assert maps is not None  # one of both is given
             found = self._of_grid(maps)
         found["sizes"] = torch.tensor([image.size for image in images])
-        if self.relations:
-            found["graph"] = box_relations(found["boxes"], found["mask"])
+        if self.relations is not None:
+            found["graph"] = box_relations(found["boxes"], found["mask"], neighbours=self.relations)
         return PhotoRegions(**found)
 
     def _of_queries(self, images: Sequence[Any], maps: Tensor | None) -> dict[str, Any]:

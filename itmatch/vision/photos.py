@@ -1,4 +1,4 @@
-"""Where photos are: a folder, a list, tar files; and the captions that go with them."""
+"""Where photos are: a folder, a list, tar files, a folder of ``datasets``; and the captions that go with them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from itmatch.formats.files import existing_file, read_json
+from itmatch.formats.hub.photos import hub_files, hub_photos, parquet_photo
 from itmatch.formats.json import parse_json
 from itmatch.formats.messages import reason, shown
 from itmatch.formats.photos import PHOTO_ENDINGS, open_photo
@@ -26,24 +27,28 @@ class Photo:
     Args:
         name: what it is called in all that is written: its path in the folder, in the list, or in the tar file.
         path: the file.
-        start: of a photo in a tar file, where its bytes begin; else None.
+        start: of a photo in a .tar or .arrow file, where its bytes begin; else None.
         size: and how many there are.
-        captions: that came with it in the tar file.
+        row: of a photo in a .parquet file; else None.
+        captions: that came with it in one of those.
     """
 
     name: str
     path: str
     start: int | None = None
     size: int = 0
+    row: int | None = None
     captions: tuple[str, ...] = ()
 
     @property
     def place(self) -> str:
         """Where it is, for people."""
-        return self.path if self.start is None else f"{self.path}/{self.name}"
+        return self.path if self.start is None and self.row is None else f"{self.path}/{self.name}"
 
     def read(self) -> Any:
         """The photo as an RGB image of Pillow; raises as :func:`itmatch.formats.photos.open_photo`."""
+        if self.row is not None:
+            return open_photo(parquet_photo(Path(self.path), self.row), name=self.place)
         if self.start is None:
             return open_photo(self.path)
         if self.size > _MOST_BYTES:
@@ -53,13 +58,15 @@ class Photo:
             return open_photo(file.read(self.size), name=self.place)
 
 
-def find_photos(source: Path) -> list[Photo]:
+def find_photos(source: Path, split: str | None = None) -> list[Photo]:
     """The photos of a folder, a list or tar files, in an order that is always the same.
 
     Args:
-        source: a folder, all photos in it and below it; or, with tar files in it and no photos, those; a ``.tar``
-            file, in the layout of webdataset (``a.jpg`` with ``a.txt`` or ``a.json`` beside it for the captions); or a
-            text file with a path per line, from the list's own folder.
+        source: a folder, all photos in it and below it; or, with tar files in it and no photos, those; or, with files
+            of ``datasets`` (.arrow, .parquet) in it and neither, their rows; a ``.tar`` file, in the layout of
+            webdataset (``a.jpg`` with ``a.txt`` or ``a.json`` beside it for the captions); or a text file with a path
+            per line, from the list's own folder.
+        split: of a folder of ``datasets`` with several splits, the one that is taken.
 
     Raises:
         FileNotFoundError: no such folder or file.
@@ -67,9 +74,11 @@ def find_photos(source: Path) -> list[Photo]:
     """
     if source.is_dir():
         files = sorted(path for path in source.rglob("*") if not path.name.startswith(".") and path.is_file())
-        photos = [Photo(path.relative_to(source).as_posix(), str(path)) for path in files if _is_photo(path.name)] or [
-            photo for path in files if path.suffix == ".tar" for photo in _in_tar(path)
-        ]
+        photos = (
+            [Photo(path.relative_to(source).as_posix(), str(path)) for path in files if _is_photo(path.name)]
+            or [photo for path in files if path.suffix == ".tar" for photo in _in_tar(path)]
+            or _of_hub(source, split)
+        )
     elif existing_file(source).suffix == ".tar":
         photos = _in_tar(source)
     else:
@@ -170,7 +179,25 @@ def _in_tar(path: Path) -> list[Photo]:
                     texts[key] = texts.get(key) or _of_member(text, ending, f"{path}/{member.name}")
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(f"{path}: not a tar file ({reason(error)})") from error
-    return [Photo(name, str(path), start, size, texts.get(name.rpartition(".")[0], ())) for name, start, size in photos]
+    return [
+        Photo(name, str(path), start, size, captions=texts.get(name.rpartition(".")[0], ()))
+        for name, start, size in photos
+    ]
+
+
+def _of_hub(source: Path, split: str | None) -> list[Photo]:
+    """The photos of a folder of ``datasets``; of several splits those of the one that is wanted."""
+    found = [photo for file in hub_files(source) for photo in hub_photos(file, described=False)]
+    splits = sorted({photo.split for photo in found})
+    if len(splits) > 1:
+        if split not in splits:
+            raise ValueError(f"{source}: no split {shown(split)} in it, expected one of {', '.join(splits)}")
+        found = [photo for photo in found if photo.split == split]
+    return [
+        Photo(one.name, str(one.file), one.start, one.size, None if one.start is not None else one.row, texts)
+        for one in found
+        for texts in [tuple(text for text in one.captions if text)]
+    ]
 
 
 def _of_member(text: str, ending: str, where: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from itmatch.cli.search import search as search_command
 from itmatch.data import RelationScenes
-from itmatch.search import Index
+from itmatch.search import Index, Qdrant
 from itmatch.training import MatchingTask
 
 
@@ -134,7 +134,9 @@ def test_a_page_of_the_answers(made, capsys):
     assert page.count("data:image/svg+xml;base64,") == 2
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # it needs nothing beside it
     assert run("search", made / "index", "a dog", "--json", "--html", "found.html") == 0
-    json.loads(capsys.readouterr().out)
+    told = capsys.readouterr()
+    json.loads(told.out)
+    assert told.err == "written to found.html\n"
 
 
 def test_photos(tmp_path, capsys):
@@ -223,6 +225,7 @@ def test_photos_by_a_clip_of_transformers(tmp_path, capsys, tiny_bert):
 
 def test_mistakes_of_searching(made, capsys):
     Path("photo.jpg").write_bytes(b"\xff\xd8\xff")
+    np.save("regions.npy", np.ones((4, 192)))
     index = made / "index"
     for arguments, expected in (
         (["nowhere", "a dog"], "nowhere"),
@@ -234,8 +237,39 @@ def test_mistakes_of_searching(made, capsys):
         ([index, "--image", "photo.jpg"], "photo.jpg: this model takes features of regions, not photos"),
         ([index, "--image", "missing.npy"], "missing.npy: no such file"),
         ([index, "a", "--html", "/proc/found.html"], "/proc/found.html: cannot be written"),
+        (
+            [index, "photo.jpg"],
+            f"photo.jpg: a file, not a text; itmatch search {index} --image photo.jpg finds captions",
+        ),
+        ([index, "regions.npy"], "regions.npy: a file, not a text;"),
+        (["a red dog", index], f"a red dog: no such folder; INDEX comes first: itmatch search {index} 'a red dog'"),
     ):
         assert expected in error_of(capsys, "search", *arguments), arguments
+
+
+def test_an_index_with_qdrant(made, capsys, monkeypatch):
+    pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py")
+    model = MatchingTask.load_from_checkpoint(made / "run/checkpoints/best.ckpt").model
+    scenes = RelationScenes(num_train=8, num_val=4, num_test=4).split("test")
+    Index.build(model, scenes, "index", engine=Qdrant(path="edge")).engine.close()
+    assert run("search", made / "index", "a red dog", "--json") == 0
+    expected = json.loads(capsys.readouterr().out)["hits"]
+    for option in ([], ["--qdrant", "edge"], ["--qdrant", "edge"]):  # which is let go of
+        assert run("search", "index", "a red dog", "--json", *option) == 0
+        told = capsys.readouterr()
+        assert ([hit["id"] for hit in json.loads(told.out)["hits"]], told.err) == ([hit["id"] for hit in expected], "")
+    monkeypatch.setattr("itmatch.search.answers.PAYS", 2)
+    assert run("search", "index", "a red dog") == 0
+    note = "itmatch: note: index: every row is scored; the index says that its first stage is at 'edge', and --qdrant "
+    assert capsys.readouterr().err == f"{note}FOLDER or URL uses it\n"
+    proposed = []
+    monkeypatch.setattr(Qdrant, "propose", lambda *given, own=Qdrant.propose: proposed.append(1) or own(*given))
+    assert run("search", "index", "a red dog", "--qdrant", "edge") == 0
+    assert proposed
+    assert capsys.readouterr().err == ""
+    for command in (["search", "index", "a dog"], ["serve", "index"]):
+        assert "nowhere: no such folder, expected that of Qdrant" in error_of(capsys, *command, "--qdrant", "nowhere")
+    assert "was not built with Qdrant" in error_of(capsys, "search", made / "index", "a dog", "--qdrant", "edge")
 
 
 @pytest.fixture
@@ -258,17 +292,20 @@ def serving(made):
         process.communicate()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_page_is_served_until_ctrl_c(serving, number, status):
+@pytest.mark.parametrize(
+    ("number", "status", "out", "err"),
+    [(signal.SIGINT, 0, "ended\n", ""), (signal.SIGTERM, 143, "", "itmatch: stopped by SIGTERM\n")],
+)
+def test_the_page_is_served_until_ctrl_c(serving, number, status, out, err):
     process, address = serving()
     assert address.startswith("http://127.0.0.1:")
     with urllib.request.urlopen(f"{address}search?q=a+dog&top=2") as answer:
         assert len(json.load(answer)["hits"]) == 2
     waiting = socket.create_connection(("127.0.0.1", int(address.rsplit(":")[-1].strip("/"))))  # says nothing
     os.kill(process.pid, number)
-    out, err = process.communicate(timeout=20)
+    told = process.communicate(timeout=20)
     waiting.close()
-    assert (process.returncode, out, err) == (status, "", f"itmatch: stopped by {number.name}\n")
+    assert (process.returncode, *told) == (status, out, err)
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(address)
 

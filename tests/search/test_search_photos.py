@@ -15,6 +15,7 @@ from itmatch.data import ImageTextSplit
 from itmatch.errors import PhotoError
 from itmatch.search import Index
 from itmatch.vision import RegionExtractor
+from itmatch.vision.relations import BOX_PREDICATES
 
 Image = pytest.importorskip("PIL.Image")
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), os.pardir, "vision"))
@@ -67,7 +68,7 @@ def test_it_opens_again_and_takes_more(folder, tmp_path):
     more = tmp_path / "more"
     more.mkdir()
     (more / "white.jpg").write_bytes(a_photo("white"))
-    with pytest.raises(ValueError, match=r"has an image 'below/blue.jpg' already \(3 such ids\)"):
+    with pytest.raises(ValueError, match=r"has 3 of the 3 ids of images already: 'below/blue.jpg'"):
         index.add(folder)
     index.add(more)
     index.add([more / "white.jpg"])
@@ -174,8 +175,8 @@ def test_photos_come_a_few_at_a_time(folder, tmp_path):
         ([], ValueError, "photos: none"),
         (["a.jpg", "a.jpg"], ValueError, "photos: 'a.jpg' is there twice"),
         ([Path("a.jpg"), torch.zeros(2, 3)], TypeError, r"photos\[1\]: a Tensor, expected a path"),
-        (torch.zeros(2, 3, 3), TypeError, "expected a split, a folder of photos"),
-        (None, TypeError, "photos: a NoneType"),
+        (torch.zeros(2, 3, 3), TypeError, "source: a Tensor, expected an ImageTextSplit"),
+        (None, TypeError, "source: a NoneType"),
     ],
 )
 def test_what_is_no_source(tmp_path, monkeypatch, source, error, message):
@@ -213,12 +214,13 @@ def test_clip_needs_no_extractor(tmp_path):
 def test_a_detector_end_to_end(folder, tmp_path):
     detector = save_detector("detr", tmp_path / "detr")
     model = halves_model(extractor=False, size=16)
-    model.extractor = RegionExtractor(detector, regions=4, device="cpu", relations=True)
+    model.extractor = RegionExtractor(detector, regions=4, device="cpu", relations=2)
     index = Index.build(model, folder, tmp_path / "index")
     regions = model.extractor(paths_in(folder))
     assert torch.equal(index.images.scores(2), regions.scores[2])
     assert torch.equal(index.images.labels(2), regions.labels[2])
     assert index.images.names.label(0) == "dog"
+    assert {one[1] for one in index.images.relations(0)} <= set(BOX_PREDICATES)
     again = Index.open(tmp_path / "index")
     torch.testing.assert_close(again.search("red", 3).scores, index.search("red", 3).scores)
     again.add([folder / "red.jpg"])

@@ -63,7 +63,7 @@ def test_paths_and_images(detector, tmp_path):
 
 
 def test_relations_of_boxes(detector):
-    found = RegionExtractor(detector("detr"), regions=4, relations=True)(photos()[:2])
+    found = RegionExtractor(detector("detr"), regions=4, relations=3)(photos()[:2])
     assert len(found.graph) == 2
     assert found.graph.edge_index.shape == (2, 24)
     assert found.graph.predicate.max() < len(BOX_PREDICATES)

@@ -10,6 +10,7 @@ from typing import Any
 
 from itmatch.data.tokenizers.base import Tokenizer, digest
 from itmatch.formats.messages import reason, shown
+from itmatch.ops.checks import check_several
 
 
 class HuggingFaceTokenizer(Tokenizer):
@@ -99,6 +100,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
+        check_several("texts", texts)
         if self._content is not None:
             return [list(encoding.ids) for encoding in self._encoded(texts)]
         encoded = self._loaded(list(texts), truncation=True, max_length=self.max_length, padding=False)

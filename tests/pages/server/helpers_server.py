@@ -14,6 +14,7 @@ from itmatch.data import ImageFolder, ImageTextSplit, RelationScenes, WordTokeni
 from itmatch.models import chan_gru
 from itmatch.pages.server.app import SearchApp
 from itmatch.pages.server.connections import SearchServer
+from itmatch.pages.server.current import CurrentIndex
 from itmatch.search import Index
 
 POLICY = (
@@ -55,7 +56,7 @@ def npy(array):
 @contextmanager
 def serving(index=None, *, app=None, **settings):
     """A server on a free port, in a thread of its own."""
-    server = SearchServer(app or SearchApp(index, "scenes"), port=0, **settings)
+    server = SearchServer(app or SearchApp(CurrentIndex(index), "scenes"), port=0, **settings)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
