@@ -97,7 +97,8 @@ def test_presets_are_listed_with_a_summary(capsys):
     assert describe_presets().splitlines() == lines
     assert {"demo", "chan_bert_f30k", "chan_bert_coco", "chan_gru_f30k", "chan_gru_coco"} <= set(preset_names())
     assert {"resg_gru_f30k", "resg_scenes"} <= set(preset_names())
-    assert {"cmsei_gru_f30k", "cmsei_bert_coco", "hire_bert_f30k", "hire_photos", "cmsei_scenes"} <= set(preset_names())
+    names = {"cmsei_gru_f30k", "cmsei_bert_coco", "hire_bert_f30k", "hire_features", "cmsei_scenes"}
+    assert names <= set(preset_names())
 
 
 def test_a_preset_is_printed_whole(capsys):
@@ -169,7 +170,7 @@ def test_settings_of_a_source_that_is_replaced_are_gone(capsys):
 
 def test_a_file_may_inherit_and_name_a_system(capsys):
     mine = {
-        "inherits": ["resg_gru_f30k", "parts/photos"],
+        "inherits": ["resg_gru_f30k", "parts/features"],
         "system": {"hire_gru": {"embed_dim": 32, "num_predicates": 7}},
         "model": {"similarity": {"init_args": {"cross_level": False}}},
         "data": {"batch_size": 3},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from itmatch.errors import UsageError
+from itmatch.formats.nearby import near
 
 if TYPE_CHECKING:
     from itmatch.data import ImageTextSplit, PhotoPatches, Stage
@@ -38,20 +40,14 @@ def index(
     from itmatch.search import Index
     from itmatch.search.store.manifest import NAME
 
-    if not source.exists():
-        raise FileNotFoundError(f"{source}: no such folder, expected one of a run, of features or of photos")
-    is_run = (source / "config.yaml").is_file()
-    if model is None and not is_run:
-        raise UsageError(
-            f"{source}: no run (no config.yaml), so --model is needed: a run, a checkpoint or a model folder"
-        )
+    is_run = _is_run(source, model)
     if (out / NAME).exists() and not overwrite:
         raise FileExistsError(f"{out}: there is an index already; --overwrite builds it anew")
     found = any_model(model or source, trust or [])
     images: ImageTextSplit | Path = source
     if is_run:
         images = source_of_run(source, trust or []).split(_stage(split))
-    elif not _are_photos(source, split, found):
+    elif not _are_photos(source, found):
         images = split_of_folder(source, split, found)
     wanted = getattr(found.image_encoder, "in_features", None)
     if not isinstance(images, Path) and wanted not in (None, images.feature_dim):
@@ -64,26 +60,38 @@ def index(
     print(f"{out}: {counts} of {name}, {size / 2**20:.1f} MiB")
 
 
-def _are_photos(source: Path, name: str, model: MatchingModel) -> bool:
-    """Whether SOURCE holds photos and nothing else that the model reads.
+def _is_run(source: Path, model: Path | None) -> bool:
+    """Whether SOURCE is a run.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        UsageError: it is none, and no model is given.
+    """
+    if not source.exists() or (model is None and not source.is_dir()):
+        found = "a file" if source.exists() else "no such folder"
+        told = near(source, "one of a run", "config.yaml")
+        raise FileNotFoundError(f"{source}: {found}, expected a folder of a run or of precomputed features{told}")
+    is_run = (source / "config.yaml").is_file()
+    if model is None and not is_run:
+        told = near(source, "one", "config.yaml")
+        needed = f"so --model is needed: a run, a checkpoint or a model folder{told}"
+        raise UsageError(f"{source}: no run (no config.yaml), {needed}")
+    return is_run
+
+
+def _are_photos(source: Path, model: MatchingModel) -> bool:
+    """Whether SOURCE holds photos, and nothing else that the model reads.
 
     Raises:
         ValueError: it does, and the model reads features.
     """
-    from itmatch.data.sources.images import photos_in
     from itmatch.data.sources.layout import lists_in
 
-    if source.is_dir() and (
-        any(source.glob("*_ims.npy")) or (_patches(model) and any(lists_in(source).glob("*_ids.txt")))
-    ):
+    if not model.takes_photos:
+        _check_features(source)
         return False
-    if model.takes_photos:
-        return True
-    if source.is_dir() and not photos_in(source):
-        return False
-    size = getattr(model.image_encoder, "in_features", "some")
-    told = f"no features ({name}_ims.npy), and the model reads those of {size} numbers per region, not photos"
-    raise ValueError(f"{source}: {told}; itmatch extract makes features of photos")
+    listed = source.is_dir() and _patches(model) is not None and any(lists_in(source).glob("*_ids.txt"))
+    return not listed and not any(source.glob("*_ims.npy"))
 
 
 def split_of_folder(folder: Path, name: str, model: MatchingModel) -> ImageTextSplit:
@@ -103,6 +111,19 @@ def _patches(model: MatchingModel) -> PhotoPatches | None:
 
     found = extractor_of(model.image_encoder, model.extractor) if model.takes_photos else None
     return found if isinstance(found, PhotoPatches) else None
+
+
+def _check_features(folder: Path) -> None:
+    """Raise where there are photos, and the model takes features."""
+    from itmatch.formats.photos import PHOTO_ENDINGS
+
+    if folder.is_file():
+        raise ValueError(f"{folder}: a file, expected a folder of features; this model takes no photos")
+    names = [path.name for path in folder.iterdir()]
+    photos = next((name for name in names if name.lower().endswith(PHOTO_ENDINGS)), None)
+    if photos is not None and not any(name.endswith(("_ims.npy", ".h5", ".tsv", ".npz")) for name in names):
+        told = f"this model takes features of regions, not photos such as {photos}"
+        raise ValueError(f"{folder}: {told}; itmatch extract {quote(str(folder))} --out FOLDER makes some")
 
 
 def _stage(name: str) -> Stage:

@@ -94,7 +94,7 @@ class Index:
             path: folder of the index, made if missing.
             batch_size: images, and captions, that are encoded at a time.
             overwrite: take the place of an index that is there; it stays as it is until the new one is whole.
-            engine: a first stage, such as :class:`Centroids`; None = every search scores everything.
+            engine: a first stage, such as :class:`Axes`; None = every search scores everything.
 
         Raises:
             FileExistsError: there is an index, or something else.

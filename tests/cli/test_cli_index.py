@@ -77,9 +77,18 @@ def test_features_with_a_model_of_any_form(made, capsys):
 def test_mistakes_of_indexing(made, capsys):
     run_, features = made / "run", made / "features"
     Path("empty").mkdir()
+    Path("photos").mkdir()
+    Path("photos/a.JPG").write_bytes(b"")
     for arguments, expected in (
         ([features, "--out", "x"], f"{features}: no run (no config.yaml), so --model is needed"),
-        (["nowhere", "--out", "x"], "nowhere: no such folder, expected one of a run, of features or of photos"),
+        (["."], "the following arguments are required: --out"),
+        ([made, "--out", "x"], f"a checkpoint or a model folder; {made / 'other'} is one"),
+        ([run_ / "checkpoints", "--out", "x"], f"a checkpoint or a model folder; {run_} is one"),
+        ([run_ / "checkpoints/best.ckpt", "--out", "x"], "a file, expected a folder of a run or of precomputed"),
+        ([run_ / "checkpoints/best.ckpt", "--out", "x"], f"{run_} is one of a run"),
+        (["photos", "--model", run_, "--out", "x"], "features of regions, not photos such as a.JPG; itmatch extract"),
+        ([run_, "--model", made, "--out", "x"], f"; there is {made}"),
+        (["nowhere", "--out", "x"], "nowhere: no such folder, expected a folder of a run or of precomputed features"),
         ([run_, "--model", "nowhere", "--out", "x"], "nowhere: no such file"),
         ([run_, "--model", made / "other", "--out", "x"], "64 numbers per region, the model takes 6"),
         ([features, "--model", run_, "--out", "x"], "6 numbers per region, the model takes 64"),
@@ -178,9 +187,11 @@ def test_photos_for_a_model_with_an_extractor(tmp_path, capsys):
     assert run("index", "list.txt", "--model", "model", "--out", "listed") == 0
     assert "listed: 1 images and 0 captions" in capsys.readouterr().out
     halves_model(extractor=False).save_pretrained("plain")
-    for source in ("photos/below", "list.txt"):
-        message = error_of(capsys, "index", source, "--model", "plain", "--out", "other")
-        assert "no features (test_ims.npy), and the model reads those of 3 numbers per region, not photos" in message
+    for source, expected in (
+        ("photos/below", "this model takes features of regions, not photos such as "),
+        ("list.txt", "list.txt: a file, expected a folder of features; this model takes no photos"),
+    ):
+        assert expected in error_of(capsys, "index", source, "--model", "plain", "--out", "other")
 
 
 def test_photos_find_the_captions_of_features(tmp_path, capsys):
@@ -227,8 +238,16 @@ def test_mistakes_of_searching(made, capsys):
     Path("photo.jpg").write_bytes(b"\xff\xd8\xff")
     np.save("regions.npy", np.ones((4, 192)))
     index = made / "index"
+    shutil.copytree(index, "near/index")
+    model = next(index.glob("model-*"))
     for arguments, expected in (
-        (["nowhere", "a dog"], "nowhere"),
+        (["nowhere", "a dog"], "nowhere: no such folder"),
+        (
+            [made / "run", "a dog"],
+            f"{made / 'run'}: no index in it; itmatch index {made / 'run'} --out INDEX makes one",
+        ),
+        (["near", "a dog"], "near: no index in it; near/index is one"),
+        ([model, "a dog"], f"{model}: no index in it; {made / 'index'} is one"),
         ([made / "features", "a dog"], f"{made / 'features'}"),
         ([index], "either TEXT or --image FILE has to be given"),
         ([index, "a", "--image", "photo.jpg"], "either TEXT or --image FILE has to be given"),

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,6 +114,12 @@ def test_hits(index, split):
         "text": None,
         "picture": split.picture(int(hits.rows[0, 0])),
     }
+    picture = index.images.pictures[int(hits.rows[0, 0])]
+    assert repr(hits[0][0]).endswith(f"score={hits[0][0].score:.4f}, picture=<svg ... {len(picture)} characters>)")
+    assert repr(found[0][0]).endswith(f"text={found[0][0].text!r})")
+    assert repr(replace(hits[0][0], picture="a.jpg")).endswith(", picture='a.jpg')")
+    assert repr(hits) == "Hits(1 query, 2 images each)"
+    assert repr(index.search([], top=3)) == "Hits(0 queries, 0 images each)"
     assert len(index.search([], top=3)) == 0
     assert index.search("a dog", top=1000).rows.shape == (1, split.num_images)
 

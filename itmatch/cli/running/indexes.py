@@ -6,9 +6,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from itmatch.formats.messages import shown
+from itmatch.formats.nearby import folder_near
 
 if TYPE_CHECKING:
     from itmatch.search import Index
@@ -41,6 +43,7 @@ def open_index(folder: Path, qdrant: str | None, trusted: list[str]) -> Index:
     from itmatch.search import Index, answers
     from itmatch.search.opening import engine_at, outer_place
 
+    _check_is_index(folder)
     if qdrant is not None:
         return Index.open(folder, engine=engine_at(folder, qdrant, trusted), trusted_modules=trusted)
     place = outer_place(folder, trusted)
@@ -49,3 +52,12 @@ def open_index(folder: Path, qdrant: str | None, trusted: list[str]) -> Index:
         told = f"every row is scored; the index says that its first stage is at {shown(place)}"
         print(f"itmatch: note: {folder}: {told}, and --qdrant FOLDER or URL uses it", file=sys.stderr)
     return index
+
+
+def _check_is_index(folder: Path) -> None:
+    """Raise where a run is given, whose index has to be made before."""
+    from itmatch.search.store.manifest import NAME
+
+    run = folder_near(folder, "config.yaml")
+    if run is not None and folder_near(folder, NAME) is None:
+        raise FileNotFoundError(f"{folder}: no index in it; itmatch index {quote(str(run))} --out INDEX makes one")
