@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from itmatch.formats.hub.models import load_pretrained
 from itmatch.formats.photos import image_module
 from itmatch.ops.checks import check_whole, check_whole_or_none
 from itmatch.spec import Configurable
-from itmatch.vision.loading import load_model, load_part
+from itmatch.vision.loading import load_model
 
 
 class Backbone(Configurable):
@@ -72,7 +73,9 @@ class PretrainedBackbone(Backbone):
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model("AutoModel", self.name, "backbone", device)
         model = getattr(model, "vision_model", model)  # of CLIP and SigLIP, which also read captions
-        return model, Pixels(load_part("AutoImageProcessor", self.name, "processor of the backbone"), self.image_size)
+        return model, Pixels(
+            load_pretrained("AutoImageProcessor", self.name, "processor of the backbone"), self.image_size
+        )
 
 
 class Pixels:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from itmatch.errors import NonFiniteError, PhotoError
+from itmatch.formats.hub.models import load_pretrained
 from itmatch.formats.messages import reason
 from itmatch.ops.roi import roi_features
-from itmatch.vision.loading import by_shape, load_model, load_part
+from itmatch.vision.loading import by_shape, load_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,7 @@ class Detector:
     def __init__(self, name: str, device: str) -> None:
         self.name, self.device = name, device
         self.model = load_model(self.auto_class, name, "detector", device)
-        self.processor = load_part("AutoImageProcessor", name, "processor of the detector")
+        self.processor = load_pretrained("AutoImageProcessor", name, "processor of the detector")
         names = self.model.config.id2label
         self.label_names = [str(names.get(label, label)) for label in range(self.model.config.num_labels)]
 

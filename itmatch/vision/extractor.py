@@ -13,17 +13,17 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from itmatch.batch import Regions
+from itmatch.extractor import Extractor
 from itmatch.formats.messages import shown
-from itmatch.formats.photos import open_photo
+from itmatch.formats.photos import read_photo
 from itmatch.ops.checks import check_share, check_whole, check_whole_or_none
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.ops.roi import roi_features
-from itmatch.spec import Configurable
 from itmatch.tensordata import check_tensor
 from itmatch.vision.backbones import Backbone, PretrainedBackbone
 from itmatch.vision.detectors import Detector
 from itmatch.vision.prompted import load_detector
-from itmatch.vision.relations import box_relations
+from itmatch.vision.relations import BOX_PREDICATES, box_relations
 
 DEFAULT_DETECTOR = "ustc-community/dfine-small-obj365"
 OWN_BACKBONE = "detector"
@@ -50,7 +50,7 @@ class PhotoRegions(Regions):
             check_tensor("PhotoRegions.sizes", self.sizes, (len(self.mask), 2), torch.int64)
 
 
-class RegionExtractor(Configurable):
+class RegionExtractor(Extractor):
     """Makes regions of photos: ``extractor(photos) -> PhotoRegions``.
 
     - With a detector alone, a region has the last hidden state of its query as its feature.
@@ -69,7 +69,8 @@ class RegionExtractor(Configurable):
         classes: names of what a detector such as OWLv2 looks for; None = the 80 of COCO. Others have their own.
         regions: of a photo, at most. Without a detector a square number, or None for the cells of the backbone's map.
         min_score: regions of which the detector is less sure are left out, except for the surest of each photo.
-        relations: whether to make a graph of how the boxes lie to each other (:func:`box_relations`).
+        relations: make a graph of how each region lies to so many others, the nearest (:func:`box_relations`); None =
+            no graph.
         device: None = a GPU where there is one.
 
     Raises:
@@ -93,9 +94,10 @@ class RegionExtractor(Configurable):
         classes: Sequence[str] | None = None,
         regions: int | None = 36,
         min_score: float = 0.0,
-        relations: bool = False,
+        relations: int | None = None,
         device: str | None = None,
     ) -> None:
+        detector = None if detector in ("none", "None") else detector  # as it is said on a command line
         if detector is None and backbone is None:
             raise ValueError("neither a detector nor a backbone; give one of them, or both")
         if detector is None and (backbone == OWN_BACKBONE or classes is not None):
@@ -107,7 +109,8 @@ class RegionExtractor(Configurable):
             raise ValueError(f"regions: {regions}, expected a square number for a grid, such as {isqrt(regions) ** 2}")
         self.detector, self.backbone, self.regions = detector, backbone, regions
         self.classes = None if classes is None else _checked_classes(classes)
-        self.min_score, self.relations, self.device = check_share("min_score", min_score), relations, device
+        self.min_score, self.device = check_share("min_score", min_score), device
+        self.relations = check_whole_or_none("relations", relations)
         self._detector: Detector | None = None
         self._maps: Callable[[Sequence[Any]], Tensor] | None = None
 
@@ -120,6 +123,11 @@ class RegionExtractor(Configurable):
         """Names of the detector's classes, by label; empty without a detector."""
         self.load()
         return [] if self._detector is None else self._detector.label_names
+
+    @property
+    def predicate_names(self) -> tuple[str, ...]:
+        """Names of the relations of boxes, by number; empty without them."""
+        return () if self.relations is None else BOX_PREDICATES
 
     def load(self) -> None:
         """Load the weights now; the first call does it otherwise.
@@ -150,7 +158,7 @@ class RegionExtractor(Configurable):
         if not len(photos):
             raise ValueError("photos: none, expected one or more")
         self.load()
-        images = [open_photo(photo) if isinstance(photo, (str, Path)) else photo.convert("RGB") for photo in photos]
+        images = [read_photo(photo, f"photos[{place}]") for place, photo in enumerate(photos)]
         maps = None if self._maps is None else self._checked(self._maps(images), len(images))
         if self._detector is not None:
             found = self._of_queries(images, maps)
@@ -158,8 +166,8 @@ class RegionExtractor(Configurable):
             assert maps is not None  # one of both is given
             found = self._of_grid(maps)
         found["sizes"] = torch.tensor([image.size for image in images])
-        if self.relations:
-            found["graph"] = box_relations(found["boxes"], found["mask"])
+        if self.relations is not None:
+            found["graph"] = box_relations(found["boxes"], found["mask"], neighbours=self.relations)
         return PhotoRegions(**found)
 
     def _of_queries(self, images: Sequence[Any], maps: Tensor | None) -> dict[str, Any]:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from itmatch.formats.hub.models import load_pretrained
 from itmatch.formats.messages import shown
 from itmatch.formats.photos import image_module
 from itmatch.vision.backbones import Pixels
 from itmatch.vision.detectors import Detector, Seen
-from itmatch.vision.loading import load_part
 
 _COCO = (
     "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire hydrant, stop sign, "
@@ -48,7 +48,7 @@ class PatchDetector(Detector):
 
     @torch.no_grad()
     def _words(self) -> Tensor:
-        tokenizer = load_part("AutoTokenizer", self.name, "tokenizer of the detector")
+        tokenizer = load_pretrained("AutoTokenizer", self.name, "tokenizer of the detector")
         most = self.model.config.text_config.max_position_embeddings
         for one, ids in zip(self.label_names, tokenizer(self.label_names)["input_ids"], strict=True):
             if len(ids) > most:
@@ -101,7 +101,7 @@ class GroundedDetector(Detector):
     def __init__(self, name: str, device: str, classes: Sequence[str]) -> None:
         super().__init__(name, device)
         self.label_names = list(classes)
-        tokenizer = load_part("AutoTokenizer", name, "tokenizer of the detector")
+        tokenizer = load_pretrained("AutoTokenizer", name, "tokenizer of the detector")
         text = "".join(f"{one.strip().lower()}. " for one in classes).strip()
         self.text = dict(tokenizer(text, return_tensors="pt", return_token_type_ids=True).to(device))
         self.tokens = self._tokens(tokenizer).to(device)
@@ -122,7 +122,8 @@ class GroundedDetector(Detector):
         for one, count in zip(self.label_names, found.sum(1), strict=True):
             if count == 0:
                 raise ValueError(f"detector {self.name!r}: class {shown(one)} has no tokens")
-        return found / found.sum(1, keepdim=True)
+        shares: Tensor = found / found.sum(1, keepdim=True)
+        return shares
 
     def look(self, values: dict[str, Tensor], *, own_maps: bool) -> Seen:
         """What the model says of the inputs of some photos, on its device."""
@@ -156,7 +157,7 @@ def load_detector(name: str, device: str, classes: Sequence[str] | None = None) 
         FileNotFoundError: there is no such model, or a broken one.
         ValueError: classes for a detector that has its own, or too many or too long ones.
     """
-    kind = load_part("AutoConfig", name, "detector").model_type
+    kind = load_pretrained("AutoConfig", name, "detector").model_type
     prompted = _PROMPTED.get(kind)
     if prompted is not None:
         return prompted(name, device, COCO_CLASSES if classes is None else classes)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from itmatch import models
-from itmatch.data import RelationScenes, WordTokenizer
+from itmatch.data import ImageTextSplit, RelationScenes, WordTokenizer
 from itmatch.pages import explain
 from itmatch.pages.queries import GivenImage, StoredImage, TextQuery
 from itmatch.pages.results import results_page
@@ -32,8 +32,9 @@ def test_an_image_of_the_index_is_explained_as_the_image_itself(index):
     query = TextQuery(index, text)
     hits = query.search(2)
     for row, score in zip(hits.rows[0].tolist(), hits.scores[0].tolist(), strict=True):
-        found, expected = query.explain(row), explain(index.model, split.image(row), text)
+        found, expected = query.explain(row), explain(index.model, split.image(row), text, names=split.names)
         assert found.words == expected.words
+        assert found.regions == expected.regions
         assert (found.alignment is None) == (expected.alignment is None)
         if expected.alignment is not None:
             np.testing.assert_allclose(found.alignment, expected.alignment, atol=5e-3)  # the index has float16
@@ -61,6 +62,15 @@ def test_images_find_captions(index, tmp_path):
     found = given.explain(int(hits.rows[0, 1]))
     assert (len(found.regions), found.text) == (5, hits[0][1].text)
     assert found.score == pytest.approx(float(hits.scores[0, 1]), **near)
+
+
+@pytest.mark.parametrize("index", [models.vse_pp_gru], indirect=True)
+def test_a_photo_that_is_gone_since_the_index_was_built_is_told_of_in_its_place(index, tmp_path):
+    features = np.random.default_rng(0).standard_normal((1, 3, 64)).astype(np.float32)
+    split = ImageTextSplit(features, ["a dog"], np.array([0]), pictures=[str(tmp_path / "gone.png")])
+    query = TextQuery(Index.build(index.model, split, tmp_path / "index"), "a dog")
+    assert "No picture: " in results_page("a dog", query, query.search(1))
+    assert query.explain(0).picture == str(tmp_path / "gone.png")
 
 
 def test_answers_as_a_page(index):

@@ -20,6 +20,7 @@ from itmatch.evaluation import (
     PlausibleMatch,
 )
 from itmatch.formats.configs import read_config
+from itmatch.formats.nearby import folder_near
 from itmatch.models.renames import renamed
 from itmatch.presets import as_yaml, expanded, preset_config, preset_names
 
@@ -99,7 +100,9 @@ def resolve_config(value: str) -> str:
             config["protocol"] = _protocol_classes(config["protocol"])
         return value if config == given else as_yaml(config)
     if Path(value).is_dir() and value not in preset_names():
-        raise IsADirectoryError(f"--config {value}: a folder, expected a file")
+        found = folder_near(value, "config.yaml")
+        told = "" if found is None else f"; there is {found / 'config.yaml'}"
+        raise IsADirectoryError(f"--config {value}: a folder, expected a file{told}")
     if Path(value).suffix in (".yaml", ".yml", ".json") or "/" in value:
         raise FileNotFoundError(f"--config {value}: no such file")
     return as_yaml(preset_config(value.removeprefix(PREFIX)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -32,7 +33,7 @@ Task = TypeVar("Task", bound=LightningModule)
 
 
 def restored(
-    make: Callable[..., Task],
+    make: type[Task],
     accepted: Sequence[str],
     path: str | Path | IO[bytes],
     map_location: Any,
@@ -52,6 +53,9 @@ def restored(
         trusted_modules: modules that may be imported because the checkpoint names them.
         strict: whether the weights have to be exactly those of the model.
     """
+    unknown = sorted(set(replaced) - set(signature(make).parameters))
+    if unknown:
+        raise TypeError(f"load_from_checkpoint: {make.__name__} takes no argument {unknown[0]!r}")
     checkpoint = read_checkpoint(path, map_location or "cpu")
     where = path if isinstance(path, (str, Path)) else "checkpoint"
     weights = checkpoint["state_dict"]

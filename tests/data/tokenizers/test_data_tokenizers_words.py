@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from itmatch.data import HuggingFaceTokenizer, Tokenizer, Vocabulary, WordTokenizer
+from itmatch.data import HuggingFaceTokenizer, Names, Tokenizer, Vocabulary, WordTokenizer
 from itmatch.spec import build
 
 SPECIALS = ["<pad>", "<start>", "<end>", "<unk>"]
@@ -351,6 +351,16 @@ def test_share_of_unknown_words():
     assert fitted.unknown_share(["a dog", "a cat"]) == 0.5
 
 
+def test_one_string_is_not_read_letter_by_letter(tiny_bert):
+    tokenizer = WordTokenizer([*SPECIALS, "a", "dog"])
+    for several in (tokenizer, HuggingFaceTokenizer(tiny_bert), WordTokenizer().fit, tokenizer.begin_with, Vocabulary):
+        with pytest.raises(TypeError, match="one string, 'a dog', expected a list of strings"):
+            several("a dog")
+    for names in ({"labels": "dog"}, {"predicates": "on"}):
+        with pytest.raises(TypeError, match="one string"):
+            Names(**names)
+
+
 def test_unknown_words(tiny_bert):
     tokenizer = WordTokenizer([*SPECIALS, "a", "dog", "."])
     assert tokenizer.unknown_words(["A Zebra; a cat, a zebra.", "a dog!", "..."]) == [["zebra", "cat"], [], []]
@@ -455,3 +465,9 @@ def test_a_folder_with_a_damaged_tokenizer(tiny_bert, tmp_path, damage):
     with pytest.raises(ValueError, match=f"{folder}: no tokenizer could be loaded from it") as caught:
         HuggingFaceTokenizer(str(folder)).fit([])
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_vocabulary_in_the_place_of_its_words():
+    vocabulary = Vocabulary.build([["a", "dog"]], min_count=1)
+    assert list(vocabulary) == vocabulary.words  # its ids are asked for by word, so iteration has to be its own
+    assert WordTokenizer(vocabulary).vocabulary.words == WordTokenizer(vocabulary.words).vocabulary.words
