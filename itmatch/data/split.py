@@ -18,7 +18,7 @@ from itmatch.data.items import CaptionItem, ImageItem, Names
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore
 from itmatch.formats.arrays import Array, PickledByFile
 from itmatch.formats.messages import shown
-from itmatch.ops.checks import check_choice
+from itmatch.ops.checks import check_choice, check_several
 
 BlankCaptions = Literal["drop", "keep", "refuse"]
 
@@ -91,10 +91,11 @@ class ImageTextSplit(PickledByFile):
         self.features = (
             features if isinstance(features, FeatureStore) else ArrayFeatures(features, name=self._where("features"))
         )
-        self.captions = list(captions)
+        self.captions = list(check_several("captions", captions))
         owners = np.full(len(self.captions), -1) if caption_image is None else caption_image
         self.caption_image = self._caption_column("caption_image", owners, lowest=-1)
-        self.image_ids = [str(i) for i in range(self.num_images)] if image_ids is None else list(image_ids)
+        ids = map(str, range(self.num_images)) if image_ids is None else check_several("image_ids", image_ids)
+        self.image_ids = list(ids)
         columns = (None if given is None else np.asanyarray(given) for given in (lengths, boxes, labels, relations))
         self.lengths, self.boxes, self.labels, self.relations = columns
         self.relation_scores = None if relation_scores is None else np.asanyarray(relation_scores)
@@ -107,7 +108,7 @@ class ImageTextSplit(PickledByFile):
             None if caption_twin is None else self._caption_column("caption_twin", caption_twin, lowest=-1)
         )
         self.caption_twin_kind = None if caption_twin_kind is None else list(caption_twin_kind)
-        self.pictures = pictures
+        self.pictures = check_several("pictures", pictures)
         self.names = Names() if names is None else names
         self._validate(blank_captions)
 
