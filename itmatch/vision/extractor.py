@@ -90,7 +90,7 @@ class RegionExtractor(Extractor):
         self,
         detector: str | None = DEFAULT_DETECTOR,
         *,
-        backbone: str | Backbone | Callable[[Sequence[Any]], Tensor] | None = None,
+        backbone: str | Backbone | Callable[[Sequence[Any]], Any] | None = None,  # Any: a file builds a Backbone alone
         classes: Sequence[str] | None = None,
         regions: int | None = 36,
         min_score: float = 0.0,
