@@ -57,6 +57,11 @@ class TextQuery(Query):
             warnings.simplefilter("ignore", UserWarning)
             return self.index.search([self.text], top)
 
+    def is_unknown(self) -> bool:
+        """Whether the model knows no word of the text, so that what is found is chance."""
+        tokenizer = self.index.model.tokenizer
+        return tokenizer is not None and tokenizer.unknown_share([self.text]) == 1
+
     def explain(self, row: int) -> Explanation:
         """How the regions of an image meet the words."""
         return explain_stored(self.index, row, self.text)

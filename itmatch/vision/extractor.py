@@ -97,6 +97,7 @@ class RegionExtractor(Extractor):
         relations: int | None = None,
         device: str | None = None,
     ) -> None:
+        detector = None if detector in ("none", "None") else detector  # as it is said on a command line
         if detector is None and backbone is None:
             raise ValueError("neither a detector nor a backbone; give one of them, or both")
         if detector is None and (backbone == OWN_BACKBONE or classes is not None):

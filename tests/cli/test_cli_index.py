@@ -125,6 +125,18 @@ def test_texts_find_images(made, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
+def test_words_that_the_model_does_not_know(made, capsys):
+    assert run("search", made / "index", "a red xyzzy and a plugh xyzzy", "--top", 1) == 0
+    assert capsys.readouterr().err == "itmatch: note: not in the vocabulary: 'xyzzy', 'plugh'\n"
+    assert run("search", made / "index", "xyzzy", "--top", 1, "--json") == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["unknown"] == ["xyzzy"]
+    assert told.err == "itmatch: note: not in the vocabulary: 'xyzzy'; no word is, so what is found is chance\n"
+    assert run("search", made / "index", "a red dog", "--json") == 0
+    told = capsys.readouterr()
+    assert (json.loads(told.out)["unknown"], told.err) == ([], "")
+
+
 def test_features_find_captions(made, capsys):
     scenes = RelationScenes(num_train=8, num_val=4, num_test=4).split("test")
     np.save("regions.npy", scenes.image(2).features.numpy())

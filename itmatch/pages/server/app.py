@@ -105,7 +105,8 @@ class SearchApp:
     def _search(self, call: Call) -> Answer:
         top = call.whole("top", 10, least=1, most=MOST_HITS)
         if "image" not in call.options:
-            return self._found(call.index, TextQuery(call.index, call.query()), top)
+            query = TextQuery(call.index, call.query())
+            return self._found(call.index, query, top, {"chance": query.is_unknown()})
         row = call.row(call.options["image"])
         _check_captions(call.index)
         picture = {"picture": _address(call.index, row)}
@@ -138,7 +139,8 @@ class SearchApp:
     def _found(self, index: Index, query: Query, top: int, more: Mapping[str, Any] | None = None) -> Answer:
         hits = self._work(lambda: query.search(top))
         told = [_hit(index, hit, row) for hit, row in zip(hits[0], hits.rows[0].tolist(), strict=True)]
-        return json_answer({"kind": hits.kind, "exact": hits.exact[0], "hits": told, **(more or {})})
+        found = {"kind": hits.kind, "exact": hits.exact[0], "unknown": hits.unknown[0], "hits": told}
+        return json_answer({**found, **(more or {})})
 
     def _picture(self, call: Call) -> Answer:
         row, pictures = call.row(call.last), call.index.images.pictures

@@ -66,6 +66,17 @@ def test_a_text_finds_images(server, index):
     np.testing.assert_allclose([hit["score"] for hit in content["hits"]], hits.scores[0].numpy())
 
 
+def test_unknown_words_are_told(server):
+    for text, unknown, chance in (
+        ("a+red+dog", [], False),
+        ("a+xyzzy+dog+plugh", ["xyzzy", "plugh"], False),
+        ("xyzzy", ["xyzzy"], True),
+    ):
+        content = get(server, f"/search?q={text}")[2]
+        assert (content["unknown"], content["chance"]) == (unknown, chance)
+    assert get(server, "/search?image=1")[2]["unknown"] == []
+
+
 def test_an_image_of_the_index_finds_captions(server, index):
     status, _, content = get(server, "/search?image=3&top=2")
     hits = index.search(index.images.fragments([3])[:].to(dtype=torch.float32), top=2, kind="captions")
