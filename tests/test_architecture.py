@@ -34,7 +34,7 @@ LEVELS = {
     "losses": 3,
     "evaluation": 3,
     "data": 3,
-    "vision": 3,
+    "vision": 4,
     "models": 4,
     "search": 5,
     "training": 5,

@@ -57,6 +57,7 @@ from itmatch.losses import (
 )
 from itmatch.nn import (
     Block,
+    BlockSimilarity,
     ClassEmbedding,
     ClipImageEncoder,
     ClipTextEncoder,
@@ -74,6 +75,7 @@ from itmatch.nn import (
     LogSumExpPooling,
     MaxPooling,
     MeanPooling,
+    PatchSlimmingSimilarity,
     Pooling,
     RegionEncoder,
     SetSimilarity,
@@ -136,6 +138,8 @@ EXAMPLES = {
     HardAligningSimilarity: lambda _: HardAligningSimilarity("both", MeanPooling(), SoftmaxPooling(0.3), chunk_size=3),
     SoftAligningSimilarity: lambda _: SoftAligningSimilarity(0.2, "regions", LogSumExpPooling(0.3), normalize=True),
     CrossAttentionSimilarity: lambda _: CrossAttentionSimilarity("regions", 0.2, "softmax", MaxPooling(), chunk_size=2),
+    BlockSimilarity: lambda _: BlockSimilarity([2, 4], chunk_size=2),
+    PatchSlimmingSimilarity: lambda _: PatchSlimmingSimilarity(8, 9, 0.8, 0.6, class_token=False, empty_rest=True),
     SetSimilarity: lambda _: SetSimilarity(temperature=0.2, length_normalized=True, clipped=True, chunk_size=2),
     InteractiveSimilarity: lambda _: InteractiveSimilarity(
         region_alignment=True, word_temperature=0.2, pooling=GeneralizedPooling(2)

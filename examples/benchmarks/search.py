@@ -25,7 +25,7 @@ from itmatch.batch import Fragments, Regions
 from itmatch.data import FeatureStore, ImageTextSplit, PrecompFolder, WordTokenizer
 from itmatch.models import MatchingModel
 from itmatch.nn import GRUTextEncoder, HardAligningSimilarity, ImageEncoder, MeanPooling
-from itmatch.search import Centroids, Index
+from itmatch.search import Axes, Index
 
 WORDS = 12  # of a random query
 TOP = 10
@@ -70,7 +70,7 @@ def random_index(images: int, options: argparse.Namespace, folder: Path) -> tupl
     model = MatchingModel(AsTheyAre(options.dim), text, similarity, tokenizer)
     split = ImageTextSplit(RandomRegions(images, options.regions, options.dim), [], np.zeros(0, np.int64))
     start = time.perf_counter()
-    index = Index.build(model, split, folder / "index", engine=Centroids(options.centroids, iterations=4))
+    index = Index.build(model, split, folder / "index", engine=Axes(options.axes))
     return index, time.perf_counter() - start
 
 
@@ -147,7 +147,7 @@ def of_a_model(options: argparse.Namespace) -> list[Row]:
     model = MatchingModel.from_pretrained(options.checkpoint)
     splits = [PrecompFolder(options.data, boxes=None, train=s, val=s, test=s).split("test") for s in options.splits]
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        engine = Centroids(options.model_centroids)
+        engine = Axes(options.axes)
         index = Index.build(model, gallery(splits[0]), Path(folder) / "index", engine=engine)
         for split in splits[1:]:
             index.add(gallery(split))
@@ -191,8 +191,7 @@ def main() -> None:
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 32, 500])
     parser.add_argument("--regions", type=int, default=36)
     parser.add_argument("--dim", type=int, default=128)
-    parser.add_argument("--centroids", type=int, default=512, help="of the random fragments")
-    parser.add_argument("--model-centroids", type=int, default=2048, help="of the model's fragments")
+    parser.add_argument("--axes", type=int, default=32, help="bytes a fragment of the first stage")
     parser.add_argument("--repeat", type=int, default=50, help="calls at most, and as many as 12 seconds hold")
     parser.add_argument("--folder", help="where the indexes are built and removed; by default that of temporary files")
     parser.add_argument("--data", help="folder of the precomputed layout")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 from itmatch.errors import UsageError
@@ -13,8 +12,9 @@ from itmatch.formats.temporaries import locked
 from itmatch.formats.text import read_lines
 from itmatch.vision.extractor import DEFAULT_DETECTOR, RegionExtractor
 from itmatch.vision.merging import merge_parts
-from itmatch.vision.parts import Plan, extract_parts
+from itmatch.vision.parts import Plan
 from itmatch.vision.photos import find_photos, with_captions
+from itmatch.vision.progress import extract_with_progress
 
 
 def extract(
@@ -89,23 +89,11 @@ def extract(
     plan = Plan(folder, chosen, extractor, batch_size, part_size)
     with locked(folder):
         plan.record()
-    _run(plan, plan.missing(number, shards))
+    extract_with_progress(plan, plan.missing(number, shards))
     if shard is None:
         print(*merge_parts(plan, out, split, texts), f"written to {out}", sep="\n")
     else:
         print(f"shard {shard}: done; {len(plan.missing())} of {len(plan)} parts are missing")
-
-
-def _run(plan: Plan, parts: list[int]) -> None:
-    """Extract parts, with a line about how it goes on that is written over where somebody sees it."""
-    count = sum(min(plan.part_size, len(plan.photos) - part * plan.part_size) for part in parts)
-    seen, text = sys.stderr.isatty(), ""
-    for done, rate in extract_parts(plan, parts, lambda error: print(error, file=sys.stderr)):
-        text = f"{done} of {count} photos, {rate:.1f} photos per second"
-        if seen:
-            print(f"\r{text}", end="", file=sys.stderr, flush=True)
-    if text:
-        print(f"\r{text}" if seen else text, file=sys.stderr)
 
 
 def _shard(text: str | None) -> tuple[int, int]:

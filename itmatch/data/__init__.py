@@ -10,6 +10,9 @@ from itmatch.data.caption_graphs.spacy import SpacyParser
 from itmatch.data.caption_graphs.triples import Triples
 from itmatch.data.check.paths import check_path
 from itmatch.data.check.report import CheckReport
+from itmatch.data.choices.layouts import read_choices
+from itmatch.data.choices.making import make_choices
+from itmatch.data.choices.rows import Choice, write_choices
 from itmatch.data.conversion.lists import karpathy_lists, text_lists
 from itmatch.data.conversion.regions import Conversion, convert_regions
 from itmatch.data.items import CaptionItem, ImageItem, Names
@@ -44,6 +47,7 @@ __all__ = [
     "CaptionRelations",
     "CharacterTokenizer",
     "CheckReport",
+    "Choice",
     "Collator",
     "ConlluParses",
     "Conversion",
@@ -75,11 +79,14 @@ __all__ = [
     "check_path",
     "convert_regions",
     "karpathy_lists",
+    "make_choices",
     "open_array",
     "open_regions",
+    "read_choices",
     "read_scene_graph_benchmark",
     "read_visual_genome",
     "save_array",
     "shuffle_captions",
     "text_lists",
+    "write_choices",
 ]

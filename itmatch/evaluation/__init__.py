@@ -1,6 +1,7 @@
 """Ranks, recalls, twin accuracy and benchmark protocols. In percent; ranks are exact, ties count against the model."""
 
 from itmatch.evaluation.bootstrap import BootstrapResult, PairResult, holm, paired_bootstrap, pairwise_bootstrap
+from itmatch.evaluation.choices import ChoiceFigure, choice_table
 from itmatch.evaluation.coco.protocols import Cxc, EccvCaption, PlausibleMatch
 from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.identity import IdentityRetrieval, MeanRecall
@@ -18,6 +19,7 @@ from itmatch.evaluation.twins import twin_accuracy
 
 __all__ = [
     "BootstrapResult",
+    "ChoiceFigure",
     "Coco1K",
     "Coco5K",
     "Cxc",
@@ -42,6 +44,7 @@ __all__ = [
     "Spread",
     "TopK",
     "bibtex",
+    "choice_table",
     "grouped_table",
     "holm",
     "paired_bootstrap",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from itmatch.formats.files import read_json, user_path
+from itmatch.formats.hub.asking import hub_file
 from itmatch.formats.nearby import folder_near, near
 from itmatch.formats.tensors import safetensors_sizes
 
@@ -28,7 +29,11 @@ def folder_or_name(model: str | Path) -> str:
 
 
 def model_file(model: str, name: str, download: dict[str, Any]) -> Path:
-    """A file of a model folder, or of a model on the Hub."""
+    """A file of a model folder, or of a model on the Hub.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
     if Path(model).is_dir():
         if not (Path(model) / name).is_file():
             told = near(model, "one", name)
@@ -36,9 +41,7 @@ def model_file(model: str, name: str, download: dict[str, Any]) -> Path:
                 told = f"; there is {next(place / one for one in _CHECKPOINTS if (place / one).is_file())}"
             raise FileNotFoundError(f"{model}: no {name}, expected a folder of save_pretrained, or a checkpoint{told}")
         return Path(model) / name
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(repo_id=model, filename=name, **download))
+    return hub_file(model, name, **download)
 
 
 def read_model_folder(folder: str | Path) -> tuple[dict[str, Any], list[int]]:

@@ -26,6 +26,7 @@ from itmatch.nn.relations.textual_graph import TextualRelationGraph
 from itmatch.nn.relations.visual_graph import VisualRelationGraph
 from itmatch.nn.similarity.aligning import AligningSimilarity
 from itmatch.nn.similarity.base import Similarity
+from itmatch.nn.similarity.blocks import BlockSimilarity
 from itmatch.nn.similarity.cosine import CosineSimilarity
 from itmatch.nn.similarity.cross_attention import CrossAttentionSimilarity
 from itmatch.nn.similarity.graph_matching import GraphMatchingSimilarity
@@ -33,6 +34,7 @@ from itmatch.nn.similarity.hard_aligning import HardAligningSimilarity
 from itmatch.nn.similarity.heads import SimilarityFiltration, SimilarityHead, SimilarityReasoning
 from itmatch.nn.similarity.interactive import InteractiveSimilarity
 from itmatch.nn.similarity.sets import SetSimilarity
+from itmatch.nn.similarity.slimming import PatchSlimmingSimilarity
 from itmatch.nn.similarity.soft_aligning import SoftAligningSimilarity
 from itmatch.nn.similarity.tiled import TiledSimilarity
 from itmatch.nn.similarity.vector import VectorSimilarity
@@ -40,6 +42,7 @@ from itmatch.nn.similarity.vector import VectorSimilarity
 __all__ = [
     "AligningSimilarity",
     "Block",
+    "BlockSimilarity",
     "ClassEmbedding",
     "ClipImageEncoder",
     "ClipTextEncoder",
@@ -58,6 +61,7 @@ __all__ = [
     "LogSumExpPooling",
     "MaxPooling",
     "MeanPooling",
+    "PatchSlimmingSimilarity",
     "Pooling",
     "RegionEncoder",
     "Related",

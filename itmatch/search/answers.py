@@ -33,7 +33,7 @@ def candidates_of(
         by_vectors = model.similarity.reads_pooled and collection.has_vectors  # as fast as any first stage
         return max(CANDIDATES, 10 * top) if engine is not None and len(collection) >= PAYS and not by_vectors else None
     if engine is None:
-        raise ValueError(f"{collection.where}: candidates={wanted}: no first stage; build it with engine=Centroids()")
+        raise ValueError(f"{collection.where}: candidates={wanted}: no first stage; build it with engine=Axes()")
     return max(top, check_whole("candidates", wanted))
 
 

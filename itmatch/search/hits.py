@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Hit:
     """One answer to a query.
 
@@ -27,8 +27,18 @@ class Hit:
     text: str | None = None
     picture: str | None = None
 
+    def __repr__(self) -> str:
+        """In one line: a drawing is long, so that its size stands for it."""
+        parts = [f"rank={self.rank}", f"id={self.id!r}", f"score={self.score:.4f}"]
+        if self.text is not None:
+            parts.append(f"text={self.text!r}")
+        if self.picture is not None:
+            drawn = self.picture.startswith("<svg")
+            parts.append(f"picture={f'<svg ... {len(self.picture)} characters>' if drawn else repr(self.picture)}")
+        return f"Hit({', '.join(parts)})"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Hits:
     """The best answers to N queries, K each, the best first; of equal scores the lower row comes first.
 
@@ -48,7 +58,9 @@ class Hits:
         >>> import torch
         >>> hits = Hits("images", [["a", "b"]], torch.tensor([[0.5, 0.25]]), torch.tensor([[4, 2]]), [True], [[]])
         >>> hits[0][1]
-        Hit(rank=2, id='b', score=0.25, text=None, picture=None)
+        Hit(rank=2, id='b', score=0.2500)
+        >>> hits
+        Hits(1 query, 2 images each)
     """
 
     kind: Literal["images", "captions"]
@@ -60,6 +72,11 @@ class Hits:
     texts: list[list[str]] | None = None
     pictures: list[list[str | None]] | None = None
     alignments: list[list[Tensor]] | None = None
+
+    def __repr__(self) -> str:
+        most = max(map(len, self.ids), default=0)
+        queries = "1 query" if len(self) == 1 else f"{len(self)} queries"
+        return f"Hits({queries}, {most} {self.kind if most != 1 else self.kind[:-1]} each)"
 
     def __len__(self) -> int:
         """Number of queries."""

@@ -3,11 +3,13 @@
 from itmatch.extractor import Extractor
 from itmatch.vision.backbones import Backbone, PretrainedBackbone
 from itmatch.vision.extractor import PhotoRegions, RegionExtractor
+from itmatch.vision.folder import PhotoFolder
 from itmatch.vision.relations import box_relations
 
 __all__ = [
     "Backbone",
     "Extractor",
+    "PhotoFolder",
     "PhotoRegions",
     "PretrainedBackbone",
     "RegionExtractor",

@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from itmatch.formats.files import existing_file, read_json
 from itmatch.formats.hub.photos import hub_files, hub_photos, parquet_photo
@@ -17,6 +17,8 @@ from itmatch.formats.text import read_lines
 
 _NAMES = ("file", "file_name", "filename", "image", "path", "id")
 _CAPTIONS = ("captions", "caption", "sentences", "raw", "text")
+_TEXTS = (".txt", ".tsv")
+_T = TypeVar("_T")
 _MOST_BYTES = 256 << 20  # of one photo in a tar file
 
 
@@ -109,11 +111,11 @@ def with_captions(photos: Sequence[Photo], captions: Path | None) -> tuple[list[
     if captions is None:
         found = {photo.name: list(photo.captions) for photo in photos if photo.captions}
         return (list(photos), {}) if not found else ([one for one in photos if one.name in found], found)
-    pairs = _of_text(captions) if captions.suffix in (".txt", ".tsv") else _of_json(captions)
+    pairs = _of_text(captions) if captions.suffix in _TEXTS else _of_json(captions)
     by_name: dict[str, list[str]] = {}
     for name, texts in pairs:
         by_name.setdefault(name, []).extend(one for text in texts if (one := " ".join(text.split())))
-    chosen = [(photo, _captions_of(photo, by_name)) for photo in photos]
+    chosen = [(photo, _entry(photo, by_name) or []) for photo in photos]
     kept = {photo.name: texts for photo, texts in chosen if texts}
     if not kept:
         first, photo = shown(next(iter(by_name), "")), shown(photos[0].name)
@@ -123,8 +125,28 @@ def with_captions(photos: Sequence[Photo], captions: Path | None) -> tuple[list[
     return [photo for photo, texts in chosen if texts], kept
 
 
-def _captions_of(photo: Photo, by_name: Mapping[str, list[str]]) -> list[str]:
-    return by_name.get(photo.name) or by_name.get(Path(photo.name).name) or by_name.get(Path(photo.name).stem) or []
+def splits_of(photos: Sequence[Photo], captions: Path) -> dict[str, str]:
+    """The split of each photo as the records of a json name it (``split``, as in Karpathy's files); or nothing.
+
+    Raises:
+        ValueError: a record names a split, and that of a photo does not.
+    """
+    if captions.suffix in _TEXTS:
+        return {}
+    by_name = {name: record.get("split") for name, record in _records(captions)}
+    found = {photo.name: _entry(photo, by_name) for photo in photos}
+    if not any(found.values()):
+        return {}
+    for name, split in found.items():
+        if not isinstance(split, str):
+            raise ValueError(f"{captions}: {shown(name)} is of split {shown(split)}, expected a name as others have")
+    return {name: str(split) for name, split in found.items()}
+
+
+def _entry(photo: Photo, by_name: Mapping[str, _T]) -> _T | None:
+    """What stands under the name of a photo: its path, the name of its file, or that without its ending."""
+    name = Path(photo.name)
+    return by_name.get(photo.name) or by_name.get(name.name) or by_name.get(name.stem)
 
 
 def _of_text(path: Path) -> Iterable[tuple[str, list[str]]]:
@@ -137,6 +159,15 @@ def _of_text(path: Path) -> Iterable[tuple[str, list[str]]]:
 
 
 def _of_json(path: Path) -> Iterable[tuple[str, list[str]]]:
+    for number, (name, record) in enumerate(_records(path)):
+        texts = _texts(record)
+        if texts is None:
+            raise _no_record(path, number, record)
+        yield name, texts
+
+
+def _records(path: Path) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """The records of a json, by what names their photos."""
     content = read_json(path, object)
     if isinstance(content, dict) and isinstance(content.get("images"), list):
         content = content["images"]
@@ -144,10 +175,13 @@ def _of_json(path: Path) -> Iterable[tuple[str, list[str]]]:
         content = [{"file": name, "captions": texts} for name, texts in content.items()]
     for number, record in enumerate(content if isinstance(content, list) else []):
         name = next((record[key] for key in _NAMES if key in record), None) if isinstance(record, dict) else None
-        texts = _texts(record) if name is not None else None
-        if texts is None:
-            raise ValueError(f"{path}: record {number} is {shown(record)}, expected a file and captions")
-        yield str(name), texts
+        if name is None:
+            raise _no_record(path, number, record)
+        yield str(name), record
+
+
+def _no_record(path: Path, number: int, record: Any) -> ValueError:
+    return ValueError(f"{path}: record {number} is {shown(record)}, expected a file and captions")
 
 
 def _texts(record: Mapping[str, Any]) -> list[str] | None:

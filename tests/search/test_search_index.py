@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,6 +114,12 @@ def test_hits(index, split):
         "text": None,
         "picture": split.picture(int(hits.rows[0, 0])),
     }
+    picture = index.images.pictures[int(hits.rows[0, 0])]
+    assert repr(hits[0][0]).endswith(f"score={hits[0][0].score:.4f}, picture=<svg ... {len(picture)} characters>)")
+    assert repr(found[0][0]).endswith(f"text={found[0][0].text!r})")
+    assert repr(replace(hits[0][0], picture="a.jpg")).endswith(", picture='a.jpg')")
+    assert repr(hits) == "Hits(1 query, 2 images each)"
+    assert repr(index.search([], top=3)) == "Hits(0 queries, 0 images each)"
     assert len(index.search([], top=3)) == 0
     assert index.search("a dog", top=1000).rows.shape == (1, split.num_images)
 
@@ -243,7 +250,7 @@ def test_queries_that_are_none(index):
         index.search("a dog", kind="captions")
     with pytest.raises(ValueError, match="top: 0, expected a whole number"):
         index.search("a dog", top=0)
-    with pytest.raises(TypeError, match="queries: a int, expected texts, Captions, Regions, features"):
+    with pytest.raises(TypeError, match="queries: a int, expected texts, photos, Captions, Regions, features"):
         index.search(3)
     with pytest.raises(TypeError, match=r"queries\[1\]: a int, expected a text, as the others are"):
         index.search(["a dog", 3])
@@ -268,7 +275,9 @@ def test_one_id_is_not_read_letter_by_letter(index):
 def test_arguments_that_are_something_else(index, split, tmp_path):
     with pytest.raises(TypeError, match="source: a RelationScenes, expected one of its splits"):
         Index.build(index.model, SCENES, tmp_path / "new")
-    with pytest.raises(TypeError, match="source: a str, expected an ImageTextSplit"):
+    with pytest.raises(TypeError, match="source: a int, expected an ImageTextSplit"):
+        index.add(3)
+    with pytest.raises(FileNotFoundError, match="folder: no such file"):
         index.add("folder")
     with pytest.raises(ValueError, match="batch_size: 0"):
         index.add(split, batch_size=0)

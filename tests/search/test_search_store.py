@@ -15,7 +15,7 @@ import torch
 from helpers_files import small_files
 from helpers_search import SCENES, part, system
 
-from itmatch.search import Centroids, Index
+from itmatch.search import Axes, Index
 from itmatch.search.store.manifest import NAME, read_manifest
 from itmatch.search.store.writing import only_writer
 
@@ -29,7 +29,7 @@ def split():
 def built(tmp_path_factory, split):
     """An index that is copied before it is changed."""
     folder = tmp_path_factory.mktemp("built") / "index"
-    Index.build(system(), part(split, 0, 8), folder, engine=Centroids(8))
+    Index.build(system(), part(split, 0, 8), folder, engine=Axes(8))
     return folder
 
 
@@ -87,7 +87,7 @@ def test_killed_while_adding(folder, split):
     draws, model, reached = random.Random(0), system(), []
     for _ in range(20):
         shutil.rmtree(folder)
-        index = Index.build(model, part(split, 0, 2), folder, engine=Centroids(8))
+        index = Index.build(model, part(split, 0, 2), folder, engine=Axes(8))
 
         def add(done, index=index):
             for first in range(2, 30):
@@ -312,12 +312,12 @@ def test_damaged_features_are_told_of(folder, split, bad):
 @pytest.mark.parametrize(
     ("name", "array", "message"),
     [
-        ("images-codes.npy", np.full(3, 60000, np.uint16), "do not fit together"),
-        ("images-centroids.npy", np.full((8, 16), np.nan, np.float32), "hold a NaN"),
-        ("images-centroids.npy", np.zeros((1, 16), np.float32), "of 1 centroids"),
-        ("captions-centroids.npy", np.zeros((8, 5), np.float32), "centroids of size 5, not 16"),
+        ("images-codes.npy", np.zeros((3, 8), np.int8), "do not fit together"),
+        ("images-outward.npy", np.full((16, 8), np.nan, np.float32), "hold a NaN"),
+        ("images-inward.npy", np.zeros((16, 7), np.float32), "axes and codes do not fit together"),
+        ("images-mean.npy", np.zeros(5, np.float32), "axes and codes do not fit together"),
         ("images-serials.npy", np.zeros(8, np.int64), "do not rise"),
-        ("images-offsets.npy", np.full(9, 2**31 - 1, np.int32), "do not fit together"),
+        ("images-offsets.npy", np.full(9, 2**31 - 1), "do not fit together"),
     ],
 )
 def test_an_engine_that_is_damaged(folder, name, array, message):
@@ -326,7 +326,7 @@ def test_an_engine_that_is_damaged(folder, name, array, message):
         Index.open(folder)
 
 
-class Distant(Centroids):
+class Distant(Axes):
     """A first stage as one on a server would be."""
 
     is_local = False

@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from itmatch.data.tokenizers.base import Tokenizer, digest
+from itmatch.formats.hub.asking import check_on_hub
 from itmatch.formats.messages import reason, shown
 from itmatch.ops.checks import check_several
 
@@ -68,6 +70,8 @@ class HuggingFaceTokenizer(Tokenizer):
         from transformers import AutoTokenizer  # here, since importing transformers takes seconds
 
         with _told_of(f"{self.name_or_path}: no tokenizer could be loaded from it"):
+            if not Path(self.name_or_path).is_dir():
+                check_on_hub(self.name_or_path)
             tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, trust_remote_code=False)
             _special_ids(tokenizer)
             _check_ids(tokenizer)

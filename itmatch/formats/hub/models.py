@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from itmatch.formats.hub.asking import check_on_hub
 from itmatch.formats.messages import reason
 
 
@@ -28,13 +29,15 @@ def load_pretrained(auto_class: str, name: str, kind: str, **options: Any) -> An
     local, bars = Path(name).is_dir(), logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
+        if not local:
+            check_on_hub(name)
         part = getattr(transformers, auto_class).from_pretrained(
             name, local_files_only=local, trust_remote_code=False, **options
         )
     except ImportError as error:
         raise ImportError(f"{kind} {name!r}: {reason(error)}") from error
     except Exception as error:  # a damaged folder fails in many ways
-        tried = "the folder holds none" if local else "no such folder, not in the local cache, not on the hub"
+        tried = "the folder holds none" if local else "none that can be loaded"
         raise FileNotFoundError(
             f"{kind} {name!r}: {tried} ({reason(error)}); give a name of the hub or a folder of save_pretrained"
         ) from error

@@ -31,14 +31,14 @@ def best_of_few(keys: Ragged, queries: Tensor, rows: int) -> Tensor:
         for row in range(0, len(keys), step):
             last = min(row + step, len(keys))
             products = queries @ keys.values[starts[row] : ends[last - 1]].to(queries.dtype).T  # (M, k)
-            best[row:last] = _largest(products.to(best.dtype), keys.lengths[row:last], starts[row:last]).T
+            best[row:last] = largest_of_runs(products.to(best.dtype), keys.lengths[row:last]).T
     return best
 
 
-def _largest(products: Tensor, lengths: Tensor, starts: list[int]) -> Tensor:
-    """(M, n) largest of each run of columns (M, k)."""
+def largest_of_runs(products: Tensor, lengths: Tensor) -> Tensor:
+    """(M, n) largest of each of n runs of columns of (M, k), which have these lengths (n,) and follow each other."""
     count = len(lengths)
     if products.shape[1] == count * int(lengths[0]) and bool((lengths == lengths[0]).all()):
         return products.view(len(products), count, -1).amax(2)
-    places = np.asarray(starts) - starts[0]
+    places = (lengths.cumsum(0) - lengths).numpy()
     return torch.from_numpy(np.maximum.reduceat(products.numpy(), places, axis=1))

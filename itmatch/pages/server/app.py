@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from itmatch._version import __version__
-from itmatch.pages.photos import takes_photos
-from itmatch.pages.queries import GivenImage, Query, StoredImage, TextQuery
+from itmatch.pages.queries import GivenImage, Query, StoredImage, TextQuery, is_array
 from itmatch.pages.server.answers import Answer, Refused, json_answer
 from itmatch.pages.server.current import CurrentIndex
 from itmatch.pages.server.pictures import check_pixels, picture_answer
@@ -95,7 +94,7 @@ class SearchApp:
                 "images": len(index.images),
                 "captions": len(index.captions),
                 "examples": sorted(some, key=lambda text: (len(text), text))[:_EXAMPLES],
-                "takes_photos": takes_photos(index.model),
+                "takes_photos": index.model.takes_photos,
                 "features": getattr(index.model.image_encoder, "in_features", None),
                 "longest_query": LONGEST_QUERY,
                 "largest_upload": LARGEST_UPLOAD,
@@ -127,7 +126,7 @@ class SearchApp:
 
     def _sent(self, index: Index, path: Path, top: int) -> Answer:
         """Captions of a photo or of features, with the explanations: what was sent is gone afterwards."""
-        if takes_photos(index.model):
+        if index.model.takes_photos and not is_array(path):
             check_pixels(path)
         query = GivenImage.read(index, path)
         hits = query.search(top)
@@ -164,7 +163,7 @@ class SearchApp:
             raise Refused(503, "the server is ending") from None
         try:
             return future.result()
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, FileNotFoundError) as error:  # the last: of an extractor's model
             raise Refused(400, " ".join(str(error).split())) from error
         except CancelledError:
             raise Refused(503, "the server is ending") from None

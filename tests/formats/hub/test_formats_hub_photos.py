@@ -1,6 +1,8 @@
+import random
+
 import pytest
 
-from itmatch.formats.hub.photos import hub_files, hub_photos, parquet_photo
+from itmatch.formats.hub.photos import _groups, _photos_of_group, hub_files, hub_photos, parquet_photo
 
 pyarrow = pytest.importorskip("pyarrow")
 from pyarrow import ipc, parquet  # noqa: E402 - after the skip
@@ -56,6 +58,24 @@ def test_a_file_that_is_cut_off(tmp_path, ending):
             assert str(error).startswith(f"{path}: no file of datasets that can be read (")  # noqa: PT017
         else:
             assert found == [row["image"]["bytes"] for row in ROWS][: len(found)]
+
+
+@pytest.mark.parametrize("ending", ["arrow", "parquet"])
+def test_bytes_that_are_changed_lead_nowhere(tmp_path, ending):
+    path, rng = save(tmp_path / f"data.{ending}"), random.Random(0)
+    content = path.read_bytes()
+    for _ in range(200):
+        changed = bytearray(content)
+        changed[rng.randrange(len(content))] = rng.choice([0, 1, 127, 128, 255])
+        path.write_bytes(changed)
+        _groups.cache_clear()
+        _photos_of_group.cache_clear()
+        try:
+            found = [one.read() for one in hub_photos(path, described=False)]
+        except ValueError as error:
+            assert str(path) in str(error)  # noqa: PT017
+        else:
+            assert all(one in bytes(changed) for one in found) or ending == "parquet"
 
 
 def test_a_row_that_is_not_there(tmp_path):

@@ -186,7 +186,7 @@ def test_missing_models(tmp_path, monkeypatch):
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    for name, tried in ((str(tmp_path), "holds none"), ("nobody/nothing", "not in the local cache")):
+    for name, tried in ((str(tmp_path), "holds none"), ("nobody/nothing", "not in the cache")):
         with pytest.raises(FileNotFoundError, match=tried) as caught:
             encoder(name, config=None)
         assert repr(name) in str(caught.value)

@@ -6,6 +6,7 @@ from torch import nn
 
 from itmatch.batch import Fragments
 from itmatch.nn import (
+    BlockSimilarity,
     CosineSimilarity,
     CrossAttentionSimilarity,
     GeneralizedPooling,
@@ -14,6 +15,7 @@ from itmatch.nn import (
     InteractiveSimilarity,
     LogSumExpPooling,
     MaxPooling,
+    PatchSlimmingSimilarity,
     Pooling,
     SetSimilarity,
     SoftAligningSimilarity,
@@ -29,6 +31,7 @@ SIMILARITIES = {
     "hard gpo": lambda: HardAligningSimilarity(pooling=GeneralizedPooling(8, 4)),
     "sets": lambda: SetSimilarity(normalize=True),
     "max of sets": lambda: SetSimilarity("max", clipped=True),
+    "blocks": lambda: BlockSimilarity(2),
     "soft": lambda: SoftAligningSimilarity(0.1, "both", normalize=True),
 }
 
@@ -149,12 +152,15 @@ def test_an_interactive_similarity_in_one_precision(dtype):
 
 
 @pytest.mark.parametrize("grad", [True, False])
-@pytest.mark.parametrize("name", ["cosine", "hard", "soft", "sets", "attention", "interactive", "graph"])
+@pytest.mark.parametrize(
+    "name", ["cosine", "hard", "soft", "sets", "blocks", "slimming", "attention", "interactive", "graph"]
+)
 def test_no_images_or_no_captions(name, grad):
     others = {
         "attention": CrossAttentionSimilarity,
         "interactive": InteractiveSimilarity,
         "graph": GraphMatchingSimilarity,
+        "slimming": lambda: PatchSlimmingSimilarity(8, 4, merged=0.7),
     }
     similarity = (SIMILARITIES | others)[name]()
     for counts in ((0, 3), (3, 0)):

@@ -305,7 +305,7 @@ def test_what_is_no_photo_is_told_in_one_line(photos):
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image that can be read"),
         (bomb(), "no image that can be read (Image size (400000000 pixels) exceeds"),
         (bomb(12_000), "12000 x 12000 pixels, expected 100 million at most"),
-        (npy(np.zeros((4, 192))), "no image that can be read"),
+        (npy(np.zeros((4, 191))), "float64 of shape (4, 191), expected features (regions, 192)"),
     ):
         status, _, content = get(photos, "/search", "POST", body)
         assert status == 400

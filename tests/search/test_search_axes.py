@@ -8,8 +8,8 @@ from helpers_search import SCENES, part, system
 from itmatch.batch import Fragments
 from itmatch.data import ImageTextSplit
 from itmatch.nn import HardAligningSimilarity, LogSumExpPooling, MaxPooling, MeanPooling, SoftmaxPooling
-from itmatch.search import Centroids, Index
-from itmatch.search.kmeans import centroids_of, nearest_of
+from itmatch.search import Axes, Index
+from itmatch.search.axes import _axes
 
 
 @pytest.fixture(scope="module")
@@ -18,20 +18,23 @@ def split():
 
 
 def build(tmp_path, split, model=None, **settings):
-    engine = Centroids(**{"centroids": 16, "sample": 500} | settings)
+    engine = Axes(**{"axes": 6, "sample": 500} | settings)
     return Index.build(model or system(), split, tmp_path / "index", engine=engine)
 
 
-def test_kmeans():
+def test_axes_are_those_that_queries_see():
     torch.manual_seed(0)
-    places = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
-    values = places.repeat_interleave(20, 0) + 0.1 * torch.randn(60, 2)
-    found = centroids_of(values, 12, 10, torch.Generator().manual_seed(0))
-    again = centroids_of(values, 12, 10, torch.Generator().manual_seed(0))
-    assert torch.equal(found, again)
-    nearest = nearest_of(values, found)
-    assert torch.equal(nearest, torch.cdist(values, found).argmin(1))
-    assert (values - found[nearest]).norm(dim=1).max() < 1
+    stored = torch.randn(500, 6) * torch.tensor([1.0, 1.0, 3.0, 1.0, 1.0, 1.0])
+    asking = torch.randn(400, 6) * torch.tensor([9.0, 5.0, 0.1, 0.1, 0.1, 0.1])
+    stored -= stored.mean(0)
+    inward, outward = _axes(stored, asking, 2)
+    places = (stored @ inward).round()
+    assert 126 < float(places.abs().max()) < 128
+    lost = stored - places @ outward.T
+    assert float(lost[:, :2].abs().max()) < 0.2
+    assert float((asking @ lost.T).square().mean()) < 0.05 * float((asking @ stored.T).square().mean())
+    inward, outward = _axes(stored, torch.eye(6), 1)
+    assert float(outward[2].abs() / outward.norm()) > 0.99  # unweighted, the longest axis
 
 
 def test_two_stages_find_the_best_and_their_scores(tmp_path, split):
@@ -53,7 +56,7 @@ def test_two_stages_find_the_best_and_their_scores(tmp_path, split):
 
 
 def test_more_candidates_find_no_less(tmp_path, split):
-    index = build(tmp_path, split, centroids=64)
+    index = build(tmp_path, split, axes=3)
     shares = [index.recall(split.captions, top=5, candidates=count) for count in (5, 10, 20, 30)]
     assert shares == sorted(shares)
     assert shares[-1] == 1
@@ -68,7 +71,7 @@ def test_more_candidates_find_no_less(tmp_path, split):
 def test_no_row_that_is_left_out_scores_more_than_the_bound(tmp_path, split, query, pooling, side):
     model = system()
     model.similarity = HardAligningSimilarity(query, pooling)
-    index = build(tmp_path, part(split, 0, 10), model, centroids=32)
+    index = build(tmp_path, part(split, 0, 10), model, axes=5)
     queries = (index.captions if side == "images" else index.images).fragments(slice(0, 6))[:].to(dtype=torch.float32)
     proposal = index.engine.propose(side, queries, 4)
     if isinstance(pooling, SoftmaxPooling):
@@ -83,10 +86,11 @@ def test_no_row_that_is_left_out_scores_more_than_the_bound(tmp_path, split, que
 
 
 def test_what_is_said_to_be_exact_is(tmp_path, split):
-    index = build(tmp_path, split, centroids=2000, sample=10**6)  # nearly every fragment has a centroid of its own
+    index = build(tmp_path, split, axes=16)  # as many as fragments have numbers
     found = index.search(split.captions, top=2, candidates=12)
     exact = index.search(split.captions, top=2, candidates="all")
     sure = [row for row, known in enumerate(found.exact) if known]
+    assert len(sure) > 100
     assert all(torch.equal(found.rows[row], exact.rows[row]) for row in sure)
     assert index.search(split.captions[:2], top=2, candidates=1000).exact == [True, True]
 
@@ -101,24 +105,42 @@ def test_other_similarities_are_searched_too(name, tmp_path, split):
 
 def test_it_follows_what_is_added_and_deleted(tmp_path, split):
     model = system()
-    index = build(tmp_path, part(split, 0, 10), model)
-    centroids = index.engine._sides["images"].centroids
-    index.add(part(split, 10, 30))
+    index = build(tmp_path, part(split, 0, 20), model)
+    inward = index.engine._sides["images"].inward
+    index.add(part(split, 20, 30))
     index.delete([index.images.ids[3], index.images.ids[20]])
     index.compact()
     again = Index.open(tmp_path / "index")
-    assert isinstance(again.engine, Centroids)
+    assert isinstance(again.engine, Axes)
     assert again.engine.spec == index.engine.spec
-    assert torch.equal(again.engine._sides["images"].centroids, centroids)
+    assert torch.equal(again.engine._sides["images"].inward, inward)
     for opened in (index, again):
         coded = opened.engine._sides["images"]
         assert np.array_equal(coded.serials, opened.images.serials)
         fragments = opened.images.fragments()
-        assert torch.equal(coded.codes.long(), nearest_of(fragments.values.float(), centroids))
-        assert torch.equal(coded.offsets.diff().long(), fragments.lengths)
+        places = ((fragments.values.float() - coded.mean) @ inward).round().clamp(-127, 127)
+        assert (torch.from_numpy(coded.codes) - places).abs().max() <= 1
+        assert np.array_equal(np.diff(coded.offsets), fragments.lengths.numpy())
         assert opened.recall(split.captions, top=5, candidates=28) == 1
     with pytest.raises(ValueError, match="no first stage; build it with engine"):
         Index.build(model, part(split, 0, 4), tmp_path / "plain").search("a dog", candidates=3)
+
+
+def test_axes_are_found_anew_when_a_side_has_doubled(tmp_path, split):
+    images = part(split, 0, 10)
+    images = ImageTextSplit(
+        images.features, [], np.zeros(0, np.int64), image_ids=images.image_ids, lengths=images.lengths
+    )
+    index = build(tmp_path, images)
+    assert index.engine._sides["images"].seen.tolist() == [10, 0]
+    index.add(part(split, 10, 15))  # the first captions
+    first = index.engine._sides["images"]
+    assert first.seen.tolist() == [15, 25]
+    index.add(part(split, 15, 16))
+    assert torch.equal(index.engine._sides["images"].inward, first.inward)
+    index.add(part(split, 16, 30))
+    assert index.engine._sides["images"].seen.tolist() == [30, 100]
+    assert np.array_equal(index.engine._sides["images"].serials, index.images.serials)
 
 
 def test_two_stages_are_the_default_where_they_pay(tmp_path, split, monkeypatch):
@@ -144,10 +166,10 @@ def test_vectors_are_scored_all(tmp_path, split, monkeypatch):
 
 
 def test_settings():
-    with pytest.raises(ValueError, match="centroids: 70000, expected 65536 or fewer"):
-        Centroids(70000)
+    with pytest.raises(ValueError, match="axes: 0"):
+        Axes(0)
     with pytest.raises(ValueError, match="sample: 0"):
-        Centroids(sample=0)
+        Axes(sample=0)
 
 
 def test_one_image(tmp_path, split):
