@@ -17,8 +17,19 @@ from itmatch.stopping import CLOSED_OUTPUT, Stopped, finish_output, is_closed, s
 
 RUN_COMMANDS = ("fit", "validate", "test", "predict")
 INDEX_COMMANDS = ("index", "search", "serve")
-DATA_COMMANDS = ("check", "convert", "scene-graphs", "parse")
-COMMANDS = (*RUN_COMMANDS, "presets", "list", "convert", "compare", "report", "extract", *INDEX_COMMANDS, "data")
+DATA_COMMANDS = ("check", "convert", "scene-graphs", "parse", "choices")
+COMMANDS = (
+    *RUN_COMMANDS,
+    "presets",
+    "list",
+    "convert",
+    "compare",
+    "report",
+    "choose",
+    "extract",
+    *INDEX_COMMANDS,
+    "data",
+)
 USAGE = """usage: itmatch COMMAND [options]
 
 Fine-grained image-text matching.
@@ -34,6 +45,7 @@ commands:
   compare    the figures of runs beside each other            itmatch compare RUN RUN --published flickr30k
   extract    make a folder of features of photos              itmatch extract PHOTOS --out FOLDER
   report     write a page about a run                         itmatch report RUN
+  choose     right captions against almost right ones         itmatch choose RUN FOLDER
   index      encode images and captions to search them        itmatch index RUN --out INDEX
   search     images that fit a text, captions of an image     itmatch search INDEX "a red dog"
   serve      a page in the browser that searches an index     itmatch serve INDEX
@@ -41,6 +53,7 @@ commands:
              make a folder of features in another layout      itmatch data convert SOURCE --out FOLDER
              write the relations of stored scene graphs       itmatch data scene-graphs FOLDER SPLIT ...
              write the relations of the captions' words       itmatch data parse FOLDER SPLIT ...
+             write questions with one relation changed        itmatch data choices FOLDER SPLIT ...
 
   itmatch COMMAND --help lists the options of a command; itmatch --version prints the version.
   ITMATCH_DEBUG=1 shows the traceback of an error.
@@ -49,11 +62,13 @@ DATA_USAGE = """usage: itmatch data check PATH [PATH ...] [options]
        itmatch data convert SOURCE [SOURCE ...] --out FOLDER [options]
        itmatch data scene-graphs FOLDER SPLIT [SPLIT ...] [options]
        itmatch data parse FOLDER SPLIT [SPLIT ...] [options]
+       itmatch data choices FOLDER SPLIT [SPLIT ...] [options]
 
 check: say what PATH holds, what is missing, and what is wrong (--help tells more).
 convert: make a folder of precomputed features from features in another layout (--help tells more).
 scene-graphs: write the relations of stored scene graphs beside precomputed features (--help tells more).
-parse: write the relations between the words of the captions beside them (--help tells more)."""
+parse: write the relations between the words of the captions beside them (--help tells more).
+choices: write captions beside wrong ones with one relation changed, for itmatch choose (--help tells more)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,6 +143,8 @@ def _function(command: str) -> Callable[..., int | None] | None:
         from itmatch.cli.convert import convert as function
     elif command == "compare":
         from itmatch.cli.compare import compare as function
+    elif command == "choose":
+        from itmatch.cli.choose import choose as function
     elif command == "extract":
         from itmatch.cli.extract import extract as function
     elif command == "report":
@@ -146,6 +163,8 @@ def _function(command: str) -> Callable[..., int | None] | None:
         from itmatch.cli.data.scene_graphs import scene_graphs as function
     elif command == "data parse":
         from itmatch.cli.data.parse import parse as function
+    elif command == "data choices":
+        from itmatch.cli.data.choices import choices as function
     else:
         return None
     return function

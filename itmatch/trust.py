@@ -28,6 +28,7 @@ def import_class(path: str, where: str = "spec", trusted_modules: Sequence[str] 
     Raises:
         ValueError: no such module or attribute, the attribute is no class, or the module is not admitted.
     """
+    trusted_modules = None if trusted_modules is None else several_modules(trusted_modules)
     parts = path.split(".") if isinstance(path, str) else []
     if not all(parts):  # "", ".a" or "a..b": import_module would take them for relative
         parts = []
@@ -51,6 +52,11 @@ def import_class(path: str, where: str = "spec", trusted_modules: Sequence[str] 
         raise ValueError(_not_imported(parts, where))
     named = repr(path)[:200] if isinstance(path, (str, int, float)) else f"a {type(path).__name__}"
     raise ValueError(f"{where}: no class {named}; the file that defines it must be importable from where you are")
+
+
+def several_modules(trusted: str | Sequence[str]) -> tuple[str, ...]:
+    """Names of modules; one alone is one name, not a list of letters."""
+    return (trusted,) if isinstance(trusted, str) else tuple(trusted)
 
 
 def public_path(cls: type) -> str:

@@ -5,9 +5,18 @@ import io
 import torch
 from PIL import Image
 
+from itmatch.batch import Regions
 from itmatch.data import WordTokenizer
+from itmatch.extractor import Extractor
 from itmatch.models import MatchingModel
-from itmatch.nn import ClipImageEncoder, ClipTextEncoder, HardAligningSimilarity, MeanPooling
+from itmatch.nn import (
+    ClipImageEncoder,
+    ClipTextEncoder,
+    GRUTextEncoder,
+    HardAligningSimilarity,
+    MeanPooling,
+    RegionEncoder,
+)
 
 SIZES = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 CLIP = {
@@ -17,6 +26,34 @@ CLIP = {
     "vision_config": {**SIZES, "image_size": 16, "patch_size": 8},
 }
 COLOURS = ("red", "green", "blue")
+
+
+class Halves(Extractor):
+    """Two regions of each photo, its left and its right half, with their mean colours; ``seen`` are the batches."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.scale, self.seen = scale, []
+
+    def __call__(self, photos):
+        self.seen.append([photo.size for photo in photos])
+        assert all(photo.mode == "RGB" for photo in photos)
+        pixels = [[photo.resize((2, 1), Image.Resampling.BOX).getpixel((x, 0)) for x in (0, 1)] for photo in photos]
+        boxes = torch.tensor([[0, 0, 0.5, 1], [0.5, 0, 1, 1]]).expand(len(photos), -1, -1)
+        labels = torch.tensor([0, 1]).expand(len(photos), -1)
+        return Regions(torch.tensor(pixels) / 255 * self.scale, boxes=boxes.clone(), labels=labels.clone())
+
+    @property
+    def label_names(self):
+        return ["left", "right"]
+
+
+def halves_model(extractor=True, size=3):
+    """A model of regions with random weights, which reads photos as their two halves."""
+    torch.manual_seed(0)
+    words = WordTokenizer(["<pad>", "<start>", "<end>", "<unk>", "a", "photo", *COLOURS])
+    text = GRUTextEncoder(words.vocab_size, 8, word_dim=4)
+    made = Halves() if extractor else None
+    return MatchingModel(RegionEncoder(size, 8), text, HardAligningSimilarity(), words, made).eval()
 
 
 def small_clip():

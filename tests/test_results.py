@@ -5,19 +5,23 @@ import json
 import sys
 from argparse import Namespace
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from helpers_photos import a_photo
 
 from itmatch.data import CaptionDataset, Collator, ImageDataset, PairDataset, RelationScenes, WordTokenizer
 from itmatch.evaluation import retrieval_metrics, retrieval_ranks
 from itmatch.models import MatchingModel
 from itmatch.training import MatchingData
 from itmatch.training.step import compute_loss
+from itmatch.vision import Backbone
 
-SCRIPTS = ("chan", "losses", "relations", "scenes", "systems")
+SCRIPTS = ("chan", "losses", "photos", "relations", "scenes", "systems")
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "results"))
 VARIANTS = [
     (script, name)
@@ -26,6 +30,7 @@ VARIANTS = [
     if callable(variant)  # an ensemble is made of others
 ]
 budget = importlib.import_module("budget")
+photo_features = importlib.import_module("photo_features")
 sys.path.pop(0)
 
 
@@ -85,3 +90,79 @@ def test_an_ensemble_is_tested_after_its_members(tmp_path):
     (tmp_path / "chan.seed0").rename(tmp_path / "away")
     assert budget._is_done(*runs[0])
     assert not budget._is_done(*runs[1])
+
+
+class SmallBackbone(Backbone):
+    """Two places of three channels, the mean colours of the two halves of a photo."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __call__(self, images):
+        pixels = [torch.tensor(list(image.resize((2, 1)).tobytes())).view(1, 2, 3) for image in images]
+        return torch.stack(pixels).permute(0, 3, 1, 2) / 255
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """Photos of many colours, with captions and boxes, seen by a small backbone."""
+    monkeypatch.setattr(photo_features, "EfficientNetLite", SmallBackbone)
+    monkeypatch.setattr(budget.multiprocessing, "get_context", lambda _: SimpleNamespace(Pool=_pool))
+    root = tmp_path / "data"
+    (root / "photos").mkdir(parents=True)
+    colours = [f"#{place % 3 * 99:02x}{place * 18:02x}40" for place in range(14)]
+    records = [{"file": f"{place:02}.jpg", "captions": [f"a photo in {c}", "two"]} for place, c in enumerate(colours)]
+    for record, colour in zip(records, colours, strict=True):
+        (root / "photos" / record["file"]).write_bytes(a_photo(colour))
+    boxes = {record["file"]: {"boxes": [[0, 0, 0.5, 1]] * (1 + place % 2)} for place, record in enumerate(records)}
+    for name, content in {"train": records[:12], "dev": records[12:], "detections": boxes}.items():
+        (root / f"{name}.json").write_text(json.dumps(content))
+    return root, tmp_path / "runs"
+
+
+def _pool(jobs, **_):
+    return ThreadPool(jobs)
+
+
+def test_features_of_photos(photos):
+    root, out = photos
+    for name in photo_features.FEATURES:
+        photo_features.extract(root, out / name, name)
+    found = {name: np.load(out / name / "test_ims.npy") for name in photo_features.FEATURES}
+    regions = {"whole": 1, "grid": 2, "boxes": 2, "windows": 5, "both": 7}
+    assert {name: values.shape for name, values in found.items()} == {n: (2, r, 3) for n, r in regions.items()}
+    assert np.array_equal(found["whole"][:, 0], found["windows"][:, 0])
+    assert np.array_equal(found["both"], np.concatenate([found["windows"], found["boxes"]], 1))
+    assert np.load(out / "both" / "test_lengths.npy").tolist() == [6, 7]
+    assert len(np.load(out / "grid" / "train_ims.npy")) == 10
+    assert (out / "both" / "dev_ids.txt").read_text().split() == ["00.jpg", "06.jpg"]
+
+
+def test_windows_overlap_by_half():
+    assert photo_features.windows(1).tolist() == [[0, 0, 1, 1]]
+    assert photo_features.windows(3)[[0, 4, 8]].tolist() == [
+        [0, 0, 0.5, 0.5],
+        [0.25, 0.25, 0.75, 0.75],
+        [0.5, 0.5, 1, 1],
+    ]
+
+
+def test_the_table_of_photos_goes_on_where_it_stopped(photos, capsys):
+    root, out = photos
+    options = [str(root), "--out", str(out), "--only", "chan_grid", "--epochs", "2", "--jobs", "1", "--seeds"]
+    sys.modules["photos"].main([*options, "0"])
+    assert "chan_grid, seed 0" in capsys.readouterr().out
+    sys.modules["photos"].main([*options, "0", "1"])
+    told = capsys.readouterr().out
+    assert "seed 0" not in told
+    assert "chan_grid, seed 1" in told
+    assert "| grid, 7 x 7 | 2 | 3 | " in told
+    assert told.splitlines()[-1].startswith("| CHAN, grid, 7 x 7 | ")
+    assert told.count("±") == 7
+
+
+def test_a_missing_network_is_told_of(photos, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
+    with pytest.raises(SystemExit, match="pip install --no-deps efficientnet_lite_pytorch"):
+        photo_features.extract(photos[0], photos[1], "whole")

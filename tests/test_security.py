@@ -332,6 +332,9 @@ def test_modules_that_are_named_are_imported(folder, monkeypatch):
     with pytest.raises(ValueError, match=r"trusted_modules=\['my_pooling'\], on the command line --trust my_pooling"):
         MatchingModel.from_pretrained("folder")
     assert nothing_ran()
+    with pytest.raises(ValueError, match="trusted_modules"):
+        MatchingModel.from_pretrained("folder", trusted_modules="my_poolin")  # no list of letters
+    model = MatchingModel.from_pretrained("folder", trusted_modules="my_pooling")
     model = MatchingModel.from_pretrained("folder", trusted_modules=["my_pooling"])
     assert type(model.similarity.pooling).__name__ == "Mean"
     assert type(MatchingModel.from_pretrained("folder").similarity.pooling).__name__ == "Mean"  # it is imported now

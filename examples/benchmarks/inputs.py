@@ -21,13 +21,28 @@ def caption_lengths(captions: int, generator: torch.Generator) -> Tensor:
 
 
 class Inputs:
-    """Random unit fragments."""
+    """Random unit fragments.
 
-    def __init__(self, images: int, captions: int, options: argparse.Namespace, *, grad: bool) -> None:
+    ``regions`` and ``words`` stand for the numbers of the command line and of real captions; ``products`` is how many
+    products of D numbers a region and a word need.
+    """
+
+    def __init__(
+        self,
+        images: int,
+        captions: int,
+        options: argparse.Namespace,
+        *,
+        grad: bool,
+        regions: int | None = None,
+        words: int | None = None,
+        products: int = 1,
+    ) -> None:
         generator = torch.Generator().manual_seed(0)
-        lengths = caption_lengths(captions, generator)
+        lengths = caption_lengths(captions, generator) if words is None else torch.full((captions,), words)
         text_mask = lengths_to_mask(lengths)
-        image_mask = torch.ones(images, options.regions, dtype=torch.bool)
+        self.regions = options.regions if regions is None else regions
+        image_mask = torch.ones(images, self.regions, dtype=torch.bool)
         sides = []
         for mask in (image_mask, text_mask):
             features = l2_normalize(torch.randn(*mask.shape, options.dim, generator=generator))
@@ -35,7 +50,7 @@ class Inputs:
             sides.append(Fragments(features, mask.to(options.device)))
         self.image, self.text = sides
         self.lengths = lengths.tolist()
-        self.flops = 2 * images * options.regions * sum(self.lengths) * options.dim
+        self.flops = 2 * products * images * self.regions * sum(self.lengths) * options.dim
         owner = torch.arange(captions) * images // captions
         self.positives = (torch.arange(images)[:, None] == owner).to(options.device)
         self.weights = torch.randn(images, captions, generator=generator).to(options.device)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from inputs import Inputs
 from measure import add_common_options, begin, print_table, write_json
 from scoring import WORKS, Work, job
 from torch.profiler import ProfilerActivity, profile
@@ -35,8 +34,7 @@ KINDS = {
 
 def shares(work: Work, options: argparse.Namespace) -> dict[str, Any]:
     """Share of the time of each kind of operation in one call."""
-    inputs = Inputs(work.images, work.captions, options, grad=work.mode != "inference")
-    similarity = work.similarity().to(options.device).train(work.mode != "inference")
+    inputs, similarity = work.inputs(work.images, work.captions, options), work.build(options, options.device)
     run = job(inputs.scores_of(similarity), work, inputs, list(similarity.parameters()))
     run()
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if options.device == "cuda" else [])

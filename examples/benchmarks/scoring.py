@@ -36,17 +36,22 @@ from torch import Tensor
 
 from itmatch.losses import hard_negative_triplet_loss
 from itmatch.nn import (
+    BlockSimilarity,
     CrossAttentionSimilarity,
     HardAligningSimilarity,
     InteractiveSimilarity,
     LogSumExpPooling,
     MeanPooling,
+    PatchSlimmingSimilarity,
+    SetSimilarity,
     Similarity,
     SumPooling,
 )
 
 TEMPERATURE = 0.1  # of log-sum-exp over the words
 MARGIN = 0.2
+BLOCKS = 4  # of a vector
+PATCHES = 197  # of a ViT, with the class token
 TEXTBOOK_REPEATS = 3  # at most: it is slow, and its ratio needs no third digit
 BYTES_AT_MOST = 0.8  # share of the free memory that a textbook version may take
 
@@ -58,12 +63,26 @@ class Work:
     """A row of the table."""
 
     label: str
-    similarity: Callable[[], Similarity]
+    similarity: Callable[..., Similarity]
     textbook: Callable[[Similarity], Scores]
     images: int
     captions: int
     mode: str  # "inference", "backward" (a gradient for every pair) or "training" (hardest negatives)
     stored: float = 0  # vectors that the textbook keeps for the backward, for each pair and each of its fragments
+    regions: int | None = None  # an image, where it is not for the command line to say
+    words: int | None = None  # a caption, where it is not like a real one
+    products: int = 1  # of D numbers for a region and a word
+    sized: bool = False  # whether the similarity is built with the size D
+
+    def build(self, options: argparse.Namespace, device: torch.device) -> Similarity:
+        """The similarity, ready for what is measured."""
+        similarity = self.similarity(options.dim) if self.sized else self.similarity()
+        return similarity.to(device).train(self.mode != "inference")
+
+    def inputs(self, images: int, captions: int, options: argparse.Namespace) -> Inputs:
+        """What it scores."""
+        sizes = {"regions": self.regions, "words": self.words, "products": self.products}
+        return Inputs(images, captions, options, grad=self.mode != "inference", **sizes)
 
 
 def hard(pooling: type[LogSumExpPooling | SumPooling | MeanPooling]) -> HardAligningSimilarity:
@@ -88,8 +107,31 @@ def textbook_scan(_: Similarity, *, query: str) -> Scores:
     return partial(textbook.cross_attention, query=query)
 
 
+def textbook_slimming(similarity: Similarity) -> Scores:
+    """LAPS with the weights of a similarity."""
+    return partial(textbook.patch_slimming, similarity=similarity)
+
+
+def quarters(dim: int) -> BlockSimilarity:
+    """AVSE with four blocks a vector."""
+    return BlockSimilarity(dim // BLOCKS)
+
+
+def textbook_blocks(similarity: Any) -> Scores:
+    """AVSE."""
+    return partial(textbook.blocks, width=similarity.widths[0])
+
+
+def textbook_sets(_: Similarity) -> Scores:
+    """The smooth Chamfer similarity."""
+    return textbook.smooth_chamfer
+
+
 HARD = (partial(hard, LogSumExpPooling), textbook_hard)
 SCAN = {q: (partial(CrossAttentionSimilarity, q), partial(textbook_scan, query=q)) for q in ("words", "regions")}
+SETS = (SetSimilarity, textbook_sets)
+LAPS = (PatchSlimmingSimilarity, textbook_slimming)
+VIEWS: dict[str, Any] = {"regions": 2, "words": 1, "products": BLOCKS, "sized": True}
 INTERACTIVE = (InteractiveSimilarity, textbook_interactive)
 ALL_PARTS = (partial(InteractiveSimilarity, region_alignment=True), textbook_interactive)
 WORKS = {
@@ -98,11 +140,17 @@ WORKS = {
     "i2t": Work("SCAN i2t", *SCAN["regions"], 128, 320, "inference"),
     "interactive": Work("CMSEI / Hire", *INTERACTIVE, 128, 320, "inference"),
     "all-parts": Work("CMSEI / Hire, all parts", *ALL_PARTS, 128, 320, "inference"),
+    "sets": Work("smooth Chamfer", *SETS, 128, 320, "inference"),
+    "blocks": Work("AVSE", quarters, textbook_blocks, 1000, 5000, "inference", **VIEWS),
+    "laps": Work("LAPS", *LAPS, 64, 128, "inference", regions=PATCHES, sized=True),
     "hard-backward": Work("hard alignment", *HARD, 128, 128, "backward"),
     "hard-training": Work("hard alignment", *HARD, 128, 128, "training"),
     "t2i-training": Work("SCAN t2i", *SCAN["words"], 128, 128, "training", stored=1.0),
     "i2t-training": Work("SCAN i2t", *SCAN["regions"], 128, 128, "training", stored=1.5),
     "interactive-training": Work("CMSEI / Hire", *INTERACTIVE, 128, 128, "training", stored=4.0),
+    "sets-training": Work("smooth Chamfer", *SETS, 128, 128, "training"),
+    "blocks-training": Work("AVSE", quarters, textbook_blocks, 128, 128, "training", **VIEWS),
+    "laps-training": Work("LAPS", *LAPS, 64, 64, "training", stored=2.0, regions=PATCHES, sized=True),
 }
 SUM = Work("hard alignment, sum", partial(hard, SumPooling), partial(textbook_hard, total=True), 256, 1000, "inference")
 
@@ -129,11 +177,10 @@ def job(scores: Callable[[], Tensor], work: Work, inputs: Inputs, parameters: li
 def measure(work: Work, options: argparse.Namespace, product: Product) -> Iterator[Row]:
     """The row of a work; for the sum, those of other packages too."""
     images, captions = options.images or work.images, options.captions or work.captions
-    inputs = Inputs(images, captions, options, grad=work.mode != "inference")
-    similarity = work.similarity().to(options.device).train(work.mode != "inference")
+    inputs, similarity = work.inputs(images, captions, options), work.build(options, product.device)
     parameters = list(similarity.parameters())
     jobs = {"library": job(inputs.scores_of(similarity), work, inputs, parameters)}
-    needed = 4 * work.stored * images * options.dim * sum(options.regions + n for n in inputs.lengths)
+    needed = 4 * work.stored * images * options.dim * sum(inputs.regions + n for n in inputs.lengths)
     fits = needed < BYTES_AT_MOST * free_bytes(product.device)
     if options.textbook and fits:
         jobs["textbook"] = job(inputs.scores_of_textbook(work.textbook(similarity)), work, inputs, parameters)

@@ -7,7 +7,10 @@ its product, of one caption with all images, is all there is to build.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,6 +59,46 @@ def interactive(
         text_vector = (word_weights[:, None] @ new_words).squeeze(1)  # (I, D)
         parts.append(_cosine(image_vector, text_vector))
         columns.append(torch.stack(parts).mean(0))
+    return torch.stack(columns, 1)
+
+
+def smooth_chamfer(regions: Tensor, captions: Captions) -> Tensor:
+    """DivE: a smooth maximum for each fragment over the other side, with alpha 16, and the mean of both sides."""
+    columns = []
+    for words in captions:
+        scores = 16 * (regions @ words.T)  # (I, R, W)
+        columns.append((scores.logsumexp(1).mean(1) + scores.logsumexp(2).mean(1)) / 32)
+    return torch.stack(columns, 1)
+
+
+def blocks(views: Tensor, captions: Captions, width: int) -> Tensor:
+    """AVSE: each block of a caption's vector takes the best block of any view."""
+    parts = torch.nn.functional.normalize(views.reshape(len(views), -1, width), dim=-1)  # (I, B, width)
+    columns = []
+    for words in captions:
+        own = torch.nn.functional.normalize(words.reshape(-1, width), dim=-1)
+        columns.append((parts @ own.T).amax(1).sum(1))
+    return torch.stack(columns, 1)
+
+
+def patch_slimming(patches: Tensor, captions: Captions, similarity: Any) -> Tensor:
+    """LAPS for images with a class token: chosen patches, merged tokens, cosines of these with the words."""
+    unit = partial(torch.nn.functional.normalize, dim=-1)
+    whole, patches = patches[:, :1], patches[:, 1:]
+    logits = similarity.scale * similarity.weight(patches)  # (I, N, S)
+    saliency = (unit(patches.mean(1, keepdim=True)) * unit(patches)).sum(-1).detach()  # (I, N)
+    count = math.ceil(patches.shape[1] * similarity.kept)
+    columns = []
+    for words in captions:
+        chosen = saliency + (unit(patches) @ unit(words.mean(0))).detach()
+        order = chosen.argsort(1, descending=True)
+        kept, rest = (torch.take_along_dim(patches, i[..., None], 1) for i in (order[:, :count], order[:, count:]))
+        weights = torch.take_along_dim(logits, order[:, :count, None], 1).softmax(1)
+        of_rest = torch.take_along_dim(chosen, order[:, count:], 1).softmax(1)
+        fused = (of_rest[:, None] @ rest)[:, : rest.shape[1]]  # no token where all patches are kept
+        tokens = torch.cat((whole, weights.mT @ kept, fused), 1)  # (I, J, D)
+        scores = leaky_relu(unit(tokens) @ unit(words).T, 0.1)  # (I, J, W)
+        columns.append(scores.amax(1).mean(1) + scores.amax(2).mean(1))
     return torch.stack(columns, 1)
 
 

@@ -16,7 +16,7 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -342,34 +342,48 @@ def run_all(
     if budget.needs_root:
         parser.add_argument("root", help="folder of region features and captions (PrecompFolder)")
         parser.add_argument("--vectors", help="text file of word vectors; without it they start at random")
-    parser.add_argument("--out", default="runs/results", help="folder of the results")
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--only", nargs="+", choices=list(variants), default=list(variants), help="only these variants")
-    parser.add_argument("--epochs", type=int, default=budget.epochs, help="instead of those of the table")
-    parser.add_argument("--threads", type=int, default=1, help="threads of a run")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+    add_options(parser, variants, budget.epochs)
     options = parser.parse_args()
     budget = replace(budget, epochs=options.epochs)
+    return run_each([(budget, n, variants[n], s, options) for s in options.seeds for n in options.only], options)
+
+
+def add_options(
+    parser: argparse.ArgumentParser, names: Collection[str], epochs: int, out: str = "runs/results"
+) -> None:
+    """The options that all tables have; ``names`` are those of the variants."""
+    parser.add_argument("--out", default=out, help="folder of the results")
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
+    parser.add_argument("--only", nargs="+", choices=list(names), default=list(names), help="only these variants")
+    parser.add_argument("--epochs", type=int, default=epochs, help="instead of those of the table")
+    parser.add_argument("--threads", type=int, default=1, help="threads of a run")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
+
+
+def run_each(runs: Sequence[Run], options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """Do each run unless its result is there, ensembles last; returns the results by variant."""
     Path(options.out).mkdir(parents=True, exist_ok=True)
-    wanted = [(name, seed) for seed in options.seeds for name in options.only]
-    runs = [(budget, n, variants[n], s, options) for n, s in wanted]
-    runs = [run for run in runs if not _is_done(*run)]
+    missing = [run for run in runs if not _is_done(*run)]
     with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=1) as pool:
-        for ready in ([run for run in runs if callable(run[2])], [run for run in runs if not callable(run[2])]):
+        for ready in ([run for run in missing if callable(run[2])], [run for run in missing if not callable(run[2])]):
             for line in pool.imap_unordered(_run_and_write, ready, chunksize=1):
                 print(line, flush=True)
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in options.only}
-    for name, seed in wanted:
-        results[name].append(json.loads(result_path(options, name, seed).read_text()))
+    results: dict[str, list[dict[str, Any]]] = {}
+    for _, name, _, seed, _ in runs:
+        results.setdefault(name, []).append(json.loads(result_path(options, name, seed).read_text()))
     return results
 
 
 def print_table(
-    results: Mapping[str, list[dict[str, Any]]], labels: Mapping[str, str], costs: Mapping[str, str] | None = None
+    results: Mapping[str, list[dict[str, Any]]],
+    labels: Mapping[str, str],
+    costs: Mapping[str, str] | None = None,
+    *,
+    spread: bool = False,
 ) -> None:
     """A Markdown table: means over the seeds, with the standard deviation of rSum; costs of the least disturbed run.
 
-    ``costs`` are further ones, with the heads of their columns.
+    ``costs`` are further ones, with the heads of their columns. ``spread`` shows the deviation of every recall.
     """
     recalls = ["i2t_r1", "i2t_r5", "i2t_r10", "t2i_r1", "t2i_r5", "t2i_r10"]
     head = [
@@ -386,13 +400,16 @@ def print_table(
     print("| " + " | ".join(head) + " |")
     print("|---" * len(head) + "|")
     for name, runs in ((name, results[name]) for name in labels if name in results):
-        rsum = [run["test"]["rsum"] for run in runs]
-        spread = f" ± {statistics.stdev(rsum):.1f}" if len(rsum) > 1 else ""
         cells = [labels[name]]
-        cells += [f"{statistics.mean(run['test'][r] for run in runs):.1f}" for r in recalls]
-        cells += [f"{statistics.mean(rsum):.1f}{spread}", f"{runs[0]['parameters']:,}"]
+        cells += [_mean([run["test"][recall] for run in runs], spread=spread) for recall in recalls]
+        cells += [_mean([run["test"]["rsum"] for run in runs]), f"{runs[0]['parameters']:,}"]
         for cost in ("step_ms", "seconds_per_epoch", "peak_memory_mb"):
             cells.append(f"{min(run[cost] for run in runs):.0f}")
         cells += [f"{min(run[cost] for run in runs):.2f}" for cost in costs or {}]
         cells.append(str(len(runs)))
         print("| " + " | ".join(cells) + " |")
+
+
+def _mean(values: Sequence[float], *, spread: bool = True) -> str:
+    deviation = f" ± {statistics.stdev(values):.1f}" if spread and len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{deviation}"

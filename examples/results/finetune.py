@@ -49,7 +49,7 @@ def run(out: Path, command: str, *options: str | Path) -> Path:
     if not done.exists():
         shutil.rmtree(out, ignore_errors=True)
         words = ["--data.tokenizer=WordTokenizer", "--data.tokenizer.min_count=2"]
-        fixed = ["--config=photos", *words, f"--trainer.logger.save_dir={out}"]
+        fixed = ["--config=chan_features", *words, f"--trainer.logger.save_dir={out}"]
         quiet = ["--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"]
         subprocess.run([sys.executable, "-m", "itmatch", command, *fixed, *quiet, *map(str, options)], check=True)
         done.touch()

@@ -34,6 +34,8 @@ PANELS = {
     "HubnessAware": losses.HubnessAwareLoss(),
     "Circle": losses.CircleLoss(),
     "SmoothNDCG": losses.SmoothNDCGLoss(),
+    "TripletAlignment": losses.TripletAlignmentLoss(),
+    "SimilarityDistribution": losses.SimilarityDistributionLoss(),
 }
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
 from itmatch.errors import UsageError
+from itmatch.formats.files import existing_file
 from itmatch.formats.messages import is_count
 from itmatch.formats.temporaries import locked
+from itmatch.formats.text import read_lines
 from itmatch.vision.extractor import DEFAULT_DETECTOR, RegionExtractor
 from itmatch.vision.merging import merge_parts
-from itmatch.vision.parts import Plan, extract_parts
+from itmatch.vision.parts import Plan
 from itmatch.vision.photos import find_photos, with_captions
+from itmatch.vision.progress import extract_with_progress
 
 
 def extract(
@@ -23,8 +25,10 @@ def extract(
     captions: Path | None = None,
     detector: str | None = None,
     backbone: str | None = None,
+    classes: Path | None = None,
     regions: int = 36,
     min_score: float = 0.0,
+    relations: int | None = None,
     shard: str | None = None,
     device: str | None = None,
     batch_size: int = 8,
@@ -37,17 +41,22 @@ def extract(
     that are missing, and makes the folder.
 
     Args:
-        photos: a folder, a text file with a path per line, a .tar file in the layout of webdataset, or a folder of
-            those.
+        photos: a folder, a text file with a path per line, a .tar file in the layout of webdataset, a folder of those,
+            or a folder of Hugging Face datasets (of several splits, the one called SPLIT).
         out: folder to write.
         split: what its files are named after.
         captions: a json of files and captions, or a text file of lines FILE, tab, CAPTION; photos without captions are
-            then left out. Those in .tar files are found by themselves.
+            then left out. Those in .tar files and datasets are found by themselves.
         detector: name on the hub, or folder, of an object detector; "none" = a grid of the backbone. The default is
             ustc-community/dfine-small-obj365.
-        backbone: likewise of a model such as DINOv2, whose features under the boxes take the place of the detector's.
+        backbone: likewise of a model such as DINOv2, whose features under the boxes take the place of the detector's;
+            "detector" = the detector's own backbone.
+        classes: a text file of what an OWL-ViT, OWLv2 or Grounding DINO looks for, a name per line; the default is the
+            80 classes of COCO.
         regions: of a photo, at most; of a grid, a square number.
         min_score: leave out regions of which the detector is less sure.
+        relations: of each region, to so many others that are nearest: left of, above, inside and the like, for CMSEI,
+            Hire and ReSG; the default is none.
         shard: i/n, from 1/n to n/n.
         device: such as cuda:1; the default is a GPU where there is one.
         batch_size: photos that go through the models together.
@@ -57,8 +66,17 @@ def extract(
     if detector == "none" and backbone is None:
         raise UsageError("--detector none: needs --backbone")
     name = None if detector == "none" else detector or DEFAULT_DETECTOR
-    extractor = RegionExtractor(name, backbone=backbone, regions=regions, min_score=min_score, device=device)
-    found = find_photos(photos)
+    names = None if classes is None else [line.strip() for line in read_lines(existing_file(classes)) if line.strip()]
+    extractor = RegionExtractor(
+        name,
+        backbone=backbone,
+        classes=names,
+        regions=regions,
+        min_score=min_score,
+        relations=relations,
+        device=device,
+    )
+    found = find_photos(photos, split)
     chosen, texts = with_captions(found, captions)
     if len(chosen) < len(found):
         print(f"{len(found) - len(chosen)} of {len(found)} photos have no captions and are left out")
@@ -71,23 +89,11 @@ def extract(
     plan = Plan(folder, chosen, extractor, batch_size, part_size)
     with locked(folder):
         plan.record()
-    _run(plan, plan.missing(number, shards))
+    extract_with_progress(plan, plan.missing(number, shards))
     if shard is None:
         print(*merge_parts(plan, out, split, texts), f"written to {out}", sep="\n")
     else:
         print(f"shard {shard}: done; {len(plan.missing())} of {len(plan)} parts are missing")
-
-
-def _run(plan: Plan, parts: list[int]) -> None:
-    """Extract parts, with a line about how it goes on that is written over where somebody sees it."""
-    count = sum(min(plan.part_size, len(plan.photos) - part * plan.part_size) for part in parts)
-    seen, text = sys.stderr.isatty(), ""
-    for done, rate in extract_parts(plan, parts, lambda error: print(error, file=sys.stderr)):
-        text = f"{done} of {count} photos, {rate:.1f} photos per second"
-        if seen:
-            print(f"\r{text}", end="", file=sys.stderr, flush=True)
-    if text:
-        print(f"\r{text}" if seen else text, file=sys.stderr)
 
 
 def _shard(text: str | None) -> tuple[int, int]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from itmatch.cli.running.indexes import opened_index
 from itmatch.errors import UsageError
-from itmatch.formats.files import write_text
+from itmatch.formats.files import user_path, write_text
 
 if TYPE_CHECKING:
     from itmatch.search import Hit, Hits
@@ -20,6 +23,7 @@ def search(
     top: int = 10,
     html: Path | None = None,
     json: bool = False,
+    qdrant: str | None = None,
     trust: list[str] | None = None,
 ) -> None:
     """Print the images of INDEX that fit TEXT best, or the captions that fit an image: rank, score, id or caption.
@@ -32,27 +36,48 @@ def search(
         top: how many.
         html: write a page, too, that shows how regions and words meet.
         json: print one JSON object instead of lines.
+        qdrant: where the Qdrant of an index that was built with it is, a folder or http://HOST:PORT; without it every
+            row of the index is scored.
         trust: modules of your own that the model may name.
     """
     if (text is None) == (image is None):
         raise UsageError("either TEXT or --image FILE has to be given")
     if top < 1:
         raise UsageError(f"--top: {top}, expected 1 or more")
+    _check_order(index, text)
     from itmatch.pages.queries import GivenImage, TextQuery
     from itmatch.pages.results import results_page
-    from itmatch.search import Index
 
-    opened = Index.open(index, trusted_modules=trust or [])
     asked = str(image) if text is None else text
-    query = TextQuery(opened, asked) if image is None else GivenImage.read(opened, image)
-    if image is not None and not len(opened.captions):
-        raise ValueError(f"{index}: holds no captions, so no image finds any")
-    hits = query.search(top)
-    print(_json(asked, hits) if json else "\n".join(_line(hit) for hit in hits[0]))
-    if html is not None:
-        write_text(html, results_page(asked, query, hits))
-        if not json:
-            print(f"written to {html}")
+    with opened_index(index, qdrant, trust or []) as opened:
+        query = TextQuery(opened, asked) if image is None else GivenImage.read(opened, image)
+        if image is not None and not len(opened.captions):
+            raise ValueError(f"{index}: holds no captions, so no image finds any")
+        hits = query.search(top)
+        print(_json(asked, hits) if json else "\n".join(_line(hit) for hit in hits[0]))
+        if hits.unknown[0]:
+            chance = "; no word is, so what is found is chance" if TextQuery(opened, asked).is_unknown() else ""
+            words = ", ".join(map(repr, hits.unknown[0]))
+            print(f"itmatch: note: not in the vocabulary: {words}{chance}", file=sys.stderr)
+        if html is not None:
+            write_text(html, results_page(asked, query, hits))
+            print(f"written to {html}", file=sys.stderr if json else sys.stdout)
+
+
+def _check_order(index: Path, text: str | None) -> None:
+    """Raise where the words of the command line stand in each other's place, or an option before a file is missing."""
+    from itmatch.formats.photos import PHOTO_ENDINGS
+    from itmatch.search.store.manifest import NAME
+
+    if text is None:
+        return
+    given = user_path(text)
+    if not index.exists() and (given / NAME).is_file():
+        told = f"itmatch search {quote(text)} {quote(str(index))}"
+        raise UsageError(f"{index}: no such folder; INDEX comes first: {told}")
+    if given.suffix.lower() in (*PHOTO_ENDINGS, ".npy") and given.is_file():
+        told = f"itmatch search {quote(str(index))} --image {quote(text)}"
+        raise UsageError(f"{text}: a file, not a text; {told} finds captions")
 
 
 def _line(hit: Hit) -> str:

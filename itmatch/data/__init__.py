@@ -10,6 +10,9 @@ from itmatch.data.caption_graphs.spacy import SpacyParser
 from itmatch.data.caption_graphs.triples import Triples
 from itmatch.data.check.paths import check_path
 from itmatch.data.check.report import CheckReport
+from itmatch.data.choices.layouts import read_choices
+from itmatch.data.choices.making import make_choices
+from itmatch.data.choices.rows import Choice, write_choices
 from itmatch.data.conversion.lists import karpathy_lists, text_lists
 from itmatch.data.conversion.regions import Conversion, convert_regions
 from itmatch.data.items import CaptionItem, ImageItem, Names
@@ -18,10 +21,12 @@ from itmatch.data.relevance import CaptionOverlap, PairRelevance
 from itmatch.data.scene_graphs.benchmark import read_scene_graph_benchmark
 from itmatch.data.scene_graphs.genome import read_visual_genome
 from itmatch.data.scene_graphs.graphs import SceneGraphs
+from itmatch.data.shuffled import shuffle_captions
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore, FileFeatures, FolderFeatures
 from itmatch.data.sources.images import ImageFolder, PatchFeatures
 from itmatch.data.sources.karpathy import KarpathyJson
+from itmatch.data.sources.patches import PhotoPatches
 from itmatch.data.sources.precomp import PrecompFolder
 from itmatch.data.split import ImageTextSplit
 from itmatch.data.tokenizers.base import Tokenizer
@@ -42,6 +47,7 @@ __all__ = [
     "CaptionRelations",
     "CharacterTokenizer",
     "CheckReport",
+    "Choice",
     "Collator",
     "ConlluParses",
     "Conversion",
@@ -59,6 +65,7 @@ __all__ = [
     "PairDataset",
     "PairRelevance",
     "PatchFeatures",
+    "PhotoPatches",
     "PrecompFolder",
     "RelationScenes",
     "SceneGraphs",
@@ -72,10 +79,14 @@ __all__ = [
     "check_path",
     "convert_regions",
     "karpathy_lists",
+    "make_choices",
     "open_array",
     "open_regions",
+    "read_choices",
     "read_scene_graph_benchmark",
     "read_visual_genome",
     "save_array",
+    "shuffle_captions",
     "text_lists",
+    "write_choices",
 ]

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from itmatch.ops.checks import check_several
+
 
 @dataclass(frozen=True)
 class Names:
@@ -24,6 +26,11 @@ class Names:
 
     labels: Sequence[str] = ()
     predicates: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse one name where several are expected."""
+        check_several("labels", self.labels)
+        check_several("predicates", self.predicates)
 
     def label(self, number: int) -> str | None:
         """The name of a class; None for the unknown one, -1."""

@@ -18,7 +18,7 @@ from itmatch.data.items import CaptionItem, ImageItem, Names
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore
 from itmatch.formats.arrays import Array, PickledByFile
 from itmatch.formats.messages import shown
-from itmatch.ops.checks import check_choice
+from itmatch.ops.checks import check_choice, check_place, check_several
 
 BlankCaptions = Literal["drop", "keep", "refuse"]
 
@@ -91,10 +91,11 @@ class ImageTextSplit(PickledByFile):
         self.features = (
             features if isinstance(features, FeatureStore) else ArrayFeatures(features, name=self._where("features"))
         )
-        self.captions = list(captions)
+        self.captions = list(check_several("captions", captions))
         owners = np.full(len(self.captions), -1) if caption_image is None else caption_image
         self.caption_image = self._caption_column("caption_image", owners, lowest=-1)
-        self.image_ids = [str(i) for i in range(self.num_images)] if image_ids is None else list(image_ids)
+        ids = map(str, range(self.num_images)) if image_ids is None else check_several("image_ids", image_ids)
+        self.image_ids = list(ids)
         columns = (None if given is None else np.asanyarray(given) for given in (lengths, boxes, labels, relations))
         self.lengths, self.boxes, self.labels, self.relations = columns
         self.relation_scores = None if relation_scores is None else np.asanyarray(relation_scores)
@@ -107,7 +108,7 @@ class ImageTextSplit(PickledByFile):
             None if caption_twin is None else self._caption_column("caption_twin", caption_twin, lowest=-1)
         )
         self.caption_twin_kind = None if caption_twin_kind is None else list(caption_twin_kind)
-        self.pictures = pictures
+        self.pictures = check_several("pictures", pictures)
         self.names = Names() if names is None else names
         self._validate(blank_captions)
 
@@ -155,8 +156,7 @@ class ImageTextSplit(PickledByFile):
         Raises:
             ValueError: its features hold a NaN or an infinity.
         """
-        if not 0 <= index < self.num_images:
-            raise IndexError(f"{self.name}: image {index} of {self.num_images}")
+        index = check_place(f"{self.name}: image", index, self.num_images)
         rows = self.features[index]
         count = len(rows) if self.lengths is None else int(self.lengths[index])
         features = torch.from_numpy(np.asarray(rows[:count])).to(torch.float32, copy=True)
@@ -183,12 +183,12 @@ class ImageTextSplit(PickledByFile):
 
     def picture(self, index: int) -> str | None:
         """The path of the photo of an image, or a drawing of it (SVG, it begins with ``<svg``), or None."""
+        index = check_place(f"{self.name}: picture", index, self.num_images)
         return None if self.pictures is None else self.pictures[index] or None
 
     def caption(self, index: int) -> CaptionItem:
         """One caption and the image that it describes."""
-        if not 0 <= index < self.num_captions:
-            raise IndexError(f"{self.name}: caption {index} of {self.num_captions}")
+        index = check_place(f"{self.name}: caption", index, self.num_captions)
         relations = None
         if self.caption_relations is not None:
             relations = torch.from_numpy(self.caption_relations[index].astype(np.int64))

@@ -1,8 +1,10 @@
 """Ranks, recalls, twin accuracy and benchmark protocols. In percent; ranks are exact, ties count against the model."""
 
 from itmatch.evaluation.bootstrap import BootstrapResult, PairResult, holm, paired_bootstrap, pairwise_bootstrap
+from itmatch.evaluation.choices import ChoiceFigure, choice_table
 from itmatch.evaluation.coco.protocols import Cxc, EccvCaption, PlausibleMatch
 from itmatch.evaluation.evaluator import Evaluator
+from itmatch.evaluation.identity import IdentityRetrieval, MeanRecall
 from itmatch.evaluation.protocols import Coco1K, Coco5K, EvaluationProtocol, Flickr30K, ScoredSplit, SeveralProtocols
 from itmatch.evaluation.ranks import RetrievalRanks, retrieval_ranks, streamed_ranks
 from itmatch.evaluation.recalls import RetrievalMetrics, retrieval_metrics
@@ -17,6 +19,7 @@ from itmatch.evaluation.twins import twin_accuracy
 
 __all__ = [
     "BootstrapResult",
+    "ChoiceFigure",
     "Coco1K",
     "Coco5K",
     "Cxc",
@@ -25,6 +28,8 @@ __all__ = [
     "Evaluator",
     "Flickr30K",
     "FragmentScores",
+    "IdentityRetrieval",
+    "MeanRecall",
     "PairResult",
     "PlausibleMatch",
     "PublishedResult",
@@ -39,6 +44,7 @@ __all__ = [
     "Spread",
     "TopK",
     "bibtex",
+    "choice_table",
     "grouped_table",
     "holm",
     "paired_bootstrap",

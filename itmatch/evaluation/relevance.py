@@ -94,8 +94,27 @@ class RetrievedHits(NamedTuple):
     def map_at_r(self) -> float:
         """mAP@R in percent: precisions at those of the first R places that hold a positive, their sum over R."""
         hits, counts = self._known()
-        precision = hits.cumsum(1).double() / torch.arange(1, hits.shape[1] + 1, device=hits.device)
-        return 100 * float(((precision * self._among_first_r(hits, counts)).sum(1) / counts).mean())
+        return 100 * float(((_precision(hits) * self._among_first_r(hits, counts)).sum(1) / counts).mean())
+
+    def mean_average_precision(self) -> float:
+        """MAP in percent: precisions at every place that holds a positive, their sum over the number of positives.
+
+        Positives beyond the places that were kept count as never found, so keep as many as there are candidates.
+        """
+        hits, counts = self._known()
+        return 100 * float(((_precision(hits) * hits).sum(1) / counts).mean())
+
+    def mean_inverse_negative_penalty(self) -> float:
+        """MINP in percent: positives over the place of the last one; 0 where one is not among the places kept.
+
+        Source:
+            Ye et al., *Deep Learning for Person Re-identification: A Survey and Outlook*, TPAMI 2021.
+        """
+        hits, counts = self._known()
+        places = torch.arange(1, hits.shape[1] + 1, device=hits.device)
+        last = (hits * places).amax(1)
+        penalty = counts / last.clamp(min=1)
+        return 100 * float(penalty.masked_fill(hits.sum(1) < counts, 0).double().mean())
 
     def _known(self) -> tuple[Tensor, Tensor]:
         hits, counts = as_tensor("hits", self.hits), as_tensor("counts", self.counts)
@@ -111,6 +130,11 @@ class RetrievedHits(NamedTuple):
         if int(counts.max()) > hits.shape[1]:
             raise ValueError(f"{int(counts.max())} positives of a query, {hits.shape[1]} places were kept")
         return hits & (torch.arange(hits.shape[1], device=hits.device) < counts[:, None])
+
+
+def _precision(hits: Tensor) -> Tensor:
+    """Share of positives among the first 1, 2, ... places, (N, K) float64."""
+    return hits.cumsum(1).double() / torch.arange(1, hits.shape[1] + 1, device=hits.device)
 
 
 @torch.no_grad()

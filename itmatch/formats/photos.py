@@ -54,6 +54,26 @@ def open_photo(file: str | Path | bytes, enough: int | None = None, *, name: str
         return _as_rgb(opened)
 
 
+def read_photo(photo: Any, name: str) -> Any:
+    """A photo as :func:`open_photo` gives it, from its path or from an image of Pillow.
+
+    Args:
+        photo: the path, or the image; it is left as it is.
+        name: what error messages call an image.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: as of :func:`open_photo`.
+        ImportError: there is no Pillow.
+    """
+    if isinstance(photo, (str, Path)):
+        return open_photo(photo)
+    try:
+        return _as_rgb(photo)
+    except Exception as error:  # of a file that is read only now
+        raise ValueError(f"{name}: no image that can be read ({reason(error)})") from error
+
+
 def photo_size(path: Path) -> tuple[int, int]:
     """Width and height of a photo as people see it; nothing but the head of the file is read.
 

@@ -6,12 +6,20 @@ from itmatch.losses.contrastive.circle import CircleLoss, circle_loss
 from itmatch.losses.contrastive.hubness_aware import HubnessAwareLoss, hubness_aware_loss
 from itmatch.losses.contrastive.info_nce import InfoNCELoss, info_nce_loss
 from itmatch.losses.contrastive.sigmoid import SigmoidLoss, sigmoid_loss
+from itmatch.losses.contrastive.similarity_distribution import (
+    SimilarityDistributionLoss,
+    similarity_distribution_loss,
+)
+from itmatch.losses.contrastive.triplet_alignment import TripletAlignmentLoss, triplet_alignment_loss
 from itmatch.losses.hinge.negatives import DistanceWeightedNegatives, Negatives, SelectiveNegatives
 from itmatch.losses.hinge.polynomial import PolynomialLoss, polynomial_loss
 from itmatch.losses.hinge.positive_negative_margin import PositiveNegativeMarginLoss, positive_negative_margin_loss
 from itmatch.losses.hinge.triplet import HardNegativeTripletLoss, hard_negative_triplet_loss
 from itmatch.losses.matches import Matches
 from itmatch.losses.memory import MemoryLoss, memory_hinge
+from itmatch.losses.noisy.complementary import ComplementaryLoss, complementary_loss
+from itmatch.losses.noisy.mixture import clean_probability
+from itmatch.losses.noisy.soft_margin import SoftMarginTripletLoss, soft_margin_triplet_loss
 from itmatch.losses.objective import Objective
 from itmatch.losses.relevance.adaptive_margin import AdaptiveMarginTripletLoss, adaptive_margin_triplet_loss
 from itmatch.losses.relevance.base import RelevanceLoss
@@ -28,6 +36,7 @@ __all__ = [
     "AdaptiveMarginTripletLoss",
     "CenterHingeLoss",
     "CircleLoss",
+    "ComplementaryLoss",
     "DistanceWeightedNegatives",
     "EmbeddingLoss",
     "HardNegativeTripletLoss",
@@ -46,12 +55,17 @@ __all__ = [
     "ScoreLoss",
     "SelectiveNegatives",
     "SigmoidLoss",
+    "SimilarityDistributionLoss",
     "SmoothNDCGLoss",
+    "SoftMarginTripletLoss",
+    "TripletAlignmentLoss",
     "adaptive_margin_triplet_loss",
     "center_hinge_loss",
     "check_scores",
     "check_vectors",
     "circle_loss",
+    "clean_probability",
+    "complementary_loss",
     "hard_negative_triplet_loss",
     "hubness_aware_loss",
     "info_nce_loss",
@@ -63,5 +77,8 @@ __all__ = [
     "probabilistic_matching_loss",
     "sampled_distances",
     "sigmoid_loss",
+    "similarity_distribution_loss",
     "smooth_ndcg_loss",
+    "soft_margin_triplet_loss",
+    "triplet_alignment_loss",
 ]

@@ -20,6 +20,7 @@ class Matches:
         text: (N, D), the vector of each of these captions.
         groups: (N,) int64, pairs with the same number are of the same image; None = all differ.
         relevance: (I, T) from 0 to 1, how well each caption fits each image.
+        captions: (T,) int64, place of each caption in the training split.
         fragments: those of the I images and those of the T captions.
     """
 
@@ -29,6 +30,7 @@ class Matches:
     text: Tensor | None = None
     groups: Tensor | None = None
     relevance: Tensor | None = None
+    captions: Tensor | None = None
     fragments: tuple[Fragments, Fragments] | None = None
 
     def get(self, field: str, reader: object) -> Tensor:

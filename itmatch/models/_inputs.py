@@ -15,15 +15,37 @@ from torch.utils.data import DataLoader, Dataset
 
 from itmatch.batch import Batch, Regions
 from itmatch.data import CaptionDataset, Collator, ImageDataset, ImageTextSplit, Tokenizer
+from itmatch.extractor import Extractor
+from itmatch.models.photos import AT_A_TIME, Photo, as_photos, photo_batches
 from itmatch.ops import lengths_to_mask
 from itmatch.ops.arrays import as_tensor
 
 Array: TypeAlias = Tensor | npt.NDArray[Any]
-Images: TypeAlias = Regions | Array | Sequence[Array]
-"""Regions, features (I, R, F), or a list with features (R_i, F) of each image."""
+Images: TypeAlias = Regions | Array | Sequence[Array] | Photo | Sequence[Photo]
+"""Regions, features (I, R, F), or a list with features (R_i, F) of each image; or photos, one or several."""
 
 
-def as_regions(images: Images, encoder: nn.Module) -> Regions:
+def region_batches(
+    images: Images, encoder: nn.Module, extractor: Extractor | None, batch_size: int
+) -> Iterator[Regions]:
+    """The regions of images in batches, one at least; of photos a few at a time.
+
+    Args:
+        images: what a user gives a model.
+        encoder: that will read them.
+        extractor: of the model.
+        batch_size: images of a batch.
+    """
+    photos = as_photos(images)
+    if photos is not None:
+        yield from photo_batches(photos, encoder, extractor, min(batch_size, AT_A_TIME))
+        return
+    regions = as_regions(images, encoder)
+    for start in range(0, max(1, len(regions)), batch_size):  # once for no rows too, which gives the right sizes
+        yield regions[start : start + batch_size]
+
+
+def as_regions(images: Any, encoder: nn.Module) -> Regions:
     """Regions of images, padded where the images have different numbers of them.
 
     Args:
@@ -42,7 +64,7 @@ def as_regions(images: Images, encoder: nn.Module) -> Regions:
             raise ValueError(f"images: shape {tuple(features.shape)}, expected (images, regions, features)")
         return Regions(features)
     if isinstance(images, (str, bytes)) or not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
-        raise TypeError(f"images: a {type(images).__name__}, expected Regions, features, or a list of features")
+        raise TypeError(f"images: a {type(images).__name__}, expected Regions, features, photos, or a list of them")
     rows = [as_tensor(f"images[{i}]", images[i]) for i in range(len(images))]
     if not rows:
         return Regions(torch.zeros(0, 1, getattr(encoder, "in_features", 0)))

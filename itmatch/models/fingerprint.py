@@ -13,6 +13,8 @@ from itmatch.models.matching import MatchingModel
 def fingerprint(model: MatchingModel) -> str:
     """The SHA-256 of a model: of how it is built, its tokenizer and its weights, wherever they lie.
 
+    Its extractor does not enter: it may be set later, and another one leaves the model what it is.
+
     Example:
         >>> from itmatch.data import Vocabulary
         >>> from itmatch.models import chan_gru
@@ -20,7 +22,8 @@ def fingerprint(model: MatchingModel) -> str:
         >>> len(fingerprint(model)), fingerprint(model) == fingerprint(model)
         (64, True)
     """
-    found = hashlib.sha256(json.dumps(model.spec, sort_keys=True).encode())
+    spec = {name: part for name, part in model.spec.items() if name != "extractor"}
+    found = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
     for name, weight in sorted(model.state_dict().items()):
         found.update(f"\0{name} {weight.dtype} {tuple(weight.shape)}\0".encode())
         found.update(weight.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

@@ -6,20 +6,42 @@ from pathlib import Path
 from typing import Any
 
 from itmatch.formats.files import read_json, user_path
+from itmatch.formats.hub.asking import hub_file
+from itmatch.formats.nearby import folder_near, near
 from itmatch.formats.tensors import safetensors_sizes
 
 WEIGHTS_NAME = "model.safetensors"
+_CHECKPOINTS = "best.ckpt", "last.ckpt"
+DOWNLOAD_ARGUMENTS = frozenset({"revision", "cache_dir", "force_download", "local_files_only", "token"})
+
+
+def folder_or_name(model: str | Path) -> str:
+    """A folder, or the name of a model on the Hub, as a user writes it.
+
+    Raises:
+        FileNotFoundError: it is a path, and there is no such folder.
+    """
+    name = str(user_path(model)) if str(model).startswith("~") else str(model)
+    is_path = isinstance(model, Path) or name.startswith((".", "/", "~")) or "\\" in name
+    if (is_path or name.count("/") > 1) and not Path(name).is_dir():  # the hub has NAME and OWNER/NAME
+        raise FileNotFoundError(f"{name}: no such folder")
+    return name
 
 
 def model_file(model: str, name: str, download: dict[str, Any]) -> Path:
-    """A file of a model folder, or of a model on the Hub."""
+    """A file of a model folder, or of a model on the Hub.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
     if Path(model).is_dir():
         if not (Path(model) / name).is_file():
-            raise FileNotFoundError(f"{model}: no {name}; is this a folder of save_pretrained?")
+            told = near(model, "one", name)
+            if (place := folder_near(model, *_CHECKPOINTS)) is not None:
+                told = f"; there is {next(place / one for one in _CHECKPOINTS if (place / one).is_file())}"
+            raise FileNotFoundError(f"{model}: no {name}, expected a folder of save_pretrained, or a checkpoint{told}")
         return Path(model) / name
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(repo_id=model, filename=name, **download))
+    return hub_file(model, name, **download)
 
 
 def read_model_folder(folder: str | Path) -> tuple[dict[str, Any], list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,15 +16,17 @@ from typing_extensions import Self
 from itmatch._version import __version__
 from itmatch.batch import Captions, Fragments, Regions
 from itmatch.data import ImageTextSplit, Tokenizer
+from itmatch.extractor import Extractor
 from itmatch.formats.files import user_path, write_text, written_beside, written_together
-from itmatch.models._inputs import Images, as_regions, batches_of
+from itmatch.models._inputs import Images, batches_of, region_batches
 from itmatch.models.bounds import bounded_by
-from itmatch.models.folders import WEIGHTS_NAME, model_file, settings_and_sizes
-from itmatch.models.renames import renamed
+from itmatch.models.folders import DOWNLOAD_ARGUMENTS, WEIGHTS_NAME, folder_or_name, model_file, settings_and_sizes
+from itmatch.models.parts import PARTS, built_parts
+from itmatch.models.photos import takes_photos
 from itmatch.models.weights import load_weights
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
-from itmatch.ops.checks import check_kind, check_whole
-from itmatch.spec import Spec, build
+from itmatch.ops.checks import check_kind, check_kind_or_none, check_whole
+from itmatch.spec import Spec
 
 if TYPE_CHECKING:
     from itmatch.evaluation import EvaluationProtocol
@@ -44,6 +46,9 @@ class MatchingModel(
         text_encoder: Captions -> Fragments, of the same size.
         similarity: two Fragments -> scores (I, T).
         tokenizer: turns strings into token ids; without it captions have to come as :class:`Captions`.
+        extractor: makes regions of photos (:class:`itmatch.vision.RegionExtractor`); without it images have to come as
+            features of their regions, but for CLIP and SigLIP, which read photos themselves. Its weights are not
+            saved: they come from its name, or its folder, at the first photo.
 
     Example:
         >>> import torch
@@ -60,22 +65,36 @@ class MatchingModel(
         text_encoder: TextEncoder,
         similarity: Similarity,
         tokenizer: Tokenizer | None = None,
+        extractor: Extractor | None = None,
     ) -> None:
         super().__init__()
         self.image_encoder: ImageEncoder = check_kind("image_encoder", image_encoder, ImageEncoder)
         self.text_encoder: TextEncoder = check_kind("text_encoder", text_encoder, TextEncoder)
         self.similarity: Similarity = check_kind("similarity", similarity, Similarity)
-        self.tokenizer: Tokenizer | None = None if tokenizer is None else check_kind("tokenizer", tokenizer, Tokenizer)
+        self.tokenizer: Tokenizer | None = check_kind_or_none("tokenizer", tokenizer, Tokenizer)
+        self.extractor: Extractor | None = extractor
         sizes = [_embed_dim(self.image_encoder, "image_encoder"), _embed_dim(self.text_encoder, "text_encoder")]
         if sizes[0] != sizes[1]:
             raise ValueError(
                 f"embedding sizes differ: image {sizes[0]}, text {sizes[1]}; give both encoders the same embed_dim"
             )
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep the extractor, which may be a module, out of the modules: its weights are none of the model's."""
+        if name == "extractor":
+            object.__setattr__(self, name, check_kind_or_none(name, value, Extractor))
+        else:
+            super().__setattr__(name, value)
+
     @property
     def spec(self) -> dict[str, Spec | None]:
         """The parts as plain data, as they are now; :meth:`from_spec` makes the same model with fresh weights."""
         return {name: None if (part := getattr(self, name)) is None else part.spec for name in PARTS}
+
+    @property
+    def takes_photos(self) -> bool:
+        """Whether it takes photos: it has an extractor, or reads their pixels itself."""
+        return takes_photos(self.image_encoder, self.extractor)
 
     @property
     def device(self) -> torch.device:
@@ -92,37 +111,46 @@ class MatchingModel(
 
         Args:
             images: Regions; or features (I, R, F) in which every region is real; or a list with the features (R_i, F)
-                of each image, of any number of regions. Tensors or numpy arrays.
+                of each image, of any number of regions. Tensors or numpy arrays. Or photos: a path, an image of
+                Pillow, or a list of those; they are read and made regions 16 at a time at most.
             batch_size: images that are encoded at a time.
-        """
-        return self._encode(self.image_encoder, as_regions(images, self.image_encoder), batch_size)
 
-    def encode_texts(self, texts: Captions | Sequence[str], *, batch_size: int = 512) -> Fragments:
+        Raises:
+            FileNotFoundError: a photo, or the model of the extractor, is not there.
+            ValueError: photos, and the model has no extractor, or one that makes features of another size; a photo that
+                cannot be read.
+        """
+        check_whole("batch_size", batch_size)
+        batches = region_batches(images, self.image_encoder, self.extractor, batch_size)
+        return self._encode(self.image_encoder, batches)
+
+    def encode_texts(self, texts: Captions | str | Sequence[str], *, batch_size: int = 512) -> Fragments:
         """Fragments of captions, on the device of the model.
 
         Args:
-            texts: strings (the model then needs a tokenizer) or Captions; there may be none.
+            texts: one string or several (the model then needs a tokenizer), or Captions; there may be none.
             batch_size: captions that are encoded at a time.
 
         Raises:
             ValueError: strings were given and the model has no tokenizer, or one of them is empty.
         """
-        captions = texts if isinstance(texts, Captions) else self._own_tokenizer().batch(texts)
-        return self._encode(self.text_encoder, captions, batch_size)
+        check_whole("batch_size", batch_size)
+        if not isinstance(texts, Captions):
+            texts = self._own_tokenizer().batch([texts] if isinstance(texts, str) else texts)
+        starts = range(0, max(1, len(texts)), batch_size)  # once for no rows too, which gives the right sizes
+        return self._encode(self.text_encoder, (texts[start : start + batch_size] for start in starts))
 
     def _own_tokenizer(self) -> Tokenizer:
         if self.tokenizer is None:
             raise ValueError("this model has no tokenizer: give Captions, or set model.tokenizer")
         return self.tokenizer
 
-    def _encode(self, encoder: nn.Module, data: Regions | Captions, batch_size: int) -> Fragments:
-        check_whole("batch_size", batch_size)
+    def _encode(self, encoder: nn.Module, batches: Iterable[Regions | Captions]) -> Fragments:
         with self._inference():
-            starts = range(0, max(1, len(data)), batch_size)  # once for no rows too, which gives the right sizes
-            return Fragments.cat([encoder(data[start : start + batch_size].to(self.device)) for start in starts])
+            return Fragments.cat([encoder(batch.to(self.device)) for batch in batches])
 
     def score(
-        self, images: Fragments | Images, texts: Fragments | Captions | Sequence[str], *, chunk_size: int = 64
+        self, images: Fragments | Images, texts: Fragments | Captions | str | Sequence[str], *, chunk_size: int = 64
     ) -> Tensor:
         """Scores (I, T) of every image with every caption; encodes what is not yet encoded.
 
@@ -142,7 +170,7 @@ class MatchingModel(
     def align(self, image: Fragments | Images, text: Fragments | Captions | str) -> Tensor:
         """How the regions of one image meet the words of one caption, (R, W), for pictures."""
         images = image if isinstance(image, Fragments) else self.encode_images(image)
-        texts = text if isinstance(text, Fragments) else self.encode_texts([text] if isinstance(text, str) else text)
+        texts = text if isinstance(text, Fragments) else self.encode_texts(text)
         with self._inference():
             return self.similarity.align(images, texts)
 
@@ -225,18 +253,7 @@ class MatchingModel(
         Raises:
             ValueError: a part is missing, has another name, or is not admitted (:func:`itmatch.spec.build`).
         """
-        missing = [name for name in PARTS if name not in spec and name != "tokenizer"]
-        if missing:
-            raise ValueError(f"{where}: no {', '.join(missing)}; is this an itmatch model?")
-        unknown = sorted(set(map(str, spec)) - set(PARTS))
-        if unknown:
-            raise ValueError(f"{where}: {', '.join(unknown)[:200]} is no part of a model, expected {', '.join(PARTS)}")
-        parts = {
-            name: build(
-                renamed(spec.get(name), f"{where}: {name}"), kind, f"{where}: {name}", trusted_modules=trusted_modules
-            )
-            for name, kind in PARTS.items()
-        }
+        parts = built_parts(spec, where, trusted_modules)
         try:
             return cls(**parts)
         except (TypeError, ValueError) as error:  # something else in the place of a part, or sizes that differ
@@ -260,32 +277,18 @@ class MatchingModel(
             FileNotFoundError: there is no such folder, or it has no weights.
             ValueError: its ``config.json`` is none of this library, or names what is not admitted.
         """
-        name = str(pretrained_model_name_or_path)
-        unknown = sorted(set(kwargs) - _DOWNLOAD_ARGUMENTS)
+        unknown = sorted(set(kwargs) - DOWNLOAD_ARGUMENTS)
         if unknown:
             raise TypeError(
                 f"from_pretrained: no argument {unknown[0]!r}; change the parts of the model that it returns"
             )
-        if name.startswith("~"):
-            name = str(user_path(name))
-        is_path = isinstance(pretrained_model_name_or_path, Path) or name.startswith((".", "/", "~")) or "\\" in name
-        if (is_path or name.count("/") > 1) and not Path(name).is_dir():  # the hub has NAME and OWNER/NAME
-            raise FileNotFoundError(f"{name}: no such folder")
+        name = folder_or_name(pretrained_model_name_or_path)
         config, weights = (model_file(name, part, kwargs) for part in ("config.json", WEIGHTS_NAME))
         settings, sizes = settings_and_sizes(config, weights)
         with bounded_by(sizes, str(config)):
             model = cls.from_spec(settings, str(config), trusted_modules=trusted_modules)
         load_weights(model, weights)
         return model.eval()
-
-
-PARTS: dict[str, type] = {
-    "image_encoder": ImageEncoder,
-    "text_encoder": TextEncoder,
-    "similarity": Similarity,
-    "tokenizer": Tokenizer,
-}
-_DOWNLOAD_ARGUMENTS = frozenset({"revision", "cache_dir", "force_download", "local_files_only", "token"})
 
 
 def _embed_dim(encoder: ImageEncoder | TextEncoder, where: str) -> int:

@@ -7,7 +7,9 @@ from itmatch.nn.encoders.base import ImageEncoder, TextEncoder
 from itmatch.nn.encoders.clip import ClipImageEncoder, ClipTextEncoder, patches_of, pixels_of
 from itmatch.nn.encoders.gru import GRUTextEncoder
 from itmatch.nn.encoders.region import RegionEncoder
+from itmatch.nn.encoders.slots import SlotImageEncoder, SlotTextEncoder
 from itmatch.nn.encoders.transformer import TransformerTextEncoder
+from itmatch.nn.encoders.views import ViewEncoder
 from itmatch.nn.pooling import (
     GeneralizedPooling,
     LastPooling,
@@ -26,19 +28,24 @@ from itmatch.nn.relations.textual_graph import TextualRelationGraph
 from itmatch.nn.relations.visual_graph import VisualRelationGraph
 from itmatch.nn.similarity.aligning import AligningSimilarity
 from itmatch.nn.similarity.base import Similarity
+from itmatch.nn.similarity.blocks import BlockSimilarity
 from itmatch.nn.similarity.cosine import CosineSimilarity
 from itmatch.nn.similarity.cross_attention import CrossAttentionSimilarity
 from itmatch.nn.similarity.graph_matching import GraphMatchingSimilarity
 from itmatch.nn.similarity.hard_aligning import HardAligningSimilarity
 from itmatch.nn.similarity.heads import SimilarityFiltration, SimilarityHead, SimilarityReasoning
 from itmatch.nn.similarity.interactive import InteractiveSimilarity
+from itmatch.nn.similarity.sets import SetSimilarity
+from itmatch.nn.similarity.slimming import PatchSlimmingSimilarity
 from itmatch.nn.similarity.soft_aligning import SoftAligningSimilarity
 from itmatch.nn.similarity.tiled import TiledSimilarity
 from itmatch.nn.similarity.vector import VectorSimilarity
+from itmatch.nn.slots import SlotPooling
 
 __all__ = [
     "AligningSimilarity",
     "Block",
+    "BlockSimilarity",
     "ClassEmbedding",
     "ClipImageEncoder",
     "ClipTextEncoder",
@@ -57,14 +64,19 @@ __all__ = [
     "LogSumExpPooling",
     "MaxPooling",
     "MeanPooling",
+    "PatchSlimmingSimilarity",
     "Pooling",
     "RegionEncoder",
     "Related",
     "Relation",
+    "SetSimilarity",
     "Similarity",
     "SimilarityFiltration",
     "SimilarityHead",
     "SimilarityReasoning",
+    "SlotImageEncoder",
+    "SlotPooling",
+    "SlotTextEncoder",
     "SoftAligningSimilarity",
     "SoftmaxPooling",
     "SpatialSemanticGCN",
@@ -74,6 +86,7 @@ __all__ = [
     "TiledSimilarity",
     "TransformerTextEncoder",
     "VectorSimilarity",
+    "ViewEncoder",
     "VisualRelationGraph",
     "patches_of",
     "pixels_of",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any, TypeVar
 
+from itmatch.formats.messages import shown
 from itmatch.trust import public_path
 
 T = TypeVar("T")
@@ -67,12 +68,46 @@ def check_list(name: str, values: Any) -> Sequence[Any]:
     return values
 
 
+def check_several(name: str, values: T) -> T:
+    """Refuse one string where several are expected: its letters would be taken for them.
+
+    Example:
+        >>> check_several("captions", "a dog")
+        Traceback (most recent call last):
+            ...
+        TypeError: captions: one string, 'a dog', expected a list of strings
+    """
+    if isinstance(values, (str, bytes)):
+        raise TypeError(f"{name}: one string, {shown(values)}, expected a list of strings")
+    return values
+
+
 def check_choice(name: str, value: T, *choices: T) -> T:
     """Refuse a setting that is none of several words (or None)."""
     if value not in choices:
         *before, last = map(repr, choices)
         raise ValueError(f"{name}: {value!r}, expected {', '.join(before)} or {last}")
     return value
+
+
+def check_place(name: str, index: Any, count: int) -> int:
+    """Refuse what is no place among ``count`` things, from 0.
+
+    Raises:
+        IndexError: a number beyond them.
+        TypeError: something else, such as a name.
+
+    Example:
+        >>> check_place("test: image", "dog.jpg", 30)
+        Traceback (most recent call last):
+            ...
+        TypeError: test: image 'dog.jpg', expected a number, from 0 to 29
+    """
+    if not hasattr(index, "__index__"):
+        raise TypeError(f"{name} {shown(index)}, expected a number, from 0 to {count - 1}")
+    if not 0 <= index < count:
+        raise IndexError(f"{name} {index} of {count}")
+    return int(index)
 
 
 def check_kind(name: str, value: Any, kind: type) -> Any:
@@ -86,7 +121,8 @@ def check_kind(name: str, value: Any, kind: type) -> Any:
     """
     if not isinstance(value, kind):
         path = public_path(kind)
-        raise TypeError(f"{name}: a {type(value).__qualname__}, expected a{'n' * path.startswith('i')} {path}")
+        found = f"the class {value.__qualname__}" if isinstance(value, type) else f"a {type(value).__qualname__}"
+        raise TypeError(f"{name}: {found}, expected a{'n' * path.startswith('i')} {path}")
     return value
 
 

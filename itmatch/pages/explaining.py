@@ -7,47 +7,61 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from itmatch.batch import Captions, Fragments, Regions
 from itmatch.data import CaptionItem, Collator, ImageItem, Names
 from itmatch.formats.arrays import Array
 from itmatch.models import MatchingModel
+from itmatch.models.photos import extractor_of, names_of, photo_batches
+from itmatch.ops.arrays import ArrayLike
+from itmatch.ops.checks import check_kind
 from itmatch.pages.explanation import Explanation, Relation
-from itmatch.pages.photos import photo_regions
-from itmatch.pages.relations import GivenRelation, graph_of, level_of_relations, phrases_of, relations_taken
+from itmatch.pages.inputs import (
+    GivenRelation,
+    OneImage,
+    checked_boxes,
+    checked_labels,
+    one_caption,
+    one_image,
+    shown_picture,
+)
+from itmatch.pages.relations import graph_of, level_of_relations, phrases_of, relations_taken
 from itmatch.pages.words import shown_words
 
 
 def explain(
     model: MatchingModel,
-    image: ImageItem | Regions | Fragments | str | Path,
-    text: str | CaptionItem,
+    image: OneImage,
+    text: str | CaptionItem | Sequence[str | CaptionItem],
     *,
-    boxes: Array | Tensor | None = None,
+    boxes: ArrayLike | None = None,
     relations: Iterable[GivenRelation] | None = None,
-    labels: Sequence[int] | None = None,
-    picture: str | None = None,
+    labels: ArrayLike | None = None,
+    picture: str | Path | None = None,
     names: Names | None = None,
 ) -> Explanation:
     """How the regions of one image meet the words of one caption.
 
     Args:
         model: with its tokenizer.
-        image: one image: an item of a split, regions, or fragments that the model made of it; or the path of a photo,
-            for models that look at photos (CLIP, SigLIP).
+        image: one image: an item of a split, Regions, features (R, F) or (1, R, F), or fragments that the model made of
+            it; or the path of a photo, for models that take photos (with an extractor; CLIP and SigLIP). A list of one
+            is as good.
         text: the caption; an item of a split brings its parsed relations with it.
-        boxes: (R, 4) fractions of width and height, for fragments; regions have their own.
+        boxes: (R, 4) fractions of width and height, for features and fragments; the others have their own.
         relations: subject region, predicate (a name or a number), object region of each, and perhaps a confidence, for
-            fragments; regions have their own. Those are shown that the model takes.
-        labels: object class of each region, for fragments; regions have their own.
+            fragments; the others have their own. Those are shown that the model takes.
+        labels: object class of each region, for features and fragments; the others have their own.
         picture: the path of a photo, or a drawing (SVG); by default the photo itself, or none.
-        names: what labels and predicates are called, as ``split.names`` knows them.
+        names: what labels and predicates are called, as ``split.names`` knows them; None: of a photo as its
+            extractor calls them.
 
     Raises:
-        ValueError: more than one image, boxes, labels or relations that do not fit the regions, no tokenizer, or a
-            model that cannot take the image.
+        TypeError: an argument is something else.
+        ValueError: more than one image or caption, boxes, labels or relations that do not fit the regions, no
+            tokenizer, or a model that cannot take the image.
+        FileNotFoundError: there is no such photo.
 
     Example:
         >>> from itmatch.data import RelationScenes, Vocabulary
@@ -59,16 +73,19 @@ def explain(
         >>> found.alignment.shape == (len(found.regions), len(found.words))
         True
     """
-    names = Names() if names is None else names
-    captions = _captions(model, text)
-    if isinstance(image, (str, Path)):
-        picture = str(image) if picture is None else picture
-    if isinstance(image, Fragments):
-        side = _given_side(model, image, boxes, relations, labels, names)
+    check_kind("model", model, MatchingModel)
+    one, said, shown_as = one_image(image, boxes, labels, relations), one_caption(text), shown_picture(picture)
+    captions = _captions(model, said)
+    if isinstance(one, Path):
+        shown_as = str(one) if shown_as is None else shown_as
+        names = names_of(extractor_of(model.image_encoder, model.extractor)) if names is None else names
+    names = Names() if names is None else check_kind("names", names, Names)
+    if isinstance(one, Fragments):
+        side = _given_side(model, one, boxes, relations, labels, names)
     else:
-        side = _image_side(model, image, names)
+        side = _image_side(model, one, names)
     fragments = model.encode_texts(captions)
-    caption = text if isinstance(text, str) else text.text
+    caption = said if isinstance(said, str) else said.text
     shown = shown_words(model.tokenizer, caption, captions.input_ids[0].tolist())
     kept = side.fragments.objects().mask[0].nonzero()[:, 0].tolist()
     row_of = {place: row for row, place in enumerate(kept)}
@@ -83,7 +100,7 @@ def explain(
         joined=list(shown.joined),
         regions=[_region_name(names, side.labels, place) for place in kept],
         boxes=None if side.boxes is None else np.asarray(side.boxes, np.float32)[kept],
-        picture=picture,
+        picture=shown_as,
         relations=[replace(one, subject=row_of[one.subject], object=row_of[one.object]) for one in side.relations],
         phrases=[name for _, name in phrases],
         relation_alignment=level_of_relations(side.fragments, fragments, aligned, len(side.relations), numbers),
@@ -96,23 +113,20 @@ class _ImageSide:
 
     fragments: Fragments
     boxes: Array | Tensor | None
-    labels: Sequence[int] | None
+    labels: Tensor | None
     relations: list[Relation]
 
 
-def _image_side(model: MatchingModel, image: ImageItem | Regions | str | Path, names: Names) -> _ImageSide:
-    boxes: Array | Tensor | None = None
-    if isinstance(image, (str, Path)):
-        image, boxes = photo_regions(model, Path(image))
+def _image_side(model: MatchingModel, image: ImageItem | Regions | Path, names: Names) -> _ImageSide:
+    if isinstance(image, Path):
+        image = next(photo_batches([image], model.image_encoder, model.extractor))
     if isinstance(image, ImageItem):
         assert model.tokenizer is not None
         regions = Collator(model.tokenizer)([image]).regions
         assert regions is not None
         image = regions
-    if len(image) != 1:
-        raise ValueError(f"explain: {len(image)} images, expected one")
-    boxes = image.boxes[0].cpu() if image.boxes is not None else boxes
-    labels = None if image.labels is None else image.labels[0].tolist()
+    boxes = None if image.boxes is None else image.boxes[0].cpu()
+    labels = None if image.labels is None else image.labels[0].cpu()
     relations = relations_taken(model, image.mask, image.boxes, image.graph, names.predicate)
     return _ImageSide(model.encode_images(image), boxes, labels, relations)
 
@@ -120,25 +134,21 @@ def _image_side(model: MatchingModel, image: ImageItem | Regions | str | Path, n
 def _given_side(
     model: MatchingModel,
     fragments: Fragments,
-    boxes: Array | Tensor | None,
+    boxes: ArrayLike | None,
     relations: Iterable[GivenRelation] | None,
-    labels: Sequence[int] | None,
+    labels: ArrayLike | None,
     names: Names,
 ) -> _ImageSide:
-    if len(fragments) != 1:
-        raise ValueError(f"explain: {len(fragments)} images, expected one")
     mask = fragments.objects().mask.cpu()
     mask = mask[:, : int(mask[0].nonzero().max()) + 1]  # relations come behind the regions
-    for what, values in (("boxes", boxes), ("labels", labels)):
-        if values is not None and len(values) != mask.shape[1]:
-            raise ValueError(f"{what}: {len(values)}, expected {mask.shape[1]}, one per region")
+    places, classes = checked_boxes(boxes, mask.shape[1]), checked_labels(labels, mask.shape[1])
     taken: list[Relation] = []
     if relations is not None:
         graph, called = graph_of(relations, mask.shape[1], names.predicate)
         graph.check_nodes(mask)
-        there = None if boxes is None else torch.as_tensor(boxes)[None]
+        there = None if places is None else places[None]
         taken = relations_taken(model, mask, there, graph, lambda number: None if number < 0 else called[number])
-    return _ImageSide(fragments, boxes, labels, taken)
+    return _ImageSide(fragments, places, classes, taken)
 
 
 def _captions(model: MatchingModel, text: str | CaptionItem) -> Captions:
@@ -159,6 +169,6 @@ def _aligned(model: MatchingModel, image: Fragments, text: Fragments) -> Array |
         return None
 
 
-def _region_name(names: Names, labels: Sequence[int] | None, place: int) -> str:
+def _region_name(names: Names, labels: Tensor | None, place: int) -> str:
     name = None if labels is None else names.label(int(labels[place]))
     return f"region {place + 1}" if name is None else name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,10 +16,8 @@ from itmatch.nn.relations.textual_graph import TextualRelationGraph
 from itmatch.nn.relations.visual_graph import VisualRelationGraph
 from itmatch.ops.graphs import strongest_edges
 from itmatch.pages.explanation import Relation
+from itmatch.pages.inputs import GivenRelation, checked_relations
 from itmatch.pages.words import ShownWords
-
-GivenRelation: TypeAlias = Relation | tuple[int, str | int | None, int] | tuple[int, str | int | None, int, float]
-"""Subject region, predicate (a name, or its number), object region, and perhaps a confidence."""
 
 
 def relations_taken(
@@ -63,7 +60,7 @@ def graph_of(
         ValueError: a relation names no region.
     """
     table, names, weights = [], list[str | None](), []
-    for number, given in enumerate(relations):
+    for number, given in enumerate(checked_relations(relations)):
         one = (given.subject, given.name, given.object, given.weight) if isinstance(given, Relation) else given
         subject, predicate, target = int(one[0]), one[1], int(one[2])
         if not (0 <= subject < regions and 0 <= target < regions):

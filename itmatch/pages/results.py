@@ -34,5 +34,7 @@ def results_page(title: str, query: Query, hits: Hits) -> str:
         for hit, row in zip(hits[0], hits.rows[0].tolist(), strict=True)
     ]
     count = f"{len(cards)} {hits.kind if len(cards) != 1 else hits.kind[:-1]}, best first"
-    body = f'<h1>{escape(title)}</h1><p class="itm-note">{count}</p><ol class="hits">{"".join(cards)}</ol>'
+    words = ", ".join(hits.unknown[0])
+    unknown = f'<p class="itm-note">Not known to the model: {escape(words)}</p>' if words else ""
+    body = f'<h1>{escape(title)}</h1><p class="itm-note">{count}</p>{unknown}<ol class="hits">{"".join(cards)}</ol>'
     return page(title, body, style=_STYLE)

@@ -30,14 +30,20 @@ def candidates_of(
     if wanted in (0, "all"):
         return None
     if wanted is None:
-        by_vectors = model.similarity.reads_pooled and collection.has_vectors  # as fast as any first stage
+        by_vectors = model.similarity.reads_pooled and collection.has_vectors  # small rows: exact is cheap
         return max(CANDIDATES, 10 * top) if engine is not None and len(collection) >= PAYS and not by_vectors else None
     if engine is None:
         raise ValueError(f"{collection.where}: candidates={wanted}: no first stage; build it with engine=Axes()")
     return max(top, check_whole("candidates", wanted))
 
 
-def hits_of(collection: Collection, found: TopK, exact: list[bool], alignments: list[list[Tensor]] | None) -> Hits:
+def hits_of(
+    collection: Collection,
+    found: TopK,
+    exact: list[bool],
+    unknown: list[list[str]],
+    alignments: list[list[Tensor]] | None,
+) -> Hits:
     """The rows that were found, with their ids and what is to be shown; row -1 stands for none."""
     rows: list[list[int]] = [[row for row in line if row >= 0] for line in found.indices.tolist()]
     texts, pictures = collection.texts, collection.pictures
@@ -47,6 +53,7 @@ def hits_of(collection: Collection, found: TopK, exact: list[bool], alignments: 
         found.scores,
         found.indices,
         exact,
+        unknown,
         None if texts is None else [[texts[row] for row in line] for line in rows],
         None if pictures is None else [[pictures[row] for row in line] for line in rows],
         alignments,

@@ -121,7 +121,10 @@ class Collection:
         if isinstance(rows, slice):
             chosen = chosen[rows]
         elif rows is not None:
-            chosen = chosen[np.asarray(rows)]
+            wanted = np.asarray(rows)
+            if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iub"):
+                raise TypeError(f"{self.where}: rows {shown(rows)}, expected a slice or a list of numbers")
+            chosen = chosen[wanted.astype(np.int64) if not wanted.size else wanted]
         parts = [self._part(shard, places) for shard, places in self._runs(chosen)]
         if len(parts) == 1:
             return parts[0]
@@ -156,6 +159,11 @@ class Collection:
         found = self._entries("labels", row)
         return None if found is None or not len(found) else torch.from_numpy(np.array(found))
 
+    def scores(self, row: int) -> Tensor | None:
+        """(R,) how sure a detector was of the regions of an image, in [0, 1]; None where that is not known."""
+        found = self._entries("region_scores", row)
+        return None if found is None or not len(found) else torch.from_numpy(np.array(found))
+
     def relations(self, row: int) -> list[tuple[int, str, int, float]] | None:
         """Relations of an image: region, predicate, region, weight; None where they are not known.
 
@@ -181,6 +189,8 @@ class Collection:
         return found
 
     def _entries(self, name: str, row: int) -> Array | None:
+        if not hasattr(row, "__index__"):
+            raise TypeError(f"{self.where}: row {shown(row)}, expected a number; position(id) gives that of an id")
         if not -len(self) <= row < len(self):
             raise IndexError(f"{self.where}: row {row} of {len(self)} {self.side}")
         place = int(self._places[row])

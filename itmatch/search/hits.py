@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Hit:
     """One answer to a query.
 
@@ -28,8 +27,18 @@ class Hit:
     text: str | None = None
     picture: str | None = None
 
+    def __repr__(self) -> str:
+        """In one line: a drawing is long, so that its size stands for it."""
+        parts = [f"rank={self.rank}", f"id={self.id!r}", f"score={self.score:.4f}"]
+        if self.text is not None:
+            parts.append(f"text={self.text!r}")
+        if self.picture is not None:
+            drawn = self.picture.startswith("<svg")
+            parts.append(f"picture={f'<svg ... {len(self.picture)} characters>' if drawn else repr(self.picture)}")
+        return f"Hit({', '.join(parts)})"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Hits:
     """The best answers to N queries, K each, the best first; of equal scores the lower row comes first.
 
@@ -40,14 +49,18 @@ class Hits:
         rows: (N, K) int64, rows of ``index.images`` or ``index.captions``.
         exact: of each query, whether it is known that nothing better is in the index: all of it was scored, or a bound
             proves it.
+        unknown: of each query, the words that the model does not know: they say nothing, to it. Empty of images.
         texts: N lists of K, of captions; None of images.
         pictures: N lists of K, of images; None of captions.
         alignments: N lists of K, each (R, W), how regions and words meet; None where they were not asked for.
 
     Example:
-        >>> hits = Hits("images", [["a", "b"]], torch.tensor([[0.5, 0.25]]), torch.tensor([[4, 2]]), [True])
+        >>> import torch
+        >>> hits = Hits("images", [["a", "b"]], torch.tensor([[0.5, 0.25]]), torch.tensor([[4, 2]]), [True], [[]])
         >>> hits[0][1]
-        Hit(rank=2, id='b', score=0.25, text=None, picture=None)
+        Hit(rank=2, id='b', score=0.2500)
+        >>> hits
+        Hits(1 query, 2 images each)
     """
 
     kind: Literal["images", "captions"]
@@ -55,9 +68,15 @@ class Hits:
     scores: Tensor
     rows: Tensor
     exact: list[bool]
+    unknown: list[list[str]]
     texts: list[list[str]] | None = None
     pictures: list[list[str | None]] | None = None
     alignments: list[list[Tensor]] | None = None
+
+    def __repr__(self) -> str:
+        most = max(map(len, self.ids), default=0)
+        queries = "1 query" if len(self) == 1 else f"{len(self)} queries"
+        return f"Hits({queries}, {most} {self.kind if most != 1 else self.kind[:-1]} each)"
 
     def __len__(self) -> int:
         """Number of queries."""
@@ -77,11 +96,6 @@ class Hits:
     def to_dicts(self) -> list[dict[str, Any]]:
         """Plain data, of which json can be made: a dict of each query, with its hits."""
         return [
-            {"kind": self.kind, "exact": exact, "hits": [asdict(hit) for hit in hits]}
-            for exact, hits in zip(self.exact, self, strict=True)
+            {"kind": self.kind, "exact": exact, "unknown": list(unknown), "hits": [asdict(hit) for hit in hits]}
+            for exact, unknown, hits in zip(self.exact, self.unknown, self, strict=True)
         ]
-
-
-def no_hits(kind: Literal["images", "captions"]) -> Hits:
-    """The answer to no queries."""
-    return Hits(kind, [], torch.zeros(0, 0), torch.zeros(0, 0, dtype=torch.int64), [])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,18 +13,20 @@ import numpy as np
 from itmatch.data import ImageTextSplit
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
-from itmatch.formats.messages import short, shown
+from itmatch.formats.messages import short
 from itmatch.models import MatchingModel
 from itmatch.models.fingerprint import fingerprint
-from itmatch.ops.checks import check_kind, check_whole
-from itmatch.search.adding import compacted, finish, with_split
+from itmatch.ops.checks import check_kind, check_kind_or_none, check_whole
+from itmatch.search.adding import compacted, finish
 from itmatch.search.answers import alignments_of, candidates_of, hits_of
 from itmatch.search.collection import Collection
 from itmatch.search.engines import Engine
 from itmatch.search.hits import Hits
 from itmatch.search.opening import State, at_last_commit, check_place, folder_inside, named_engine, opened_state
-from itmatch.search.queries import Queries, encoded_queries
+from itmatch.search.photos import Photos, with_source
+from itmatch.search.queries import Queries, encoded_queries, unknown_words
 from itmatch.search.scan import best_of, rescored
+from itmatch.search.sources import as_source, check_new
 from itmatch.search.store.manifest import Manifest, Side
 from itmatch.search.store.writing import Commit, commit
 
@@ -75,18 +77,20 @@ class Index:
     def build(
         cls,
         model: MatchingModel,
-        source: ImageTextSplit,
+        source: ImageTextSplit | Photos,
         path: str | Path,
         *,
         batch_size: int = 128,
         overwrite: bool = False,
         engine: Engine | None = None,
     ) -> Index:
-        """Encode a split and write it as an index, with the model.
+        """Encode a split, or photos, and write them as an index, with the model.
 
         Args:
             model: with a tokenizer.
-            source: images and captions, as from ``source.split("test")``; a gallery has no captions.
+            source: images and captions, as from ``source.split("test")``; a gallery has no captions. Or photos, where
+                the model takes them: a folder with all below it, a text file with a path per line, a tar file, or a
+                list of paths.
             path: folder of the index, made if missing.
             batch_size: images, and captions, that are encoded at a time.
             overwrite: take the place of an index that is there; it stays as it is until the new one is whole.
@@ -96,16 +100,21 @@ class Index:
             FileExistsError: there is an index, or something else.
             ValueError: the model has no tokenizer; an encoding is NaN or does not fit float16.
             OSError: it cannot be written; what was there is as before.
+
+        Warns:
+            UserWarning: photos cannot be read; they are left out.
         """
         folder = user_path(path)
         check_kind("model", model, MatchingModel)
+        check_kind_or_none("engine", engine, Engine)
+        found = as_source(source)
         check_whole("batch_size", batch_size)
         check_place(folder, overwrite=overwrite)
         with commit(folder) as change:
-            spec = None if engine is None else check_kind("engine", engine, Engine).spec
+            spec = None if engine is None else engine.spec
             new = Manifest(change.number, change.folder("model"), fingerprint(model), engine=spec)
             model.save_pretrained(folder / new.model)
-            finish(change, with_split(change, new, model, source, batch_size), model, engine)
+            finish(change, with_source(change, new, model, found, batch_size), model, engine)
         return cls.open(folder, model=model, engine=engine)
 
     @classmethod
@@ -115,6 +124,7 @@ class Index:
         *,
         model: MatchingModel | None = None,
         engine: Engine | None = None,
+        exact: bool = False,
         trusted_modules: Sequence[str] = (),
     ) -> Index:
         """An index that is there, with its model and its first stage.
@@ -123,6 +133,7 @@ class Index:
             path: its folder.
             model: the model it was built with, where that is at hand; None: the one in the folder is loaded.
             engine: the first stage, where it reaches out of the folder; None: the one that the index names.
+            exact: open no first stage: every search scores everything, and nothing can be changed.
             trusted_modules: modules of your own that the index may name, as for :meth:`MatchingModel.from_pretrained`.
 
         Raises:
@@ -130,6 +141,10 @@ class Index:
             ValueError: it is damaged, of another model, or of a newer itmatch.
         """
         folder = user_path(path)
+        check_kind_or_none("model", model, MatchingModel)
+        check_kind_or_none("engine", engine, Engine)
+        if exact and engine is not None:
+            raise ValueError(f"exact=True, and engine={type(engine).__name__}; give one of them")
 
         def opened(manifest: Manifest) -> Index:
             found = model
@@ -142,7 +157,7 @@ class Index:
                 raise ValueError(
                     f"{folder}: built with the model {short(manifest.fingerprint)[:12]}, {which} ({now[:12]})"
                 )
-            stage = engine or named_engine(folder, manifest, trusted_modules)
+            stage = None if exact else engine or named_engine(folder, manifest, trusted_modules)
             return cls(folder, found, opened_state(folder, manifest, found, stage), stage)
 
         return at_last_commit(folder, opened)
@@ -164,31 +179,35 @@ class Index:
         self._state = opened_state(self.path, manifest, self.model, self.engine)
         return True
 
-    def add(self, source: ImageTextSplit, *, batch_size: int = 128) -> None:
-        """Encode more images and captions and add them, all or none.
+    def add(self, source: ImageTextSplit | Photos, *, batch_size: int = 128) -> None:
+        """Encode more images and captions, or photos, and add them, all or none; as :meth:`build`.
 
         Raises:
             ValueError: an image has an id that the index has already.
             BlockingIOError: somebody else is writing.
         """
+        found = as_source(source)
+        check_whole("batch_size", batch_size)
         with self._change() as change:
-            double = [name for name in source.image_ids if self.images.has(name)]
-            if double:
-                raise ValueError(f"{self.path}: has an image {shown(double[0])} already ({len(double)} such ids)")
+            check_new(found, self.images)
             manifest = replace(self._state.manifest, commit=change.number)
-            new = with_split(change, manifest, self.model, source, batch_size)
+            new = with_source(change, manifest, self.model, found, batch_size)
             finish(change, new, self.model, self.engine, self._state.manifest.engine_folder)
         self.refresh()
 
-    def delete(self, ids: Sequence[str]) -> None:
+    def delete(self, ids: str | Sequence[str]) -> None:
         """Delete images, with their captions: all or none. What they take on disk stays until :meth:`compact`.
+
+        Args:
+            ids: of images; a string is one id.
 
         Raises:
             KeyError: there is no such image.
             BlockingIOError: somebody else is writing.
         """
+        names = [ids] if isinstance(ids, str) else check_kind("ids", ids, Iterable)
         with self._change() as change:
-            rows = np.array([self.images.position(name) for name in ids], np.int64)
+            rows = np.array([self.images.position(name) for name in names], np.int64)
             gone = self.images.serials[rows]
             captions = self.captions.serials[np.isin(self.captions.image_serials(), gone)]
             serials: dict[str, Array] = {
@@ -212,8 +231,8 @@ class Index:
         """The best answers to every query: images to texts, captions to images.
 
         Args:
-            queries: a text, texts or Captions find images; Regions, features (I, R, F) or a list of them find captions.
-                Fragments, as a model encodes them, find what ``kind`` says.
+            queries: a text, texts or Captions find images; Regions, features (I, R, F), a list of them, and photos
+                (a ``Path``, an image of Pillow, a list of them) find captions. Fragments find what ``kind`` says.
             top: answers per query; fewer where the index has fewer.
             candidates: how many rows of each query the first stage proposes and the model scores; 0 or "all":
                 everything is scored. None: everything where there is no first stage, and where there are fewer rows
@@ -223,6 +242,9 @@ class Index:
 
         Raises:
             ValueError: the model has no tokenizer, or a query is none; a score is NaN or infinite.
+
+        Warns:
+            UserWarning: the model knows no word of a text. :attr:`Hits.unknown` has the unknown words of every text.
         """
         check_whole("top", top)
         side, fragments = encoded_queries(self.model, queries, kind)
@@ -233,9 +255,9 @@ class Index:
         else:
             proposal = self.engine.propose(side, fragments, number)
             found, exact = rescored(self.model.similarity, fragments, collection, proposal, top)
-        return hits_of(
-            collection, found, exact, alignments_of(self.model, fragments, collection, found) if alignments else None
-        )
+        maps = alignments_of(self.model, fragments, collection, found) if alignments else None
+        unknown = unknown_words(self.model, queries, len(fragments))
+        return hits_of(collection, found, exact, unknown, maps)
 
     def recall(self, queries: Queries, top: int = 10, *, candidates: int = 100, kind: Side | None = None) -> float:
         """The share of the exact ``top`` that two stages find, from 0 to 1, over all queries.
@@ -271,4 +293,6 @@ class Index:
         """The one writer, who sees the last commit."""
         with commit(self.path) as change:
             self.refresh()
+            if self.engine is None and self._state.manifest.engine is not None:
+                raise ValueError(f"{self.path}: opened without its first stage, so it is read and not changed")
             yield change

@@ -11,6 +11,7 @@ import numpy as np
 
 from itmatch.data import Names
 from itmatch.formats.arrays import Array, open_array
+from itmatch.formats.files import user_path
 from itmatch.formats.messages import shown
 from itmatch.models import MatchingModel
 from itmatch.search.collection import Collection
@@ -107,11 +108,51 @@ def named_engine(folder: Path, manifest: Manifest, trusted_modules: Sequence[str
     path = manifest.engine.get("class_path")
     kind = import_class(path, where, trusted_modules) if isinstance(path, str) else None
     if kind is not None and issubclass(kind, Engine) and not kind.is_local:
-        raise ValueError(f"{where}: {path} reaches out of the index; give Index.open the engine")
+        raise ValueError(f"{where}: {path} reaches out of the index; give Index.open the engine, or exact=True")
     found = build(manifest.engine, Engine, where, trusted_modules=trusted_modules)
     if not isinstance(found, Engine):
         raise ValueError(f"{where}: {shown(manifest.engine)}, expected class_path and init_args")
     return found
+
+
+def engine_at(folder: Path, place: str, trusted_modules: Sequence[str] = ()) -> Engine:
+    """The first stage of an index that was built with Qdrant, at a place that a user names.
+
+    What the index says of the place counts for nothing: it may come from a stranger.
+
+    Args:
+        folder: of the index.
+        place: a folder, or a URL of a server.
+        trusted_modules: modules of your own that the index may name.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: the index was not built with Qdrant.
+    """
+    from itmatch.search.qdrant.engine import Qdrant  # which imports this room
+
+    spec = read_manifest(folder).engine or {}
+    where, path = f"{folder / NAME}: engine", spec.get("class_path")
+    kind = import_class(path, where, trusted_modules) if isinstance(path, str) else None
+    if kind is None or not issubclass(kind, Qdrant):
+        raise ValueError(f"{folder}: was not built with Qdrant, so it is not looked for at {place}")
+    is_url = place.startswith(("http://", "https://"))
+    if not is_url and not user_path(place).is_dir():
+        raise FileNotFoundError(f"{place}: no such folder, expected that of Qdrant, or http://HOST:PORT")
+    arguments = {**(spec.get("init_args") or {}), "path": None, "url": None, ("url" if is_url else "path"): place}
+    found: Engine = build({"class_path": path, "init_args": arguments}, Qdrant, where, trusted_modules=trusted_modules)
+    return found
+
+
+def outer_place(folder: Path, trusted_modules: Sequence[str] = ()) -> str | None:
+    """Where an index says that its first stage lies, if that is outside of the index; None = inside, or nowhere."""
+    engine = read_manifest(folder).engine or {}
+    path, arguments = engine.get("class_path"), engine.get("init_args")
+    kind = import_class(path, f"{folder / NAME}: engine", trusted_modules) if isinstance(path, str) else None
+    if kind is None or not issubclass(kind, Engine) or kind.is_local:
+        return None
+    given = arguments if isinstance(arguments, dict) else {}
+    return str(given.get("url") or given.get("path") or path)
 
 
 def opened_state(folder: Path, manifest: Manifest, model: MatchingModel, engine: Engine | None) -> State:

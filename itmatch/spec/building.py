@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from itmatch.spec.configurable import Configurable, argument_kinds
-from itmatch.trust import import_class
+from itmatch.trust import import_class, several_modules
 
 _MAX_DEPTH = 40  # of specs and containers in each other; a real model has about ten
 
@@ -28,7 +28,7 @@ def build(spec: Any, expected: type = object, where: str = "spec", *, trusted_mo
         ValueError: the class cannot be found, is not admitted, is not a subclass of ``expected``, or refuses its
             arguments.
     """
-    return _build(spec, (expected,), where, tuple(trusted_modules), 0)
+    return _build(spec, (expected,), where, several_modules(trusted_modules), 0)
 
 
 def is_spec(value: Any) -> bool:

@@ -24,9 +24,10 @@ from itmatch.data import (
     Tokenizer,
     Vocabulary,
     WordTokenizer,
+    shuffle_captions,
 )
 from itmatch.data.tokenizers.coverage import measure_coverage
-from itmatch.ops.checks import check_choice, check_whole, check_whole_or_none
+from itmatch.ops.checks import check_choice, check_share, check_whole, check_whole_or_none
 from itmatch.training.limits import (
     Evaluated,
     captions_of_first,
@@ -59,6 +60,7 @@ class MatchingData(LightningDataModule):
         test_images: the same of a test.
         relevance: how well each caption fits each image, for losses that want to know; or any function of positions in
             the training split, images (I,) and captions (T,), to numbers (I, T) from 0 to 1.
+        shuffled_captions: share of the training captions that exchange their images, to see what wrong pairs cost.
 
     Example:
         >>> from itmatch.data import RelationScenes
@@ -83,6 +85,7 @@ class MatchingData(LightningDataModule):
         val_images: int | None = None,
         test_images: int | None = None,
         relevance: PairRelevance | Callable[[Tensor, Tensor], Tensor] | None = None,
+        shuffled_captions: float = 0.0,
     ) -> None:
         super().__init__()
         self.source = source
@@ -99,6 +102,7 @@ class MatchingData(LightningDataModule):
         }
         self.datasets: dict[str, ImageTextSplit] = {}
         self.relevance = relevance
+        self.shuffled_captions = check_share("shuffled_captions", shuffled_captions)
         self.seed: int | None = None
         self._covered: set[str] = set()
         self._contents: dict[str, str] = {}
@@ -141,6 +145,8 @@ class MatchingData(LightningDataModule):
         """The split of a stage ("train", "val" or "test"), read once."""
         if stage not in self.datasets:
             dataset = self.source.split(stage)
+            if stage == "train" and self.shuffled_captions:
+                dataset = shuffle_captions(dataset, self.shuffled_captions)
             wanted = self.images.get(stage)
             if wanted is not None and wanted > dataset.num_images:
                 raise ValueError(f"{stage}_images: {wanted}, but {dataset.name} has {dataset.num_images} images")

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from itmatch.batch import Batch, Fragments
@@ -13,6 +14,7 @@ from itmatch.data import Tokenizer
 from itmatch.evaluation import EvaluationProtocol
 from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.memory import GRANTED
+from itmatch.extractor import Extractor
 from itmatch.models import MatchingModel
 from itmatch.ops.checks import check_choice
 from itmatch.training.data import MatchingData
@@ -46,8 +48,9 @@ class EvaluatedModule(LightningModule):
         self.evaluator = self._new_evaluator()
 
     def setup(self, stage: str) -> None:
-        """Take the tokenizer over from the data, or check that the two agree."""
-        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
+        """Take the tokenizer and the extractor over from the data, or check that they agree."""
+        data = getattr(self.trainer, "datamodule", None)
+        tokenizer = getattr(data, "tokenizer", None)
         if self.model.tokenizer is None:
             self.model.tokenizer = tokenizer
         elif tokenizer is not None and tokenizer.fingerprint != self.model.tokenizer.fingerprint:
@@ -55,7 +58,15 @@ class EvaluatedModule(LightningModule):
                 f"the data's tokenizer ({described(tokenizer)}) does not fit the model's "
                 f"({described(self.model.tokenizer)}); build the data with tokenizer=model.tokenizer"
             )
+        self._take_extractor(getattr(getattr(data, "source", None), "extractor", None))
         self._check_others()  # now that this model has a tokenizer
+
+    def _take_extractor(self, given: Extractor | None) -> None:
+        """Take over what has made the regions of the data; warn where those of the model were made otherwise."""
+        if self.model.extractor is None:
+            self.model.extractor = given
+        elif given is not None and (other := other_settings(given, self.model.extractor)):
+            rank_zero_warn(f"the regions of the data are not those that the model was trained on: {other}")
 
     def evaluate_with(self, *models: MatchingModel) -> None:
         """Evaluate as an ensemble with other models: the score of a pair is the mean of all their scores.
@@ -160,6 +171,15 @@ class EvaluatedModule(LightningModule):
         with told_as_divergence(self):
             evaluator.find(dataset, self.top)
         return evaluator
+
+
+def other_settings(first: Extractor, second: Extractor) -> str:
+    """What two extractors have otherwise, in words; nothing where they make the same regions of a photo."""
+    one, two = first.spec, second.spec
+    if one["class_path"] != two["class_path"]:
+        return f"by {one['class_path']}, not {two['class_path']}"
+    pairs = [(name, value, two["init_args"].get(name)) for name, value in one["init_args"].items() if name != "device"]
+    return "; ".join(f"{name} is {value!r}, not {there!r}" for name, value, there in pairs if value != there)
 
 
 def described(tokenizer: Tokenizer) -> str:

@@ -81,14 +81,16 @@ def compute_loss(
     if needs & {"image", "text"}:
         image_vectors, text_vectors = (gather(side) for side in _vectors(image, text, objective))
         first, second = paired(image_vectors, text_vectors, positives)[:2]
-    reads_relevance = "relevance" in needs | objective.uses
+    read = needs | objective.uses
+    places = gather(batch.caption_index) if "captions" in read or (relevance and "relevance" in read) else None
     matches = Matches(
         scores,
         positives,
         first,
         second,
         caption_image,
-        relevance(index, gather(batch.caption_index)) if relevance and reads_relevance else None,
+        relevance(index, places) if relevance and places is not None and "relevance" in read else None,
+        places if "captions" in read else None,
         (_of_all(image) if shared else image, captions) if "fragments" in needs else None,
     )
     terms = objective.values(matches)

@@ -16,6 +16,7 @@ from typing_extensions import Self
 
 from itmatch.batch import Batch
 from itmatch.data import Tokenizer
+from itmatch.extractor import Extractor
 from itmatch.losses import HardNegativeTripletLoss, Loss
 from itmatch.models import MatchingModel
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
@@ -63,6 +64,7 @@ class MatchingTask(EvaluatedModule):
             ``{"text_encoder.transformer": 0.1}``. The longest beginning that fits counts. Schedules that set rates of
             their own, such as OneCycleLR, undo it.
         tokenizer: of the text encoder. Left out, the data's is taken over when the trainer starts; checkpoints hold it.
+        extractor: makes regions of photos, for use after training; checkpoints hold it without its weights.
         gather_negatives: on several processes, take the loss of all their batches together; the gradient is that of one
             process with the whole batch (:func:`itmatch.training.step.compute_loss`). False: each its own.
         encode_chunk: images, and captions, that are encoded at a time, in less memory, at the price of encoding twice
@@ -97,8 +99,9 @@ class MatchingTask(EvaluatedModule):
         encode_chunk: int | None = None,
         fragment_dtype: Literal["float16"] | None = None,
         decay_one_dimensional: bool = False,  # noqa: FBT001, FBT002
+        extractor: Extractor | None = None,
     ) -> None:
-        super().__init__(MatchingModel(image_encoder, text_encoder, similarity, tokenizer), fragment_dtype)
+        super().__init__(MatchingModel(image_encoder, text_encoder, similarity, tokenizer, extractor), fragment_dtype)
         if check_whole_or_none("encode_chunk", encode_chunk) is not None:
             check_rows_apart(self.model.image_encoder, "image_encoder")
             check_rows_apart(self.model.text_encoder, "text_encoder")
@@ -120,7 +123,7 @@ class MatchingTask(EvaluatedModule):
     @classmethod
     def from_model(cls, model: MatchingModel, **kwargs: Any) -> MatchingTask:
         """A task around a finished model; ``kwargs`` are the other arguments of the class."""
-        return cls(model.image_encoder, model.text_encoder, model.similarity, tokenizer=model.tokenizer, **kwargs)
+        return cls(**{name: getattr(model, name) for name in model.spec}, **kwargs)
 
     @classmethod
     def load_from_checkpoint(
@@ -156,9 +159,6 @@ class MatchingTask(EvaluatedModule):
         """
         if weights_only is False or hparams_file is not None:
             raise ValueError("load_from_checkpoint: weights_only is always True, and settings come from the checkpoint")
-        unknown = sorted(set(kwargs) - set(signature(cls).parameters))
-        if unknown:
-            raise TypeError(f"load_from_checkpoint: {cls.__name__} takes no argument {unknown[0]!r}")
         accepted, strictly = cls.recorded_arguments(), strict is not False
         return restored(cls, accepted, checkpoint_path, map_location, kwargs, trusted_modules, strict=strictly)
 

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from itmatch.formats.hub.models import load_pretrained
 from itmatch.formats.photos import image_module
 from itmatch.ops.checks import check_whole, check_whole_or_none
 from itmatch.spec import Configurable
-from itmatch.vision.loading import load_model, load_part
+from itmatch.vision.loading import load_model
 
 
 class Backbone(Configurable):
@@ -46,7 +47,7 @@ class PretrainedBackbone(Backbone):
     def __init__(self, name: str, *, image_size: int | None = None, stage: int = -1, device: str | None = None) -> None:
         self.name, self.image_size, self.stage, self.device = name, image_size, stage, device
         check_whole_or_none("image_size", image_size)
-        self._loaded: tuple[Any, _Pixels] | None = None
+        self._loaded: tuple[Any, Pixels] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the weights, which the other process loads again."""
@@ -68,14 +69,16 @@ class PretrainedBackbone(Backbone):
             hidden = states[self.stage]
         return _as_map(hidden.float(), getattr(model.config, "patch_size", None), values.shape[-2:], self.name)
 
-    def _load(self) -> tuple[Any, _Pixels]:
+    def _load(self) -> tuple[Any, Pixels]:
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model("AutoModel", self.name, "backbone", device)
         model = getattr(model, "vision_model", model)  # of CLIP and SigLIP, which also read captions
-        return model, _Pixels(load_part("AutoImageProcessor", self.name, "processor of the backbone"), self.image_size)
+        return model, Pixels(
+            load_pretrained("AutoImageProcessor", self.name, "processor of the backbone"), self.image_size
+        )
 
 
-class _Pixels:
+class Pixels:
     """Photos as the values that a model reads: stretched to a square, with a mean and a deviation taken off."""
 
     def __init__(self, processor: Any, image_size: int | None) -> None:

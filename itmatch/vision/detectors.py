@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from itmatch.errors import NonFiniteError, PhotoError
+from itmatch.formats.hub.models import load_pretrained
 from itmatch.formats.messages import reason
-from itmatch.vision.loading import by_shape, load_model, load_part
+from itmatch.ops.roi import roi_features
+from itmatch.vision.loading import by_shape, load_model
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +43,18 @@ class Queries:
         return Queries(*(getattr(self, one.name)[:count] for one in fields(self)))
 
 
+class Seen(NamedTuple):
+    """What a model says of a batch: scores (I, Q, classes), features (I, Q, F), boxes (I, Q, 4) as centre and size.
+
+    ``maps`` (I, C, H, W) are those of its backbone, over the whole input; None where nobody asked for them.
+    """
+
+    scores: Tensor
+    features: Tensor
+    boxes: Tensor
+    maps: Tensor | None = None
+
+
 class Detector:
     """A detector with its weights, which answers with its best queries.
 
@@ -51,46 +66,93 @@ class Detector:
         device: where the model is.
     """
 
+    auto_class = "AutoModelForObjectDetection"
+    padded_square = False  # whether boxes are fractions of a square that the photo is the upper left part of
+
     def __init__(self, name: str, device: str) -> None:
         self.name, self.device = name, device
-        self.model = load_model("AutoModelForObjectDetection", name, "detector", device)
-        self.processor = load_part("AutoImageProcessor", name, "processor of the detector")
+        self.model = load_model(self.auto_class, name, "detector", device)
+        self.processor = load_pretrained("AutoImageProcessor", name, "processor of the detector")
         names = self.model.config.id2label
         self.label_names = [str(names.get(label, label)) for label in range(self.model.config.num_labels)]
 
     @torch.no_grad()
-    def __call__(self, images: Sequence[Any], most: int) -> list[Queries]:
+    def __call__(self, images: Sequence[Any], most: int, *, own_maps: bool = False) -> list[Queries]:
         """The best ``most`` queries of each photo; fewer where the model has fewer.
 
         Args:
             images: RGB images of Pillow.
             most: queries of a photo.
+            own_maps: whether the features are those of the model's own backbone under the boxes.
         """
         inputs = [self.prepared(image) for image in images]
         found: dict[int, Queries] = {}
         for places in by_shape([values["pixel_values"] for values in inputs]):
             joined = {key: torch.cat([inputs[place][key] for place in places]) for key in inputs[places[0]]}
-            output = self.model(**{key: value.to(self.device) for key, value in joined.items()})
-            scores, features, boxes = self.answers(output)
+            seen = self.look({key: value.to(self.device) for key, value in joined.items()}, own_maps=own_maps)
             for row, place in enumerate(places):
-                whole = in_photo(boxes[row], images[place].size, self.padded_square)
-                found[place] = best_queries(features[row], whole, scores[row], most, f"detector {self.name!r}")
+                size, whose = images[place].size, f"detector {self.name!r}"
+                boxes = in_photo(seen.boxes[row], size, self.padded_square)
+                found[place] = best_queries(seen.features[row], boxes, seen.scores[row], most, whose)
+                if seen.maps is not None:
+                    found[place] = self._under_boxes(found[place], seen.maps[row], size)
         return [found[place] for place in range(len(images))]
-
-    padded_square = False  # whether boxes are fractions of a square that the photo is the upper left part of
 
     def prepared(self, image: Any) -> dict[str, Tensor]:
         """The inputs of one photo, unpadded."""
-        options = {} if self.padded_square else {"do_pad": False}
-        values = processed(self.processor, image, **options)
+        values = processed(self.processor, image, do_pad=False)
         taken = inspect.signature(self.model.forward).parameters
         return {key: value for key, value in values.items() if key in ("pixel_values", "pixel_mask") and key in taken}
 
-    def answers(self, output: Any) -> tuple[Tensor, Tensor, Tensor]:
-        """Scores (I, Q, classes), features (I, Q, F), and boxes (I, Q, 4) as centre and size."""
-        logits = output.logits.float()
-        scores = class_scores(logits, len(self.label_names), self.name)
-        return scores, output.last_hidden_state[:, -logits.shape[1] :], output.pred_boxes  # YOLOS: patches come first
+    def look(self, values: dict[str, Tensor], *, own_maps: bool) -> Seen:
+        """What the model says of the inputs of some photos, on its device."""
+        with _watched(self._backbone() if own_maps else None) as maps:
+            output = self.model(**values)
+        hidden, count = output.last_hidden_state, output.logits.shape[1]
+        if own_maps and not maps:  # YOLOS: a class token and the patches come before the queries
+            height, width = (side // self.model.config.patch_size for side in values["pixel_values"].shape[-2:])
+            maps.append(hidden[:, 1:-count].transpose(1, 2).unflatten(2, (height, width)))
+        scores = self.class_scores(output.logits.float())
+        return Seen(scores, hidden[:, -count:], output.pred_boxes, maps[-1].float() if maps else None)
+
+    def class_scores(self, logits: Tensor) -> Tensor:
+        """Scores (I, Q, classes) of logits (I, Q, C)."""
+        return class_scores(logits, len(self.label_names), self.name)
+
+    def _backbone(self) -> torch.nn.Module | None:
+        """What makes maps of the photos. All families but YOLOS, which has none, call it a "ConvEncoder"."""
+        named = (one for one in self.model.modules() if type(one).__name__.endswith("ConvEncoder"))
+        found: torch.nn.Module | None = next(named, None)
+        if found is None and self.model.config.model_type != "yolos":
+            raise ValueError(f"detector {self.name!r}: no backbone of its own that could be read; name another one")
+        return found
+
+    def _under_boxes(self, queries: Queries, maps: Tensor, size: tuple[int, int]) -> Queries:
+        share = torch.tensor([*size, *size]) / max(size) if self.padded_square else 1
+        features = roi_features(maps[None].cpu(), (queries.boxes * share)[None])[0]
+        _check_finite(f"detector {self.name!r}", maps=features)
+        return replace(queries, features=features)
+
+
+@contextmanager
+def _watched(module: torch.nn.Module | None) -> Iterator[list[Tensor]]:
+    """The maps that a module gives meanwhile are added to the list."""
+    seen: list[Tensor] = []
+    if module is None:
+        yield seen
+        return
+    hook = module.register_forward_hook(lambda _module, _inputs, output: seen.extend(_maps_in(output)))
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def _maps_in(output: Any) -> list[Tensor]:
+    """Maps, beside which there may be masks: (I, H, W)."""
+    if isinstance(output, Tensor):
+        return [output] if output.ndim == 4 else []
+    return [one for part in output for one in _maps_in(part)]
 
 
 def processed(processor: Any, image: Any, **options: Any) -> dict[str, Tensor]:
@@ -139,10 +201,14 @@ def best_queries(features: Tensor, boxes: Tensor, scores: Tensor, most: int, nam
         NonFiniteError: a score, a box or a feature is NaN or infinite.
     """
     best, labels = scores.max(-1)
-    for what, values in (("scores", best), ("boxes", boxes), ("features", features)):
-        if not bool(values.isfinite().all()):
-            raise NonFiniteError(f"{name}: NaN or inf among the {what}")
+    _check_finite(name, scores=best, boxes=boxes, features=features)
     places = best.argsort(descending=True, stable=True)[:most]
     return Queries(
         features[places].float().cpu(), boxes[places].cpu(), labels[places].cpu(), best[places].cpu(), places.cpu()
     )
+
+
+def _check_finite(name: str, **columns: Tensor) -> None:
+    for what, values in columns.items():
+        if not bool(values.isfinite().all()):
+            raise NonFiniteError(f"{name}: NaN or inf among the {what}")

@@ -13,17 +13,20 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from itmatch.batch import Regions
-from itmatch.formats.photos import open_photo
+from itmatch.extractor import Extractor
+from itmatch.formats.messages import shown
+from itmatch.formats.photos import read_photo
 from itmatch.ops.checks import check_share, check_whole, check_whole_or_none
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.ops.roi import roi_features
-from itmatch.spec import Configurable
 from itmatch.tensordata import check_tensor
 from itmatch.vision.backbones import Backbone, PretrainedBackbone
 from itmatch.vision.detectors import Detector
-from itmatch.vision.relations import box_relations
+from itmatch.vision.prompted import load_detector
+from itmatch.vision.relations import BOX_PREDICATES, box_relations
 
 DEFAULT_DETECTOR = "ustc-community/dfine-small-obj365"
+OWN_BACKBONE = "detector"
 
 
 @dataclass(eq=False, repr=False)
@@ -47,7 +50,7 @@ class PhotoRegions(Regions):
             check_tensor("PhotoRegions.sizes", self.sizes, (len(self.mask), 2), torch.int64)
 
 
-class RegionExtractor(Configurable):
+class RegionExtractor(Extractor):
     """Makes regions of photos: ``extractor(photos) -> PhotoRegions``.
 
     - With a detector alone, a region has the last hidden state of its query as its feature.
@@ -58,12 +61,16 @@ class RegionExtractor(Configurable):
     to other processes. The regions of a photo do not depend on the photos that come with it.
 
     Args:
-        detector: name of the hub, or a folder, of a model that ``AutoModelForObjectDetection`` loads; None = none.
-        backbone: likewise for :class:`PretrainedBackbone`; or a :class:`Backbone`; or any function that makes maps
-            (I, C, H, W) of a list of RGB images, each map of a whole photo; None = none.
+        detector: name of the hub, or a folder, of a model that ``AutoModelForObjectDetection`` loads, or of an OWL-ViT,
+            OWLv2 or Grounding DINO; None = none.
+        backbone: likewise for :class:`PretrainedBackbone`; or ``"detector"``, the detector's own; or a
+            :class:`Backbone`; or any function that makes maps (I, C, H, W) of a list of RGB images, each map of a whole
+            photo; None = none.
+        classes: names of what a detector such as OWLv2 looks for; None = the 80 of COCO. Others have their own.
         regions: of a photo, at most. Without a detector a square number, or None for the cells of the backbone's map.
         min_score: regions of which the detector is less sure are left out, except for the surest of each photo.
-        relations: whether to make a graph of how the boxes lie to each other (:func:`box_relations`).
+        relations: make a graph of how each region lies to so many others, the nearest (:func:`box_relations`); None =
+            no graph.
         device: None = a GPU where there is one.
 
     Raises:
@@ -83,21 +90,28 @@ class RegionExtractor(Configurable):
         self,
         detector: str | None = DEFAULT_DETECTOR,
         *,
-        backbone: str | Backbone | Callable[[Sequence[Any]], Tensor] | None = None,
+        # Any in the function: what a file names can be a Backbone alone
+        backbone: Backbone | str | Callable[[Sequence[Any]], Any] | None = None,
+        classes: Sequence[str] | None = None,
         regions: int | None = 36,
         min_score: float = 0.0,
-        relations: bool = False,
+        relations: int | None = None,
         device: str | None = None,
     ) -> None:
+        detector = None if detector in ("none", "None") else detector  # as it is said on a command line
         if detector is None and backbone is None:
             raise ValueError("neither a detector nor a backbone; give one of them, or both")
+        if detector is None and (backbone == OWN_BACKBONE or classes is not None):
+            raise ValueError("no detector, expected one whose backbone is read, or that looks for classes")
         check_whole_or_none("regions", regions)
         if detector is not None:
             check_whole("regions", 0 if regions is None else regions)
         elif regions is not None and isqrt(regions) ** 2 != regions:
             raise ValueError(f"regions: {regions}, expected a square number for a grid, such as {isqrt(regions) ** 2}")
         self.detector, self.backbone, self.regions = detector, backbone, regions
-        self.min_score, self.relations, self.device = check_share("min_score", min_score), relations, device
+        self.classes = None if classes is None else _checked_classes(classes)
+        self.min_score, self.device = check_share("min_score", min_score), device
+        self.relations = check_whole_or_none("relations", relations)
         self._detector: Detector | None = None
         self._maps: Callable[[Sequence[Any]], Tensor] | None = None
 
@@ -111,6 +125,11 @@ class RegionExtractor(Configurable):
         self.load()
         return [] if self._detector is None else self._detector.label_names
 
+    @property
+    def predicate_names(self) -> tuple[str, ...]:
+        """Names of the relations of boxes, by number; empty without them."""
+        return () if self.relations is None else BOX_PREDICATES
+
     def load(self) -> None:
         """Load the weights now; the first call does it otherwise.
 
@@ -120,8 +139,8 @@ class RegionExtractor(Configurable):
         """
         device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
         if self.detector is not None and self._detector is None:
-            self._detector = Detector(self.detector, device)
-        if self.backbone is not None and self._maps is None:
+            self._detector = load_detector(self.detector, device, self.classes)
+        if self.backbone not in (None, OWN_BACKBONE) and self._maps is None:
             named = isinstance(self.backbone, (str, Path))
             self._maps = PretrainedBackbone(str(self.backbone), device=device) if named else self.backbone  # type: ignore[assignment]
 
@@ -140,7 +159,7 @@ class RegionExtractor(Configurable):
         if not len(photos):
             raise ValueError("photos: none, expected one or more")
         self.load()
-        images = [open_photo(photo) if isinstance(photo, (str, Path)) else photo.convert("RGB") for photo in photos]
+        images = [read_photo(photo, f"photos[{place}]") for place, photo in enumerate(photos)]
         maps = None if self._maps is None else self._checked(self._maps(images), len(images))
         if self._detector is not None:
             found = self._of_queries(images, maps)
@@ -148,14 +167,15 @@ class RegionExtractor(Configurable):
             assert maps is not None  # one of both is given
             found = self._of_grid(maps)
         found["sizes"] = torch.tensor([image.size for image in images])
-        if self.relations:
-            found["graph"] = box_relations(found["boxes"], found["mask"])
+        if self.relations is not None:
+            found["graph"] = box_relations(found["boxes"], found["mask"], neighbours=self.relations)
         return PhotoRegions(**found)
 
     def _of_queries(self, images: Sequence[Any], maps: Tensor | None) -> dict[str, Any]:
         assert self._detector is not None
         assert self.regions is not None
-        queries = [found.surer(self.min_score) for found in self._detector(images, self.regions)]
+        answers = self._detector(images, self.regions, own_maps=self.backbone == OWN_BACKBONE)
+        queries = [found.surer(self.min_score) for found in answers]
         found = {
             name: pad_sequence([getattr(one, name) for one in queries], batch_first=True, padding_value=padding)
             for name, padding in (("features", 0.0), ("boxes", 0.0), ("labels", -1), ("scores", 0.0))
@@ -177,6 +197,19 @@ class RegionExtractor(Configurable):
             found = f"{maps.dtype} of shape {tuple(maps.shape)}" if isinstance(maps, Tensor) else type(maps).__name__
             raise ValueError(f"backbone: {found}, expected floats of shape ({count}, C, H, W)")
         return maps.float().cpu()
+
+
+def _checked_classes(classes: Sequence[str]) -> list[str]:
+    """Names, of which each is there once."""
+    if isinstance(classes, str):
+        raise ValueError(f"classes: {shown(classes)}, expected a list of names")
+    found = list(classes)
+    for place, one in enumerate(found):
+        if not isinstance(one, str) or not one.strip() or one in found[:place]:
+            raise ValueError(f"classes: {shown(one)} at {place}, expected names that are there once")
+    if not found:
+        raise ValueError("classes: none, expected one or more names")
+    return found
 
 
 def grid_boxes(height: int, width: int) -> Tensor:

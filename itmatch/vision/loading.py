@@ -1,59 +1,20 @@
-"""Models of ``transformers`` that look at photos, from a name or a folder."""
+"""Models of ``transformers`` that look at photos, and which photos can go through them together."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from itmatch.formats.messages import reason
-
-
-def load_part(auto_class: str, name: str, kind: str, **options: Any) -> Any:
-    """A model, or what prepares its inputs. No code of a repository is run, and no pickled weights are read.
-
-    Args:
-        auto_class: of ``transformers``, such as ``AutoModelForObjectDetection``.
-        name: of the Hugging Face hub, or a folder.
-        kind: what it is, for error messages.
-        **options: of ``from_pretrained``.
-
-    Raises:
-        FileNotFoundError: there is none, or a broken one.
-        ImportError: it needs a package that is missing.
-        ValueError: a weight is NaN or infinite.
-    """
-    import transformers
-    from transformers.utils import logging
-
-    local, bars = Path(name).is_dir(), logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        part = getattr(transformers, auto_class).from_pretrained(
-            name, local_files_only=local, trust_remote_code=False, **options
-        )
-    except ImportError as error:
-        raise ImportError(f"{kind} {name!r}: {reason(error)}") from error
-    except Exception as error:  # a damaged folder fails in many ways
-        tried = "the folder holds none" if local else "no such folder, not in the local cache, not on the hub"
-        raise FileNotFoundError(
-            f"{kind} {name!r}: {tried} ({reason(error)}); give a name of the hub or a folder of save_pretrained"
-        ) from error
-    finally:
-        if bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-    for weight, value in part.named_parameters() if hasattr(part, "named_parameters") else ():
-        if not bool(value.isfinite().all()):
-            raise ValueError(f"{kind} {name!r}: its weight {weight} holds a NaN or an infinity")
-    return part
+from itmatch.formats.hub.models import load_pretrained
 
 
 def load_model(auto_class: str, name: str, kind: str, device: str) -> Any:
-    """A model for use, with weights of safetensors, on a device; raises as :func:`load_part`."""
-    return load_part(auto_class, name, kind, use_safetensors=True).eval().requires_grad_(requires_grad=False).to(device)
+    """A model for use, with weights of safetensors, on a device; raises as :func:`load_pretrained`."""
+    model = load_pretrained(auto_class, name, kind, use_safetensors=True)
+    return model.eval().requires_grad_(requires_grad=False).to(device)
 
 
 def by_shape(values: Sequence[Tensor]) -> list[list[int]]:

@@ -12,9 +12,10 @@ import numpy as np
 
 from itmatch.formats.arrays import Array, array_rows, save_array
 from itmatch.formats.files import write_text, written_together
-from itmatch.vision.parts import Plan, read_part
+from itmatch.vision.parts import FILLING, Plan, read_part
+from itmatch.vision.relations import BOX_PREDICATES
 
-_DTYPES = {"boxes": np.float32, "labels": np.int32, "scores": np.float32}
+_DTYPES = {"boxes": np.float32, "labels": np.int32, "scores": np.float32, "relations": np.int32}
 
 
 def merge_parts(plan: Plan, out: Path, split: str, captions: Mapping[str, list[str]]) -> list[str]:
@@ -44,7 +45,8 @@ def merge_parts(plan: Plan, out: Path, split: str, captions: Mapping[str, list[s
         filled = [part for part in summary if part["good"].any()]
         for name, dtype in _DTYPES.items():
             if name in filled[0]:
-                rows = [_widened(part[name], most, -1 if name == "labels" else 0) for part in filled]
+                width = max(1, *(part[name].shape[1] for part in filled))  # 1: no relations are one that is absent
+                rows = [_widened(part[name], width, FILLING.get(name, 0)) for part in filled]
                 save_array(f"{where}_{name}.npy", np.concatenate(rows).astype(dtype))
         save_array(f"{where}_sizes.npy", np.concatenate([part["sizes"] for part in filled]))
         if (lengths < most).any():
@@ -54,6 +56,8 @@ def merge_parts(plan: Plan, out: Path, split: str, captions: Mapping[str, list[s
         write_text(f"{where}_unreadable.txt", "".join(f"{name}\t{error}\n" for name, error in errors.items()))
         if plan.extractor.label_names:
             write_text(out / "labels.json", json.dumps(plan.extractor.label_names) + "\n")
+        if "relations" in filled[0]:
+            write_text(out / "predicates.json", json.dumps(BOX_PREDICATES) + "\n")
         shape = _write_features(plan, Path(f"{where}_ims.npy"), len(names), most)  # last: the others are there with it
     shutil.rmtree(plan.folder)
     told = [f"{split}: {len(names)} photos, {shape} float16"]

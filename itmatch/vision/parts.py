@@ -23,6 +23,8 @@ from itmatch.vision.extractor import PhotoRegions, RegionExtractor
 from itmatch.vision.photos import Photo
 
 _COLUMNS = ("features", "boxes", "labels", "scores")
+FILLING = {"labels": -1, "relations": -1}
+"""What stands where a photo has fewer regions or relations than another; 0 in the other columns."""
 _HALF = 65504.0  # the largest of float16
 _Row = dict[str, Array] | None  # None: the photo cannot be read
 
@@ -156,6 +158,10 @@ def _row(found: PhotoRegions, row: int) -> dict[str, Array]:
     count = int(found.mask[row].sum())
     columns = {name: getattr(found, name) for name in _COLUMNS}
     values = {name: column[row, :count].numpy() for name, column in columns.items() if column is not None}
+    if found.graph is not None:
+        own = found.graph.row == row
+        (subject, other), predicate = found.graph.edge_index[:, own], torch.as_tensor(found.graph.predicate)[own]
+        values["relations"] = torch.stack((subject, predicate, other), -1).numpy().astype(np.int32)
     largest = float(np.abs(values["features"]).max(initial=0))
     if largest > _HALF:
         raise PhotoError(f"a feature of {largest:g} is beyond float16")
@@ -168,12 +174,10 @@ def _write(path: Path, rows: Sequence[_Row], names: Sequence[str], errors: dict[
     real = [row for row in rows if row is not None]
     arrays: dict[str, Array] = {"good": np.array([row is not None for row in rows])}
     arrays["lengths"] = np.array([len(row["features"]) for row in real], np.int32)
-    most = int(arrays["lengths"].max(initial=0))
     for name in real[0] if real else ():
-        filled = [
-            _padded(row[name], most, -1 if name == "labels" else 0) if name != "sizes" else row[name] for row in real
-        ]
-        arrays[name] = np.stack(filled)
+        columns = [row[name] for row in real]
+        most = max(map(len, columns))
+        arrays[name] = np.stack([_padded(column, most, FILLING.get(name, 0)) for column in columns])
     told = {name: errors[name] for name in names if name in errors}
     arrays["errors"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
     with written_beside(path) as beside:

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import random
 import signal
@@ -8,15 +9,20 @@ import time
 
 import numpy as np
 import pytest
-from helpers_cli import error_of, run
+import torch
+import yaml
+from helpers_cli import QUIET, error_of, run
 
 from itmatch.data import PrecompFolder
+from itmatch.vision import RegionExtractor
 from itmatch.vision.parts import read_part
+from itmatch.vision.relations import BOX_PREDICATES
 
 Image = pytest.importorskip("PIL.Image")
 sys.path.insert(0, os.path.join(os.path.dirname(__file__), os.pardir, "vision"))
 
 from helpers_detectors import save_detector  # noqa: E402
+from helpers_prompted import save_prompted  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +65,80 @@ def test_a_folder_that_can_be_trained_on(folder, detector, tmp_path, capsys):
     assert not (tmp_path / "train.parts").exists()
     assert run(*arguments(folder, tmp_path, detector, "--split", "train")) == 0
     assert "train_ims.npy is there already" in capsys.readouterr().out
+
+
+def test_relations_of_boxes_that_cmsei_is_trained_on(folder, detector, tmp_path, capsys):
+    for split in ("train", "dev", "test"):
+        more = ["--split", split, "--captions", folder / "captions.txt", "--relations", 2]
+        assert run(*arguments(folder, tmp_path / "data", detector, *more)) == 0
+    source = PrecompFolder(tmp_path / "data")
+    item, extractor = source.split("train").image(3), RegionExtractor(detector, regions=5, relations=2, device="cpu")
+    graph = extractor([folder / "03.png"]).graph
+    expected = torch.stack((graph.edge_index[0], graph.predicate, graph.edge_index[1]), -1)
+    assert np.load(tmp_path / "data/train_relations.npy").shape == (22, 10, 3)
+    assert np.asarray(item.relations).tolist() == expected.tolist()
+    assert source.num_predicates == len(BOX_PREDICATES)
+    system = {"cmsei_gru": {"embed_dim": 8, "word_dim": 8, "num_predicates": len(BOX_PREDICATES)}}
+    text = {"inherits": "cmsei_features", "system": system}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(text))
+    run_it = ["--data.source.init_args.root", tmp_path / "data", "--trainer.max_epochs=1", *QUIET]
+    capsys.readouterr()
+    assert run("fit", "--config", tmp_path / "own.yaml", *run_it) == 0
+    assert "rSum" in capsys.readouterr().out
+
+
+def test_no_relations_where_a_photo_has_one_region(folder, detector, tmp_path):
+    assert run(*arguments(folder, tmp_path, detector, "--relations", 2, "--min-score", "1.0")) == 0
+    assert np.load(tmp_path / "photos_relations.npy").tolist() == [[[-1, -1, -1]]] * 23
+    assert PrecompFolder(tmp_path, test="photos").split("test").num_images == 23
+
+
+def test_a_corrupt_photo_among_a_hundred(folder, detector, tmp_path, capsys):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number in range(100):
+        content = (folder / f"{number % 23:02d}.png").read_bytes()
+        (photos / f"{number:03d}.png").write_bytes(content[: len(content) // 2] if number == 41 else content)
+    assert run(*arguments(photos, tmp_path / "out", detector)) == 0
+    said = capsys.readouterr()
+    assert "1 photos could not be read, listed in" in said.out
+    assert said.err.count("no image that can be read") == 1
+    names = (tmp_path / "out/photos_ids.txt").read_text().split()
+    assert names == [f"{number:03d}.png" for number in range(100) if number != 41]
+    assert (tmp_path / "out/photos_unreadable.txt").read_text().startswith("041.png\t")
+    features = np.load(tmp_path / "out/photos_ims.npy")
+    assert features.shape == (99, 5, 16)
+    np.testing.assert_array_equal(features[60], features[15])  # photos 61 and 15 are the same
+
+
+def test_a_folder_of_datasets_gives_the_files_of_its_photos(folder, detector, tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    rows = [
+        {"image": {"bytes": path.read_bytes(), "path": path.name}, "caption": [f"a dog {path.stem}"]}
+        for path in sorted(folder.glob("*.png"))
+    ]
+    table = pyarrow.Table.from_pylist(rows)
+    (tmp_path / "hub").mkdir()
+    with pyarrow.ipc.new_stream(str(tmp_path / "hub/data-00000-of-00001.arrow"), table.schema) as stream:
+        stream.write_table(table)
+    assert run(*arguments(tmp_path / "hub", tmp_path / "out", detector, "--split", "dev")) == 0
+    assert run(*arguments(folder, tmp_path / "one", detector, "--split", "dev")) == 0
+    found, expected = files(tmp_path / "out"), files(tmp_path / "one")
+    differ = {"dev_photos.txt", "dev_caps.txt"}  # where they are; the captions came with them
+    assert {name for name in found if found[name] != expected.get(name)} == differ
+    assert len((tmp_path / "out/dev_caps.txt").read_text().splitlines()) == 23
+
+
+def test_classes_of_a_file(folder, tmp_path, capsys):
+    model = save_prompted("owlvit", tmp_path / "owl")
+    (tmp_path / "classes.txt").write_text("dog\n\nred ball \n")
+    more = ["--classes", tmp_path / "classes.txt", "--backbone", "detector"]
+    assert run(*arguments(folder, tmp_path / "out", model, *more)) == 0
+    assert json.loads((tmp_path / "out/labels.json").read_text()) == ["dog", "red ball"]
+    assert run(*arguments(folder, tmp_path / "other", model, *more, "--shard", "1/2")) == 0
+    (tmp_path / "classes.txt").write_text("dog\ncat\n")
+    message = error_of(capsys, *arguments(folder, tmp_path / "other", model, *more))
+    assert "plan.json: begun with classes ['dog', 'red ball'], now ['dog', 'cat']" in message
 
 
 def test_shards_give_the_files_of_one_process(folder, detector, tmp_path, capsys):

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
-from helpers_photos import CLIP, small_clip, write_photos
+from helpers_photos import CLIP, COLOURS, Halves, halves_model, small_clip, write_photos
+from PIL import Image
 
 from itmatch.cli.search import search as search_command
 from itmatch.data import RelationScenes
-from itmatch.search import Index
+from itmatch.search import Index, Qdrant
 from itmatch.training import MatchingTask
 
 
@@ -76,9 +77,18 @@ def test_features_with_a_model_of_any_form(made, capsys):
 def test_mistakes_of_indexing(made, capsys):
     run_, features = made / "run", made / "features"
     Path("empty").mkdir()
+    Path("photos").mkdir()
+    Path("photos/a.JPG").write_bytes(b"")
     for arguments, expected in (
         ([features, "--out", "x"], f"{features}: no run (no config.yaml), so --model is needed"),
-        (["nowhere", "--out", "x"], "nowhere: no such folder, expected one of a run or of precomputed features"),
+        (["."], "the following arguments are required: --out"),
+        ([made, "--out", "x"], f"a checkpoint or a model folder; {made / 'other'} is one"),
+        ([run_ / "checkpoints", "--out", "x"], f"a checkpoint or a model folder; {run_} is one"),
+        ([run_ / "checkpoints/best.ckpt", "--out", "x"], "a file, expected a folder of a run or of precomputed"),
+        ([run_ / "checkpoints/best.ckpt", "--out", "x"], f"{run_} is one of a run"),
+        (["photos", "--model", run_, "--out", "x"], "features of regions, not photos such as a.JPG; itmatch extract"),
+        ([run_, "--model", made, "--out", "x"], f"; there is {made}"),
+        (["nowhere", "--out", "x"], "nowhere: no such folder, expected a folder of a run or of precomputed features"),
         ([run_, "--model", "nowhere", "--out", "x"], "nowhere: no such file"),
         ([run_, "--model", made / "other", "--out", "x"], "64 numbers per region, the model takes 6"),
         ([features, "--model", run_, "--out", "x"], "6 numbers per region, the model takes 64"),
@@ -115,6 +125,18 @@ def test_texts_find_images(made, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
+def test_words_that_the_model_does_not_know(made, capsys):
+    assert run("search", made / "index", "a red xyzzy and a plugh xyzzy", "--top", 1) == 0
+    assert capsys.readouterr().err == "itmatch: note: not in the vocabulary: 'xyzzy', 'plugh'\n"
+    assert run("search", made / "index", "xyzzy", "--top", 1, "--json") == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["unknown"] == ["xyzzy"]
+    assert told.err == "itmatch: note: not in the vocabulary: 'xyzzy'; no word is, so what is found is chance\n"
+    assert run("search", made / "index", "a red dog", "--json") == 0
+    told = capsys.readouterr()
+    assert (json.loads(told.out)["unknown"], told.err) == ([], "")
+
+
 def test_features_find_captions(made, capsys):
     scenes = RelationScenes(num_train=8, num_val=4, num_test=4).split("test")
     np.save("regions.npy", scenes.image(2).features.numpy())
@@ -133,7 +155,9 @@ def test_a_page_of_the_answers(made, capsys):
     assert page.count("data:image/svg+xml;base64,") == 2
     assert not re.search(r"(src|href)=\"(?!data:)", page)  # it needs nothing beside it
     assert run("search", made / "index", "a dog", "--json", "--html", "found.html") == 0
-    json.loads(capsys.readouterr().out)
+    told = capsys.readouterr()
+    json.loads(told.out)
+    assert told.err == "written to found.html\n"
 
 
 def test_photos(tmp_path, capsys):
@@ -148,11 +172,59 @@ def test_photos(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert {line.split(maxsplit=2)[2] for line in lines[:-1]} == {"a red photo", "a green photo", "a blue photo"}
     assert Path("found.html").read_text().count("data:image/jpeg;base64,") == 3
-    np.save("regions.npy", np.ones((4, 192)))
-    assert "no image that can be read" in error_of(capsys, "search", "index", "--image", "regions.npy")
+    np.save("regions.npy", np.ones((4, 191)))
+    expected = "regions.npy: float64 of shape (4, 191), expected features (regions, 192)"
+    assert expected in error_of(capsys, "search", "index", "--image", "regions.npy")
     assert "--split: 'testall'" in error_of(
         capsys, "index", ".", "--model", "clip", "--out", "other", "--split", "testall"
     )
+
+
+def test_photos_for_a_model_with_an_extractor(tmp_path, capsys):
+    Path("photos/below").mkdir(parents=True)
+    write_photos(Path("photos/below"))
+    Path("photos/broken.jpg").write_bytes(b"nothing")
+    halves_model().save_pretrained("model")
+    assert run("index", "photos", "--model", "model", "--out", "index") == 0
+    said = capsys.readouterr()
+    assert "index: 3 images and 0 captions of photos, " in said.out
+    lines = said.err.splitlines()
+    assert lines[0].startswith("itmatch: warning: photos/broken.jpg: no image that can be read (")
+    assert lines[1] == "itmatch: warning: 1 of 4 photos could not be read and are left out"
+    assert len(lines) == 2
+    assert run("search", "index", "a red photo", "--top", 1) == 0
+    line = capsys.readouterr().out.split()
+    assert line[3] == f"photos/{line[2]}"
+    Path("list.txt").write_text("photos/below/red.jpg\n")
+    assert run("index", "list.txt", "--model", "model", "--out", "listed") == 0
+    assert "listed: 1 images and 0 captions" in capsys.readouterr().out
+    halves_model(extractor=False).save_pretrained("plain")
+    for source, expected in (
+        ("photos/below", "this model takes features of regions, not photos such as "),
+        ("list.txt", "list.txt: a file, expected a folder of features; this model takes no photos"),
+    ):
+        assert expected in error_of(capsys, "index", source, "--model", "plain", "--out", "other")
+
+
+def test_photos_find_the_captions_of_features(tmp_path, capsys):
+    Path("photos").mkdir()
+    write_photos(Path("photos"))
+    regions = Halves()([Image.open(f"photos/{colour}.jpg") for colour in COLOURS])
+    np.save("test_ims.npy", regions.features.numpy())
+    Path("test_caps.txt").write_text("".join(f"a {colour} photo\n" for colour in COLOURS))
+    halves_model().save_pretrained("model")
+    assert run("index", ".", "--model", "model", "--out", "index") == 0
+    assert "3 images and 3 captions" in capsys.readouterr().out
+    assert run("search", "index", "--image", "photos/red.jpg", "--html", "found.html") == 0
+    found = capsys.readouterr().out.splitlines()[:-1]
+    np.save("red.npy", regions.features[0].numpy())
+    assert run("search", "index", "--image", "red.npy") == 0
+    assert capsys.readouterr().out.splitlines() == found
+    page = Path("found.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 3
+    assert "left" in page  # what the extractor calls a region
+    Path("bad.jpg").write_bytes(b"nothing")
+    assert "bad.jpg: no image that can be read" in error_of(capsys, "search", "index", "--image", "bad.jpg")
 
 
 def test_photos_by_a_clip_of_transformers(tmp_path, capsys, tiny_bert):
@@ -176,9 +248,18 @@ def test_photos_by_a_clip_of_transformers(tmp_path, capsys, tiny_bert):
 
 def test_mistakes_of_searching(made, capsys):
     Path("photo.jpg").write_bytes(b"\xff\xd8\xff")
+    np.save("regions.npy", np.ones((4, 192)))
     index = made / "index"
+    shutil.copytree(index, "near/index")
+    model = next(index.glob("model-*"))
     for arguments, expected in (
-        (["nowhere", "a dog"], "nowhere"),
+        (["nowhere", "a dog"], "nowhere: no such folder"),
+        (
+            [made / "run", "a dog"],
+            f"{made / 'run'}: no index in it; itmatch index {made / 'run'} --out INDEX makes one",
+        ),
+        (["near", "a dog"], "near: no index in it; near/index is one"),
+        ([model, "a dog"], f"{model}: no index in it; {made / 'index'} is one"),
         ([made / "features", "a dog"], f"{made / 'features'}"),
         ([index], "either TEXT or --image FILE has to be given"),
         ([index, "a", "--image", "photo.jpg"], "either TEXT or --image FILE has to be given"),
@@ -187,8 +268,39 @@ def test_mistakes_of_searching(made, capsys):
         ([index, "--image", "photo.jpg"], "photo.jpg: this model takes features of regions, not photos"),
         ([index, "--image", "missing.npy"], "missing.npy: no such file"),
         ([index, "a", "--html", "/proc/found.html"], "/proc/found.html: cannot be written"),
+        (
+            [index, "photo.jpg"],
+            f"photo.jpg: a file, not a text; itmatch search {index} --image photo.jpg finds captions",
+        ),
+        ([index, "regions.npy"], "regions.npy: a file, not a text;"),
+        (["a red dog", index], f"a red dog: no such folder; INDEX comes first: itmatch search {index} 'a red dog'"),
     ):
         assert expected in error_of(capsys, "search", *arguments), arguments
+
+
+def test_an_index_with_qdrant(made, capsys, monkeypatch):
+    pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py")
+    model = MatchingTask.load_from_checkpoint(made / "run/checkpoints/best.ckpt").model
+    scenes = RelationScenes(num_train=8, num_val=4, num_test=4).split("test")
+    Index.build(model, scenes, "index", engine=Qdrant(path="edge")).engine.close()
+    assert run("search", made / "index", "a red dog", "--json") == 0
+    expected = json.loads(capsys.readouterr().out)["hits"]
+    for option in ([], ["--qdrant", "edge"], ["--qdrant", "edge"]):  # which is let go of
+        assert run("search", "index", "a red dog", "--json", *option) == 0
+        told = capsys.readouterr()
+        assert ([hit["id"] for hit in json.loads(told.out)["hits"]], told.err) == ([hit["id"] for hit in expected], "")
+    monkeypatch.setattr("itmatch.search.answers.PAYS", 2)
+    assert run("search", "index", "a red dog") == 0
+    note = "itmatch: note: index: every row is scored; the index says that its first stage is at 'edge', and --qdrant "
+    assert capsys.readouterr().err == f"{note}FOLDER or URL uses it\n"
+    proposed = []
+    monkeypatch.setattr(Qdrant, "propose", lambda *given, own=Qdrant.propose: proposed.append(1) or own(*given))
+    assert run("search", "index", "a red dog", "--qdrant", "edge") == 0
+    assert proposed
+    assert capsys.readouterr().err == ""
+    for command in (["search", "index", "a dog"], ["serve", "index"]):
+        assert "nowhere: no such folder, expected that of Qdrant" in error_of(capsys, *command, "--qdrant", "nowhere")
+    assert "was not built with Qdrant" in error_of(capsys, "search", made / "index", "a dog", "--qdrant", "edge")
 
 
 @pytest.fixture
@@ -211,17 +323,20 @@ def serving(made):
         process.communicate()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_page_is_served_until_ctrl_c(serving, number, status):
+@pytest.mark.parametrize(
+    ("number", "status", "out", "err"),
+    [(signal.SIGINT, 0, "ended\n", ""), (signal.SIGTERM, 143, "", "itmatch: stopped by SIGTERM\n")],
+)
+def test_the_page_is_served_until_ctrl_c(serving, number, status, out, err):
     process, address = serving()
     assert address.startswith("http://127.0.0.1:")
     with urllib.request.urlopen(f"{address}search?q=a+dog&top=2") as answer:
         assert len(json.load(answer)["hits"]) == 2
     waiting = socket.create_connection(("127.0.0.1", int(address.rsplit(":")[-1].strip("/"))))  # says nothing
     os.kill(process.pid, number)
-    out, err = process.communicate(timeout=20)
+    told = process.communicate(timeout=20)
     waiting.close()
-    assert (process.returncode, out, err) == (status, "", f"itmatch: stopped by {number.name}\n")
+    assert (process.returncode, *told) == (status, out, err)
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(address)
 

@@ -205,3 +205,9 @@ def test_columns_may_be_lists():
     item = ImageTextSplit(**parts()).image(1)
     assert again.labels.tolist() == item.labels.tolist()
     assert again.relations.tolist() == item.relations.tolist()
+
+
+@pytest.mark.parametrize("column", ["captions", "image_ids", "pictures"])
+def test_one_string_is_not_read_letter_by_letter(column):
+    with pytest.raises(TypeError, match=rf"{column}: one string, 'ab', expected a list of strings"):
+        ImageTextSplit(np.ones((2, 3, 4), np.float32), **{column: "ab"})

@@ -10,6 +10,7 @@ import itmatch.losses
 from itmatch.losses import (
     AdaptiveMarginTripletLoss,
     CircleLoss,
+    ComplementaryLoss,
     DistanceWeightedNegatives,
     HardNegativeTripletLoss,
     HubnessAwareLoss,
@@ -22,7 +23,10 @@ from itmatch.losses import (
     ScoreLoss,
     SelectiveNegatives,
     SigmoidLoss,
+    SimilarityDistributionLoss,
     SmoothNDCGLoss,
+    SoftMarginTripletLoss,
+    TripletAlignmentLoss,
 )
 from itmatch.spec import build
 
@@ -50,10 +54,19 @@ LOSSES = [
     HardNegativeTripletLoss(0.1, SelectiveNegatives(0.5), "mean"),
     SmoothNDCGLoss(),
     SmoothNDCGLoss(0.5),
+    TripletAlignmentLoss(),
+    SoftMarginTripletLoss(),
+    SoftMarginTripletLoss(0.1, "linear", "image"),
+    ComplementaryLoss(),
+    ComplementaryLoss(0.2, 2.0),
+    TripletAlignmentLoss(0.3, 0.1, "mean"),
+    SimilarityDistributionLoss(),
+    SimilarityDistributionLoss(0.1),
     HardNegativeTripletLoss(negatives=DistanceWeightedNegatives(16)),
     HardNegativeTripletLoss(0.3, DistanceWeightedNegatives(16, 0.2, 1.9, sample=True), "mean"),
 ]
 ABSOLUTE = (PositiveNegativeMarginLoss, SigmoidLoss, HubnessAwareLoss)  # they judge a positive without negatives
+MONOTONE = [loss for loss in LOSSES if not isinstance(loss, SimilarityDistributionLoss)]  # it wants equal positives
 
 
 def each(losses):
@@ -135,7 +148,7 @@ def test_rows_of_every_kind(loss, seed):
     assert torch.isfinite(gradient).all()
 
 
-@every_loss
+@each(MONOTONE)
 def test_no_negatives_at_all(loss):
     value, gradient = value_and_gradient(loss, torch.full((2, 3), 0.2), torch.ones(2, 3, dtype=torch.bool))
     if isinstance(loss, ABSOLUTE):
@@ -146,7 +159,7 @@ def test_no_negatives_at_all(loss):
 
 
 # A positive that rises past a negative makes it the semi-hard one.
-@each([loss for loss in LOSSES if getattr(loss, "negatives", None) != "semi-hard"])
+@each([loss for loss in MONOTONE if getattr(loss, "negatives", None) != "semi-hard"])
 @pytest.mark.parametrize("seed", range(4))
 def test_another_positive_is_no_negative(loss, seed):
     """However high a positive rises, the loss does not; a rising negative it feels."""
@@ -162,8 +175,9 @@ def test_another_positive_is_no_negative(loss, seed):
     assert gradient[positives].min() < 0
 
 
-# Below a score of 0.10 the polynomial loss pushes a hard negative up, as published.
-@each([loss for loss in LOSSES if not isinstance(loss, PolynomialLoss)])
+# Below a score of 0.10 the polynomial loss pushes a hard negative up, as published; the complementary loss pushes the
+# highest negative down at the cost of others.
+@each([loss for loss in MONOTONE if not isinstance(loss, (PolynomialLoss, ComplementaryLoss))])
 def test_negatives_are_pushed_down(loss):
     scores, positives = random_case(0)
     _, gradient = value_and_gradient(loss, scores, positives)
@@ -198,7 +212,7 @@ def test_order_does_not_matter(loss):
     assert shuffled.item() == pytest.approx(loss(scores, positives).item(), rel=1e-9)
 
 
-@every_loss
+@each(MONOTONE)
 @pytest.mark.parametrize("positives", [None, REPEATED])
 def test_none_is_the_diagonal_and_perfect_scores_are_best(loss, positives):
     mask = torch.eye(6, dtype=torch.bool) if positives is None else positives
@@ -209,7 +223,9 @@ def test_none_is_the_diagonal_and_perfect_scores_are_best(loss, positives):
     for seed in range(20):
         scores = torch.rand(6, 6, generator=torch.Generator().manual_seed(seed)) * 2 - 1
         assert perfect < loss(scores, positives)
-    zero_at_best = not isinstance(loss, (HubnessAwareLoss, SigmoidLoss, CircleLoss, InfoNCELoss, SmoothNDCGLoss))
+    zero_at_best = not isinstance(
+        loss, (HubnessAwareLoss, SigmoidLoss, CircleLoss, InfoNCELoss, SmoothNDCGLoss, ComplementaryLoss)
+    )
     if zero_at_best:
         assert perfect == 0
         assert torch.equal(gradient, torch.zeros(6, 6))

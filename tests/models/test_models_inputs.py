@@ -91,7 +91,7 @@ def test_images_of_different_numbers_of_regions(give):
         ([padded(features(2))], ValueError, r"images\[0\]: a Regions"),
         ([torch.full((2, 6), float("nan"))], ValueError, "NaN or inf at row 0, place 0"),
         ([torch.zeros(2, 6, dtype=torch.int64)], ValueError, "torch.int64, expected float"),
-        ("a dog", TypeError, "images: a str"),
+        ("a dog", ValueError, "this model reads region features of 6 numbers, not photos"),
         (None, TypeError, "images: a NoneType"),
         (7, TypeError, "images: a int"),
         (iter([]), TypeError, "images: a list_iterator"),

@@ -158,8 +158,88 @@ def test_photos_for_clip_and_for_nobody_else(tmp_path, tiny_bert):
     assert found.picture == str(path)
     with pytest.raises(FileNotFoundError, match=r"nothing\.png: no such file"):
         explain(model, tmp_path / "nothing.png", "a dog")
-    with pytest.raises(ValueError, match=r"photo\.png: a photo, and RegionEncoder takes features of regions"):
+    with pytest.raises(ValueError, match=r"this model reads region features of 64 numbers, not photos: set model.ext"):
         explain(model_of("chan"), path, "a dog")
+
+
+def test_one_image_in_every_form(split):
+    model, item = model_of("chan"), split.image(1)
+    boxes, labels = item.boxes, item.labels
+    regions = Regions(item.features[None], boxes=boxes[None], labels=labels[None])
+    expected = explain(model, regions, "a red dog", names=split.names)
+    features = item.features
+    forms = [features, features[None], [features], features.numpy(), features.numpy()[None], features.tolist()]
+    forms += [features.numpy().astype(np.float64), [features[None].numpy()], (features,)]
+    for form in forms:
+        found = explain(model, form, ["a red dog"], boxes=boxes.numpy(), labels=labels.tolist(), names=split.names)
+        np.testing.assert_array_equal(found.alignment, expected.alignment)
+        np.testing.assert_array_equal(found.boxes, expected.boxes)
+        assert (found.regions, found.score, found.text) == (expected.regions, expected.score, expected.text)
+    for form in ([regions], [split.image(1)], [model.encode_images(regions)]):
+        assert explain(model, form, "a red dog").score == expected.score
+    assert explain(model, features, split.caption(0)).text == split.captions[0]
+    assert explain(model, torch.ones(2, 64, dtype=torch.int64), [split.caption(0)]).regions[1] == "region 2"
+
+
+ARRAY = np.ones((2, 64), np.float32)
+WRONG = {
+    r"image: shape \(2, 3, 64\), expected one image: \(regions, features\) or \(1, reg": {"image": np.ones((2, 3, 64))},
+    r"image: shape \(64,\), expected one image": {"image": ARRAY[0]},
+    "image: a list of 2, expected one image": {"image": [ARRAY, ARRAY]},
+    "image: a list of 0, expected one image": {"image": []},
+    "image: 2 images, expected one": {"image": Regions(torch.ones(2, 3, 64))},
+    "image: a int, expected an item of a split, Regions": {"image": 3},
+    "image: a NoneType, expected": {"image": None},
+    "image: a Image, expected .* or the path of a photo": {"image": Image.new("RGB", (2, 2))},
+    "image: a ndarray of <U3, expected an array of numbers": {"image": np.array([["dog"]])},
+    "features of size 3, expected 64": {"image": np.ones((2, 3), np.float32)},
+    "no valid fragment": {"image": ARRAY[:0]},
+    "NaN or inf": {"image": ARRAY * np.nan},
+    "text: 2 captions, expected one": {"text": ["a dog", "a cat"]},
+    "text: 0 captions, expected one": {"text": []},
+    "text: a int, expected a caption": {"text": 3},
+    "text: a NoneType, expected": {"text": [None]},
+    "names: a list, expected an itmatch": {"names": ["dog", "cat"]},
+    "model: a dict, expected an itmatch": {"model": {}},
+    "boxes: 1, expected 2, one per region": {"boxes": ARRAY[:1, :4]},
+    r"boxes: shape \(2, 3\), expected \(2, 4\)": {"boxes": ARRAY[:, :3]},
+    "boxes: NaN or inf at region 0": {"boxes": ARRAY[:, :4] * np.nan},
+    r"boxes: shape \(\), expected": {"boxes": 3},
+    "labels: 3, expected 2, one per region": {"labels": [1, 2, 3]},
+    "labels: a list of <U3": {"labels": ["dog", "cat"]},
+    "labels: torch.float64, expected whole numbers": {"labels": [0.5, 1.0]},
+    "relations: given beside features; give Regions with a graph": {"relations": []},
+    "boxes: given beside Regions, which have their own": {
+        "image": Regions(torch.ones(1, 2, 64)),
+        "boxes": ARRAY[:, :4],
+    },
+    "picture: a int, expected the path of a photo, or SVG": {"picture": 3},
+    "picture: '<html>', expected SVG that begins with '<svg'": {"picture": "<html>"},
+    "picture: nothing.png: no such file": {"picture": "nothing.png"},
+    "picture: .*: a folder, expected a file": {"picture": "."},
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_arguments_that_are_something_else(message):
+    arguments = {"model": model_of("chan"), "image": ARRAY, "text": "a dog", **WRONG[message]}
+    with pytest.raises((TypeError, ValueError, FileNotFoundError), match=message) as told:
+        explain(arguments.pop("model"), arguments.pop("image"), arguments.pop("text"), **arguments)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("relations", ["on", 3, [3], ["on"], [(0, 1)], [("a", "on", 1)], [(0, [], 1)]])
+def test_relations_that_are_none(split, relations):
+    model = model_of("cmsei")
+    fragments = model.encode_images(Collator(model.tokenizer)([split.image(0)]).regions)
+    with pytest.raises(TypeError, match=r"relations(\[0\])?: .*, expected a"):
+        explain(model, fragments, "a dog", relations=relations)
+
+
+def test_pictures_as_paths(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    assert explain(model_of("chan"), ARRAY, "a", picture=tmp_path / "a.png").picture == str(tmp_path / "a.png")
+    assert explain(model_of("chan"), ARRAY, "a", picture="<svg/>").picture == "<svg/>"
 
 
 def test_what_cannot_be_explained(split):

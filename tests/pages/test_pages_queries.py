@@ -1,11 +1,14 @@
 """What an index is searched with, and why its answers were found: systems with and without alignments and relations."""
 
+import warnings
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from itmatch import models
-from itmatch.data import RelationScenes, WordTokenizer
+from itmatch.data import ImageTextSplit, RelationScenes, WordTokenizer
 from itmatch.pages import explain
 from itmatch.pages.queries import GivenImage, StoredImage, TextQuery
 from itmatch.pages.results import results_page
@@ -29,8 +32,9 @@ def test_an_image_of_the_index_is_explained_as_the_image_itself(index):
     query = TextQuery(index, text)
     hits = query.search(2)
     for row, score in zip(hits.rows[0].tolist(), hits.scores[0].tolist(), strict=True):
-        found, expected = query.explain(row), explain(index.model, split.image(row), text)
+        found, expected = query.explain(row), explain(index.model, split.image(row), text, names=split.names)
         assert found.words == expected.words
+        assert found.regions == expected.regions
         assert (found.alignment is None) == (expected.alignment is None)
         if expected.alignment is not None:
             np.testing.assert_allclose(found.alignment, expected.alignment, atol=5e-3)  # the index has float16
@@ -60,9 +64,31 @@ def test_images_find_captions(index, tmp_path):
     assert found.score == pytest.approx(float(hits.scores[0, 1]), **near)
 
 
+@pytest.mark.parametrize("index", [models.vse_pp_gru], indirect=True)
+def test_a_photo_that_is_gone_since_the_index_was_built_is_told_of_in_its_place(index, tmp_path):
+    features = np.random.default_rng(0).standard_normal((1, 3, 64)).astype(np.float32)
+    split = ImageTextSplit(features, ["a dog"], np.array([0]), pictures=[str(tmp_path / "gone.png")])
+    query = TextQuery(Index.build(index.model, split, tmp_path / "index"), "a dog")
+    assert "No picture: " in results_page("a dog", query, query.search(1))
+    assert query.explain(0).picture == str(tmp_path / "gone.png")
+
+
 def test_answers_as_a_page(index):
     query = TextQuery(index, "a <red> dog")
     page = results_page("a <red> dog", query, query.search(3))
     assert page.count('class="itm-explain"') == 3
     assert "3 images, best first" in page
     assert "<red>" not in page
+    assert "Not known to the model" not in page
+
+
+@pytest.mark.parametrize("index", [models.vse_pp_gru], indirect=True)
+def test_unknown_words_stand_on_the_page_and_are_not_told_twice(index):
+    query = TextQuery(index, "<b>zorgon</b>")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hits = query.search(1)
+    assert hits.unknown == [["b", "zorgon", "/b"]]
+    assert "Not known to the model: b, zorgon, /b<" in results_page("zorgon", query, hits)
+    escaped = results_page("zorgon", query, replace(hits, unknown=[["<b>"]]))
+    assert "Not known to the model: &lt;b&gt;<" in escaped

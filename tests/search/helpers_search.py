@@ -5,11 +5,33 @@ import torch
 
 from itmatch import models
 from itmatch.data import ImageTextSplit, RelationScenes, WordTokenizer
-from itmatch.nn import SimilarityFiltration, SimilarityReasoning
+from itmatch.nn import (
+    BlockSimilarity,
+    GRUTextEncoder,
+    MeanPooling,
+    PatchSlimmingSimilarity,
+    RegionEncoder,
+    SetSimilarity,
+    SimilarityFiltration,
+    SimilarityReasoning,
+)
 
 SCENES = RelationScenes("medium", num_train=40, num_val=20, num_test=30, text_graphs=True)
 TOKENIZER = WordTokenizer(["<pad>", "<start>", "<end>", "<unk>", *SCENES.words()])
 SMALL = {"region_dim": 64, "embed_dim": 16, "word_dim": 8}
+
+
+def composed(similarity, pooling=None):
+    """Plain encoders with a similarity of one's own."""
+
+    def build(words, region_dim, embed_dim, word_dim):
+        image = RegionEncoder(region_dim, embed_dim)
+        text = GRUTextEncoder(words, embed_dim, word_dim=word_dim, pooling=pooling)
+        return models.MatchingModel(image, text, similarity())
+
+    return build
+
+
 BUILDERS = {
     "vse_pp": models.vse_pp_gru,
     "vse_infty": models.vse_infty_gru,
@@ -21,6 +43,10 @@ BUILDERS = {
     "cmsei": models.cmsei_gru,
     "hire": models.hire_gru,
     "resg": models.resg_gru,
+    "sets": composed(SetSimilarity),
+    "blocks": composed(lambda: BlockSimilarity(8), MeanPooling()),
+    "slimming": composed(lambda: PatchSlimmingSimilarity(16, 10, class_token=False)),
+    "best pair": composed(lambda: SetSimilarity("max")),
 }
 
 

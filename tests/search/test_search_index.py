@@ -1,6 +1,8 @@
 """Index: what is built is found again, by exactly the scores of the model, for every system."""
 
 import json
+import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from itmatch.data import Collator, ImageDataset, ImageTextSplit
 from itmatch.models import MatchingModel, clip_dual_encoder
 from itmatch.models.fingerprint import fingerprint
 from itmatch.nn import patches_of
-from itmatch.search import Index
+from itmatch.search import Engine, Index
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +114,28 @@ def test_hits(index, split):
         "text": None,
         "picture": split.picture(int(hits.rows[0, 0])),
     }
+    picture = index.images.pictures[int(hits.rows[0, 0])]
+    assert repr(hits[0][0]).endswith(f"score={hits[0][0].score:.4f}, picture=<svg ... {len(picture)} characters>)")
+    assert repr(found[0][0]).endswith(f"text={found[0][0].text!r})")
+    assert repr(replace(hits[0][0], picture="a.jpg")).endswith(", picture='a.jpg')")
+    assert repr(hits) == "Hits(1 query, 2 images each)"
+    assert repr(index.search([], top=3)) == "Hits(0 queries, 0 images each)"
     assert len(index.search([], top=3)) == 0
     assert index.search("a dog", top=1000).rows.shape == (1, split.num_images)
+
+
+def test_unknown_words(index, split):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hits = index.search(["a red zorgon", "a red dog"], top=2)
+        assert index.search(stored(index.images)[:2], kind="captions").unknown == [[], []]
+        assert index.search(TOKENIZER.batch(["zorgon"])).unknown == [[]]  # no text, so no word to tell
+        assert index.search(["..."]).unknown == [[]]
+    assert hits.unknown == [["zorgon"], []]
+    assert [one["unknown"] for one in hits.to_dicts()] == hits.unknown
+    with pytest.warns(UserWarning, match=r"knows no word of 'Zorgon quax!', .*; unknown: zorgon, quax") as told:
+        assert index.search(["a dog", "Zorgon quax!"]).unknown == [[], ["zorgon", "quax"]]
+    assert [warning.filename for warning in told] == [__file__]
 
 
 def test_what_is_known_of_images(index, split):
@@ -156,7 +178,7 @@ def test_add_and_delete(tmp_path, split):
     whole = Index.build(model, part(split, 0, 30), tmp_path / "whole")
     texts = split.captions[:20]
     torch.testing.assert_close(index.search(texts).scores, whole.search(texts).scores)
-    with pytest.raises(ValueError, match=r"index: has an image 'test-00005a' already \(2 such ids\)"):
+    with pytest.raises(ValueError, match=r"index: has 2 of the 2 ids of images already: 'test-00005a', 'test-"):
         index.add(part(split, 10, 12))
     gone = index.search(texts[0], top=1).ids[0]
     index.delete(gone)
@@ -228,8 +250,59 @@ def test_queries_that_are_none(index):
         index.search("a dog", kind="captions")
     with pytest.raises(ValueError, match="top: 0, expected a whole number"):
         index.search("a dog", top=0)
-    with pytest.raises(TypeError, match="images: a int"):
+    with pytest.raises(TypeError, match="queries: a int, expected texts, photos, Captions, Regions, features"):
         index.search(3)
+    with pytest.raises(TypeError, match=r"queries\[1\]: a int, expected a text, as the others are"):
+        index.search(["a dog", 3])
+    with pytest.raises(TypeError, match=r"queries: a generator, expected texts"):
+        index.recall(text for text in ["a dog"])
+    with pytest.raises(TypeError, match=r"queries: a dict"):
+        index.search({"a dog": 1})
+    assert index.search(np.array(["a dog", "a zorgon"])).unknown == index.search(("a dog", "a zorgon")).unknown
+    assert index.search(np.array(["a zorgon"])).unknown == [["zorgon"]]
+
+
+def test_one_id_is_not_read_letter_by_letter(index):
+    images = len(index.images)
+    index.delete(index.images.ids[3])
+    assert len(index.images) == images - 1
+    with pytest.raises(TypeError, match="ids: a int, expected"):
+        index.delete(3)
+    with pytest.raises(KeyError, match="no id 'nobody'"):
+        index.delete("nobody")
+
+
+def test_arguments_that_are_something_else(index, split, tmp_path):
+    with pytest.raises(TypeError, match="source: a RelationScenes, expected one of its splits"):
+        Index.build(index.model, SCENES, tmp_path / "new")
+    with pytest.raises(TypeError, match="source: a int, expected an ImageTextSplit"):
+        index.add(3)
+    with pytest.raises(FileNotFoundError, match="folder: no such file"):
+        index.add("folder")
+    with pytest.raises(ValueError, match="batch_size: 0"):
+        index.add(split, batch_size=0)
+    with pytest.raises(TypeError, match="engine: a str, expected an itmatch"):
+        Index.build(index.model, split, tmp_path / "new", engine="centroids")
+    with pytest.raises(TypeError, match="model: a str, expected an itmatch"):
+        Index.open(index.path, model="model")
+    with pytest.raises(TypeError, match="engine: the class Engine, expected"):
+        Index.open(index.path, engine=Engine)
+    with pytest.raises(TypeError, match="row 'test-00000a', expected a number; position"):
+        index.images.boxes("test-00000a")
+    for rows in ("test-00000a", 3, [0.5]):
+        with pytest.raises(TypeError, match=r"rows .*, expected a slice or a list of numbers"):
+            index.images.fragments(rows)
+    assert len(index.images.fragments([])) == 0
+    with pytest.raises(TypeError, match=r"image 'test-00000a', expected a number, from 0 to 29"):
+        split.image("test-00000a")
+    with pytest.raises(TypeError, match=r"caption 'a dog', expected a number, from 0 to 149"):
+        split.caption("a dog")
+    with pytest.raises(TypeError, match="picture None, expected a number"):
+        split.picture(None)
+    with pytest.raises(IndexError, match="picture 30 of 30"):
+        split.picture(30)
+    assert not (tmp_path / "new").exists()
+    assert index.images.boxes(index.search("a dog").rows[0, 0]) is not None
 
 
 def test_numbers_that_float16_cannot_hold(tmp_path, split):

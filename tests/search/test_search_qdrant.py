@@ -11,6 +11,7 @@ from helpers_search import SCENES, part, system
 
 from itmatch.nn import HardAligningSimilarity, MeanPooling
 from itmatch.search import Index, Qdrant
+from itmatch.search.opening import engine_at, outer_place
 
 edge = pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py")
 client = pytest.importorskip("qdrant_client", reason="needs qdrant-client")
@@ -188,6 +189,44 @@ def test_an_index_does_not_choose_where_data_go(tmp_path, split, engine):
     Index.build(hard(), part(split, 0, 4), tmp_path / "index", engine=engine())
     with pytest.raises(ValueError, match=r"Qdrant reaches out of the index; give Index\.open the engine"):
         Index.open(tmp_path / "index")
+
+
+def test_an_index_is_searched_without_its_engine(tmp_path, split, engine):
+    index = Index.build(hard(), split, tmp_path / "index", engine=engine())
+    again = Index.open(tmp_path / "index", exact=True)
+    assert again.engine is None
+    assert again.search(split.captions, top=3).ids == index.search(split.captions, top=3).ids
+    for change in (lambda: again.delete(index.images.ids[:1]), again.compact):  # which would leave Qdrant behind
+        with pytest.raises(ValueError, match="opened without its first stage, so it is read and not changed"):
+            change()
+    index.delete(index.images.ids[:1])
+    assert again.refresh()
+    assert len(again.images) == len(split.image_ids) - 1
+    with pytest.raises(ValueError, match=r"exact=True, and engine=.*give one of them"):
+        Index.open(tmp_path / "index", exact=True, engine=engine())
+
+
+def test_a_user_says_where_qdrant_is(tmp_path, split):
+    Qdrant(path=tmp_path / "edge")
+    built = Index.build(hard(), split, tmp_path / "index", engine=Qdrant(path=tmp_path / "edge", oversampling=3.0))
+    built.engine.close()
+    (tmp_path / "edge").rename(tmp_path / "moved")
+    assert outer_place(tmp_path / "index") == str(tmp_path / "edge")
+    found = engine_at(tmp_path / "index", str(tmp_path / "moved"))
+    assert (found.path, found.url, found.oversampling) == (str(tmp_path / "moved"), None, 3.0)
+    index = Index.open(tmp_path / "index", engine=found)
+    assert index.recall(split.captions[:10], top=3, candidates=10) == 1
+    index.engine.close()
+    server = engine_at(tmp_path / "index", "http://localhost:6333")
+    assert (server.path, server.url) == (None, "http://localhost:6333")
+    with pytest.raises(ValueError, match="holds a password"):
+        engine_at(tmp_path / "index", "http://me:secret@localhost:6333")
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder, expected that of Qdrant"):
+        engine_at(tmp_path / "index", "nowhere")
+    Index.build(hard(), part(split, 0, 4), tmp_path / "plain")
+    assert outer_place(tmp_path / "plain") is None
+    with pytest.raises(ValueError, match=r"plain.*: was not built with Qdrant"):
+        engine_at(tmp_path / "plain", str(tmp_path / "moved"))
 
 
 @pytest.mark.parametrize(

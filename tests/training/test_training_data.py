@@ -3,6 +3,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from helpers_training import small_data
 
 from itmatch.data import DataSource, ImageTextSplit, RelationScenes, SizeAugmentation, Vocabulary, WordTokenizer
 from itmatch.training import MatchingData
@@ -209,3 +210,13 @@ def test_too_few_file_handles_are_told_of(monkeypatch):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         MatchingData(RelationScenes("easy", num_train=4, num_val=2, num_test=2), **arguments)
+
+
+def test_training_captions_alone_are_shuffled():
+    data, shuffled = small_data(), small_data(shuffled_captions=0.5)
+    moved = data.dataset("train").caption_image != shuffled.dataset("train").caption_image
+    assert moved.mean() == 0.5
+    assert np.array_equal(data.dataset("val").caption_image, shuffled.dataset("val").caption_image)
+    assert data.content("train") != shuffled.content("train")  # a run does not go on with other pairs unnoticed
+    with pytest.raises(ValueError, match="shuffled_captions"):
+        small_data(shuffled_captions=2)

@@ -87,6 +87,9 @@ def systems(vocabulary, dim):
     yield "vectors", chan, losses.CenterHingeLoss()
     yield "relevance", chan, losses.LadderLoss()
     yield "fragments", chan, Apart()
+    wrong_pairs = losses.ComplementaryLoss(temperature=0.2)
+    wrong_pairs.memory.write(torch.arange(40), torch.arange(40) / 7 % 1)  # labels by places in the data
+    yield "labels", chan, wrong_pairs
     gcn = SpatialSemanticGCN(8, threshold=0.0, num_predicates=10)
     yield "cmsei", MatchingModel(*encoders([gcn]), InteractiveSimilarity(pooling=mean)), losses.InfoNCELoss()
     yield "resg", resg_gru(vocabulary, region_dim=dim, embed_dim=8, word_dim=6, predicates=10), resg_objective()

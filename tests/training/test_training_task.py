@@ -123,6 +123,25 @@ def test_the_relevance_goes_by_positions_in_the_data(tmp_path):
     assert all(torch.equal(positives.float(), found) for positives, found in given)
 
 
+@pytest.mark.parametrize(
+    "objective",
+    [losses.SoftMarginTripletLoss(warmup_epochs=1), losses.ComplementaryLoss(warmup_epochs=1)],
+    ids=["soft", "complementary"],
+)
+def test_labels_of_pairs_are_kept_by_place_and_in_the_checkpoint(tmp_path, objective):
+    data = small_data(shuffled_captions=0.5)
+    task, trainer = small_task(data, objective=objective), small_trainer(tmp_path, max_epochs=3)
+    trainer.fit(task, data)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    memory = objective.clean if isinstance(objective, losses.SoftMarginTripletLoss) else objective.memory
+    places = torch.arange(data.dataset("train").num_captions)
+    labels = memory.read(places).clone()
+    assert len(labels.unique()) > 2
+    again = MatchingTask.load_from_checkpoint(tmp_path / "last.ckpt").objective
+    found = again.clean if isinstance(again, losses.SoftMarginTripletLoss) else again.memory
+    assert torch.equal(found.read(places), labels)
+
+
 def test_a_term_of_vectors_that_starts_late_keeps_what_makes_them_in_the_graph():
     """Or DistributedDataParallel takes the poolings' weights for unused."""
     data = small_data()

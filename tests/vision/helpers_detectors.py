@@ -2,6 +2,7 @@
 
 import functools
 
+import pytest
 import torch
 
 _OUT = {"out_features": ["stage2", "stage3", "stage4"]}
@@ -60,6 +61,31 @@ _YOLOS = {
     "num_detection_tokens": 12,
     "use_mid_position_embeddings": False,
 }
+_LIGHT = {
+    "d_model": 16,
+    "decoder_layers": 2,
+    "decoder_ffn_dim": 32,
+    "decoder_self_attention_heads": 2,
+    "decoder_cross_attention_heads": 2,
+    "num_queries": 12,
+    "group_detr": 1,
+}
+_WINDOWS = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 64,
+    "out_features": ["stage1", "stage2"],
+}
+_LW = {
+    **_LIGHT,
+    "projector_scale_factors": [1.0],
+    "backbone_config": {"model_type": "lw_detr_vit", **_WINDOWS, "pretrain_image_size": 64, "num_windows": 4},
+}
+_RF = {
+    **_LIGHT,
+    "backbone_config": {"model_type": "rf_detr_dinov2", **_WINDOWS, "patch_size": 16, "num_windows": 2},
+}
 _EDGES, _SQUARE = {"shortest_edge": 64, "longest_edge": 96}, {"height": 64, "width": 64}
 FAMILIES = {  # model type: settings, the processor that its checkpoints come with, and its size
     "detr": (_DETR, "DetrImageProcessorPil", _EDGES),
@@ -76,6 +102,8 @@ FAMILIES = {  # model type: settings, the processor that its checkpoints come wi
     "d_fine": (_FINE, "RTDetrImageProcessorPil", _SQUARE),
     "deimv2": (_FINE, "RTDetrImageProcessorPil", _SQUARE),
     "yolos": (_YOLOS, "YolosImageProcessorPil", _EDGES),
+    "lw_detr": (_LW, "DeformableDetrImageProcessorPil", _SQUARE),
+    "rf_detr": (_RF, "RfDetrImageProcessor", _SQUARE),  # it comes with torchvision alone
 }
 
 
@@ -84,6 +112,8 @@ def save_detector(family, folder, seed=0):
     import transformers
 
     settings, processor, size = FAMILIES[family]
+    if processor == "RfDetrImageProcessor":
+        pytest.importorskip("torchvision", reason="the processor of RF-DETR is in torchvision alone")
     names = {0: "dog", 1: "cat", 2: "ball", 3: "tree", 4: "car"}
     config = transformers.AutoConfig.for_model(family, id2label=names, **settings)
     with torch.random.fork_rng():

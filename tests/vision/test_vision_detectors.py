@@ -4,6 +4,7 @@ import torch
 from helpers_detectors import FAMILIES, photos
 
 from itmatch.errors import NonFiniteError
+from itmatch.ops.roi import roi_features
 from itmatch.vision import RegionExtractor
 from itmatch.vision.detectors import Detector, best_queries, class_scores, in_photo, processed
 
@@ -35,6 +36,36 @@ def test_features_are_the_hidden_states_of_the_best_queries(detector, family):
     corners = torch.stack((x - width / 2, y - height / 2, x + width / 2, y + height / 2), -1)
     torch.testing.assert_close(found.boxes, corners.clamp(0, 1))
     assert len({tuple(row) for row in found.features.tolist()}) > 1  # the queries differ
+
+
+def own_map(folder, family, image):
+    """The last map of the model's backbone, (1, C, H, W), from where the family keeps it."""
+    from transformers import AutoImageProcessor, AutoModelForObjectDetection
+
+    model = AutoModelForObjectDetection.from_pretrained(folder).eval()
+    values = AutoImageProcessor.from_pretrained(folder)(images=[np.asarray(image)], return_tensors="pt")
+    pixels, mask = values["pixel_values"], torch.ones(1, *values["pixel_values"].shape[-2:])
+    with torch.no_grad():
+        if family == "yolos":
+            height, width = pixels.shape[2] // 16, pixels.shape[3] // 16
+            return model(pixels).last_hidden_state[:, 1:-12].transpose(1, 2).reshape(1, 16, height, width)
+        if family == "deimv2":
+            return model.model.conv_encoder(pixels)[-1]
+        backbone = model.model.backbone
+        maps = getattr(backbone, "conv_encoder", backbone)(pixels, mask)
+        return maps[0] if family == "rf_detr" else maps[-1][0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_detectors_own_backbone_under_its_boxes(detector, family):
+    image = photos()[1]
+    found = RegionExtractor(detector(family), backbone="detector", regions=5, device="cpu")([image])
+    alone = RegionExtractor(detector(family), regions=5, device="cpu")([image])
+    torch.testing.assert_close(found.boxes, alone.boxes)
+    assert found.labels.tolist() == alone.labels.tolist()
+    maps = own_map(detector(family), family, image)
+    assert maps.std() > 0
+    torch.testing.assert_close(found.features, roi_features(maps, found.boxes), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -60,6 +60,81 @@ def test_tar_files_with_captions(tmp_path):
     assert find_photos(tmp_path / "b.tar")[0].name == "002.png"
 
 
+def save_hub(path, rows):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import ipc, parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pyarrow.Table.from_pylist(rows)
+    if path.suffix == ".parquet":
+        parquet.write_table(table, path, row_group_size=2)
+    else:
+        with ipc.new_stream(str(path), table.schema) as stream:
+            stream.write_table(table, max_chunksize=2)
+
+
+def hub_rows():
+    return [
+        {"image": {"bytes": png(image), "path": f"{number}.png"}, "caption": ["a dog ", " "] if number else []}
+        for number, image in enumerate(photos())
+    ]
+
+
+@pytest.mark.parametrize("ending", ["arrow", "parquet"])
+def test_a_folder_of_datasets(tmp_path, ending):
+    save_hub(tmp_path / f"train/data-00000-of-00001.{ending}", hub_rows())
+    found = find_photos(tmp_path, "photos")
+    assert [photo.name for photo in found] == [f"{number}.png" for number in range(5)]
+    for photo, image in zip(reversed(found), reversed(photos()), strict=True):
+        assert list(photo.read().get_flattened_data()) == list(image.get_flattened_data())
+    kept, captions = with_captions(found, None)
+    assert captions == {photo.name: ["a dog"] for photo in kept}
+    assert [photo.name for photo in kept] == ["1.png", "2.png", "3.png", "4.png"]
+    assert found[1].place == f"{tmp_path}/train/data-00000-of-00001.{ending}/1.png"
+
+
+@pytest.mark.parametrize("ending", ["arrow", "parquet"])
+def test_one_split_of_a_folder_of_datasets(tmp_path, ending):
+    save_hub(tmp_path / f"train/data-00000-of-00001.{ending}", hub_rows()[:2])
+    save_hub(tmp_path / f"validation/data-00000-of-00001.{ending}", hub_rows()[2:])
+    assert [photo.name for photo in find_photos(tmp_path, "dev")] == ["2.png", "3.png", "4.png"]
+    with pytest.raises(ValueError, match="no split 'photos' in it, expected one of dev, train"):
+        find_photos(tmp_path, "photos")
+
+
+def test_bytes_alone_with_a_name_beside_them(tmp_path):
+    rows = [{"image": row["image"]["bytes"], "filename": f"{place}.png"} for place, row in enumerate(hub_rows())]
+    for ending in ("arrow", "parquet"):
+        save_hub(tmp_path / ending / f"data.{ending}", rows)
+        assert [photo.read().size for photo in find_photos(tmp_path / ending)] == [image.size for image in photos()]
+
+
+@pytest.mark.parametrize("ending", ["arrow", "parquet"])
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"image": "text"}, "row 0: no photo under 'image'; columns there: image"),
+        ({"picture": b"x"}, "row 0: no photo under 'image'; columns there: picture"),
+        ({"image": {"bytes": b"x", "path": "a/b.png"}}, "row 0: photo 'a/b.png', expected the name of a file"),
+        ({"image": {"bytes": b"x", "path": None}}, "row 0: photo None, expected the name of a file"),
+    ],
+)
+def test_rows_of_datasets_that_are_no_good(tmp_path, ending, row, message):
+    save_hub(tmp_path / f"data.{ending}", [row])
+    with pytest.raises(ValueError, match=rf"data\.{ending}: {message}"):
+        find_photos(tmp_path)
+
+
+def test_a_row_without_a_photo(tmp_path):
+    rows = [*hub_rows()[:1], {"image": {"bytes": None, "path": "n.png"}, "caption": []}]
+    save_hub(tmp_path / "a/data.arrow", rows)
+    with pytest.raises(ValueError, match=r"data\.arrow: row 1: no photo under 'image'"):
+        find_photos(tmp_path / "a")
+    save_hub(tmp_path / "p/data.parquet", rows)
+    with pytest.raises(ValueError, match=r"data\.parquet: row 1: no photo under 'image'"):
+        find_photos(tmp_path / "p")[1].read()
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -81,7 +81,8 @@ def convert_data(
     reader = open_regions(sources, grid=grid, fields=None if fields is None else fields.split(","), names=names)
     print(f"{sources[0]}: {layout}, {len(reader)} photos")
     how = Conversion(dtype, without_regions, missing, boxes=not no_boxes, numbers=numbers, overwrite=overwrite)
-    next_ = f"itmatch fit --config photos --data.source.root {out} trains on it, itmatch data check {out} looks at it"
+    train, look = f"itmatch fit --config chan_features --data.source.root {out}", f"itmatch data check {out}"
+    next_ = f"{train} trains on it, {look} looks at it"
     print(*convert_regions(reader, photos, out, how, key), f"written to {out}", next_, sep="\n")
 
 

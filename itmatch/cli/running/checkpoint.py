@@ -11,6 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.cli.errors import warn
 from itmatch.data import Tokenizer
+from itmatch.extractor import Extractor
 from itmatch.formats.files import user_path
 from itmatch.formats.messages import shown
 from itmatch.models import MatchingModel
@@ -35,6 +36,7 @@ class GivenCheckpoint:
     Attributes:
         is_folder: whether it is a folder, which Lightning does not read.
         tokenizer: its own, or None; known when it is built.
+        extractor: likewise.
         feature_dim: size of the features that its model takes, or None; known when it is built.
     """
 
@@ -49,6 +51,7 @@ class GivenCheckpoint:
             self._sizes = [weight.numel() for weight in checkpoint["state_dict"].values()]
             self._training = training_of(checkpoint)
         self.tokenizer: Tokenizer | None = None
+        self.extractor: Extractor | None = None
         self.feature_dim: int | None = None
         if self.is_folder:
             tell_of_tokenizer(f"--ckpt_path {path}", self._settings.get("tokenizer"))
@@ -61,6 +64,7 @@ class GivenCheckpoint:
                 self._settings, MatchingTask.recorded_arguments(), where, trusted_modules=trusted_modules
             )
         self.tokenizer = built.pop("tokenizer", None)  # not of the configuration: the data may bring its own
+        self.extractor = built.pop("extractor", None)  # likewise
         self.feature_dim = built["image_encoder"].spec["init_args"].get("in_features")
         changed = _differences(_flat(model), _flat(settings_as_parsed(built)))
         if changed:
@@ -69,9 +73,11 @@ class GivenCheckpoint:
             model[name] = value
 
     def load_into(self, model: MatchingModel) -> None:
-        """Give a model what Lightning does not: the tokenizer, and the weights of a folder."""
+        """Give a model what Lightning does not: the tokenizer, the extractor, and the weights of a folder."""
         if self.tokenizer is not None:
             model.tokenizer = self.tokenizer
+        if self.extractor is not None:
+            model.extractor = self.extractor
         if self.is_folder:
             load_weights(model, self.path / WEIGHTS_NAME)
 

@@ -9,14 +9,25 @@ from typing import Any
 
 import yaml
 
-from itmatch.evaluation import Coco1K, Coco5K, Cxc, EccvCaption, Flickr30K, PlausibleMatch
+from itmatch.evaluation import (
+    Coco1K,
+    Coco5K,
+    Cxc,
+    EccvCaption,
+    Flickr30K,
+    IdentityRetrieval,
+    MeanRecall,
+    PlausibleMatch,
+)
 from itmatch.formats.configs import read_config
+from itmatch.formats.nearby import folder_near
 from itmatch.models.renames import renamed
 from itmatch.presets import as_yaml, expanded, preset_config, preset_names
 
 PREFIX = "preset:"
 PROTOCOLS = {  # names that a protocol has on the command line beside that of its class
-    protocol.name: protocol.__name__ for protocol in (Flickr30K, Coco1K, Coco5K, EccvCaption, Cxc, PlausibleMatch)
+    protocol.name: protocol.__name__
+    for protocol in (Flickr30K, Coco1K, Coco5K, EccvCaption, Cxc, PlausibleMatch, IdentityRetrieval, MeanRecall)
 }
 _PROTOCOL = re.compile(rf"(?<![^\s\[,'\"])({'|'.join(PROTOCOLS)})(?![^\s\],'\"])")  # alone or in a list
 _SOURCE = ("--data.source", "--data.source.class_path")
@@ -89,7 +100,9 @@ def resolve_config(value: str) -> str:
             config["protocol"] = _protocol_classes(config["protocol"])
         return value if config == given else as_yaml(config)
     if Path(value).is_dir() and value not in preset_names():
-        raise IsADirectoryError(f"--config {value}: a folder, expected a file")
+        found = folder_near(value, "config.yaml")
+        told = "" if found is None else f"; there is {found / 'config.yaml'}"
+        raise IsADirectoryError(f"--config {value}: a folder, expected a file{told}")
     if Path(value).suffix in (".yaml", ".yml", ".json") or "/" in value:
         raise FileNotFoundError(f"--config {value}: no such file")
     return as_yaml(preset_config(value.removeprefix(PREFIX)))

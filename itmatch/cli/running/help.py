@@ -27,7 +27,8 @@ _TEXTS = {
     "weights_only": "Always true.",
 }  # in place of what the libraries say
 _WIDTH, _INDENT = 100, 34
-_END = """itmatch {command} --config photos --data.source.root FOLDER takes features of your own (itmatch data check).
+_END = """itmatch {command} --config photos --data.source.root FOLDER --data.source.captions FILE takes photos,
+itmatch {command} --config chan_features --data.source.root FOLDER features, of your own (itmatch data check).
 itmatch {command} --help all tells what each of these does, and the types and classes of all options.
 --model.similarity.help CLASS lists the options of a class; itmatch list names the classes."""
 

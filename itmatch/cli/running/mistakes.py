@@ -19,6 +19,7 @@ from itmatch.cli.listing import subclasses
 from itmatch.cli.running.hints import bases_of, in_words, parts_of, value_of
 from itmatch.formats.configs import read_config
 from itmatch.formats.messages import close_to, meant, reason, shown
+from itmatch.formats.nearby import folder_near
 from itmatch.spec import Configurable
 from itmatch.trust import import_class
 
@@ -47,8 +48,9 @@ def first_mistake(parser: ArgumentParser, arguments: Sequence[str], given_later:
 
 def _instead(value: str) -> str:
     """What is to be written in the place of something that is no option."""
-    if (Path(value) / "config.yaml").is_file():
-        return f"a run is named by --config {value}/config.yaml --ckpt_path {value}/checkpoints/best.ckpt"
+    run = folder_near(value, "config.yaml")
+    if run is not None:
+        return f"a run is named by --config {run}/config.yaml --ckpt_path {run}/checkpoints/best.ckpt"
     return "options begin with --"
 
 

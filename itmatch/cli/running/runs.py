@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from itmatch.data import DataSource
     from itmatch.models import MatchingModel
 
+_OF_FILES = (".ckpt", ".pt", ".pth", ".bin", ".safetensors", ".yaml", ".yml", ".json")
+
 
 def source_of_run(run: Path, trusted: list[str]) -> DataSource:
     """Where the data of a run come from, as its configuration says; no code of a stranger's runs.
@@ -36,18 +38,23 @@ def source_of_run(run: Path, trusted: list[str]) -> DataSource:
 def any_model(name: Path, trusted: list[str]) -> MatchingModel:
     """A model as a user names it: a run, a checkpoint, a model folder, or a CLIP or SigLIP of ``transformers``.
 
+    Where nothing is on this machine, OWNER/NAME is a model on the Hugging Face Hub.
+
     Raises:
         FileNotFoundError: there is none.
         ValueError: it is broken, or names a class that is not admitted.
     """
     from itmatch.cli.running.checkpoint import read_model
+    from itmatch.models import MatchingModel
     from itmatch.models.systems.clip import clip_dual_encoder, is_dual_encoder
 
     if (name / "config.yaml").is_file():
         return model_of_run(name, trusted)
-    on_the_hub = not name.exists() and not name.suffix and str(name).count("/") == 1
+    on_the_hub = not name.exists() and name.suffix.lower() not in _OF_FILES and str(name).count("/") == 1
     if (on_the_hub or name.is_dir()) and is_dual_encoder(name):
         return clip_dual_encoder(str(name), trainable=False).eval()
+    if on_the_hub:
+        return MatchingModel.from_pretrained(str(name), trusted_modules=trusted)
     return read_model(str(name), trusted)
 
 

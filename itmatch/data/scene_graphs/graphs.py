@@ -16,7 +16,7 @@ from itmatch.data.batching import validation
 from itmatch.data.scene_graphs.packing import ImageGraph, pack_columns, strongest
 from itmatch.formats.arrays import Array, save_array
 from itmatch.formats.files import read_json, user_path, write_text, written_together
-from itmatch.ops.checks import check_choice
+from itmatch.ops.checks import check_choice, check_several
 from itmatch.ops.geometry import box_iou
 
 Missing = Literal["error", "empty"]
@@ -116,7 +116,7 @@ class SceneGraphs:
         """
         check_choice("missing", missing, "error", "empty")
         place = {name: row for row, name in enumerate(self.image_ids)}
-        rows = np.array([place.get(name, -1) for name in image_ids], np.int64)
+        rows = np.array([place.get(name, -1) for name in check_several("image_ids", image_ids)], np.int64)
         absent = np.flatnonzero(rows < 0)
         if len(absent) and missing == "error":
             raise ValueError(

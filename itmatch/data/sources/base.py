@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Literal
 
 from itmatch.data.split import ImageTextSplit
+from itmatch.extractor import Extractor
 from itmatch.spec import Configurable
 
 Stage = Literal["train", "val", "test"]
@@ -13,6 +14,10 @@ Stage = Literal["train", "val", "test"]
 
 class DataSource(Configurable, ABC):
     """A dataset with its splits. Subclass it, and training and evaluation read your format.
+
+    Attributes:
+        extractor: what has made the regions of the photos, for a model that is to take photos after the training; None
+            where that is not known.
 
     Example:
         >>> import numpy as np
@@ -25,6 +30,8 @@ class DataSource(Configurable, ABC):
         >>> Noise().split("val")
         ImageTextSplit(val: 4 images, 4 captions)
     """
+
+    extractor: Extractor | None = None
 
     @abstractmethod
     def split(self, stage: Stage) -> ImageTextSplit:

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-import numpy as np
+from typing import Literal
 
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.features import FeatureStore
 from itmatch.data.sources.galleries import read_texts
 from itmatch.data.sources.layout import lists_in, mapping_beside, owners_of
+from itmatch.data.sources.patches import PhotoPatches
 from itmatch.data.split import ImageTextSplit
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
 from itmatch.formats.messages import shown
 from itmatch.formats.photos import PHOTO_ENDINGS, image_module, open_photo, photo_size
 from itmatch.formats.text import read_lines
-from itmatch.ops.checks import check_choice
 
-_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # CLIP's
 MOST_LETTERS = 500  # of the name of a file
-_LONGEST = 64  # times the shorter side
 _SPLITS = {"train": "train", "val": "dev", "test": "test"}
 
 
@@ -35,10 +31,9 @@ class PatchFeatures(FeatureStore):
         paths: the files, in image order.
         image_size: pixels of a side, a multiple of ``patch_size``.
         patch_size: pixels of a side of a patch, p.
-        fit: ``"crop"``: the shorter side is made ``image_size`` long and the middle is cut out, as CLIP has it;
-            ``"stretch"``: both sides are, as SigLIP has it.
-        mean: of red, green and blue, in [0, 1]; taken off.
-        std: what is then divided by.
+        fit: see :class:`PhotoPatches`.
+        mean: likewise.
+        std: likewise.
     """
 
     def __init__(
@@ -48,68 +43,22 @@ class PatchFeatures(FeatureStore):
         patch_size: int = 32,
         *,
         fit: Literal["crop", "stretch"] = "crop",
-        mean: Sequence[float] = _MEAN,
-        std: Sequence[float] = _STD,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ) -> None:
-        if patch_size < 1 or image_size % patch_size:
-            raise ValueError(f"image_size: {image_size}, expected a multiple of patch_size {patch_size}")
         image_module()  # a missing package is told of now
-        self.paths, self.image_size, self.patch_size = list(paths), image_size, patch_size
-        self.fit = check_choice("fit", fit, "crop", "stretch")
-        self.mean, self.std = _of_colours("mean", mean, -np.inf), _of_colours("std", std, 0)
-        self.feature_dim, self.num_regions = 3 * patch_size**2, (image_size // patch_size) ** 2
+        self.paths, self.patches = list(paths), PhotoPatches(image_size, patch_size, fit=fit, mean=mean, std=std)
+        self.feature_dim, self.num_regions = self.patches.feature_dim, self.patches.num_regions
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Array:
-        pixels = (self._pixels(self.paths[index]) - self.mean) / self.std  # (H, H, 3)
-        side, size = self.image_size // self.patch_size, self.patch_size
-        grid = pixels.reshape(side, size, side, size, 3)
-        patches: Array = grid.transpose(0, 2, 4, 1, 3).reshape(side * side, -1)
-        return np.ascontiguousarray(patches, dtype=np.float32)
+        return self.patches.patches(open_photo(self.paths[index]))
 
     def boxes(self, index: int) -> Array:
         """(P, 4) x1 y1 x2 y2 of the patches, as fractions of the width and height of the photo."""
-        width, height = photo_size(self.paths[index])
-        part = np.ones(2)
-        if self.fit == "crop":  # the middle of it, as long as the shorter side
-            part = min(width, height) / np.array([width, height])
-        side = self.image_size // self.patch_size
-        rows, columns = np.divmod(np.arange(side * side), side)
-        corner = np.stack([columns, rows], 1) / side  # (P, 2)
-        low = (1 - part) / 2 + corner * part
-        return np.concatenate([low, low + part / side], 1).astype(np.float32)
-
-    def _pixels(self, path: Path) -> Array:
-        """(H, H, 3) float32 in [0, 1]."""
-        module, image = image_module(), open_photo(path)
-        size = self.image_size
-        if self.fit == "stretch":
-            image = image.resize((size, size), module.Resampling.BICUBIC)
-        else:
-            image = _without_ends(image)
-            scale = size / min(image.size)
-            width, height = (max(size, int(side * scale)) for side in image.size)
-            left, top = (width - size) // 2, (height - size) // 2
-            image = image.resize((width, height), module.Resampling.BICUBIC)
-            image = image.crop((left, top, left + size, top + size))
-        return np.asarray(image, np.float32) / 255
-
-
-def _of_colours(name: str, values: Sequence[float], above: float) -> Array:
-    found = np.asarray(values, np.float32)
-    if found.shape != (3,) or not np.isfinite(found).all() or not (found > above).all():
-        wanted = "positive numbers" if above == 0 else "finite numbers"
-        raise ValueError(f"{name}: {list(values)}, expected three {wanted}, of red, green and blue")
-    return found
-
-
-def _without_ends(image: Any) -> Any:
-    """The middle of a very long image: all of it, made larger, would take gigabytes, of which the middle is cut out."""
-    sides = image.size
-    ends = [max(0, side - _LONGEST * min(sides)) // 2 for side in sides]
-    return image.crop((*ends, *(side - end for side, end in zip(sides, ends, strict=True)))) if any(ends) else image
+        return self.patches.boxes(*photo_size(self.paths[index]))
 
 
 class ImageFolder(DataSource):
@@ -129,7 +78,7 @@ class ImageFolder(DataSource):
         images: folder of the photos; None = ``images`` or ``flickr30k-images`` in ``root``, or else ``root``.
         image_size: pixels of a side, a multiple of ``patch_size``; that of the model.
         patch_size: pixels of a side of a patch; that of the model.
-        fit: see :class:`PatchFeatures`.
+        fit: see :class:`PhotoPatches`.
         mean: of red, green and blue; by default CLIP's. SigLIP has 0.5 thrice.
         std: likewise.
 
@@ -152,7 +101,7 @@ class ImageFolder(DataSource):
         self.root = user_path(root)
         self.images = _folder_of_photos(self.root) if images is None else user_path(images)
         self.image_size, self.patch_size, self.fit = image_size, patch_size, fit
-        self.mean, self.std = mean or _MEAN, std or _STD
+        self.mean, self.std = mean, std
 
     def split(self, stage: Stage) -> ImageTextSplit:
         """The photos and captions of one stage."""

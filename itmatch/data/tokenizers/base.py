@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from itmatch.batch import Captions, SceneGraph
 from itmatch.data.tokenizers.vocabulary import Vocabulary
+from itmatch.ops.checks import check_kind
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.spec import Configurable
 
@@ -33,6 +34,7 @@ class Tokenizer(Configurable, ABC):
         """
         if isinstance(texts, str):
             raise TypeError("texts: one string; give a list of captions")
+        texts = list(check_kind("texts", texts, Iterable))  # what gives its items once would be empty the second time
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise TypeError(f"texts[{i}]: a {type(text).__qualname__}, expected a string")
@@ -104,11 +106,34 @@ class Tokenizer(Configurable, ABC):
         None where nothing is unknown to the tokenizer, as to one that goes down to single bytes, and for texts without
         tokens. An id that also fills or frames texts, as CLIP's does, tells nothing, so that the answer is None too.
         """
-        unknown, special = self.unknown_id, self.special_ids
-        if unknown is None or unknown == self.pad_id or unknown in self([""])[0]:
+        unknown, special = self._telling_unknown_id(), self.special_ids
+        if unknown is None:
             return None
         tokens = [token for ids in self(texts) for token in ids if token not in special]
         return tokens.count(unknown) / len(tokens) if tokens else None
+
+    def unknown_words(self, texts: Sequence[str]) -> list[list[str]]:
+        """The parts of each text that stand for something unknown, in their order, each of them once.
+
+        Nothing where nothing is unknown to the tokenizer, or where it does not say which part of a text a token is.
+        """
+        unknown = self._telling_unknown_id()
+        try:
+            spans = [] if unknown is None else self.spans(texts)
+        except (NotImplementedError, ValueError):
+            spans = []
+        if not spans:
+            return [[] for _ in texts]
+        found = [
+            [text[start:end] for token, (start, end) in zip(ids, row, strict=False) if token == unknown and start < end]
+            for text, ids, row in zip(texts, self(texts), spans, strict=True)
+        ]
+        return [list(dict.fromkeys(words)) for words in found]
+
+    def _telling_unknown_id(self) -> int | None:
+        """:attr:`unknown_id`, where it means nothing else too."""
+        unknown = self.unknown_id
+        return None if unknown is None or unknown == self.pad_id or unknown in self([""])[0] else unknown
 
     @property
     def vocabulary(self) -> Vocabulary | None:

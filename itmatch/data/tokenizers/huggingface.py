@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from itmatch.data.tokenizers.base import Tokenizer, digest
+from itmatch.formats.hub.asking import check_on_hub
 from itmatch.formats.messages import reason, shown
+from itmatch.ops.checks import check_several
 
 
 class HuggingFaceTokenizer(Tokenizer):
@@ -67,6 +70,8 @@ class HuggingFaceTokenizer(Tokenizer):
         from transformers import AutoTokenizer  # here, since importing transformers takes seconds
 
         with _told_of(f"{self.name_or_path}: no tokenizer could be loaded from it"):
+            if not Path(self.name_or_path).is_dir():
+                check_on_hub(self.name_or_path)
             tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, trust_remote_code=False)
             _special_ids(tokenizer)
             _check_ids(tokenizer)
@@ -99,6 +104,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
+        check_several("texts", texts)
         if self._content is not None:
             return [list(encoding.ids) for encoding in self._encoded(texts)]
         encoded = self._loaded(list(texts), truncation=True, max_length=self.max_length, padding=False)

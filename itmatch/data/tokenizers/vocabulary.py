@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from itmatch.formats.messages import shown
 from itmatch.formats.vocabularies import read_vocabulary, write_vocabulary
+from itmatch.ops.checks import check_several
 
 PAD, START, END, UNKNOWN, MASK = "<pad>", "<start>", "<end>", "<unk>", "<mask>"
 SPECIALS = (PAD, START, END, UNKNOWN)
@@ -28,7 +29,7 @@ class Vocabulary:
     """
 
     def __init__(self, words: Sequence[str]) -> None:
-        self.words = list(words)
+        self.words = list(check_several("vocabulary", words))
         for index, word in enumerate(self.words):
             if not isinstance(word, str):
                 raise ValueError(
@@ -70,6 +71,9 @@ class Vocabulary:
 
     def __len__(self) -> int:
         return len(self.words)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.words)
 
     def __contains__(self, word: object) -> bool:
         return word in self._ids

@@ -10,7 +10,7 @@ from typing import Any
 from itmatch.data.caption_graphs.words import align_words
 from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.data.tokenizers.vocabulary import END, MASK, PAD, START, UNKNOWN, Vocabulary
-from itmatch.ops.checks import check_whole
+from itmatch.ops.checks import check_several, check_whole
 
 
 class WordTokenizer(Tokenizer):
@@ -55,12 +55,12 @@ class WordTokenizer(Tokenizer):
     def fit(self, captions: Iterable[str]) -> None:
         """Build the vocabulary, unless there is one."""
         if self._vocabulary is None:
-            built = Vocabulary.build((self.words(text) for text in captions), self.min_count)
+            built = Vocabulary.build((self.words(text) for text in check_several("captions", captions)), self.min_count)
             self._vocabulary = Vocabulary(list(dict.fromkeys([*self._first, *built.words]))).with_mask()
 
     def begin_with(self, words: Sequence[str]) -> None:
         """Let the vocabulary that :meth:`fit` builds begin with these words, in this order, however rare they are."""
-        self._first = list(words)
+        self._first = list(check_several("words", words))
 
     @property
     def fitted(self) -> bool:
@@ -75,7 +75,7 @@ class WordTokenizer(Tokenizer):
         """Ids of each text."""
         vocabulary = self.vocabulary
         start, end = vocabulary[START], vocabulary[END]
-        return [[start, *vocabulary.encode(self.words(text)), end] for text in texts]
+        return [[start, *vocabulary.encode(self.words(text)), end] for text in check_several("texts", texts)]
 
     def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """The characters [start, end) of each text that each of its tokens stands for; (0, 0) for those of the frame.
@@ -125,6 +125,12 @@ class WordTokenizer(Tokenizer):
         """
         words = [word for text in texts for word in self.words(text) if any(map(str.isalnum, word))]
         return sum(word not in self.vocabulary for word in words) / len(words) if words else None
+
+    def unknown_words(self, texts: Sequence[str]) -> list[list[str]]:
+        """The words of each text that are not in the vocabulary, each of them once; punctuation does not count."""
+        known = self.vocabulary
+        split = [dict.fromkeys(self.words(text)) for text in texts]
+        return [[word for word in words if any(map(str.isalnum, word)) and word not in known] for words in split]
 
     @property
     def special_ids(self) -> frozenset[int]:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from importlib.resources import files
 from typing import NamedTuple
 
+from itmatch.ops.checks import check_several
+
 
 class PublishedResult(NamedTuple):
     """Recalls that a paper, or the public repository of its authors, reports.
@@ -77,7 +79,7 @@ def bibtex(keys: Iterable[str]) -> str:
     for entry in _content("published.bib").strip().split("\n\n"):
         if match := re.match(r"@\w+\{([^,]+),", entry):
             entries[match[1]] = entry
-    asked = list(dict.fromkeys(keys))
+    asked = list(dict.fromkeys(check_several("keys", keys)))
     for key in asked:
         if key not in entries:
             raise ValueError(f"key: {key!r}, expected one of {', '.join(entries)}")

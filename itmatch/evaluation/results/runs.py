@@ -16,6 +16,7 @@ from itmatch.evaluation.ranks import RetrievalRanks
 from itmatch.formats.configs import read_config
 from itmatch.formats.files import read_json
 from itmatch.formats.messages import shown
+from itmatch.formats.nearby import near
 from itmatch.formats.npz import read_npz
 
 LABELS = ("images", "last_weights")  # entries of test_metrics.json that say what its figures are of
@@ -110,7 +111,9 @@ def read_run(path: Path) -> StoredRun:
     """
     metrics = path / "test_metrics.json" if path.is_dir() else path
     if not metrics.is_file():
-        raise FileNotFoundError(f"{metrics}: no such file; a run that was tested has one")
+        raise FileNotFoundError(
+            f"{metrics}: no such file; a run that was tested has one{near(path, 'such a run', metrics.name)}"
+        )
     stage = "val" if metrics.name.startswith("val_") else "test"
     ranks = metrics.with_name(metrics.name.removesuffix("metrics.json") + "ranks.npz")
     config = _config(metrics.with_name("config.yaml"))

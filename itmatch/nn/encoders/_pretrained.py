@@ -1,12 +1,9 @@
-"""Models of ``transformers``: from a name or folder, from settings, and their settings as plain data."""
+"""Models of ``transformers`` from settings, and their settings as plain data."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
-
-from itmatch.formats.messages import reason
 
 _NOT_RECORDED = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 _NAMES_CODE = ("auto_map", "quantization_config", "use_kernels", "custom_pipelines", "trust_remote_code")
@@ -49,36 +46,6 @@ def _check_plain_settings(settings: Any, where: str) -> None:
             if not all(one is None or (isinstance(one, str) and one.isidentifier()) for one in named):
                 raise ValueError(f"{here}: {value!r}, expected the name of a built-in one, such as 'sdpa' or 'eager'")
         _check_plain_settings(value, here)
-
-
-def model_from_pretrained(name: str, kind: str) -> Any:
-    """A model of the Hugging Face hub or of a folder.
-
-    Raises:
-        FileNotFoundError: there is none, or a broken one; ``kind`` says what was wanted.
-        ValueError: a weight is NaN or infinite.
-    """
-    from transformers import AutoModel
-
-    local = Path(name).is_dir()
-    try:
-        model = AutoModel.from_pretrained(name, local_files_only=local, trust_remote_code=False)
-    except ImportError:
-        raise
-    except Exception as error:  # a damaged folder fails in many ways
-        tried = (
-            "the folder exists but holds no model"
-            if local
-            else "no such folder, not in the local cache, not on the hub"
-        )
-        raise FileNotFoundError(
-            f"{kind} {name!r}: {tried} ({reason(error)}); give the path of a folder written by "
-            "save_pretrained, with config.json and the weights"
-        ) from error
-    for weight, value in model.named_parameters():
-        if not bool(value.isfinite().all()):
-            raise ValueError(f"{kind} {name!r}: its weight {weight} holds a NaN or an infinity")
-    return model
 
 
 def recorded(config: Any) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from torch import Tensor
 from typing_extensions import Self
 
 from itmatch.batch import Captions, Fragments, Regions
+from itmatch.formats.hub.models import load_pretrained
 from itmatch.nn.block import Block
 from itmatch.nn.encoders._output import takes_no_rows
-from itmatch.nn.encoders._pretrained import model_from_config, model_from_pretrained, recorded
+from itmatch.nn.encoders._pretrained import model_from_config, recorded
 from itmatch.nn.encoders.base import ImageEncoder, TextEncoder
 from itmatch.ops.checks import check_whole
 from itmatch.ops.masking import l2_normalize
@@ -51,7 +52,7 @@ class _Tower(Block):
                 raise ValueError(f"{name}.config: model_type {config.get('model_type')!r}, expected clip or siglip")
             model = model_from_config(config, name)
         else:
-            model = model_from_pretrained(str(model_name), "model")
+            model = load_pretrained("AutoModel", str(model_name), "model")
         if model.config.model_type not in _TYPES:
             raise ValueError(f"{name}: a model of type {model.config.model_type!r}, expected clip or siglip")
         model = model.float()  # models are stored in half precision too; autocast is meant for that

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from itmatch.batch import Captions, Fragments
+from itmatch.formats.hub.models import load_pretrained
 from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
-from itmatch.nn.encoders._pretrained import model_from_config, model_from_pretrained, recorded
+from itmatch.nn.encoders._pretrained import model_from_config, recorded
 from itmatch.nn.encoders.base import TextEncoder
 from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
@@ -80,7 +81,7 @@ class TransformerTextEncoder(TextEncoder):
         if config is not None:
             model = model_from_config(config, "TransformerTextEncoder")
         else:
-            model = model_from_pretrained(str(model_name), "text model")
+            model = load_pretrained("AutoModel", str(model_name), "text model")
         self.transformer = _encoder_part(model)
         hidden_size = getattr(self.transformer.config, "hidden_size", None)
         if not isinstance(hidden_size, int):

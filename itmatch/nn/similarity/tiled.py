@@ -42,6 +42,10 @@ class TiledSimilarity(Similarity):
         """How many numbers are made for a pair beyond a few of size R * W; tiles become smaller."""
         return 0
 
+    def image_values(self, image: Fragments) -> Tensor | None:
+        """Numbers (I, R, S) beside the regions, for ``tile.images.values``; 0 where padded. None of them by default."""
+        return None
+
     def forward(self, image: Fragments, text: Fragments) -> Tensor:
         """All scores."""
         self.check(image, text)
@@ -54,6 +58,7 @@ class TiledSimilarity(Similarity):
             text.mask,
             output="pair",
             parameters=tuple(self.parameters()),
+            image_values=self.image_values(image),
             chunk_size=self.chunk_size,
             numbers_per_pair=self.numbers_per_pair(image, text),
         )

@@ -20,9 +20,8 @@ from torch.nn.functional import pad
 
 from itmatch.ops.compiling import left_out_of_graphs
 from itmatch.ops.derivatives import first_derivative_only
-from itmatch.ops.masking import lengths_to_mask
 from itmatch.ops.pairs.sides import check_sides, compute_dtype, real_or_all
-from itmatch.ops.pairs.tiles import FragmentGroup, PairTile
+from itmatch.ops.pairs.tiles import FragmentGroup, PairTile, TileRows
 from itmatch.ops.ragged import Ragged
 
 Output = Literal["words", "regions", "pair"]
@@ -47,6 +46,7 @@ def over_pairs(
     *,
     output: Output,
     parameters: tuple[Tensor, ...] = (),
+    image_values: Tensor | None = None,
     chunk_size: int | None = None,
     numbers_per_pair: int = 0,
 ) -> Tensor:
@@ -66,6 +66,8 @@ def over_pairs(
         text_mask: (T, W) bool; None = all real.
         output: what gets a value: every word, every region, or the pair as a whole.
         parameters: tensors that the kernel needs and that may need a gradient.
+        image_values: (I, R, S) numbers beside the regions, that the kernel finds in ``tile.images.values`` and that may
+            need a gradient; 0 where a region is padded.
         chunk_size: most images per tile; None = a number that suits the device. Values and gradients do
             not depend on it.
         numbers_per_pair: how many numbers the kernel makes for a pair beyond a few of size R * W; tiles become smaller.
@@ -74,9 +76,10 @@ def over_pairs(
         (I, T, W), (I, T, R) or (I, T), in at least float32; 0 in padded places.
     """
     sides = image, real_or_all(image_mask, image), text, real_or_all(text_mask, text)
-    if torch.compiler.is_compiling() and not wants_gradient(image, text, *parameters):
-        return _in_padded_tiles(kernel, sides, output, parameters, chunk_size)
-    return _in_tiles(kernel, sides, output, parameters, chunk_size, numbers_per_pair)
+    values = () if image_values is None else (image_values,)
+    if torch.compiler.is_compiling() and not wants_gradient(*sides[::2], *parameters, *values):
+        return _in_padded_tiles(kernel, sides, output, parameters, image_values, chunk_size)
+    return _in_tiles(kernel, sides, output, parameters, image_values, chunk_size, numbers_per_pair)
 
 
 def wants_gradient(*tensors: Tensor) -> bool:
@@ -86,13 +89,20 @@ def wants_gradient(*tensors: Tensor) -> bool:
 
 @left_out_of_graphs
 def _in_tiles(
-    kernel: Kernel, sides: Sides, output: Output, parameters: tuple[Tensor, ...], chunk_size: int | None, numbers: int
+    kernel: Kernel,
+    sides: Sides,
+    output: Output,
+    parameters: tuple[Tensor, ...],
+    image_values: Tensor | None,
+    chunk_size: int | None,
+    numbers: int,
 ) -> Tensor:
     image, image_mask, text, text_mask = sides
     check_sides(*sides, chunk_size)
     dtype = compute_dtype(image, text)
+    image, extra = _with_values(image, image_values)
     images, captions = Ragged.over(image.to(dtype), image_mask), Ragged.over(text.to(dtype), text_mask)
-    plan = _Plan.make(kernel, output, images, captions, chunk_size, numbers)
+    plan = _Plan.make(kernel, output, extra, images, captions, chunk_size, numbers)
     packed = images[:].features, captions[:].features  # the real fragments of a row first
     values: Tensor = _OverPairs.apply(plan, *packed, *parameters)  # type: ignore[no-untyped-call]
     if output == "words":
@@ -101,18 +111,24 @@ def _in_tiles(
 
 
 def _in_padded_tiles(
-    kernel: Kernel, sides: Sides, output: Output, parameters: tuple[Tensor, ...], chunk_size: int | None
+    kernel: Kernel,
+    sides: Sides,
+    output: Output,
+    parameters: tuple[Tensor, ...],
+    image_values: Tensor | None,
+    chunk_size: int | None,
 ) -> Tensor:
     """Values whose shapes follow from those of the arguments alone, as a graph wants it."""
     image, image_mask, text, text_mask = sides
     check_sides(*sides, chunk_size)
     dtype = compute_dtype(image, text)
+    image, extra = _with_values(image, image_values)
     image = image.to(dtype).masked_fill(~image_mask[..., None], 0)
     captions = FragmentGroup(text.to(dtype).masked_fill(~text_mask[..., None], 0), text_mask)
     rows = [slice(None)]
     if chunk_size is not None:  # the number of images is then fixed in the graph
         rows = [slice(start, start + chunk_size) for start in range(0, max(1, len(image)), chunk_size)]
-    groups = [FragmentGroup(image[part], image_mask[part]) for part in rows]
+    groups = [FragmentGroup.split(image[part], image_mask[part], extra) for part in rows]
     with torch.autocast(image.device.type, enabled=False):  # the types have been chosen
         values = torch.cat([kernel(PairTile(group, captions, single=False), *parameters) for group in groups])
     values = values.to(torch.promote_types(dtype, torch.float32))
@@ -121,44 +137,37 @@ def _in_padded_tiles(
     return values.masked_fill(~(text_mask[None] if output == "words" else image_mask[:, None]), 0)
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """Rows of one side that are worked on together: their fragments are those before ``longest``."""
-
-    index: Tensor
-    longest: int
-    mask: Tensor | None
-
-    @classmethod
-    def make(cls, rows: Tensor, lengths: Tensor, device: torch.device) -> _Rows:
-        """Of the rows with these numbers, and the lengths of all rows; both are on the CPU."""
-        chosen = lengths[rows]
-        longest = int(chosen.max()) if len(chosen) else 0
-        mask = None if bool((chosen == longest).all()) else lengths_to_mask(chosen).to(device)
-        return cls(rows.to(device), longest, mask)
-
-    def of(self, features: Tensor) -> Tensor:
-        return features[:, : self.longest].index_select(0, self.index)
+def _with_values(image: Tensor, values: Tensor | None) -> tuple[Tensor, int]:
+    """Regions with numbers beside them, so that these go where the regions go; and how many numbers."""
+    return (image, 0) if values is None else (torch.cat((image, values), 2), values.shape[2])
 
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
     kernel: Kernel
     output: Output
+    extra: int
     image_lengths: Tensor
     text_lengths: Tensor
-    image_groups: list[_Rows]
-    text_groups: list[_Rows]
+    image_groups: list[TileRows]
+    text_groups: list[TileRows]
 
     @classmethod
     def make(
-        cls, kernel: Kernel, output: Output, images: Ragged, captions: Ragged, chunk: int | None, numbers: int
+        cls,
+        kernel: Kernel,
+        output: Output,
+        extra: int,
+        images: Ragged,
+        captions: Ragged,
+        chunk: int | None,
+        numbers: int,
     ) -> _Plan:
         most = max(len(images), len(captions))
         if numbers:
             most = max(1, isqrt(_NUMBERS[_kind(images.values)] // numbers))
         groups = _groups(images, most if chunk is None else min(most, chunk)), _groups(captions, most)
-        return cls(kernel, output, images.lengths, captions.lengths, *groups)
+        return cls(kernel, output, extra, images.lengths, captions.lengths, *groups)
 
 
 class _OverPairs(torch.autograd.Function):
@@ -187,17 +196,17 @@ class _OverPairs(torch.autograd.Function):
         parts = _all_tiles(ctx.plan, grad) if dense else _used_pairs(ctx.plan, grad, used, inputs[0].shape[2])
         with torch.autocast(inputs[0].device.type, enabled=False), torch.enable_grad():
             for part in parts:
-                _add_gradient(ctx.plan.kernel, part, inputs, sums)
+                _add_gradient(ctx.plan, part, inputs, sums)
         return (None, *sums)
 
 
-def _tiles(plan: _Plan, image: Tensor, text: Tensor) -> Iterator[tuple[_Rows, _Rows, PairTile]]:
+def _tiles(plan: _Plan, image: Tensor, text: Tensor) -> Iterator[tuple[TileRows, TileRows, PairTile]]:
     """All tiles. The groups of the smaller side are all held, with their Gram matrices; of the other, one at a time."""
-    sides = ((image, plan.image_groups), (text, plan.text_groups))
+    sides = ((image, plan.image_groups, plan.extra), (text, plan.text_groups, 0))
     held = 0 if image.numel() < text.numel() else 1
-    groups = [FragmentGroup(rows.of(sides[held][0]), rows.mask) for rows in sides[held][1]]
+    groups = [rows.group(sides[held][0], sides[held][2]) for rows in sides[held][1]]
     for rows in sides[1 - held][1]:
-        group = FragmentGroup(rows.of(sides[1 - held][0]), rows.mask)
+        group = rows.group(sides[1 - held][0], sides[1 - held][2])
         for others, other in zip(sides[held][1], groups, strict=True):
             if held:
                 yield rows, others, PairTile(group, other, single=False)
@@ -209,8 +218,8 @@ def _tiles(plan: _Plan, image: Tensor, text: Tensor) -> Iterator[tuple[_Rows, _R
 class _Part:
     """Pairs whose gradient is computed at once, and the incoming gradient (i, t, n) of their values."""
 
-    images: _Rows
-    captions: _Rows
+    images: TileRows
+    captions: TileRows
     grad: Tensor
     single: bool
 
@@ -231,19 +240,20 @@ def _used_pairs(plan: _Plan, grad: Tensor, used: Tensor, size: int) -> Iterator[
     order = (lengths[0] * (longest + 1) + lengths[1]).argsort(stable=True)
     step = max(1, _NUMBERS[_kind(grad)] // (size * longest))
     for pairs in (order[start : start + step] for start in range(0, len(order), step)):
-        images = _Rows.make(image[pairs], plan.image_lengths, grad.device)
-        captions = _Rows.make(text[pairs], plan.text_lengths, grad.device)
+        images = TileRows.make(image[pairs], plan.image_lengths, grad.device)
+        captions = TileRows.make(text[pairs], plan.text_lengths, grad.device)
         width = {"words": captions.longest, "regions": images.longest, "pair": 1}[plan.output]
         yield _Part(images, captions, grad[images.index, captions.index, :width][None], single=True)
 
 
-def _add_gradient(kernel: Kernel, part: _Part, inputs: tuple[Tensor, ...], sums: list[Tensor | None]) -> None:
+def _add_gradient(plan: _Plan, part: _Part, inputs: tuple[Tensor, ...], sums: list[Tensor | None]) -> None:
     """Recompute the values of some pairs and add their gradient to that of the inputs."""
     image, text, *parameters = inputs
     leaves = [part.images.of(image), part.captions.of(text), *(value.detach() for value in parameters)]
     wanted = [leaf.requires_grad_() for leaf, total in zip(leaves, sums, strict=True) if total is not None]
-    images, captions = FragmentGroup(leaves[0], part.images.mask), FragmentGroup(leaves[1], part.captions.mask)
-    values = kernel(PairTile(images, captions, single=part.single), *leaves[2:])
+    images = FragmentGroup.split(leaves[0], part.images.mask, plan.extra)
+    captions = FragmentGroup(leaves[1], part.captions.mask)
+    values = plan.kernel(PairTile(images, captions, single=part.single), *leaves[2:])
     found = iter(torch.autograd.grad(values, wanted, part.grad.to(values.dtype), allow_unused=True))
     for place, total in enumerate(sums):
         gradient = None if total is None else next(found)
@@ -266,7 +276,7 @@ def _unpacked(values: Tensor, mask: Tensor) -> Tensor:
     return values.gather(2, place).masked_fill(~mask, 0)
 
 
-def _groups(side: Ragged, most: int) -> list[_Rows]:
+def _groups(side: Ragged, most: int) -> list[TileRows]:
     """Rows of like length, in groups that fill a tile; on a CPU only small groups have padding."""
     kind = _kind(side.values)
 
@@ -276,7 +286,7 @@ def _groups(side: Ragged, most: int) -> list[_Rows]:
         before = fragments - longest
         return longest == shortest or (before < _FEW[kind] and (rows - 1) * longest <= _PADDING * before)
 
-    return [_Rows.make(rows, side.lengths, side.values.device) for rows in side.blocks(fits)]
+    return [TileRows.make(rows, side.lengths, side.values.device) for rows in side.blocks(fits)]
 
 
 def _kind(tensor: Tensor) -> str:

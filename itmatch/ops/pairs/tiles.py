@@ -8,15 +8,26 @@ import torch
 from torch import Tensor
 
 from itmatch.ops.compiling import cached_property
-from itmatch.ops.masking import at_least_float32
+from itmatch.ops.masking import at_least_float32, lengths_to_mask
 
 
 @dataclass(frozen=True, eq=False)
 class FragmentGroup:
-    """Some images or captions: fragments (n, L, D), zero where padded, and mask (n, L), None if nothing is padded."""
+    """Some images or captions: fragments (n, L, D), zero where padded, and mask (n, L), None if nothing is padded.
+
+    ``values`` are numbers (n, L, S) beside the fragments, or None.
+    """
 
     features: Tensor
     mask: Tensor | None
+    values: Tensor | None = None
+
+    @classmethod
+    def split(cls, features: Tensor, mask: Tensor | None, extra: int) -> FragmentGroup:
+        """Of fragments whose last ``extra`` numbers are values beside them."""
+        if not extra:
+            return cls(features, mask)
+        return cls(features[..., :-extra], mask, at_least_float32(features[..., -extra:]))
 
     @cached_property
     def vectors(self) -> Tensor:
@@ -81,3 +92,28 @@ class PairTile:
         """(i, t, n, R): inner products of weighted sums of regions with the regions, from their weights."""
         gram = self.images.gram
         return torch.bmm(weights.view(gram.shape[0], -1, weights.shape[3]), gram).view_as(weights)
+
+
+@dataclass(frozen=True, eq=False)
+class TileRows:
+    """Rows of one side that are worked on together: their fragments are those before ``longest``."""
+
+    index: Tensor
+    longest: int
+    mask: Tensor | None
+
+    @classmethod
+    def make(cls, rows: Tensor, lengths: Tensor, device: torch.device) -> TileRows:
+        """Of the rows with these numbers, and the lengths of all rows; both are on the CPU."""
+        chosen = lengths[rows]
+        longest = int(chosen.max()) if len(chosen) else 0
+        mask = None if bool((chosen == longest).all()) else lengths_to_mask(chosen).to(device)
+        return cls(rows.to(device), longest, mask)
+
+    def of(self, features: Tensor) -> Tensor:
+        """Their fragments."""
+        return features[:, : self.longest].index_select(0, self.index)
+
+    def group(self, features: Tensor, extra: int) -> FragmentGroup:
+        """Their fragments as a group; the last ``extra`` numbers are values beside them."""
+        return FragmentGroup.split(self.of(features), self.mask, extra)

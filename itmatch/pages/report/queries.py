@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html import escape
 
 import torch
@@ -89,7 +90,8 @@ class _Cards:
         split = self.split
         try:
             item, text = split.image(image), split.caption(caption)
-            found = explain(self.model, item, text, picture=split.picture(image), names=split.names)
+            found = explain(self.model, item, text, names=split.names)
+            found = replace(found, picture=split.picture(image))  # a photo that is gone is told of in its place
             part = fragment(found, side=SIDE)
         except (OSError, ValueError) as error:
             self.run.missing(f"image {split.image_ids[image]!r}: {reason(error)}")

@@ -13,6 +13,7 @@ from itmatch.evaluation.results.runs import StoredRanks, read_figures, read_rank
 from itmatch.formats.configs import read_config
 from itmatch.formats.files import read_json, read_text, user_path
 from itmatch.formats.messages import reason, short, shown
+from itmatch.formats.nearby import near
 
 _MOST_CHARACTERS = 256 << 20  # of a log
 Content = TypeVar("Content")
@@ -53,13 +54,12 @@ def read_run(folder: str | Path) -> RunRecord:
     Raises:
         FileNotFoundError: no such folder, or none of the files of a run in it.
     """
-    folder = user_path(folder)
+    folder, files = user_path(folder), ("config.yaml", "metrics.csv", "test_metrics.json")
     if not folder.is_dir():
         found = "a file" if folder.exists() else "no such folder"
-        raise FileNotFoundError(f"{folder}: {found}, expected the folder of a run")
-    files = ("config.yaml", "metrics.csv", "test_metrics.json")
+        raise FileNotFoundError(f"{folder}: {found}, expected the folder of a run{near(folder, 'one', *files)}")
     if not any((folder / name).is_file() for name in files):
-        raise FileNotFoundError(f"{folder}: no run, it has none of {', '.join(files)}")
+        raise FileNotFoundError(f"{folder}: no run, it has none of {', '.join(files)}{near(folder, 'one', *files)}")
     run = RunRecord(folder)
     run.figures = _read(run, "test_metrics.json", read_figures, {}, "no recalls; itmatch test writes them")
     run.ranks = _read(run, "test_ranks.npz", read_ranks, None, "no ranks; a test of a whole split writes them")

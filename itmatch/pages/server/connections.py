@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from itmatch.pages.server.answers import Answer, Refused
-from itmatch.pages.server.app import LARGEST_UPLOAD, Request, SearchApp
+from itmatch.pages.server.app import LARGEST_UPLOAD, SearchApp
+from itmatch.pages.server.requests import Request
 
 MOST_CONNECTIONS = 128  # that are worked on at a time; more of them wait
 _UPLOADS = 4  # that are in memory at a time

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from itmatch._version import __version__
 from itmatch.formats.files import read_json, user_path, write_text
 from itmatch.formats.messages import shown
+from itmatch.formats.nearby import near
 
 Side = Literal["images", "captions"]
 SIDES: tuple[Side, Side] = ("images", "captions")
@@ -100,7 +101,8 @@ def read_manifest(folder: str | Path) -> Manifest:
     folder = user_path(folder)
     path = folder / NAME
     if not path.is_file():
-        raise FileNotFoundError(f"{folder}: {'no index in it' if folder.is_dir() else 'no such folder'}")
+        found = "no index in it" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
+        raise FileNotFoundError(f"{folder}: {found}{near(folder, 'one', NAME)}")
     content = read_json(path)
     if content.get("format") != _FORMAT:
         raise ValueError(f"{path}: format {shown(content.get('format'))}, expected {_FORMAT!r}; is this an index?")

@@ -16,7 +16,7 @@ from torch import Tensor
 from itmatch.formats.files import user_path
 from itmatch.formats.tensors import is_torch_file
 from itmatch.losses import Loss
-from itmatch.models.matching import PARTS
+from itmatch.models.parts import MAY_LACK, PARTS
 from itmatch.models.renames import renamed
 from itmatch.spec import build
 
@@ -97,7 +97,7 @@ def built_settings(
         if name in BUILT:
             place = f"{where}: {name}"
             built[name] = build(renamed(value, place), BUILT[name], place, trusted_modules=trusted_modules)
-            if not isinstance(built[name], BUILT[name]) and (name != "tokenizer" or built[name] is not None):
+            if not isinstance(built[name], BUILT[name]) and (name not in MAY_LACK or built[name] is not None):
                 raise ValueError(f"{where}: {name} is a {type(value).__name__}, expected a {BUILT[name].__name__}")
         else:
             built[name] = value

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -14,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.optim import Optimizer
 
 from itmatch.data import Tokenizer
+from itmatch.losses.noisy.memory import PairMemory
 from itmatch.models.bounds import bounded_by
 from itmatch.spec import build
 from itmatch.training.checkpoints.reading import (
@@ -31,7 +33,7 @@ Task = TypeVar("Task", bound=LightningModule)
 
 
 def restored(
-    make: Callable[..., Task],
+    make: type[Task],
     accepted: Sequence[str],
     path: str | Path | IO[bytes],
     map_location: Any,
@@ -51,6 +53,9 @@ def restored(
         trusted_modules: modules that may be imported because the checkpoint names them.
         strict: whether the weights have to be exactly those of the model.
     """
+    unknown = sorted(set(replaced) - set(signature(make).parameters))
+    if unknown:
+        raise TypeError(f"load_from_checkpoint: {make.__name__} takes no argument {unknown[0]!r}")
     checkpoint = read_checkpoint(path, map_location or "cpu")
     where = path if isinstance(path, (str, Path)) else "checkpoint"
     weights = checkpoint["state_dict"]
@@ -95,8 +100,9 @@ def check_weights_fit(task: LightningModule, checkpoint: Mapping[str, Any]) -> N
         ValueError: naming the first such weight; for an embedding, that the vocabulary does not fit.
     """
     own = task.state_dict()
+    growing = {f"{name}.values" for name, module in task.named_modules() if isinstance(module, PairMemory)}
     for name, value in checkpoint.get("state_dict", {}).items():
-        if name in own and own[name].shape != value.shape:
+        if name in own and own[name].shape != value.shape and name not in growing:
             hint = ": the vocabulary does not fit the checkpoint" if "embed" in name else ""
             raise ValueError(
                 f"{name} has shape {tuple(own[name].shape)}, the checkpoint has {tuple(value.shape)}{hint}"

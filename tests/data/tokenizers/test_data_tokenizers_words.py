@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from itmatch.data import HuggingFaceTokenizer, Tokenizer, Vocabulary, WordTokenizer
+from itmatch.data import HuggingFaceTokenizer, Names, Tokenizer, Vocabulary, WordTokenizer
 from itmatch.spec import build
 
 SPECIALS = ["<pad>", "<start>", "<end>", "<unk>"]
@@ -351,6 +351,27 @@ def test_share_of_unknown_words():
     assert fitted.unknown_share(["a dog", "a cat"]) == 0.5
 
 
+def test_one_string_is_not_read_letter_by_letter(tiny_bert):
+    tokenizer = WordTokenizer([*SPECIALS, "a", "dog"])
+    for several in (tokenizer, HuggingFaceTokenizer(tiny_bert), WordTokenizer().fit, tokenizer.begin_with, Vocabulary):
+        with pytest.raises(TypeError, match="one string, 'a dog', expected a list of strings"):
+            several("a dog")
+    assert len(tokenizer.batch(text for text in ("a", "a dog"))) == 2  # not 0: they can be read once
+    with pytest.raises(TypeError, match="texts: a int, expected"):
+        tokenizer.batch(3)
+    for names in ({"labels": "dog"}, {"predicates": "on"}):
+        with pytest.raises(TypeError, match="one string"):
+            Names(**names)
+
+
+def test_unknown_words(tiny_bert):
+    tokenizer = WordTokenizer([*SPECIALS, "a", "dog", "."])
+    assert tokenizer.unknown_words(["A Zebra; a cat, a zebra.", "a dog!", "..."]) == [["zebra", "cat"], [], []]
+    pieces = HuggingFaceTokenizer(tiny_bert)
+    assert pieces.unknown_words(["a Fish and a fish", "a dog", ""]) == [["Fish", "and", "fish"], [], []]
+    assert pieces.unknown_words([]) == tokenizer.unknown_words([]) == []
+
+
 def test_share_of_unknown_word_pieces(tiny_bert):
     tokenizer = HuggingFaceTokenizer(tiny_bert, max_length=4)
     assert tokenizer.unknown_id == 1
@@ -366,6 +387,7 @@ def test_nothing_is_unknown_to_bytes_nor_where_the_unknown_id_means_something_el
 
     ByT5Tokenizer().save_pretrained(tmp_path)
     assert HuggingFaceTokenizer(str(tmp_path)).unknown_share(["a \u72d7"]) == 0
+    assert HuggingFaceTokenizer(str(tmp_path)).unknown_words(["a \u72d7"]) == [[]]  # it does not say where tokens stand
     settings = {"truncation_side": "right", "split_special_tokens": False, "mask_id": None, "special_ids": []}
     unigram = Backend(models.Unigram([("a", -1.0), ("<unk>", -2.0), ("</s>", -3.0)], 1))
     tokenizer = HuggingFaceTokenizer("unigram", serialized={"backend": unigram.to_str(), **settings, "pad_id": 2})
@@ -374,6 +396,7 @@ def test_nothing_is_unknown_to_bytes_nor_where_the_unknown_id_means_something_el
     words.post_processor = processors.TemplateProcessing("$A <end>", special_tokens=[("<end>", 1)])
     tokenizer = HuggingFaceTokenizer("clip", serialized={"backend": words.to_str(), **settings, "pad_id": 0})
     assert (tokenizer.unknown_id, tokenizer.unknown_share(["a b"])) == (1, None)
+    assert tokenizer.unknown_words(["a b"]) == [[]]
 
 
 def test_share_of_a_tokenizer_without_an_unknown_token():
@@ -445,3 +468,9 @@ def test_a_folder_with_a_damaged_tokenizer(tiny_bert, tmp_path, damage):
     with pytest.raises(ValueError, match=f"{folder}: no tokenizer could be loaded from it") as caught:
         HuggingFaceTokenizer(str(folder)).fit([])
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_vocabulary_in_the_place_of_its_words():
+    vocabulary = Vocabulary.build([["a", "dog"]], min_count=1)
+    assert list(vocabulary) == vocabulary.words  # its ids are asked for by word, so iteration has to be its own
+    assert WordTokenizer(vocabulary).vocabulary.words == WordTokenizer(vocabulary.words).vocabulary.words

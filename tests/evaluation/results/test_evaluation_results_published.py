@@ -45,3 +45,5 @@ def test_every_result_has_an_entry():
         assert all(source.startswith(f"{authors} et al.") for source in papers)
     with pytest.raises(ValueError, match="key: 'nobody2020', expected one of faghri2018"):
         bibtex(["nobody2020"])
+    with pytest.raises(TypeError, match="keys: one string, 'pan2023chan', expected a list"):
+        bibtex("pan2023chan")

@@ -186,7 +186,7 @@ def test_missing_models(tmp_path, monkeypatch):
     import huggingface_hub.constants
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    for name, tried in ((str(tmp_path), "holds no model"), ("nobody/nothing", "not in the local cache")):
+    for name, tried in ((str(tmp_path), "holds none"), ("nobody/nothing", "not in the cache")):
         with pytest.raises(FileNotFoundError, match=tried) as caught:
             encoder(name, config=None)
         assert repr(name) in str(caught.value)
@@ -228,10 +228,10 @@ def with_nan(path):
 
 
 DAMAGE = {
-    "cut weights": ("model.safetensors", cut, "holds no model"),
-    "weights of another size": ("config.json", edited(lambda c: c.update(hidden_size=32)), "holds no model"),
-    "a string for a number": ("config.json", edited(lambda c: c.update(num_hidden_layers="1")), "holds no model"),
-    "a list for a model": ("config.json", lambda path: path.write_text("[" * 5000), "holds no model"),
+    "cut weights": ("model.safetensors", cut, "holds none"),
+    "weights of another size": ("config.json", edited(lambda c: c.update(hidden_size=32)), "holds none"),
+    "a string for a number": ("config.json", edited(lambda c: c.update(num_hidden_layers="1")), "holds none"),
+    "a list for a model": ("config.json", lambda path: path.write_text("[" * 5000), "holds none"),
     "NaN": ("model.safetensors", with_nan, "its weight embeddings.LayerNorm.weight holds a NaN or an infinity"),
 }
 

@@ -11,6 +11,7 @@ import itmatch.nn
 from itmatch.batch import Fragments
 from itmatch.nn import (
     AligningSimilarity,
+    BlockSimilarity,
     CosineSimilarity,
     CrossAttentionSimilarity,
     GlobalAttentionPooling,
@@ -20,6 +21,8 @@ from itmatch.nn import (
     LastPooling,
     LogSumExpPooling,
     MaxPooling,
+    PatchSlimmingSimilarity,
+    SetSimilarity,
     Similarity,
     SimilarityFiltration,
     SimilarityReasoning,
@@ -54,6 +57,11 @@ SIMILARITIES = {
     "all parts": lambda: InteractiveSimilarity(region_alignment=True),
     "sgr": lambda: VectorSimilarity(SIZE, SimilarityReasoning(4)),
     "saf": lambda: VectorSimilarity(SIZE, SimilarityFiltration(4), GlobalAttentionPooling(SIZE)),
+    "smooth sets": lambda: SetSimilarity(length_normalized=True, normalize=True),
+    "sets": lambda: SetSimilarity("mean_sigmoid", clipped=True),
+    "best of sets": lambda: SetSimilarity("chamfer", clipped=True),
+    "blocks": lambda: BlockSimilarity([2, 4]),
+    "slimming": lambda: PatchSlimmingSimilarity(SIZE, 4, kept=0.8, merged=0.7, class_token=False),
     "graph": lambda: GraphMatchingSimilarity("both"),
     "own": Squares,
 }
@@ -119,8 +127,11 @@ def test_compiled_with_fragments_as_arguments(name):
     torch.testing.assert_close(compiled(*sides), similarity(*sides), atol=1e-5, rtol=0)
 
 
+NAMES = ["cosine", "hard both", "soft", "attention", "interactive", "sgr", "smooth sets", "blocks", "slimming", "graph"]
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["cosine", "hard both", "soft", "attention", "interactive", "sgr", "graph", "own"])
+@pytest.mark.parametrize("name", [*NAMES, "own"])
 def test_exported_for_any_sizes(name):
     module, given = make(name), inputs(name)
     sizes = {0: torch.export.Dim.AUTO, 1: torch.export.Dim.AUTO}

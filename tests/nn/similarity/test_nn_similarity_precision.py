@@ -6,6 +6,7 @@ from torch import nn
 
 from itmatch.batch import Fragments
 from itmatch.nn import (
+    BlockSimilarity,
     CosineSimilarity,
     CrossAttentionSimilarity,
     GeneralizedPooling,
@@ -14,7 +15,9 @@ from itmatch.nn import (
     InteractiveSimilarity,
     LogSumExpPooling,
     MaxPooling,
+    PatchSlimmingSimilarity,
     Pooling,
+    SetSimilarity,
     SoftAligningSimilarity,
 )
 from itmatch.ops import l2_normalize, lengths_to_mask
@@ -26,6 +29,9 @@ SIMILARITIES = {
     "hard": lambda: HardAligningSimilarity("both", LogSumExpPooling(0.1, scaled=False)),
     "hard max": lambda: HardAligningSimilarity(pooling=MaxPooling()),
     "hard gpo": lambda: HardAligningSimilarity(pooling=GeneralizedPooling(8, 4)),
+    "sets": lambda: SetSimilarity(normalize=True),
+    "max of sets": lambda: SetSimilarity("max", clipped=True),
+    "blocks": lambda: BlockSimilarity(2),
     "soft": lambda: SoftAligningSimilarity(0.1, "both", normalize=True),
 }
 
@@ -94,7 +100,7 @@ def test_a_margin_survives_the_unscaled_pooling_of_half_products(monkeypatch):
     assert large.diff().min() < 0.01
 
 
-@pytest.mark.parametrize("name", ["cosine", "hard", "soft"])
+@pytest.mark.parametrize("name", ["cosine", "hard", "soft", "sets", "max of sets"])
 @pytest.mark.parametrize("types", TYPES)
 @pytest.mark.parametrize("on", [True, False])
 def test_pictures_are_at_least_float32(name, types, on):
@@ -146,12 +152,15 @@ def test_an_interactive_similarity_in_one_precision(dtype):
 
 
 @pytest.mark.parametrize("grad", [True, False])
-@pytest.mark.parametrize("name", ["cosine", "hard", "soft", "attention", "interactive", "graph"])
+@pytest.mark.parametrize(
+    "name", ["cosine", "hard", "soft", "sets", "blocks", "slimming", "attention", "interactive", "graph"]
+)
 def test_no_images_or_no_captions(name, grad):
     others = {
         "attention": CrossAttentionSimilarity,
         "interactive": InteractiveSimilarity,
         "graph": GraphMatchingSimilarity,
+        "slimming": lambda: PatchSlimmingSimilarity(8, 4, merged=0.7),
     }
     similarity = (SIMILARITIES | others)[name]()
     for counts in ((0, 3), (3, 0)):

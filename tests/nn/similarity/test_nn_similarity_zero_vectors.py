@@ -7,12 +7,15 @@ import torch
 
 from itmatch.batch import Fragments
 from itmatch.nn import (
+    BlockSimilarity,
     CosineSimilarity,
     CrossAttentionSimilarity,
     GlobalAttentionPooling,
     GraphMatchingSimilarity,
     HardAligningSimilarity,
     InteractiveSimilarity,
+    PatchSlimmingSimilarity,
+    SetSimilarity,
     SimilarityFiltration,
     SimilarityReasoning,
     SoftAligningSimilarity,
@@ -28,6 +31,10 @@ SIMILARITIES = {
     "hard": lambda: HardAligningSimilarity("both"),
     "soft": lambda: SoftAligningSimilarity(0.1, "both"),
     "soft cosine": lambda: SoftAligningSimilarity(0.1, "both", normalize=True),
+    "smooth sets": lambda: SetSimilarity(normalize=True),
+    "sigmoid sets": lambda: SetSimilarity("mean_sigmoid"),
+    "blocks": lambda: BlockSimilarity(4),
+    "slimming": lambda: PatchSlimmingSimilarity(SIZE, 4, merged=0.7, class_token=False),
     "interactive": lambda: InteractiveSimilarity(region_alignment=True),
     "sgr": lambda: VectorSimilarity(SIZE, SimilarityReasoning(4)),
     "saf": lambda: VectorSimilarity(SIZE, SimilarityFiltration(4)),

@@ -3,6 +3,7 @@ import torch
 
 from itmatch.ops import PairTile, over_pairs
 from itmatch.ops.pairs import over_pairs as pairs
+from itmatch.ops.pairs import tiles
 from itmatch.ops.ragged import Ragged
 
 
@@ -209,12 +210,12 @@ def test_either_side_may_be_the_larger_one(output, images):
 def test_of_the_larger_side_one_group_is_held_at_a_time(images, monkeypatch):
     made = []
 
-    class Counted(pairs.FragmentGroup):
+    class Counted(tiles.FragmentGroup):
         def __init__(self, *args):
             made.append(len(args[0]))
             super().__init__(*args)
 
-    monkeypatch.setattr(pairs, "FragmentGroup", Counted)
+    monkeypatch.setattr(tiles, "FragmentGroup", Counted)
     monkeypatch.setattr(pairs, "_FRAGMENTS", {"cpu": 8})
     held = []
 
@@ -234,5 +235,35 @@ def test_padded_tiles_of_a_graph_are_exact_too(output, chunk):
     """Holes in the masks stay where they are, and what lies there is not read."""
     given = *sides(), torch.tensor(0.3, dtype=torch.double)
     with torch.no_grad():
-        found = pairs._in_padded_tiles(KERNELS[output], given[:4], output, given[4:], chunk)
+        found = pairs._in_padded_tiles(KERNELS[output], given[:4], output, given[4:], None, chunk)
         torch.testing.assert_close(found, naive(output, *given))
+
+
+def beside_kernel(tile):
+    """What each word meets, weighted by numbers that the regions bring along."""
+    weights = tile.per_image(tile.images.values.transpose(1, 2))  # (i, t, S, R)
+    grams = tile.images.gram.sum((1, 2))[:, None]
+    return (tile.scores[:, :, None] * weights[:, :, :, None]).sum((2, 4)) * tile.per_image(grams)
+
+
+@pytest.mark.parametrize(
+    "layout", [{}, {"_FRAGMENTS": {"cpu": 9}}, {"_PADDING": 100.0, "_DENSE": 1.0}, {"_DENSE": 0.0}]
+)
+@pytest.mark.parametrize("share", [1.0, 0.2])
+def test_numbers_beside_the_regions(layout, share, monkeypatch):
+    image, image_mask, text, text_mask = sides()
+    beside = torch.randn(5, 4, 2, dtype=torch.double).masked_fill(~image_mask[..., None], 0).requires_grad_()
+    for setting, value in layout.items():
+        monkeypatch.setattr(pairs, setting, value)
+    found = over_pairs(beside_kernel, image, image_mask, text, text_mask, output="words", image_values=beside)
+    v, t = (x.masked_fill(~mask[..., None], 0) for x, mask in ((image, image_mask), (text, text_mask)))
+    grams = (v @ v.mT).sum((1, 2))  # without what is beside
+    expected = torch.einsum("ird,twd,irs,i->itw", v, t, beside, grams)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(found) * (torch.rand(5, 7, 1) < share)
+    inputs = image, text, beside
+    for a, b in zip(gradients(found, weights, inputs), gradients(expected, weights, inputs), strict=True):
+        torch.testing.assert_close(a.nan_to_num(), b.nan_to_num())
+    with torch.no_grad():
+        padded = pairs._in_padded_tiles(beside_kernel, (image, image_mask, text, text_mask), "words", (), beside, None)
+        torch.testing.assert_close(padded, expected)

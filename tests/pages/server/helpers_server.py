@@ -12,9 +12,9 @@ from helpers_photos import small_clip, write_photos
 
 from itmatch.data import ImageFolder, ImageTextSplit, RelationScenes, WordTokenizer
 from itmatch.models import chan_gru
-from itmatch.pages.photos import photo_settings
 from itmatch.pages.server.app import SearchApp
 from itmatch.pages.server.connections import SearchServer
+from itmatch.pages.server.current import CurrentIndex
 from itmatch.search import Index
 
 POLICY = (
@@ -42,7 +42,7 @@ def scene_index(folder, captions=None, ids=None, pictures=DRAWN):
 def photo_index(folder):
     """An index of three photos, of a CLIP with random weights."""
     model = small_clip()
-    split = ImageFolder(write_photos(folder), **photo_settings(model)).split("test")
+    split = ImageFolder(write_photos(folder), image_size=16, patch_size=8).split("test")
     return Index.build(model, split, folder / "index")
 
 
@@ -56,7 +56,7 @@ def npy(array):
 @contextmanager
 def serving(index=None, *, app=None, **settings):
     """A server on a free port, in a thread of its own."""
-    server = SearchServer(app or SearchApp(index, "scenes"), port=0, **settings)
+    server = SearchServer(app or SearchApp(CurrentIndex(index), "scenes"), port=0, **settings)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

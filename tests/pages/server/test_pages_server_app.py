@@ -45,7 +45,7 @@ def test_the_page_and_its_files(server):
         assert b"https://" not in content
 
 
-@pytest.mark.parametrize("target", ["/", "/about", "/search?q=a+dog", "/search", "/nothing", "/explain?q=a&row=0"])
+@pytest.mark.parametrize("target", ["/", "/about", "/search?q=a+dog", "/search", "/nothing", "/explain?q=a&image=0"])
 def test_every_answer_keeps_the_browser_careful(server, target):
     _, headers, _ = get(server, target)
     assert headers["Content-Security-Policy"] == POLICY
@@ -59,15 +59,26 @@ def test_a_text_finds_images(server, index):
     status, _, content = get(server, "/search?q=a+red++dog&top=4")
     hits = index.search(["a red dog"], top=4)
     assert (status, content["kind"]) == (200, "images")
-    assert [hit["row"] for hit in content["hits"]] == hits.rows[0].tolist()
+    assert [hit["number"] for hit in content["hits"]] == hits.rows[0].tolist()
     assert [hit["id"] for hit in content["hits"]] == [hit.id for hit in hits[0]]
     assert [hit["rank"] for hit in content["hits"]] == [1, 2, 3, 4]
-    assert [hit["picture"] for hit in content["hits"]] == [f"/picture/{hit['row']}" for hit in content["hits"]]
+    assert [hit["picture"] for hit in content["hits"]] == [f"/picture/{hit['number']}" for hit in content["hits"]]
     np.testing.assert_allclose([hit["score"] for hit in content["hits"]], hits.scores[0].numpy())
 
 
+def test_unknown_words_are_told(server):
+    for text, unknown, chance in (
+        ("a+red+dog", [], False),
+        ("a+xyzzy+dog+plugh", ["xyzzy", "plugh"], False),
+        ("xyzzy", ["xyzzy"], True),
+    ):
+        content = get(server, f"/search?q={text}")[2]
+        assert (content["unknown"], content["chance"]) == (unknown, chance)
+    assert get(server, "/search?image=1")[2]["unknown"] == []
+
+
 def test_an_image_of_the_index_finds_captions(server, index):
-    status, _, content = get(server, "/search?row=3&top=2")
+    status, _, content = get(server, "/search?image=3&top=2")
     hits = index.search(index.images.fragments([3])[:].to(dtype=torch.float32), top=2, kind="captions")
     assert (status, content["kind"], content["picture"]) == (200, "captions", "/picture/3")
     assert [hit["text"] for hit in content["hits"]] == [hit.text for hit in hits[0]]
@@ -81,7 +92,7 @@ def test_about(server, index):
 
 
 def test_a_text_is_explained_at_an_image(server, index):
-    status, _, content = get(server, "/explain?q=a+red+dog&row=2")
+    status, _, content = get(server, "/explain?q=a+red+dog&image=2")
     assert (status, content["words"]) == (200, ["a", "red", "dog"])
     assert content["html"] == explain_stored(index, 2, "a red dog").fragment(source="/picture/2")
     table = np.asarray(json.loads(re.search(r'data-alignment="([^"]*)"', content["html"])[1]))
@@ -93,7 +104,18 @@ def test_a_text_is_explained_at_an_image(server, index):
 @pytest.mark.parametrize(
     ("target", "status", "error"),
     [
-        ("/search", 400, "q: nothing to look for"),
+        ("/search", 400, "nothing to look for, expected q or image, and top"),
+        ("/search?q=", 400, "q: nothing to look for"),
+        ("/search?q=a&image=2", 400, "q and image, expected one of them"),
+        ("/search?q=&image=2", 400, "q and image, expected one of them"),
+        ("/search?text=a", 400, "no 'text' here, expected q or image, and top"),
+        ("/search?q=a&n=5&k=5", 400, "no 'k', 'n' here, expected q or image, and top"),
+        ("/search?q=a&q=b", 400, "q: 2 times, expected once"),
+        ("/search?q=a&top=", 400, "top: '', expected a whole number from 1 to 100"),
+        ("/explain?q=a&image=1&top=3", 400, "no 'top' here, expected q and image"),
+        ("/picture/1?size=3", 400, "no 'size' here, expected nothing"),
+        ("/about?q=a", 400, "no 'q' here, expected nothing"),
+        ("/?query=a", 400, "no 'query' here, expected q and top"),
         ("/search?q=+%0a+", 400, "q: nothing to look for"),
         ("/search?q=" + "a" * 501, 400, "q: 501 characters, expected 500 at most"),
         ("/search?q=a&top=0", 400, "top: '0', expected a whole number from 1 to 100"),
@@ -101,10 +123,12 @@ def test_a_text_is_explained_at_an_image(server, index):
         ("/search?q=a&top=1e9", 400, "top: '1e9', expected"),
         ("/search?q=a&top=-1", 400, "top: '-1', expected"),
         ("/search?q=a&top=%D9%A3", 400, "top: '٣', expected"),
-        ("/search?row=20", 404, "no image '20', expected a number below 20"),
-        ("/explain?q=a", 404, "no image '', expected a number below 20"),
-        ("/explain?row=1", 400, "q: nothing to look for"),
-        ("/picture/20", 404, "no image '20'"),
+        ("/search?image=20", 404, "no image 20 among the 20 of the index"),
+        ("/explain?q=a", 400, "no image, expected q and image"),
+        ("/explain?image=1", 400, "no q, expected q and image"),
+        ("/explain?q=+&image=1", 400, "q: nothing to look for"),
+        ("/explain?q=a&image=", 404, "no image '', expected a number of a result"),
+        ("/picture/20", 404, "no image 20"),
         ("/picture/" + "9" * 5000, 404, "no image '9999"),
         ("/search?" + "&".join(["q=a"] * 50), 400, "an address that cannot be read"),
     ],
@@ -149,12 +173,21 @@ def test_no_address_leads_to_a_file(server, target):
     assert "root:" not in str(content)
 
 
+def test_options_of_what_is_sent(server):
+    for target, error in (
+        ("/search?q=a", "no 'q' here, expected top"),
+        ("/search?image=1", "no 'image' here, expected top"),
+    ):
+        status, _, content = get(server, target, "POST", npy(np.ones((3, 64))))
+        assert (status, content["error"]) == (400, error)
+
+
 def test_an_index_without_captions(tmp_path):
     with serving(scene_index(tmp_path, captions=[], ids=["a", "b"], pictures=None)) as server:
         about = get(server, "/about")[2]
         assert (about["images"], about["captions"], about["examples"]) == (2, 0, [])
         assert len(get(server, "/search?q=a+dog")[2]["hits"]) == 2
-        for method, target in (("GET", "/search?row=0"), ("POST", "/search")):
+        for method, target in (("GET", "/search?image=0"), ("POST", "/search")):
             status, _, content = get(server, target, method, b"x" if method == "POST" else None)
             assert (status, content["error"]) == (404, "this index holds no captions")
 
@@ -163,7 +196,7 @@ def test_hostile_texts_and_ids_stay_text(tmp_path):
     captions = ['<script>alert(1)</script> "dog"', "</title><img src=x onerror=alert(2)>"]
     index = scene_index(tmp_path, captions=captions, ids=["../../etc/passwd", "<b>bold</b>"], pictures=None)
     with serving(index) as server:
-        _, headers, content = get(server, "/search?row=0")
+        _, headers, content = get(server, "/search?image=0")
         assert {hit["text"] for hit in content["hits"]} == set(captions)
         assert headers["Content-Type"] == "application/json; charset=utf-8"
         _, _, content = get(server, "/search?q=%3Cscript%3Ealert(1)%3C/script%3E")
@@ -272,7 +305,7 @@ def test_what_is_no_photo_is_told_in_one_line(photos):
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image that can be read"),
         (bomb(), "no image that can be read (Image size (400000000 pixels) exceeds"),
         (bomb(12_000), "12000 x 12000 pixels, expected 100 million at most"),
-        (npy(np.zeros((4, 192))), "no image that can be read"),
+        (npy(np.zeros((4, 191))), "float64 of shape (4, 191), expected features (regions, 192)"),
     ):
         status, _, content = get(photos, "/search", "POST", body)
         assert status == 400

@@ -15,6 +15,7 @@ from helpers_server import get, npy, scene_index, serving
 
 from itmatch.pages.server.app import SearchApp
 from itmatch.pages.server.connections import SearchServer
+from itmatch.pages.server.current import CurrentIndex
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +204,14 @@ def resident():
 def test_ten_thousand_requests_leave_the_memory_flat(server):
     if not Path("/proc/self/statm").exists():
         pytest.skip("no /proc, which tells the memory of a process")
-    targets = ["/search?q=a+red+dog", "/picture/{}", "/explain?q=a+red+dog&row=3", "/", "/picture/999", "/search?row=2"]
+    targets = [
+        "/search?q=a+red+dog",
+        "/picture/{}",
+        "/explain?q=a+red+dog&image=3",
+        "/",
+        "/picture/999",
+        "/search?image=2",
+    ]
 
     def ask(number):
         assert get(server, targets[number % len(targets)].format(number % 20))[0] == (404 if number % 6 == 4 else 200)
@@ -218,7 +226,7 @@ def test_ten_thousand_requests_leave_the_memory_flat(server):
 
 
 def test_the_server_ends_while_somebody_waits(index):
-    app = SearchApp(index)
+    app = SearchApp(CurrentIndex(index))
     began = threading.Event()
     with serving(app=app) as server:
         app._model.submit(lambda: (began.set(), time.sleep(0.5)))
@@ -231,11 +239,11 @@ def test_the_server_ends_while_somebody_waits(index):
 def test_a_place_that_is_taken_is_told_of(server, index):
     port = server.server_address[1]
     with pytest.raises(OSError, match=rf"127.0.0.1 port {port}: cannot be listened at \(Address already in use\)"):
-        SearchServer(SearchApp(index), port=port)
+        SearchServer(SearchApp(CurrentIndex(index)), port=port)
     with pytest.raises(OSError, match="port 99999: cannot be listened at"):
-        SearchServer(SearchApp(index), port=99999)
+        SearchServer(SearchApp(CurrentIndex(index)), port=99999)
     with pytest.raises(OSError, match=r"no\.such\.host\.invalid port 0: cannot be listened at"):
-        SearchServer(SearchApp(index), "no.such.host.invalid", 0)
+        SearchServer(SearchApp(CurrentIndex(index)), "no.such.host.invalid", 0)
 
 
 def test_a_mistake_in_the_program_is_told_on_its_terminal_only(index, capfd, monkeypatch):

@@ -2,7 +2,7 @@
 // browser runs no script but the two files of this page (Content-Security-Policy).
 (() => {
   "use strict";
-  const ROW = "application/x-itmatch-row"; // what the picture of a result carries when it is dragged
+  const IMAGE = "application/x-itmatch-image"; // what the picture of a result carries when it is dragged
   const find = (id) => document.getElementById(id);
   let about = null;
   let turn = 0; // of the last question; answers to earlier ones come too late
@@ -46,6 +46,15 @@
     find("words").hidden = true;
   }
 
+  // What is told of words that say nothing to the model.
+  function unknown(answer) {
+    if (!answer.unknown?.length) {
+      return "";
+    }
+    const words = answer.unknown.map((word) => `“${word}”`).join(", ");
+    return `. Not in the vocabulary: ${words}.${answer.chance ? " No word is, so what is found is chance." : ""}`;
+  }
+
   // Ask something, and show the answer unless something else was asked meanwhile.
   async function run(question, show, about) {
     const mine = ++turn;
@@ -56,7 +65,8 @@
       if (mine === turn) {
         clear();
         const what = answer.kind === "images" ? "image" : "caption";
-        tell(`${answer.hits.length} ${what}${answer.hits.length === 1 ? "" : "s"} for ${about}, best first`);
+        const count = `${answer.hits.length} ${what}${answer.hits.length === 1 ? "" : "s"}`;
+        tell(`${count} for ${about}, best first${unknown(answer)}`);
         find("hits").classList.toggle("captions", answer.kind === "captions");
         find("hits").append(...answer.hits.map((hit) => show(hit, mine, answer)));
         scrollTo(0, 0);
@@ -79,11 +89,11 @@
     run(() => ask(`/search?${options}`), (hit, mine) => imageCard(hit, text, mine), `“${text}”`);
   }
 
-  function searchRow(row, name) {
-    const options = new URLSearchParams({ row, top: find("top").value });
+  function searchImage(image, name) {
+    const options = new URLSearchParams({ image, top: find("top").value });
     run(() => ask(`/search?${options}`), (hit, mine, answer) => {
       const made = card(hit, element("p", { textContent: hit.text }), answer.picture);
-      explain(made, hit.text, row, mine);
+      explain(made, hit.text, image, mine);
       return made;
     }, name);
   }
@@ -106,13 +116,13 @@
   function imageCard(hit, text, mine) {
     const made = card(hit, hit.id, hit.picture);
     made.draggable = true;
-    made.addEventListener("dragstart", (event) => event.dataTransfer.setData(ROW, JSON.stringify([hit.row, hit.id])));
+    made.addEventListener("dragstart", (event) => event.dataTransfer.setData(IMAGE, JSON.stringify([hit.number, hit.id])));
     if (about.captions > 0) {
       const button = element("button", { type: "button", textContent: "Captions of this picture" });
-      button.addEventListener("click", () => searchRow(hit.row, hit.id));
+      button.addEventListener("click", () => searchImage(hit.number, hit.id));
       made.append(element("p", {}, button));
     }
-    explain(made, text, hit.row, mine, true);
+    explain(made, text, hit.number, mine, true);
     return made;
   }
 
@@ -134,8 +144,8 @@
   }
 
   // Put the explanation in the place of the bare picture, or of the bare caption.
-  async function explain(made, text, row, mine, withWords = false) {
-    const answer = await ask(`/explain?${new URLSearchParams({ q: text, row })}`).catch(() => null);
+  async function explain(made, text, image, mine, withWords = false) {
+    const answer = await ask(`/explain?${new URLSearchParams({ q: text, image })}`).catch(() => null);
     if (mine !== turn || !answer) {
       return; // the result is good without it
     }
@@ -177,9 +187,9 @@
   function takeDrop(event) {
     event.preventDefault();
     document.body.classList.remove("dragging");
-    const row = event.dataTransfer.getData(ROW);
-    if (row) {
-      searchRow(...JSON.parse(row));
+    const image = event.dataTransfer.getData(IMAGE);
+    if (image) {
+      searchImage(...JSON.parse(image));
     } else if (event.dataTransfer.files.length) {
       searchFile(event.dataTransfer.files[0]);
     }

@@ -1,0 +1,169 @@
+"""A model before a test of understanding: right and wrong captions of images, scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader, Subset
+
+from itmatch.batch import Fragments
+from itmatch.data import Collator, ImageDataset, ImageTextSplit
+from itmatch.data.choices.rows import Choice
+from itmatch.evaluation.choices import (
+    ChoiceFigure,
+    area_under_curve,
+    check_finite_scores,
+    chosen_right,
+    group_hits,
+    share,
+)
+from itmatch.evaluation.scores import FragmentScores
+from itmatch.formats.messages import shown
+from itmatch.models.matching import MatchingModel
+from itmatch.ops.checks import check_whole
+
+
+def measure_choices(
+    model: MatchingModel, split: ImageTextSplit, choices: Sequence[Choice], *, batch_size: int = 128, seed: int = 0
+) -> list[ChoiceFigure]:
+    """How often a model scores the right captions of an image above its wrong ones, by kind and over all.
+
+    A question with right and wrong captions is answered well where every right one scores above every wrong one; a tie
+    is wrong. Beside it stands the control: the same question about another image of the test, which shows what the
+    captions alone give away. Where that is far from half, the test says little about images. Questions of one group
+    also give Winoground's scores by text, by image and by group; single captions an area under the curve.
+
+    Args:
+        model: with its tokenizer.
+        split: has the images of the questions, by their ids or by the last parts of their paths; its own captions are
+            not read.
+        choices: the questions.
+        batch_size: images, and captions, that are encoded at a time.
+        seed: of which other image a question is asked about.
+
+    Returns:
+        Figures by kind in alphabetical order, then over all.
+
+    Raises:
+        ValueError: an image is not in the split, or there are no questions.
+
+    Example:
+        >>> from itmatch.data import RelationScenes, Vocabulary
+        >>> from itmatch.models import chan_gru
+        >>> split = RelationScenes(num_test=4).split("test")
+        >>> model = chan_gru(Vocabulary.build([["a", "red"]], min_count=1), region_dim=64, embed_dim=8)
+        >>> asked = [Choice(name, ("a red",), ("red a",), "order") for name in split.image_ids]
+        >>> [(one.kind, one.name, one.count) for one in measure_choices(model, split, asked)]
+        [('order', 'accuracy', 4), ('all', 'accuracy', 4)]
+    """
+    check_whole("batch_size", batch_size)
+    if not choices:
+        raise ValueError("choices: none, expected questions")
+    scores = _Scores(model, split, choices, batch_size, seed)
+    kinds = sorted({choice.kind for choice in choices})
+    figures = [one for kind in kinds for one in _figures(kind, _of_kind(choices, kind), scores)]
+    return figures + (_figures("all", choices, scores) if len(kinds) > 1 or kinds == [""] else [])
+
+
+def _of_kind(choices: Sequence[Choice], kind: str) -> list[Choice]:
+    return [choice for choice in choices if choice.kind == kind]
+
+
+class _Scores:
+    """The scores of all captions of the questions with their own images, with other images, and within groups."""
+
+    def __init__(
+        self, model: MatchingModel, split: ImageTextSplit, choices: Sequence[Choice], batch_size: int, seed: int
+    ) -> None:
+        rows = _rows_of(split, [choice.image for choice in choices])
+        used = sorted(set(rows.values()))
+        place = {row: number for number, row in enumerate(used)}
+        self.image = {name: place[row] for name, row in rows.items()}
+        self.text = {text: number for number, text in enumerate(_texts(choices))}
+        order = torch.randperm(len(used), generator=torch.Generator().manual_seed(seed)).tolist()
+        self.other = dict(zip(order, order[1:] + order[:1], strict=True))
+        images = _encoded(model, split, used, batch_size)
+        texts = model.encode_texts(list(self.text), batch_size=batch_size)
+        self.scores, self.model = FragmentScores([(model.similarity, images, texts)]), model
+        self.device = model.device
+
+    def of(self, asked: Sequence[tuple[int, str]]) -> Tensor:
+        """Scores (N,) of images, by place, with texts."""
+        images = torch.tensor([image for image, _ in asked], dtype=torch.int64, device=self.device)
+        texts = torch.tensor([self.text[text] for _, text in asked], dtype=torch.int64, device=self.device)
+        with self.model._inference():
+            scores = self.scores.pairs(images, texts).cpu()
+        check_finite_scores(scores, "choices")
+        return scores
+
+    def sides(self, choices: Sequence[Choice], *, blind: bool) -> tuple[Tensor, Tensor]:
+        """Scores of the right (N, A) and of the wrong (N, B) captions."""
+        images = [self.image[choice.image] for choice in choices]
+        images = [self.other[image] for image in images] if blind else images
+        sides = []
+        for captions, missing in (([c.right for c in choices], torch.inf), ([c.wrong for c in choices], -torch.inf)):
+            asked = [(image, text) for image, texts in zip(images, captions, strict=True) for text in texts]
+            parts = torch.split(self.of(asked), [len(texts) for texts in captions])
+            sides.append(pad_sequence(list(parts), batch_first=True, padding_value=missing))
+        return sides[0], sides[1]
+
+
+def _figures(kind: str, choices: Sequence[Choice], scores: _Scores) -> list[ChoiceFigure]:
+    kind, figures = kind or "all", []
+    whole = [choice for choice in choices if choice.right and choice.wrong]
+    if whole:
+        value, error = share(chosen_right(*scores.sides(whole, blind=False)))
+        blind = share(chosen_right(*scores.sides(whole, blind=True))) if len(scores.other) > 1 else (None, None)
+        figures.append(ChoiceFigure(kind, "accuracy", len(whole), value, error, *blind))
+    groups: dict[str, list[Choice]] = {}
+    for choice in whole:
+        groups.setdefault(choice.group, []).append(choice)
+    pairs = [pair for name, pair in groups.items() if name and len(pair) == 2]
+    if pairs:
+        asked = [(scores.image[one.image], two.right[0]) for pair in pairs for one in pair for two in pair]
+        for name, hits in group_hits(scores.of(asked).view(-1, 2, 2)).items():
+            figures.append(ChoiceFigure(kind, name, len(pairs), *share(hits)))
+    single = [[c for c in choices if c.right and not c.wrong], [c for c in choices if c.wrong and not c.right]]
+    if all(single):
+        right, wrong = (scores.of([(scores.image[c.image], t) for c in s for t in c.right + c.wrong]) for s in single)
+        figures.append(ChoiceFigure(kind, "auc", len(right) * len(wrong), *area_under_curve(right, wrong)))
+    return figures
+
+
+def _texts(choices: Sequence[Choice]) -> list[str]:
+    return list(dict.fromkeys(text for choice in choices for text in (*choice.right, *choice.wrong)))
+
+
+def _rows_of(split: ImageTextSplit, names: Sequence[str]) -> dict[str, int]:
+    """The place in the split of each image: by its id, or else by the last part of a path, with or without ending."""
+    known: dict[str, int] = {}
+    for shorten in (str, _last_part, _stem):
+        for row, name in enumerate(split.image_ids):
+            known.setdefault(shorten(name), row)
+    found = {name: known.get(name, known.get(_last_part(name), known.get(_stem(name)))) for name in names}
+    missing = [name for name, row in found.items() if row is None]
+    if missing:
+        raise ValueError(
+            f"{split.name}: {len(missing)} of the {len(found)} images of the questions are not in it, such as "
+            f"{shown(missing[0])}; its first image is {shown(split.image_ids[0])}"
+        )
+    return {name: row for name, row in found.items() if row is not None}
+
+
+def _last_part(name: str) -> str:
+    return Path(name).name
+
+
+def _stem(name: str) -> str:
+    return Path(name).stem
+
+
+def _encoded(model: MatchingModel, split: ImageTextSplit, rows: Sequence[int], batch_size: int) -> Fragments:
+    if model.tokenizer is None:
+        raise ValueError("this model has no tokenizer: set model.tokenizer")
+    loader = DataLoader(Subset(ImageDataset(split), rows), batch_size, collate_fn=Collator(model.tokenizer))
+    return Fragments.cat([model.encode_images(batch.regions, batch_size=batch_size) for batch in loader])

@@ -1,0 +1,25 @@
+"""Extraction that says how it goes on."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from itmatch.vision.parts import Plan, extract_parts
+
+
+def extract_with_progress(plan: Plan, parts: Sequence[int]) -> None:
+    """Extract parts, with a line about how it goes on that is written over where somebody sees it.
+
+    Args:
+        plan: of the extraction.
+        parts: which.
+    """
+    count = sum(min(plan.part_size, len(plan.photos) - part * plan.part_size) for part in parts)
+    seen, text = sys.stderr.isatty(), ""
+    for done, rate in extract_parts(plan, parts, lambda error: print(error, file=sys.stderr)):
+        text = f"{done} of {count} photos, {rate:.1f} photos per second"
+        if seen:
+            print(f"\r{text}", end="", file=sys.stderr, flush=True)
+    if text:
+        print(f"\r{text}" if seen else text, file=sys.stderr)

@@ -1,0 +1,90 @@
+import math
+
+import pytest
+import torch
+from helpers_robust_losses import MATRICES, close, robust
+from helpers_score_losses import both_directions, random_case, split
+
+from itmatch.losses import HardNegativeTripletLoss, TripletAlignmentLoss, triplet_alignment_loss
+
+
+def naive(scores, positives, margin, temperature, *, mean):
+    total = 0.0
+    for rows, masks in both_directions(scores, positives):
+        lost, anchors = 0.0, 0
+        for row, mask in zip(rows, masks, strict=True):
+            own, others = split(row, mask)
+            anchors += bool(own)
+            if own and others:
+                weights = [math.exp(s / temperature) for s in own]
+                pull = sum(w * s for w, s in zip(weights, own, strict=True)) / sum(weights)
+                push = temperature * math.log(sum(math.exp(s / temperature) for s in others))
+                lost += max(0.0, margin - pull + push)
+        total += lost / anchors if mean else lost
+    return total
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_equals_the_formula(seed, reduction):
+    scores, positives = random_case(seed)
+    expected = naive(scores, positives, 0.2, 0.1, mean=reduction == "mean")
+    value = triplet_alignment_loss(scores, positives, margin=0.2, temperature=0.1, reduction=reduction)
+    assert value.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize(("temperature", "margin"), [(0.015, 0.1), (0.02, 0.1), (0.05, 0.2), (0.1, 0.3)])
+def test_agrees_with_the_public_code(matrix, temperature, margin):
+    name = f"tal.{matrix}.tau{temperature}_margin{margin}"
+    scores, positives, expected, gradient = robust(matrix, f"{name}.loss", f"{name}.grad")
+    value = TripletAlignmentLoss(margin, temperature)(scores, positives)
+    value.backward()
+    close(value, expected)
+    close(scores.grad, gradient)
+
+
+def test_gradient_does_not_reach_the_weights_of_positives():
+    scores = torch.tensor([[0.9, 0.1, 0.5]], requires_grad=True)
+    positives = torch.tensor([[True, True, False]])
+    triplet_alignment_loss(scores, positives, margin=1.0, temperature=0.5).backward()
+    first = 1 / (
+        1 + math.exp(-0.8 / 0.5)
+    )  # the row alone: a column has one image, so it is not an anchor with negatives
+    assert scores.grad[0].tolist() == pytest.approx([-first, first - 1, 1.0], abs=1e-6)
+
+
+def test_gradcheck():
+    scores, positives = random_case(2)
+    positives[1:, 2:] = False  # one positive in each row and column: their weights, which are constant, are 1
+    positives[0] = torch.arange(9) == 0
+    scores.requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda s: triplet_alignment_loss(s, torch.eye(5, 9).bool(), margin=3.0, temperature=0.2), scores
+    )
+
+
+def test_becomes_the_hardest_negative():
+    scores = random_case(0, 6, 6)[0]
+    triplet = HardNegativeTripletLoss(0.2)(scores)
+    assert triplet_alignment_loss(scores, margin=0.2, temperature=1e-4).item() == pytest.approx(
+        triplet.item(), abs=1e-3
+    )
+    assert triplet_alignment_loss(scores, margin=0.2, temperature=0.1) > triplet
+
+
+def test_small_temperatures_stay_finite():
+    scores = torch.tensor([[1.0, 0.99], [0.99, 1.0]], requires_grad=True)
+    loss = TripletAlignmentLoss(temperature=1e-3)(scores)
+    loss.backward()
+    assert loss.item() == pytest.approx(4 * 0.09, rel=1e-4)
+    assert torch.isfinite(scores.grad).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [({"margin": -0.1}, "margin"), ({"temperature": 0}, "temperature"), ({"reduction": "none"}, "reduction")],
+)
+def test_bad_settings(settings, named):
+    with pytest.raises(ValueError, match=named):
+        TripletAlignmentLoss(**settings)
