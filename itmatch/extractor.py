@@ -40,3 +40,8 @@ class Extractor(Configurable, ABC):
     def label_names(self) -> Sequence[str]:
         """What the classes of regions are called, by number; empty where there are none."""
         return ()
+
+    @property
+    def predicate_names(self) -> Sequence[str]:
+        """What the predicates of relations are called, by number; empty where there are none."""
+        return ()

@@ -1,5 +1,6 @@
 """What README.md and docs/ say runs, and what they point at exists."""
 
+import ast
 import contextlib
 import importlib
 import json
@@ -115,6 +116,18 @@ def run_python(page):
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
 def test_python_blocks_run(page, place, capsys):
     run_python(page)
+
+
+@pytest.mark.parametrize("page", ["docs/search.md", "docs/pages.md"])
+def test_python_blocks_show_something(page):
+    """Somebody who runs a block as a script sees what it found: no value stands there alone."""
+    for block in blocks(page, "python"):
+        assert "print(" in block, block
+        for line in ast.parse(block).body:
+            if isinstance(line, ast.Expr):
+                function = getattr(line.value, "func", None)
+                name = getattr(function, "attr", getattr(function, "id", None))
+                assert name in ("print", "add", "delete", "compact", "savefig", "write"), ast.unparse(line)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(commands(page))])

@@ -6,6 +6,8 @@ import pytest
 import torch
 import yaml
 from helpers_cli import QUIET, error_of, run, write_precomp
+from helpers_photo_folder import write_captions, write_photos
+from helpers_pretrained import save_backbone, save_dual_encoder
 
 from itmatch.cli.running.configs import resolve_config
 from itmatch.presets import describe_presets, expanded, preset_config, preset_names, preset_path
@@ -18,10 +20,31 @@ ENCODERS = ("image_encoder", "text_encoder")
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
-def shrunk(name, root, bert):
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Options that let the presets of photos run here, by what makes their regions."""
+    root = tmp_path_factory.mktemp("photos")
+    captions = write_captions(root / "captions.json", write_photos(root / "photos", 8))
+    source = [f"--data.source.root={root}/photos", f"--data.source.captions={captions}", f"--data.source.cache={root}"]
+    backbone = save_backbone(tmp_path_factory.mktemp("backbone"))
+    regions = ["none", backbone, "4"]
+    names = [f"--data.source.extractor.{name}" for name in ("detector", "backbone", "regions")]
+    options = {"RegionExtractor": source + [f"{name}={value}" for name, value in zip(names, regions, strict=True)]}
+    for family in ("clip", "siglip"):
+        model = save_dual_encoder(family, tmp_path_factory.mktemp(family))
+        towers = [f"--model.{part}.model_name={model}" for part in ENCODERS]
+        sizes = ["--data.source.extractor.image_size=32", "--data.source.extractor.patch_size=8"]
+        options[family] = [*source, *towers, *sizes, f"--data.tokenizer.name_or_path={model}"]
+    return options
+
+
+def shrunk(name, root, bert, photos):
     """Options that make a preset small enough to run here; what they do not name runs as it is."""
     config = preset_config(name)
     parts = config["model"]
+    last = ["--data.batch_size=4", "--data.num_workers=0", "--trainer.accelerator=cpu"]
+    if parts["image_encoder"]["class_path"].endswith("ClipImageEncoder"):
+        return [*photos[re.match("clip|siglip", name)[0]], *last]
     options = [flag for part in ENCODERS for flag in sizes(part, parts[part]["init_args"])]
     if "embed_dim" in parts["similarity"].get("init_args", {}):
         options.append(f"--model.similarity.init_args.embed_dim={WIDTH}")
@@ -29,9 +52,11 @@ def shrunk(name, root, bert):
         options += [f"--model.text_encoder.model_name={bert}", f"--data.tokenizer.name_or_path={bert}"]
     if config["data"]["source"]["class_path"].endswith("RelationScenes"):
         options += [f"--data.source.num_{split}=4" for split in ("train", "val", "test")]
+    elif config["data"]["source"]["class_path"].endswith("PhotoFolder"):
+        options += photos["RegionExtractor"]
     else:
         options += [f"--data.source.root={root}"]
-    return [*options, "--data.batch_size=4", "--data.num_workers=0", "--trainer.accelerator=cpu"]
+    return [*options, *last]
 
 
 def sizes(part, arguments):
@@ -45,10 +70,10 @@ def sizes(part, arguments):
 
 
 @pytest.mark.parametrize("name", preset_names())
-def test_every_preset_runs(name, tmp_path, tiny_bert, capsys):
+def test_every_preset_runs(name, tmp_path, tiny_bert, photos, capsys):
     root = write_precomp(tmp_path / "data", splits=("train", "dev", "test", "testall"), relations=True)
     limits = ["--trainer.limit_train_batches=1", "--trainer.max_epochs=1"]
-    assert run("fit", "--config", name, *shrunk(name, root, tiny_bert), *limits, *QUIET) == 0
+    assert run("fit", "--config", name, *shrunk(name, root, tiny_bert, photos), *limits, *QUIET) == 0
     printed = capsys.readouterr()
     assert "rSum" in printed.out
     assert "itmatch: warning" not in printed.err
@@ -97,6 +122,7 @@ def test_presets_are_listed_with_a_summary(capsys):
     assert describe_presets().splitlines() == lines
     assert {"demo", "chan_bert_f30k", "chan_bert_coco", "chan_gru_f30k", "chan_gru_coco"} <= set(preset_names())
     assert {"resg_gru_f30k", "resg_scenes"} <= set(preset_names())
+    assert {"photos", "clip_vitb32", "siglip2_base"} <= set(preset_names())
     names = {"cmsei_gru_f30k", "cmsei_bert_coco", "hire_bert_f30k", "hire_features", "cmsei_scenes"}
     assert names <= set(preset_names())
 

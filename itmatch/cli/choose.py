@@ -33,7 +33,7 @@ def choose(
         json_file: write the figures there, too.
         trust: modules of your own that the model may name.
     """
-    from itmatch.cli.index import _split_of_folder
+    from itmatch.cli.index import split_of_folder
     from itmatch.cli.running.runs import any_model
     from itmatch.data.choices.layouts import read_choices
     from itmatch.evaluation.choices import choice_table
@@ -42,7 +42,7 @@ def choose(
     name = "dev" if split == "val" else split
     asked = read_choices(choices or user_path(source) / f"{name}_choices.jsonl")
     found = any_model(model, trust or [])
-    figures = measure_choices(found, _split_of_folder(user_path(source), split, found), asked)
+    figures = measure_choices(found, split_of_folder(user_path(source), split, found), asked)
     print(choice_table(figures))
     if json_file is not None:
         write_text(json_file, json.dumps([asdict(one) for one in figures], indent=1) + "\n")

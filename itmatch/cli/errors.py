@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -62,6 +63,14 @@ def one_line(error: BaseException) -> str:
 def warn(message: str) -> None:
     """Say what a user may not have wanted."""
     print(f"itmatch: warning: {message}", file=sys.stderr)
+
+
+@contextmanager
+def told_warnings() -> Iterator[None]:
+    """Warnings of the library as lines of the command, without the places in its files that they come from."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: warn(" ".join(str(message).split()))
+        yield
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -10,7 +10,7 @@ from itmatch.errors import UsageError
 from itmatch.formats.nearby import near
 
 if TYPE_CHECKING:
-    from itmatch.data import ImageTextSplit, Stage
+    from itmatch.data import ImageTextSplit, PhotoPatches, Stage
     from itmatch.models import MatchingModel
 
 
@@ -27,18 +27,47 @@ def index(
 
     Args:
         source: folder of a run, whose data and best checkpoint are taken; or, with --model, a folder of precomputed
-            features, or of photos (ImageFolder) for CLIP and SigLIP.
+            features; or photos, for models that take them (CLIP, SigLIP, and those with an extractor): a folder with
+            all below it, a text file with a path per line, or a .tar file.
         out: folder of the index.
         model: a run, a checkpoint, a folder of save_pretrained, or a CLIP or SigLIP of transformers (folder or name).
         split: train, val or test; of a folder without a run also another name that it has, testall for example.
         trust: modules of your own that the model, or the configuration of a run, may name.
         overwrite: build an index anew that is there.
     """
+    from itmatch.cli.errors import told_warnings
     from itmatch.cli.running.runs import any_model, source_of_run
     from itmatch.search import Index
     from itmatch.search.store.manifest import NAME
 
-    if not source.is_dir():
+    is_run = _is_run(source, model)
+    if (out / NAME).exists() and not overwrite:
+        raise FileExistsError(f"{out}: there is an index already; --overwrite builds it anew")
+    found = any_model(model or source, trust or [])
+    images: ImageTextSplit | Path = source
+    if is_run:
+        images = source_of_run(source, trust or []).split(_stage(split))
+    elif not _are_photos(source, found):
+        images = split_of_folder(source, split, found)
+    wanted = getattr(found.image_encoder, "in_features", None)
+    if not isinstance(images, Path) and wanted not in (None, images.feature_dim):
+        raise ValueError(f"{images.name}: {images.feature_dim} numbers per region, the model takes {wanted}")
+    with told_warnings():
+        built = Index.build(found, images, out, overwrite=overwrite)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    counts = f"{len(built.images)} images and {len(built.captions)} captions"
+    name = images if isinstance(images, Path) else images.name
+    print(f"{out}: {counts} of {name}, {size / 2**20:.1f} MiB")
+
+
+def _is_run(source: Path, model: Path | None) -> bool:
+    """Whether SOURCE is a run.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        UsageError: it is none, and no model is given.
+    """
+    if not source.exists() or (model is None and not source.is_dir()):
         found = "a file" if source.exists() else "no such folder"
         told = near(source, "one of a run", "config.yaml")
         raise FileNotFoundError(f"{source}: {found}, expected a folder of a run or of precomputed features{told}")
@@ -47,36 +76,49 @@ def index(
         told = near(source, "one", "config.yaml")
         needed = f"so --model is needed: a run, a checkpoint or a model folder{told}"
         raise UsageError(f"{source}: no run (no config.yaml), {needed}")
-    if (out / NAME).exists() and not overwrite:
-        raise FileExistsError(f"{out}: there is an index already; --overwrite builds it anew")
-    found = any_model(model or source, trust or [])
-    images = (
-        source_of_run(source, trust or []).split(_stage(split)) if is_run else _split_of_folder(source, split, found)
-    )
-    wanted = getattr(found.image_encoder, "in_features", images.feature_dim)
-    if images.feature_dim != wanted:
-        raise ValueError(f"{images.name}: {images.feature_dim} numbers per region, the model takes {wanted}")
-    built = Index.build(found, images, out, overwrite=overwrite)
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    counts = f"{len(built.images)} images and {len(built.captions)} captions"
-    print(f"{out}: {counts} of {images.name}, {size / 2**20:.1f} MiB")
+    return is_run
 
 
-def _split_of_folder(folder: Path, name: str, model: MatchingModel) -> ImageTextSplit:
-    """The split of a folder in the precomputed layout, of features or of photos."""
+def _are_photos(source: Path, model: MatchingModel) -> bool:
+    """Whether SOURCE holds photos, and nothing else that the model reads.
+
+    Raises:
+        ValueError: it does, and the model reads features.
+    """
+    from itmatch.data.sources.layout import lists_in
+
+    if not model.takes_photos:
+        _check_features(source)
+        return False
+    listed = source.is_dir() and _patches(model) is not None and any(lists_in(source).glob("*_ids.txt"))
+    return not listed and not any(source.glob("*_ims.npy"))
+
+
+def split_of_folder(folder: Path, name: str, model: MatchingModel) -> ImageTextSplit:
+    """The split of a folder in the precomputed layout, of features or, for CLIP and SigLIP, of photos."""
     from itmatch.data import ImageFolder, PrecompFolder
-    from itmatch.pages.photos import photo_settings, takes_photos
 
-    if not takes_photos(model):
-        _check_features(folder)
+    patches = _patches(model)
+    if patches is None:
         return PrecompFolder(folder, test="dev" if name == "val" else name).split("test")
-    return ImageFolder(folder, **photo_settings(model)).split(_stage(name))
+    return ImageFolder(folder, **patches.spec["init_args"]).split(_stage(name))
+
+
+def _patches(model: MatchingModel) -> PhotoPatches | None:
+    """How a model that reads patches of pixels wants photos; None of other models."""
+    from itmatch.data import PhotoPatches
+    from itmatch.models.photos import extractor_of
+
+    found = extractor_of(model.image_encoder, model.extractor) if model.takes_photos else None
+    return found if isinstance(found, PhotoPatches) else None
 
 
 def _check_features(folder: Path) -> None:
     """Raise where there are photos, and the model takes features."""
     from itmatch.formats.photos import PHOTO_ENDINGS
 
+    if folder.is_file():
+        raise ValueError(f"{folder}: a file, expected a folder of features; this model takes no photos")
     names = [path.name for path in folder.iterdir()]
     photos = next((name for name in names if name.lower().endswith(PHOTO_ENDINGS)), None)
     if photos is not None and not any(name.endswith(("_ims.npy", ".h5", ".tsv", ".npz")) for name in names):

@@ -55,6 +55,10 @@ def search(
             raise ValueError(f"{index}: holds no captions, so no image finds any")
         hits = query.search(top)
         print(_json(asked, hits) if json else "\n".join(_line(hit) for hit in hits[0]))
+        if hits.unknown[0]:
+            chance = "; no word is, so what is found is chance" if TextQuery(opened, asked).is_unknown() else ""
+            words = ", ".join(map(repr, hits.unknown[0]))
+            print(f"itmatch: note: not in the vocabulary: {words}{chance}", file=sys.stderr)
         if html is not None:
             write_text(html, results_page(asked, query, hits))
             print(f"written to {html}", file=sys.stderr if json else sys.stdout)

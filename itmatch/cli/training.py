@@ -126,7 +126,7 @@ class MatchingCLI(LightningCLI):
         path = given.get("ckpt_path")
         if path is None or str(path).partition(":")[0] in CHECKPOINT_WORDS:
             if path is None and self.command != "fit":
-                warn(f"{self.command} without --ckpt_path: the weights are random")
+                warn(f"{self.command} without --ckpt_path: the weights are random, or pretrained")
             return
         if given.get("weights_only") is False:
             raise ValueError("--weights_only false: a checkpoint would run what it says; it is read as weights alone")

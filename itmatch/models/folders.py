@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from itmatch.formats.files import read_json, user_path
-from itmatch.formats.hub.files import hub_file
+from itmatch.formats.hub.asking import hub_file
 from itmatch.formats.nearby import folder_near, near
 from itmatch.formats.tensors import safetensors_sizes
 

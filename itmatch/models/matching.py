@@ -22,6 +22,7 @@ from itmatch.models._inputs import Images, batches_of, region_batches
 from itmatch.models.bounds import bounded_by
 from itmatch.models.folders import DOWNLOAD_ARGUMENTS, WEIGHTS_NAME, folder_or_name, model_file, settings_and_sizes
 from itmatch.models.parts import PARTS, built_parts
+from itmatch.models.photos import takes_photos
 from itmatch.models.weights import load_weights
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
 from itmatch.ops.checks import check_kind, check_kind_or_none, check_whole
@@ -89,6 +90,11 @@ class MatchingModel(
     def spec(self) -> dict[str, Spec | None]:
         """The parts as plain data, as they are now; :meth:`from_spec` makes the same model with fresh weights."""
         return {name: None if (part := getattr(self, name)) is None else part.spec for name in PARTS}
+
+    @property
+    def takes_photos(self) -> bool:
+        """Whether it takes photos: it has an extractor, or reads their pixels itself."""
+        return takes_photos(self.image_encoder, self.extractor)
 
     @property
     def device(self) -> torch.device:

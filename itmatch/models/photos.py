@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 from torch import nn
 
 from itmatch.batch import Regions
-from itmatch.data import PhotoPatches
+from itmatch.data import Names, PhotoPatches
 from itmatch.extractor import Extractor
 from itmatch.formats.photos import read_photo
 from itmatch.nn import ClipImageEncoder
@@ -30,17 +30,18 @@ def as_photos(images: Any) -> list[Photo] | None:
     Raises:
         TypeError: a list of photos and of something else.
     """
-    if _is_photo(images):
+    if is_photo(images):
         return [images]
-    if not isinstance(images, (list, tuple)) or not any(map(_is_photo, images)):
+    if not isinstance(images, (list, tuple)) or not any(map(is_photo, images)):
         return None
     for place, image in enumerate(images):
-        if not _is_photo(image):
+        if not is_photo(image):
             raise TypeError(f"images[{place}]: a {type(image).__name__} among photos, expected a path or an image")
     return list(images)
 
 
-def _is_photo(image: Any) -> bool:
+def is_photo(image: Any) -> bool:
+    """Whether something is the path of a photo, or an image of Pillow."""
     pillow = sys.modules.get("PIL.Image")  # who has an image of Pillow has imported it
     return isinstance(image, (str, Path)) or (pillow is not None and isinstance(image, pillow.Image))
 
@@ -67,6 +68,11 @@ def extractor_of(encoder: nn.Module, extractor: Extractor | None) -> Extractor:
     vision, half = encoder.config.vision_config, [0.5] * 3
     sizes = int(vision.image_size), int(vision.patch_size)
     return PhotoPatches(*sizes) if encoder.is_clip else PhotoPatches(*sizes, fit="stretch", mean=half, std=half)
+
+
+def names_of(extractor: Extractor) -> Names:
+    """What the classes and predicates of the regions that an extractor makes are called."""
+    return Names(extractor.label_names, extractor.predicate_names)
 
 
 def photo_batches(

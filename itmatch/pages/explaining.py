@@ -13,6 +13,7 @@ from itmatch.batch import Captions, Fragments, Regions
 from itmatch.data import CaptionItem, Collator, ImageItem, Names
 from itmatch.formats.arrays import Array
 from itmatch.models import MatchingModel
+from itmatch.models.photos import extractor_of, names_of, photo_batches
 from itmatch.ops.arrays import ArrayLike
 from itmatch.ops.checks import check_kind
 from itmatch.pages.explanation import Explanation, Relation
@@ -25,7 +26,6 @@ from itmatch.pages.inputs import (
     one_image,
     shown_picture,
 )
-from itmatch.pages.photos import photo_regions
 from itmatch.pages.relations import graph_of, level_of_relations, phrases_of, relations_taken
 from itmatch.pages.words import shown_words
 
@@ -46,14 +46,16 @@ def explain(
     Args:
         model: with its tokenizer.
         image: one image: an item of a split, Regions, features (R, F) or (1, R, F), or fragments that the model made of
-            it; or the path of a photo, for models that look at photos (CLIP, SigLIP). A list of one is as good.
+            it; or the path of a photo, for models that take photos (with an extractor; CLIP and SigLIP). A list of one
+            is as good.
         text: the caption; an item of a split brings its parsed relations with it.
         boxes: (R, 4) fractions of width and height, for features and fragments; the others have their own.
         relations: subject region, predicate (a name or a number), object region of each, and perhaps a confidence, for
             fragments; the others have their own. Those are shown that the model takes.
         labels: object class of each region, for features and fragments; the others have their own.
         picture: the path of a photo, or a drawing (SVG); by default the photo itself, or none.
-        names: what labels and predicates are called, as ``split.names`` knows them.
+        names: what labels and predicates are called, as ``split.names`` knows them; None: of a photo as its
+            extractor calls them.
 
     Raises:
         TypeError: an argument is something else.
@@ -72,11 +74,12 @@ def explain(
         True
     """
     check_kind("model", model, MatchingModel)
-    names = Names() if names is None else check_kind("names", names, Names)
     one, said, shown_as = one_image(image, boxes, labels, relations), one_caption(text), shown_picture(picture)
     captions = _captions(model, said)
-    if isinstance(one, Path) and shown_as is None:
-        shown_as = str(one)
+    if isinstance(one, Path):
+        shown_as = str(one) if shown_as is None else shown_as
+        names = names_of(extractor_of(model.image_encoder, model.extractor)) if names is None else names
+    names = Names() if names is None else check_kind("names", names, Names)
     if isinstance(one, Fragments):
         side = _given_side(model, one, boxes, relations, labels, names)
     else:
@@ -115,15 +118,14 @@ class _ImageSide:
 
 
 def _image_side(model: MatchingModel, image: ImageItem | Regions | Path, names: Names) -> _ImageSide:
-    boxes: Array | Tensor | None = None
     if isinstance(image, Path):
-        image, boxes = photo_regions(model, image)
+        image = next(photo_batches([image], model.image_encoder, model.extractor))
     if isinstance(image, ImageItem):
         assert model.tokenizer is not None
         regions = Collator(model.tokenizer)([image]).regions
         assert regions is not None
         image = regions
-    boxes = image.boxes[0].cpu() if image.boxes is not None else boxes
+    boxes = None if image.boxes is None else image.boxes[0].cpu()
     labels = None if image.labels is None else image.labels[0].cpu()
     relations = relations_taken(model, image.mask, image.boxes, image.graph, names.predicate)
     return _ImageSide(model.encode_images(image), boxes, labels, relations)

@@ -11,13 +11,15 @@ import numpy as np
 import torch
 from numpy.lib.format import MAGIC_PREFIX
 
-from itmatch.batch import Fragments
-from itmatch.formats.arrays import Array, read_array
+from itmatch.batch import Fragments, Regions, SceneGraph
+from itmatch.data import Names
+from itmatch.formats.arrays import read_array
 from itmatch.formats.files import existing_file
 from itmatch.models import MatchingModel
+from itmatch.models.photos import extractor_of, names_of, photo_batches
 from itmatch.pages.explaining import explain
 from itmatch.pages.explanation import Explanation
-from itmatch.pages.photos import photo_regions, takes_photos
+from itmatch.pages.inputs import GivenRelation
 from itmatch.search import Hits, Index
 from itmatch.search.scan import wide
 
@@ -55,6 +57,11 @@ class TextQuery(Query):
             warnings.simplefilter("ignore", UserWarning)
             return self.index.search([self.text], top)
 
+    def is_unknown(self) -> bool:
+        """Whether the model knows no word of the text, so that what is found is chance."""
+        tokenizer = self.index.model.tokenizer
+        return tokenizer is not None and tokenizer.unknown_share([self.text]) == 1
+
     def explain(self, row: int) -> Explanation:
         """How the regions of an image meet the words."""
         return explain_stored(self.index, row, self.text)
@@ -78,25 +85,28 @@ class StoredImage(Query):
 
 @dataclass
 class GivenImage(Query):
-    """The fragments of an image from elsewhere, which finds captions."""
+    """An image from elsewhere, which finds captions: its fragments, and of a photo what they were made of."""
 
     index: Index
     fragments: Fragments
-    boxes: Array | None = None
+    regions: Regions | None = None
+    names: Names | None = None
     picture: str | None = None
 
     @classmethod
     def read(cls, index: Index, path: Path) -> GivenImage:
-        """A photo, for a model that looks at photos; or a ``.npy`` file (regions, features), for the others.
+        """A photo, for a model that takes photos; or a ``.npy`` file (regions, features), for a model of features.
 
         Raises:
             FileNotFoundError: no such file.
             ValueError: it is not what the model takes.
         """
-        if not takes_photos(index.model):
-            return cls(index, index.model.encode_images(_features(index.model, path)))
-        regions, boxes = photo_regions(index.model, path)
-        return cls(index, index.model.encode_images(regions), boxes, str(path))
+        model = index.model
+        if not model.takes_photos or is_array(path):
+            return cls(index, model.encode_images(_features(model, path)))
+        regions = next(photo_batches([path], model.image_encoder, model.extractor))
+        names = names_of(extractor_of(model.image_encoder, model.extractor))
+        return cls(index, model.encode_images(regions), regions, names, str(path))
 
     def search(self, top: int) -> Hits:
         """The captions that fit best."""
@@ -104,8 +114,19 @@ class GivenImage(Query):
 
     def explain(self, row: int) -> Explanation:
         """How the regions meet the words of a caption."""
-        text = caption_of(self.index, row)
-        return explain(self.index.model, self.fragments, text, boxes=self.boxes, picture=self.picture)
+        text, regions = caption_of(self.index, row), self.regions
+        if regions is None:
+            return explain(self.index.model, self.fragments, text)
+        return explain(
+            self.index.model,
+            self.fragments,  # not the regions, which would be encoded again for each caption
+            text,
+            boxes=None if regions.boxes is None else regions.boxes[0],
+            labels=None if regions.labels is None else regions.labels[0].tolist(),
+            relations=None if regions.graph is None else _triples(regions.graph),
+            picture=self.picture,
+            names=self.names,
+        )
 
 
 def stored_image(index: Index, row: int) -> Fragments:
@@ -135,14 +156,30 @@ def explain_stored(index: Index, row: int, text: str) -> Explanation:
     return replace(found, picture=picture)  # a photo that is gone is told of in its place
 
 
+def _triples(graph: SceneGraph) -> list[GivenRelation]:
+    """The relations of one image: region, predicate, region, weight."""
+    predicates = [-1] * len(graph.row) if graph.predicate is None else graph.predicate.tolist()
+    weights = [1.0] * len(predicates) if graph.confidence is None else graph.confidence.tolist()
+    return list(zip(graph.edge_index[0].tolist(), predicates, graph.edge_index[1].tolist(), weights, strict=True))
+
+
+def is_array(path: Path) -> bool:
+    """Whether a file is an array of numpy, by how it begins.
+
+    Raises:
+        FileNotFoundError: no such file.
+    """
+    with existing_file(path).open("rb") as file:
+        return file.read(len(MAGIC_PREFIX)) == MAGIC_PREFIX
+
+
 def _features(model: MatchingModel, path: Path) -> torch.Tensor:
     """(1, R, F) of a file."""
     size = getattr(model.image_encoder, "in_features", None)
     wanted = f"features (regions, {size or 'features'})"
-    with existing_file(path).open("rb") as file:
-        if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
-            told = "this model takes features of regions, not photos"
-            raise ValueError(f"{path}: {told}; expected a .npy file of {wanted}")
+    if not is_array(path):
+        told = "this model takes features of regions, not photos"
+        raise ValueError(f"{path}: {told}; expected a .npy file of {wanted}")
     array = read_array(path)
     if array.ndim == 3 and len(array) == 1:
         array = array[0]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from itmatch.batch import Batch, Fragments, Regions
-from itmatch.data import ImageTextSplit
+from itmatch.batch import Fragments, Regions
+from itmatch.data import ImageTextSplit, Names
 from itmatch.formats.arrays import Array
 from itmatch.formats.messages import shown
 from itmatch.models import MatchingModel
@@ -40,12 +40,16 @@ def with_split(
     """
     if model.tokenizer is None:
         raise ValueError("this model has no tokenizer: set model.tokenizer")
-    names = _names_with(manifest.names, split)
+    names = with_names(manifest.names, split.name, split.names)
     images = ShardWriter(commit, "images", manifest.next_serial["images"])
     texts = ShardWriter(commit, "captions", manifest.next_serial["captions"])
     for batch in batches_of(split, model.tokenizer, batch_size):
-        if batch.regions is not None:
-            images.add(_image_columns(model, split, batch, batch.regions))
+        if batch.regions is not None and batch.image_index is not None:
+            index = batch.image_index.tolist()
+            pictures = None if split.pictures is None else [split.picture(i) or "" for i in index]
+            ids = [split.image_ids[i] for i in index]
+            fragments = model.encode_images(batch.regions, batch_size=len(ids))
+            images.add(image_columns(fragments, ids, batch.regions, pictures, f"{split.name}: image"))
         elif batch.captions is not None and batch.caption_index is not None and batch.caption_image is not None:
             index = batch.caption_index.tolist()
             ids = [str(manifest.next_serial["captions"] + i) for i in index]
@@ -66,12 +70,12 @@ def with_split(
     )
 
 
-def _names_with(known: dict[str, list[str]], split: ImageTextSplit) -> dict[str, list[str]]:
-    """What classes and predicates are called, of an index and of a split that is added to it."""
+def with_names(known: dict[str, list[str]], where: str, new: Names) -> dict[str, list[str]]:
+    """What classes and predicates are called, of an index and of what is added to it."""
     names = dict(known)
-    for kind, given in (("labels", split.names.labels), ("predicates", split.names.predicates)):
+    for kind, given in (("labels", new.labels), ("predicates", new.predicates)):
         if given and names.setdefault(kind, list(given)) != list(given):
-            raise ValueError(f"{split.name}: its {kind} have other names than those of the index")
+            raise ValueError(f"{where}: its {kind} have other names than those of the index")
     return names
 
 
@@ -109,17 +113,27 @@ def finish(
     commit.done(manifest)
 
 
-def _image_columns(model: MatchingModel, split: ImageTextSplit, batch: Batch, regions: Regions) -> dict[str, Any]:
-    assert batch.image_index is not None  # it goes with the regions
-    index = batch.image_index.tolist()
-    ids = [split.image_ids[i] for i in index]
-    fragments = model.encode_images(regions, batch_size=len(ids))
-    columns = _fragment_columns(fragments, ids, f"{split.name}: image")
+def image_columns(
+    fragments: Fragments, ids: list[str], regions: Regions, pictures: list[str] | None, where: str
+) -> dict[str, Any]:
+    """The columns of images.
+
+    Args:
+        fragments: of the images.
+        ids: of the images.
+        regions: that the fragments were made of, on the CPU.
+        pictures: of the images, an empty text where there is none; None where there are none at all.
+        where: what an image is called in error messages, before its id.
+    """
+    columns = _fragment_columns(fragments, ids, where)
     lengths = regions.mask.sum(1).tolist()
     if regions.boxes is not None:
         columns["boxes"] = regions.boxes[regions.mask].numpy(), lengths
     if regions.labels is not None:
         columns["labels"] = regions.labels[regions.mask].numpy(), lengths
+    scores = getattr(regions, "scores", None)  # of regions that were found in photos
+    if scores is not None:
+        columns["region_scores"] = scores[regions.mask].numpy(), lengths
     graph = regions.graph
     if graph is not None and graph.predicate is not None:
         order = graph.row.argsort(stable=True)
@@ -128,8 +142,8 @@ def _image_columns(model: MatchingModel, split: ImageTextSplit, batch: Batch, re
         columns["relations"] = triples[order].numpy(), counts
         if graph.confidence is not None:
             columns["relation_scores"] = graph.confidence[order].numpy(), counts
-    if split.pictures is not None:
-        columns["pictures"] = [split.picture(i) or "" for i in index]
+    if pictures is not None:
+        columns["pictures"] = pictures
     return columns
 
 

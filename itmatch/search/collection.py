@@ -156,6 +156,11 @@ class Collection:
         found = self._entries("labels", row)
         return None if found is None or not len(found) else torch.from_numpy(np.array(found))
 
+    def scores(self, row: int) -> Tensor | None:
+        """(R,) how sure a detector was of the regions of an image, in [0, 1]; None where that is not known."""
+        found = self._entries("region_scores", row)
+        return None if found is None or not len(found) else torch.from_numpy(np.array(found))
+
     def relations(self, row: int) -> list[tuple[int, str, int, float]] | None:
         """Relations of an image: region, predicate, region, weight; None where they are not known.
 

@@ -13,19 +13,20 @@ import numpy as np
 from itmatch.data import ImageTextSplit
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
-from itmatch.formats.messages import short, shown
+from itmatch.formats.messages import short
 from itmatch.models import MatchingModel
 from itmatch.models.fingerprint import fingerprint
 from itmatch.ops.checks import check_kind, check_kind_or_none, check_whole
-from itmatch.search.adding import compacted, finish, with_split
+from itmatch.search.adding import compacted, finish
 from itmatch.search.answers import alignments_of, candidates_of, hits_of
 from itmatch.search.collection import Collection
 from itmatch.search.engines import Engine
 from itmatch.search.hits import Hits
 from itmatch.search.opening import State, at_last_commit, check_place, folder_inside, named_engine, opened_state
+from itmatch.search.photos import Photos, with_source
 from itmatch.search.queries import Queries, encoded_queries, unknown_words
 from itmatch.search.scan import best_of, rescored
-from itmatch.search.sources import as_split
+from itmatch.search.sources import as_source, check_new
 from itmatch.search.store.manifest import Manifest, Side
 from itmatch.search.store.writing import Commit, commit
 
@@ -76,18 +77,20 @@ class Index:
     def build(
         cls,
         model: MatchingModel,
-        source: ImageTextSplit,
+        source: ImageTextSplit | Photos,
         path: str | Path,
         *,
         batch_size: int = 128,
         overwrite: bool = False,
         engine: Engine | None = None,
     ) -> Index:
-        """Encode a split and write it as an index, with the model.
+        """Encode a split, or photos, and write them as an index, with the model.
 
         Args:
             model: with a tokenizer.
-            source: images and captions, as from ``source.split("test")``; a gallery has no captions.
+            source: images and captions, as from ``source.split("test")``; a gallery has no captions. Or photos, where
+                the model takes them: a folder with all below it, a text file with a path per line, a tar file, or a
+                list of paths.
             path: folder of the index, made if missing.
             batch_size: images, and captions, that are encoded at a time.
             overwrite: take the place of an index that is there; it stays as it is until the new one is whole.
@@ -97,18 +100,21 @@ class Index:
             FileExistsError: there is an index, or something else.
             ValueError: the model has no tokenizer; an encoding is NaN or does not fit float16.
             OSError: it cannot be written; what was there is as before.
+
+        Warns:
+            UserWarning: photos cannot be read; they are left out.
         """
         folder = user_path(path)
         check_kind("model", model, MatchingModel)
         check_kind_or_none("engine", engine, Engine)
-        split = as_split(source)
+        found = as_source(source)
         check_whole("batch_size", batch_size)
         check_place(folder, overwrite=overwrite)
         with commit(folder) as change:
             spec = None if engine is None else engine.spec
             new = Manifest(change.number, change.folder("model"), fingerprint(model), engine=spec)
             model.save_pretrained(folder / new.model)
-            finish(change, with_split(change, new, model, split, batch_size), model, engine)
+            finish(change, with_source(change, new, model, found, batch_size), model, engine)
         return cls.open(folder, model=model, engine=engine)
 
     @classmethod
@@ -173,23 +179,19 @@ class Index:
         self._state = opened_state(self.path, manifest, self.model, self.engine)
         return True
 
-    def add(self, source: ImageTextSplit, *, batch_size: int = 128) -> None:
-        """Encode more images and captions and add them, all or none.
+    def add(self, source: ImageTextSplit | Photos, *, batch_size: int = 128) -> None:
+        """Encode more images and captions, or photos, and add them, all or none; as :meth:`build`.
 
         Raises:
             ValueError: an image has an id that the index has already.
             BlockingIOError: somebody else is writing.
         """
-        split = as_split(source)
+        found = as_source(source)
         check_whole("batch_size", batch_size)
         with self._change() as change:
-            double = [name for name in split.image_ids if self.images.has(name)]
-            if double:
-                which = ", ".join(map(shown, double[:3])) + ", ..." * (len(double) > 3)
-                told = f"has {len(double)} of the {split.num_images} ids of images already: {which}"
-                raise ValueError(f"{self.path}: {told}; delete these first, or give the new images other ids")
+            check_new(found, self.images)
             manifest = replace(self._state.manifest, commit=change.number)
-            new = with_split(change, manifest, self.model, split, batch_size)
+            new = with_source(change, manifest, self.model, found, batch_size)
             finish(change, new, self.model, self.engine, self._state.manifest.engine_folder)
         self.refresh()
 
@@ -229,8 +231,8 @@ class Index:
         """The best answers to every query: images to texts, captions to images.
 
         Args:
-            queries: a text, texts or Captions find images; Regions, features (I, R, F) or a list of them find captions.
-                Fragments, as a model encodes them, find what ``kind`` says.
+            queries: a text, texts or Captions find images; Regions, features (I, R, F), a list of them, and photos
+                (a ``Path``, an image of Pillow, a list of them) find captions. Fragments find what ``kind`` says.
             top: answers per query; fewer where the index has fewer.
             candidates: how many rows of each query the first stage proposes and the model scores; 0 or "all":
                 everything is scored. None: everything where there is no first stage, and where there are fewer rows

@@ -12,11 +12,13 @@ from itmatch.batch import Captions, Fragments, Regions
 from itmatch.formats.messages import shown
 from itmatch.models import MatchingModel
 from itmatch.models._inputs import Images
+from itmatch.models.photos import is_photo
 from itmatch.ops.checks import check_choice
 from itmatch.search.store.manifest import Side
 
 Queries: TypeAlias = str | Sequence[str] | Captions | Images | Fragments
-"""A text, texts or Captions; Regions, features (I, R, F) or a list of them; or Fragments, with what is searched."""
+"""A text, texts or Captions; Regions, features (I, R, F) or a list of them; photos, whose paths are ``Path``s, since a
+string is a text; or Fragments, with what is searched."""
 
 
 def encoded_queries(model: MatchingModel, queries: Queries, side: Side | None) -> tuple[Side, Fragments]:
@@ -64,6 +66,8 @@ def _as_list(queries: Any) -> Any:
     """
     if isinstance(queries, str):
         return [queries]
+    if is_photo(queries):
+        return queries
     if isinstance(queries, np.ndarray) and queries.ndim == 1 and queries.dtype.kind in "UO":
         queries = queries.tolist()
     if isinstance(queries, (list, tuple)) and any(isinstance(text, str) for text in queries):
@@ -73,6 +77,6 @@ def _as_list(queries: Any) -> Any:
     elif not isinstance(queries, (Captions, Fragments, Regions)) and (
         isinstance(queries, (bytes, Mapping)) or not (hasattr(queries, "__len__") and hasattr(queries, "__getitem__"))
     ):
-        expected = "expected texts, Captions, Regions, features or Fragments"
+        expected = "expected texts, photos, Captions, Regions, features or Fragments"
         raise TypeError(f"queries: a {type(queries).__qualname__}, {expected}")
     return queries

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, MultiStepLR
 
 
-class RunSchedule(LRScheduler):
+class RunSchedule(LRScheduler, ABC):
     """A schedule that is as long as the training, whether it counts epochs or steps.
 
     :class:`itmatch.training.MatchingTask` says how long that is. A training that goes on from a checkpoint follows its
@@ -30,8 +31,9 @@ class RunSchedule(LRScheduler):
             self.total = total
             self._stretch(total)
 
+    @abstractmethod
     def _stretch(self, total: int) -> None:
-        raise NotImplementedError
+        """Let the settings follow from the length."""
 
     def get_lr(self) -> list[Any]:
         """The next rates.

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from itmatch.batch import Regions
 from itmatch.extractor import Extractor
 from itmatch.formats.messages import shown
-from itmatch.formats.photos import open_photo
+from itmatch.formats.photos import read_photo
 from itmatch.ops.checks import check_share, check_whole, check_whole_or_none
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.ops.roi import roi_features
@@ -23,7 +23,7 @@ from itmatch.tensordata import check_tensor
 from itmatch.vision.backbones import Backbone, PretrainedBackbone
 from itmatch.vision.detectors import Detector
 from itmatch.vision.prompted import load_detector
-from itmatch.vision.relations import box_relations
+from itmatch.vision.relations import BOX_PREDICATES, box_relations
 
 DEFAULT_DETECTOR = "ustc-community/dfine-small-obj365"
 OWN_BACKBONE = "detector"
@@ -97,6 +97,7 @@ class RegionExtractor(Extractor):
         relations: int | None = None,
         device: str | None = None,
     ) -> None:
+        detector = None if detector in ("none", "None") else detector  # as it is said on a command line
         if detector is None and backbone is None:
             raise ValueError("neither a detector nor a backbone; give one of them, or both")
         if detector is None and (backbone == OWN_BACKBONE or classes is not None):
@@ -122,6 +123,11 @@ class RegionExtractor(Extractor):
         """Names of the detector's classes, by label; empty without a detector."""
         self.load()
         return [] if self._detector is None else self._detector.label_names
+
+    @property
+    def predicate_names(self) -> tuple[str, ...]:
+        """Names of the relations of boxes, by number; empty without them."""
+        return () if self.relations is None else BOX_PREDICATES
 
     def load(self) -> None:
         """Load the weights now; the first call does it otherwise.
@@ -152,7 +158,7 @@ class RegionExtractor(Extractor):
         if not len(photos):
             raise ValueError("photos: none, expected one or more")
         self.load()
-        images = [open_photo(photo) if isinstance(photo, (str, Path)) else photo.convert("RGB") for photo in photos]
+        images = [read_photo(photo, f"photos[{place}]") for place, photo in enumerate(photos)]
         maps = None if self._maps is None else self._checked(self._maps(images), len(images))
         if self._detector is not None:
             found = self._of_queries(images, maps)

@@ -64,7 +64,7 @@ class PhotoFolder(DataSource):
     def __init__(
         self,
         root: str | Path,
-        captions: str | Path | dict[str, str] | None = None,
+        captions: dict[str, str] | str | Path | None = None,
         extractor: RegionExtractor | PhotoPatches | None = None,
         *,
         cache: str | Path | None = None,
@@ -73,7 +73,7 @@ class PhotoFolder(DataSource):
         batch_size: int = 8,
     ) -> None:
         self.root, self.captions = user_path(root), captions
-        self.extractor = RegionExtractor() if extractor is None else extractor
+        self.extractor: RegionExtractor | PhotoPatches = RegionExtractor() if extractor is None else extractor
         self.cache = default_cache() if cache is None else user_path(cache)
         self.val_share, self.test_share = check_share("val_share", val_share), check_share("test_share", test_share)
         if val_share + test_share >= 1:

@@ -18,6 +18,15 @@ def test_compare_figures_that_are_none(figure, tmp_path, capsys):
     assert re.search(r"test_metrics\.json: no figures of a test \('rsum' is .*, expected a finite number\)", message)
 
 
+def test_compare_a_folder_above_a_run(tmp_path, capsys):
+    (tmp_path / "runs/version_0").mkdir(parents=True)
+    (tmp_path / "runs/version_0/test_metrics.json").write_text("{}")
+    told = (
+        f"runs/test_metrics.json: no such file; a run that was tested has one; {tmp_path}/runs/version_0 is such a run"
+    )
+    assert error_of(capsys, "compare", tmp_path / "runs").endswith(told)
+
+
 RANKS = {
     "image_to_text": np.array([0, -1, 3]),
     "text_to_image": np.array([0, 2, 1, 0]),

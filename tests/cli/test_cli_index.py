@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
-from helpers_photos import CLIP, small_clip, write_photos
+from helpers_photos import CLIP, COLOURS, Halves, halves_model, small_clip, write_photos
+from PIL import Image
 
 from itmatch.cli.search import search as search_command
 from itmatch.data import RelationScenes
@@ -124,6 +125,18 @@ def test_texts_find_images(made, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 1
 
 
+def test_words_that_the_model_does_not_know(made, capsys):
+    assert run("search", made / "index", "a red xyzzy and a plugh xyzzy", "--top", 1) == 0
+    assert capsys.readouterr().err == "itmatch: note: not in the vocabulary: 'xyzzy', 'plugh'\n"
+    assert run("search", made / "index", "xyzzy", "--top", 1, "--json") == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out)["unknown"] == ["xyzzy"]
+    assert told.err == "itmatch: note: not in the vocabulary: 'xyzzy'; no word is, so what is found is chance\n"
+    assert run("search", made / "index", "a red dog", "--json") == 0
+    told = capsys.readouterr()
+    assert (json.loads(told.out)["unknown"], told.err) == ([], "")
+
+
 def test_features_find_captions(made, capsys):
     scenes = RelationScenes(num_train=8, num_val=4, num_test=4).split("test")
     np.save("regions.npy", scenes.image(2).features.numpy())
@@ -159,11 +172,59 @@ def test_photos(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert {line.split(maxsplit=2)[2] for line in lines[:-1]} == {"a red photo", "a green photo", "a blue photo"}
     assert Path("found.html").read_text().count("data:image/jpeg;base64,") == 3
-    np.save("regions.npy", np.ones((4, 192)))
-    assert "no image that can be read" in error_of(capsys, "search", "index", "--image", "regions.npy")
+    np.save("regions.npy", np.ones((4, 191)))
+    expected = "regions.npy: float64 of shape (4, 191), expected features (regions, 192)"
+    assert expected in error_of(capsys, "search", "index", "--image", "regions.npy")
     assert "--split: 'testall'" in error_of(
         capsys, "index", ".", "--model", "clip", "--out", "other", "--split", "testall"
     )
+
+
+def test_photos_for_a_model_with_an_extractor(tmp_path, capsys):
+    Path("photos/below").mkdir(parents=True)
+    write_photos(Path("photos/below"))
+    Path("photos/broken.jpg").write_bytes(b"nothing")
+    halves_model().save_pretrained("model")
+    assert run("index", "photos", "--model", "model", "--out", "index") == 0
+    said = capsys.readouterr()
+    assert "index: 3 images and 0 captions of photos, " in said.out
+    lines = said.err.splitlines()
+    assert lines[0].startswith("itmatch: warning: photos/broken.jpg: no image that can be read (")
+    assert lines[1] == "itmatch: warning: 1 of 4 photos could not be read and are left out"
+    assert len(lines) == 2
+    assert run("search", "index", "a red photo", "--top", 1) == 0
+    line = capsys.readouterr().out.split()
+    assert line[3] == f"photos/{line[2]}"
+    Path("list.txt").write_text("photos/below/red.jpg\n")
+    assert run("index", "list.txt", "--model", "model", "--out", "listed") == 0
+    assert "listed: 1 images and 0 captions" in capsys.readouterr().out
+    halves_model(extractor=False).save_pretrained("plain")
+    for source, expected in (
+        ("photos/below", "this model takes features of regions, not photos such as "),
+        ("list.txt", "list.txt: a file, expected a folder of features; this model takes no photos"),
+    ):
+        assert expected in error_of(capsys, "index", source, "--model", "plain", "--out", "other")
+
+
+def test_photos_find_the_captions_of_features(tmp_path, capsys):
+    Path("photos").mkdir()
+    write_photos(Path("photos"))
+    regions = Halves()([Image.open(f"photos/{colour}.jpg") for colour in COLOURS])
+    np.save("test_ims.npy", regions.features.numpy())
+    Path("test_caps.txt").write_text("".join(f"a {colour} photo\n" for colour in COLOURS))
+    halves_model().save_pretrained("model")
+    assert run("index", ".", "--model", "model", "--out", "index") == 0
+    assert "3 images and 3 captions" in capsys.readouterr().out
+    assert run("search", "index", "--image", "photos/red.jpg", "--html", "found.html") == 0
+    found = capsys.readouterr().out.splitlines()[:-1]
+    np.save("red.npy", regions.features[0].numpy())
+    assert run("search", "index", "--image", "red.npy") == 0
+    assert capsys.readouterr().out.splitlines() == found
+    page = Path("found.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 3
+    assert "left" in page  # what the extractor calls a region
+    Path("bad.jpg").write_bytes(b"nothing")
+    assert "bad.jpg: no image that can be read" in error_of(capsys, "search", "index", "--image", "bad.jpg")
 
 
 def test_photos_by_a_clip_of_transformers(tmp_path, capsys, tiny_bert):

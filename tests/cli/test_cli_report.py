@@ -58,3 +58,7 @@ def test_a_training_without_a_report(capsys, monkeypatch):
 def test_no_run(capsys, tmp_path):
     assert "nothing: no such folder, expected the folder of a run" in error_of(capsys, "report", tmp_path / "nothing")
     assert "no run, it has none of" in error_of(capsys, "report", tmp_path)
+    (tmp_path / "runs/version_0/checkpoints").mkdir(parents=True)
+    (tmp_path / "runs/version_0/config.yaml").write_text("a: 1")
+    for folder in (tmp_path, tmp_path / "runs", tmp_path / "runs/version_0/checkpoints"):
+        assert error_of(capsys, "report", folder).endswith(f"; {tmp_path / 'runs/version_0'} is one")

@@ -408,7 +408,8 @@ def test_the_checkpoint_wins_and_says_so(trained, capsys):
 
 def test_an_evaluation_without_a_checkpoint_is_warned_of(trained, capsys):
     assert run("test", "--config", trained / "config.yaml", "--trainer.logger.save_dir=.") == 0
-    assert capsys.readouterr().err == "itmatch: warning: test without --ckpt_path: the weights are random\n"
+    told = "test without --ckpt_path: the weights are random, or pretrained"
+    assert capsys.readouterr().err == f"itmatch: warning: {told}\n"
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", None])

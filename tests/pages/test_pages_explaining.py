@@ -158,7 +158,7 @@ def test_photos_for_clip_and_for_nobody_else(tmp_path, tiny_bert):
     assert found.picture == str(path)
     with pytest.raises(FileNotFoundError, match=r"nothing\.png: no such file"):
         explain(model, tmp_path / "nothing.png", "a dog")
-    with pytest.raises(ValueError, match=r"photo\.png: a photo, and RegionEncoder takes features of regions"):
+    with pytest.raises(ValueError, match=r"this model reads region features of 64 numbers, not photos: set model.ext"):
         explain(model_of("chan"), path, "a dog")
 
 

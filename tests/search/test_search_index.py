@@ -250,7 +250,7 @@ def test_queries_that_are_none(index):
         index.search("a dog", kind="captions")
     with pytest.raises(ValueError, match="top: 0, expected a whole number"):
         index.search("a dog", top=0)
-    with pytest.raises(TypeError, match="queries: a int, expected texts, Captions, Regions, features"):
+    with pytest.raises(TypeError, match="queries: a int, expected texts, photos, Captions, Regions, features"):
         index.search(3)
     with pytest.raises(TypeError, match=r"queries\[1\]: a int, expected a text, as the others are"):
         index.search(["a dog", 3])
@@ -275,7 +275,9 @@ def test_one_id_is_not_read_letter_by_letter(index):
 def test_arguments_that_are_something_else(index, split, tmp_path):
     with pytest.raises(TypeError, match="source: a RelationScenes, expected one of its splits"):
         Index.build(index.model, SCENES, tmp_path / "new")
-    with pytest.raises(TypeError, match="source: a str, expected an ImageTextSplit"):
+    with pytest.raises(TypeError, match="source: a int, expected an ImageTextSplit"):
+        index.add(3)
+    with pytest.raises(FileNotFoundError, match="folder: no such file"):
         index.add("folder")
     with pytest.raises(ValueError, match="batch_size: 0"):
         index.add(split, batch_size=0)

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR
 
 from itmatch.training import CosineSchedule, MilestoneSchedule
+from itmatch.training.schedules import RunSchedule
 
 
 class Rates(Callback):
@@ -107,3 +108,12 @@ def test_accumulated_gradients_are_told_of_once(tmp_path):
     with pytest.warns(UserWarning, match=r"accumulate_grad_batches is 2: the negatives.*encode_chunk") as warned:
         small_trainer(tmp_path, accumulate_grad_batches=2, max_epochs=2).fit(small_task(data), data)
     assert sum("encode_chunk" in str(warning.message) for warning in warned) == 1
+
+
+def test_a_schedule_has_to_say_what_follows_from_its_length():
+    class Silent(RunSchedule, CosineAnnealingLR):
+        pass
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    with pytest.raises(TypeError, match=r"abstract .*_stretch"):
+        Silent(optimizer, 3)

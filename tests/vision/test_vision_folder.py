@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers_folder import Pixels, save_hub, write_captions, write_photos
+from helpers_photo_folder import Pixels, save_hub, write_captions, write_photos
 
 from itmatch.data import DataSource
 from itmatch.spec import build
@@ -161,8 +161,8 @@ def test_of_several_processes_one_extracts(made):
     root, records = made
     captions, log = write_captions(root / "captions.json", records), root / "log"
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from helpers_folder import Pixels\n"
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
+        "from helpers_photo_folder import Pixels\n"
         "from itmatch.vision import PhotoFolder, RegionExtractor\n"
         f"extractor = RegionExtractor(None, backbone=Pixels({str(log)!r}), regions=4)\n"
         f"data = PhotoFolder({str(root / 'photos')!r}, {str(captions)!r}, extractor, cache={str(root / 'cache')!r})\n"

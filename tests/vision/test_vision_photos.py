@@ -4,7 +4,7 @@ import tarfile
 
 import pytest
 from helpers_detectors import photos
-from helpers_folder import save_hub
+from helpers_photo_folder import save_hub
 
 from itmatch.vision.photos import find_photos, with_captions
 

@@ -15,7 +15,7 @@ from itmatch.data.split import ImageTextSplit
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
 from itmatch.formats.messages import shown
-from itmatch.formats.photos import PHOTO_ENDINGS, open_photo, photo_size
+from itmatch.formats.photos import PHOTO_ENDINGS, image_module, open_photo, photo_size
 from itmatch.formats.text import read_lines
 
 MOST_LETTERS = 500  # of the name of a file
@@ -46,6 +46,7 @@ class PatchFeatures(FeatureStore):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
+        image_module()  # a missing package is told of now
         self.paths, self.patches = list(paths), PhotoPatches(image_size, patch_size, fit=fit, mean=mean, std=std)
         self.feature_dim, self.num_regions = self.patches.feature_dim, self.patches.num_regions
 

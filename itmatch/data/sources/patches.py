@@ -32,7 +32,6 @@ class PhotoPatches(Extractor):
 
     Raises:
         ValueError: sizes that do not fit together, or colours that are no three numbers.
-        ImportError: there is no Pillow.
     """
 
     def __init__(
@@ -46,7 +45,6 @@ class PhotoPatches(Extractor):
     ) -> None:
         if check_whole("patch_size", patch_size) > image_size or image_size % patch_size:
             raise ValueError(f"image_size: {image_size}, expected a multiple of patch_size {patch_size}")
-        image_module()  # a missing package is told of now
         self.image_size, self.patch_size = image_size, patch_size
         self.fit = check_choice("fit", fit, "crop", "stretch")
         self._mean = _of_colours("mean", _MEAN if mean is None else mean, -np.inf)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from itmatch.data.tokenizers.base import Tokenizer, digest
-from itmatch.formats.hub.files import check_on_hub
+from itmatch.formats.hub.asking import check_on_hub
 from itmatch.formats.messages import reason, shown
 from itmatch.ops.checks import check_several
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from itmatch.formats.hub.files import check_on_hub
+from itmatch.formats.hub.asking import check_on_hub
 from itmatch.formats.messages import reason
 
 

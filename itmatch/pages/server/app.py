@@ -13,8 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from itmatch._version import __version__
-from itmatch.pages.photos import takes_photos
-from itmatch.pages.queries import GivenImage, Query, StoredImage, TextQuery
+from itmatch.pages.queries import GivenImage, Query, StoredImage, TextQuery, is_array
 from itmatch.pages.server.answers import Answer, Refused, json_answer
 from itmatch.pages.server.current import CurrentIndex
 from itmatch.pages.server.pictures import check_pixels, picture_answer
@@ -95,7 +94,7 @@ class SearchApp:
                 "images": len(index.images),
                 "captions": len(index.captions),
                 "examples": sorted(some, key=lambda text: (len(text), text))[:_EXAMPLES],
-                "takes_photos": takes_photos(index.model),
+                "takes_photos": index.model.takes_photos,
                 "features": getattr(index.model.image_encoder, "in_features", None),
                 "longest_query": LONGEST_QUERY,
                 "largest_upload": LARGEST_UPLOAD,
@@ -106,7 +105,8 @@ class SearchApp:
     def _search(self, call: Call) -> Answer:
         top = call.whole("top", 10, least=1, most=MOST_HITS)
         if "image" not in call.options:
-            return self._found(call.index, TextQuery(call.index, call.query()), top)
+            query = TextQuery(call.index, call.query())
+            return self._found(call.index, query, top, {"chance": query.is_unknown()})
         row = call.row(call.options["image"])
         _check_captions(call.index)
         picture = {"picture": _address(call.index, row)}
@@ -126,7 +126,7 @@ class SearchApp:
 
     def _sent(self, index: Index, path: Path, top: int) -> Answer:
         """Captions of a photo or of features, with the explanations: what was sent is gone afterwards."""
-        if takes_photos(index.model):
+        if index.model.takes_photos and not is_array(path):
             check_pixels(path)
         query = GivenImage.read(index, path)
         hits = query.search(top)
@@ -139,7 +139,8 @@ class SearchApp:
     def _found(self, index: Index, query: Query, top: int, more: Mapping[str, Any] | None = None) -> Answer:
         hits = self._work(lambda: query.search(top))
         told = [_hit(index, hit, row) for hit, row in zip(hits[0], hits.rows[0].tolist(), strict=True)]
-        return json_answer({"kind": hits.kind, "exact": hits.exact[0], "hits": told, **(more or {})})
+        found = {"kind": hits.kind, "exact": hits.exact[0], "unknown": hits.unknown[0], "hits": told}
+        return json_answer({**found, **(more or {})})
 
     def _picture(self, call: Call) -> Answer:
         row, pictures = call.row(call.last), call.index.images.pictures
@@ -162,7 +163,7 @@ class SearchApp:
             raise Refused(503, "the server is ending") from None
         try:
             return future.result()
-        except (ValueError, ImportError) as error:
+        except (ValueError, ImportError, FileNotFoundError) as error:  # the last: of an extractor's model
             raise Refused(400, " ".join(str(error).split())) from error
         except CancelledError:
             raise Refused(503, "the server is ending") from None

@@ -47,6 +47,7 @@ COLUMNS: dict[str, Column] = {
     "pictures": Column("uint8", None, "any", side="images"),
     "boxes": Column("float32", 4, "any", side="images"),
     "labels": Column("int64", None, "any", side="images"),
+    "region_scores": Column("float32", None, "any", side="images"),
     "relations": Column("int64", 3, "any", side="images"),
     "relation_scores": Column("float32", None, "any", side="images"),
 }

@@ -26,6 +26,14 @@ NO_LIGHTNING = {  # found before Lightning is imported
     ),
     "no such file": (["fit", "--config", "mine.yml"], "--config mine.yml: no such file"),
     "folder for a file": (["fit", "--config", "folder"], "--config folder: a folder, expected a file"),
+    "folder of a run for its file": (
+        ["test", "--config", "runs"],
+        "--config runs: a folder, expected a file; there is runs/version_0/config.yaml",
+    ),
+    "folder of runs": (
+        ["test", "runs"],
+        "'runs': no option; a run is named by --config runs/version_0/config.yaml --ckpt_path runs/version_0/",
+    ),
     "no yaml": (["fit", "--config", "broken.yaml"], "broken.yaml:2: no configuration"),
     "kind of parts": (["list", "losss"], "no kind 'losss'; did you mean 'losses'?"),
     "option of a tool": (
@@ -87,7 +95,10 @@ SETTINGS = {
     "vocabulary": (["--data.tokenizer=WordTokenizer", "--data.tokenizer.vocabulary=no.json"], "^no.json: no such file"),
     "folder": (["--data.source=PrecompFolder", "--data.source.root=no"], "^no: no such folder; root says where"),
     "png for a checkpoint": (["--ckpt_path=x.png"], "x.png: no checkpoint of itmatch .it is not of torch.save.$"),
-    "folder without a model": (["--ckpt_path=folder"], "folder: no config.json; is this a folder of save_pretrained.$"),
+    "folder without a model": (
+        ["--ckpt_path=folder"],
+        "folder: no config.json, expected a folder of save_pretrained, or a checkpoint$",
+    ),
 }  # fmt: skip
 IN_PYTHON = {
     "pooling": (lambda: HardAligningSimilarity(pooling="mean"), "pooling: a str, expected an itmatch.nn.Pooling"),
@@ -115,6 +126,8 @@ IN_PYTHON = {
 def files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("folder").mkdir()
+    Path("runs/version_0").mkdir(parents=True)
+    Path("runs/version_0/config.yaml").write_text("seed_everything: 0\n")
     Path("run").mkdir()
     Path("run/config.yaml").write_text("seed_everything: 0\n")
     Path("x.png").write_bytes(b"\x89PNG\r\n\x1a\n and so on")

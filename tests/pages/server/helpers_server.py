@@ -12,7 +12,6 @@ from helpers_photos import small_clip, write_photos
 
 from itmatch.data import ImageFolder, ImageTextSplit, RelationScenes, WordTokenizer
 from itmatch.models import chan_gru
-from itmatch.pages.photos import photo_settings
 from itmatch.pages.server.app import SearchApp
 from itmatch.pages.server.connections import SearchServer
 from itmatch.pages.server.current import CurrentIndex
@@ -43,7 +42,7 @@ def scene_index(folder, captions=None, ids=None, pictures=DRAWN):
 def photo_index(folder):
     """An index of three photos, of a CLIP with random weights."""
     model = small_clip()
-    split = ImageFolder(write_photos(folder), **photo_settings(model)).split("test")
+    split = ImageFolder(write_photos(folder), image_size=16, patch_size=8).split("test")
     return Index.build(model, split, folder / "index")
 
 

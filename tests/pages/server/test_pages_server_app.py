@@ -66,6 +66,17 @@ def test_a_text_finds_images(server, index):
     np.testing.assert_allclose([hit["score"] for hit in content["hits"]], hits.scores[0].numpy())
 
 
+def test_unknown_words_are_told(server):
+    for text, unknown, chance in (
+        ("a+red+dog", [], False),
+        ("a+xyzzy+dog+plugh", ["xyzzy", "plugh"], False),
+        ("xyzzy", ["xyzzy"], True),
+    ):
+        content = get(server, f"/search?q={text}")[2]
+        assert (content["unknown"], content["chance"]) == (unknown, chance)
+    assert get(server, "/search?image=1")[2]["unknown"] == []
+
+
 def test_an_image_of_the_index_finds_captions(server, index):
     status, _, content = get(server, "/search?image=3&top=2")
     hits = index.search(index.images.fragments([3])[:].to(dtype=torch.float32), top=2, kind="captions")
@@ -294,7 +305,7 @@ def test_what_is_no_photo_is_told_in_one_line(photos):
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image that can be read"),
         (bomb(), "no image that can be read (Image size (400000000 pixels) exceeds"),
         (bomb(12_000), "12000 x 12000 pixels, expected 100 million at most"),
-        (npy(np.zeros((4, 192))), "no image that can be read"),
+        (npy(np.zeros((4, 191))), "float64 of shape (4, 191), expected features (regions, 192)"),
     ):
         status, _, content = get(photos, "/search", "POST", body)
         assert status == 400

@@ -143,6 +143,16 @@ def test_without_a_mouse_on_a_narrow_screen(browser, index):
         assert page.evaluate("document.documentElement.scrollWidth") == 400
 
 
+def test_words_that_the_model_does_not_know_are_told(browser, index):
+    with page_of(browser, index) as page:
+        look_for(page, "a red xyzzy", 10)
+        assert page.inner_text("#status").endswith("best first. Not in the vocabulary: “xyzzy”.")
+        page.fill("#query", "xyzzy plugh")
+        page.press("#query", "Enter")
+        told = "Not in the vocabulary: “xyzzy”, “plugh”. No word is, so what is found is chance."
+        page.locator("#status", has_text=told).wait_for()
+
+
 def test_a_result_finds_its_captions(browser, index):
     with page_of(browser, index) as page:
         look_for(page, "a red dog", 10)

@@ -46,6 +46,15 @@
     find("words").hidden = true;
   }
 
+  // What is told of words that say nothing to the model.
+  function unknown(answer) {
+    if (!answer.unknown?.length) {
+      return "";
+    }
+    const words = answer.unknown.map((word) => `“${word}”`).join(", ");
+    return `. Not in the vocabulary: ${words}.${answer.chance ? " No word is, so what is found is chance." : ""}`;
+  }
+
   // Ask something, and show the answer unless something else was asked meanwhile.
   async function run(question, show, about) {
     const mine = ++turn;
@@ -56,7 +65,8 @@
       if (mine === turn) {
         clear();
         const what = answer.kind === "images" ? "image" : "caption";
-        tell(`${answer.hits.length} ${what}${answer.hits.length === 1 ? "" : "s"} for ${about}, best first`);
+        const count = `${answer.hits.length} ${what}${answer.hits.length === 1 ? "" : "s"}`;
+        tell(`${count} for ${about}, best first${unknown(answer)}`);
         find("hits").classList.toggle("captions", answer.kind === "captions");
         find("hits").append(...answer.hits.map((hit) => show(hit, mine, answer)));
         scrollTo(0, 0);

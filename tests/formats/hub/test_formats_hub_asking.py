@@ -10,7 +10,7 @@ from huggingface_hub import constants
 
 from itmatch import MatchingModel
 from itmatch.data import HuggingFaceTokenizer, Vocabulary
-from itmatch.formats.hub.files import check_on_hub, hub_file
+from itmatch.formats.hub.asking import check_on_hub, hub_file
 from itmatch.models import chan_gru
 from itmatch.nn import TransformerTextEncoder
 
