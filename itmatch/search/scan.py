@@ -44,7 +44,8 @@ def best_of(similarity: nn.Module, queries: Fragments, collection: Collection, k
 def _scored(similarity: nn.Module, queries: Fragments, collection: Collection) -> Iterator[tuple[slice, Tensor]]:
     """The scores (N, n) of all rows, block by block."""
     own = {"images": "words", "captions": "regions"}[collection.side]
-    if type(similarity) is not HardAligningSimilarity or similarity.query != own or queries.features.is_cuda:
+    on_cpu = queries.features.device.type == "cpu"
+    if type(similarity) is not HardAligningSimilarity or similarity.query != own or not on_cpu:
         for rows, block in blocks(collection, similarity):
             yield rows, scores_of(similarity, queries, block, collection)
         return
