@@ -36,7 +36,9 @@ def main(photos: Path, captions: Path, detector: str | None, backbone: str | Non
     tested = float(trainer.callback_metrics["test/t2i_r10"])
     print(f"R@10 of texts by search {100 * sum(found) / len(found):.2f}, by test {tested:.2f}")
     print(f"{split.captions[0]}: {', '.join(hits.ids[0][:3])}")
-    task.model.save_pretrained("runs/photos_model")  # with its extractor: itmatch index PHOTOS --model runs/photos_model
+    task.model.save_pretrained(
+        "runs/photos_model"
+    )  # with its extractor: itmatch index PHOTOS --model runs/photos_model
 
 
 if __name__ == "__main__":

@@ -103,7 +103,10 @@ def test_bad_data_is_told_in_one_line_with_the_file(name, tmp_path, capsys):
 
 
 def test_a_missing_folder(capsys):
-    assert error_of(capsys, *fit_on("nowhere")) == "nowhere: no such folder; root says where the data are"
+    assert (
+        error_of(capsys, *fit_on("nowhere"))
+        == "nowhere: no such folder; --data.source.root FOLDER says where the data are"
+    )
 
 
 def test_an_error_in_a_loading_process_is_one_line_too(tmp_path, capsys):

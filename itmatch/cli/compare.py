@@ -134,7 +134,7 @@ def _differences(
     groups: Sequence[RunGroup], settings: Sequence[Setting], samples: int, seed: int
 ) -> tuple[list[str], list[str]]:
     """Differences of every two lines of the groups, and why there are none of others."""
-    from itmatch.evaluation.results.groups import titles_of
+    from itmatch.evaluation.results.groups import titles_of, what_differs
 
     lines: dict[str, list[str]] = {}
     missing: list[str] = []
@@ -152,7 +152,8 @@ def _differences(
         if len(ranked) > 1:
             lines[title] = _pairs(ranked, samples, seed)
     if len(settings) > 1 and not lines and not missing:
-        missing.append("no interval: no two lines are of one test set and protocol")
+        told = what_differs(groups)
+        missing.append("no interval: no two lines are of one test set and protocol" + (f" ({told})" if told else ""))
     many = len(lines) > 1
     return [f"{title}: {line}" if many else line for title, found in lines.items() for line in found], missing
 

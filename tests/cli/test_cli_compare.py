@@ -150,7 +150,9 @@ def test_groups_are_those_of_images_and_captions(runs, capsys):
     assert "no interval: same_data without test_ranks.npz, as of a whole split" in told
     assert "not shown: i2t_medr, t2i_meanr (--figures all)" in told
     _, told = compared(capsys, "a", "fewer")
-    assert told[-1] == "no interval: no two lines are of one test set and protocol"
+    assert told[-1] == "no interval: no two lines are of one test set and protocol (a and fewer: 40 and 30 images)"
+    _, told = compared(capsys, "a", "other_captions")
+    assert told[-1].endswith("protocol (a and other_captions: the same images, other captions)")
 
 
 def test_a_run_is_in_every_group_that_it_has_figures_for(runs, capsys):

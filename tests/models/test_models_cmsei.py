@@ -60,9 +60,15 @@ def test_what_is_not_used_need_not_be_there():
     text = captions(gru())
     assert gru(spatial=False).score(regions(boxes=None), text).shape == (4, 4)
     assert gru(semantic=False).score(regions(graph=None), text).shape == (4, 4)
-    with pytest.raises(ValueError, match="no boxes, expected"):
+    with pytest.raises(
+        ValueError,
+        match=r"no boxes, expected.* spatial: false in model\.image_encoder\.init_args\.relations",
+    ):
         gru().score(regions(boxes=None), text)
-    with pytest.raises(ValueError, match="no graph, expected"):
+    with pytest.raises(
+        ValueError,
+        match=r"no graph, expected.* semantic: false in model\.image_encoder\.init_args\.relations",
+    ):
         gru().score(regions(graph=None), text)
 
 

@@ -16,7 +16,8 @@ def check(paths: list[Path], *, features: Path | None = None, tokenizer: Path | 
     """Say what PATH holds, what is missing, and what is wrong; the exit status is 1 if `itmatch fit` could not run.
 
     Args:
-        paths: folders of precomputed features, of photos with lists of captions, or with a file of features per image;
+        paths: folders of precomputed features, of photos with lists of captions, or with a file of features per image
+            (.npy, or .npz with the arrays features or x (R, F), bbox or boxes, image_w and image_h, objects_id);
             json of captions (Karpathy's, COCO's own); vocabularies; .npy files; or word vectors.
         features: the features that a json of captions goes with, a file or a folder; or the folder of the photos.
         tokenizer: tell of the tokens that this one does not know: a vocabulary, "characters", or the name or folder

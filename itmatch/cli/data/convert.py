@@ -43,13 +43,16 @@ def convert_data(
 
     Args:
         sources: .tsv files of bottom-up-attention or LXMERT, several of which are read as one; features.tsv of VinVL,
-            or its folder; a folder with one .npz or .npy file per photo; a .h5 file; a .npy file of all photos. Or text
-            files of captions: PHOTO#NUMBER and a caption a line; or a line per photo of one split, as Multi30K has it.
+            or its folder; a folder with one .npz or .npy file per photo (of an .npz the arrays features or x (R, F),
+            bbox or boxes, image_w and image_h, objects_id, or other usual names); a .h5 file; a .npy file of all
+            photos. Or text files of captions: PHOTO#NUMBER and a caption a line; or a line per photo of one split, as
+            Multi30K has it.
         out: folder to write.
         karpathy: captions and splits from such a json, dataset_coco.json for example.
         lists: captions and splits from SPLIT_ids.txt and SPLIT_caps.txt in this folder.
-        split: splits to write; with --karpathy NAME=PART,... also those of the json that each consists of, by default
-            train=train,restval dev=val test=test. Of captions without it NAME=FILE, with a photo per line.
+        split: splits to write; with --karpathy NAME=PART,... also those of the json that each consists of, by default,
+            and of NAME alone, train=train,restval dev=val test=test. Of captions without it NAME=FILE, with a photo per
+            line.
         captions_per_image: with --karpathy, or of text files, keep so many captions of a photo, the first; 5 for COCO,
             which has 6 and 7.
         key: what names the photos in SOURCE: cocoid, imgid, filename, stem or id; the default is what fits.
@@ -70,9 +73,8 @@ def convert_data(
     if is_caption_file(sources[0]):
         if lists is not None:
             raise UsageError("--lists: such lists are made of files of captions; give --split NAME=FILE or --karpathy")
-        splits = {name: parts or [name] * (karpathy is not None) for name, parts in _splits(split or []).items()}
         text_how = TextConversion(captions_per_image, missing, overwrite=overwrite)
-        print(*convert_captions(sources, out, splits, karpathy, text_how), f"written to {out}", sep="\n")
+        print(*convert_captions(sources, out, _splits(split or []), karpathy, text_how), f"written to {out}", sep="\n")
         return
     layout = layout_of(sources[0])
     check_one_of(karpathy=karpathy, lists=lists)
@@ -88,8 +90,7 @@ def convert_data(
 
 def _photos(karpathy: Path | None, lists: Path | None, split: Sequence[str], most: int | None) -> list[PhotoList]:
     if karpathy is not None:
-        splits = {name: parts or [name] for name, parts in _splits(split).items()}
-        return karpathy_lists(karpathy, splits or None, most)
+        return karpathy_lists(karpathy, _splits(split) or None, most)
     if lists is None or most is not None or any(_splits(split).values()):
         raise ValueError("--split NAME=PART,... and --captions-per-image go with --karpathy; --lists are taken whole")
     return text_lists(lists, list(_splits(split)) or None)

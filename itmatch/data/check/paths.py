@@ -25,6 +25,8 @@ from itmatch.formats.messages import shown_keys
 from itmatch.formats.text import read_lines
 from itmatch.formats.vocabularies import is_pickle
 
+_TAKE_FEATURES = "json", "captions", "annotations of Karpathy's splits"  # ends of the kinds of reports
+
 
 def check_path(
     path: str | Path, tokenizer: Tokenizer | None = None, *, features: str | Path | None = None
@@ -51,6 +53,16 @@ def check_path(
     path, beside = user_path(path), None if features is None else user_path(features)
     if not path.exists():
         return CheckReport(str(path), "nothing", problems=[f"{path}: no such file or folder"])
+    report = _check(path, beside, tokenizer)
+    if beside is not None and not report.kind.endswith(_TAKE_FEATURES):
+        told = "not looked at; it goes with a json of captions, or with lists of captions of photos"
+        if beside.suffix == ".json" and beside.is_file():
+            told = f"a json of captions, which comes first: itmatch data check {beside} --features {path}"
+        report.problems.append(f"--features {beside}: {told}")
+    return report
+
+
+def _check(path: Path, beside: Path | None, tokenizer: Tokenizer | None) -> CheckReport:
     if path.is_dir():
         return _check_folder(path, beside, tokenizer)
     if path.suffix == ".npy":
@@ -90,6 +102,8 @@ def _check_folder(path: Path, beside: Path | None, tokenizer: Tokenizer | None) 
         return check_photos(path, beside, tokenizer)
     if (path / "features.tsv").exists():
         return check_region_file(path)
+    if tables := sorted(file for ending in (".tsv", ".tsv.*", ".h5", ".hdf5") for file in path.glob(f"*{ending}")):
+        return check_region_file(*(tables if ".tsv" in tables[0].suffixes else tables[:1]))
     wanted = "neither a SPLIT_ims.npy, a SPLIT_caps.txt, nor a SPLIT_ids.txt in it"
     return CheckReport(str(path), "folder", problems=[f"{path}: {wanted}"])
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 from itmatch.data.check.features import SeenSplit, compare_splits, fingerprint, look_at_features
 from itmatch.data.check.report import CheckReport
 from itmatch.data.sources.base import Stage
+from itmatch.data.sources.caption_json import is_caption_json
 from itmatch.data.sources.features import FileFeatures, FolderFeatures
 from itmatch.data.sources.images import MOST_LETTERS, ImageFolder, PatchFeatures
 from itmatch.data.sources.layout import lists_in
@@ -74,17 +77,27 @@ def check_feature_files(path: Path) -> CheckReport:
     if store is not None:
         report.found.append(f"{len(files)} files, {store.feature_dim} numbers per region")
         look_at_features(report, store, str(path), names=[file.name for file in files])
+        report.found.append(_next(path, [path]))
     return report
 
 
-def check_region_file(path: Path) -> CheckReport:
-    """Read a file of features in another layout, photo by photo."""
-    report = CheckReport(str(path), "features in another layout")
-    reader = report.attempt(partial(open_regions, [path]))
+def _next(folder: Path, sources: Sequence[Path]) -> str:
+    """The command that makes a folder of features that are looked at here; a json of captions beside them is named."""
+    made = [file for file in sorted(folder.glob("*.json")) if is_caption_json(file)]
+    captions = quote(str(made[0])) if made else "JSON"
+    words = " ".join(quote(str(source)) for source in sources)
+    return f"next: itmatch data convert {words} --karpathy {captions} --out FOLDER"
+
+
+def check_region_file(path: Path, *more: Path) -> CheckReport:
+    """Read a file of features in another layout, or several that are read as one, photo by photo."""
+    report = CheckReport(str(path.parent if more else path), "features in another layout")
+    reader = report.attempt(partial(open_regions, [path, *more]))
     if reader is not None:
         report.kind = f"features ({layout_of(path)})"
-        report.found.append(f"{len(reader)} photos; a folder is made of them by `itmatch data convert`")
+        report.found.append(f"{len(reader)} photos")
         store = report.attempt(partial(FileFeatures, reader, range(len(reader))))
         if store is not None:
             look_at_features(report, store, str(path), names=reader.names)
+        report.found.append(_next(path if path.is_dir() else path.parent, [path, *more]))
     return report

@@ -49,8 +49,8 @@ def karpathy_lists(
 
     Args:
         path: the json.
-        splits: by the name that a split gets, those of the json that it consists of; None = :data:`SPLITS`, as far as
-            the json has them.
+        splits: by the name that a split gets, those of the json that it consists of; without any, those of
+            :data:`SPLITS` that the json has, or the one of that name. None = all of :data:`SPLITS`, likewise.
         captions_per_image: the first so many captions of an image; None = all. Blank ones are left out.
 
     Raises:
@@ -58,7 +58,9 @@ def karpathy_lists(
     """
     images = read_annotations([path])
     there = {image.split for image in images}
-    wanted = splits or {name: parts for name, parts in SPLITS.items() if there.intersection(parts)}
+    usual = {name: [part for part in parts if part in there] for name, parts in SPLITS.items()}
+    wanted = {name: parts or usual.get(name) or [name] for name, parts in (splits or {}).items()}
+    wanted = wanted or {name: parts for name, parts in usual.items() if parts}
     for name, parts in wanted.items():
         missing = sorted(set(parts) - there) if splits else []
         if missing:

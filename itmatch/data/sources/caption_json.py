@@ -165,3 +165,12 @@ def _text(sentence: Any) -> str | None:
     if isinstance(words, list) and all(isinstance(word, str) for word in words):
         words = " ".join(words)
     return " ".join(words.split()) if isinstance(words, str) else None
+
+
+def is_caption_json(path: Path) -> bool:
+    """Whether a file is a json of captions, as far as its beginning says."""
+    try:
+        with path.open("rb") as file:
+            return b'"images"' in file.read(4096) and path.suffix == ".json"
+    except OSError:
+        return False

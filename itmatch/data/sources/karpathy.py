@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -51,6 +52,8 @@ class KarpathyJson(DataSource):
         relations: likewise.
         relation_scores: likewise.
         grid: which of the sizes of a grid is F, where it cannot be seen.
+        missing: images that have no file of features: ``"error"``, or ``"drop"``, which leaves them out with their
+            captions and says so.
     """
 
     def __init__(
@@ -69,8 +72,10 @@ class KarpathyJson(DataSource):
         relations: str | Path | None = None,
         relation_scores: str | Path | None = None,
         grid: Grid | None = None,
+        missing: Literal["error", "drop"] = "error",
     ) -> None:
         check_choice("key", key, "auto", *KEYS)
+        self.missing = check_choice("missing", missing, "error", "drop")
         check_whole_or_none("captions_per_image", captions_per_image)
         self.annotations = annotations
         self._paths = [user_path(path) for path in (annotations if isinstance(annotations, list) else [annotations])]
@@ -101,6 +106,7 @@ class KarpathyJson(DataSource):
                 raise ValueError(f"{self._where}: no image of split {name}; splits there: {there}")
         for problem in without_sentences([images[row] for row in rows]):
             raise ValueError(problem)
+        rows, features = self._open_features(rows, images)
         captions: list[str] = []
         owners: list[int] = []
         for place, row in enumerate(rows):
@@ -108,7 +114,7 @@ class KarpathyJson(DataSource):
             captions += found
             owners += [place] * len(found)
         return ImageTextSplit(
-            self._open_features(rows, images),
+            features,
             captions,
             np.array(owners, np.int64),
             image_ids=[images[row].image_id for row in rows],
@@ -120,29 +126,33 @@ class KarpathyJson(DataSource):
             relation_scores=self._column("relation_scores", rows, len(images)),
         )
 
-    def _open_features(self, rows: Array, images: list[AnnotatedImage]) -> FeatureStore:
+    def _open_features(self, rows: Array, images: list[AnnotatedImage]) -> tuple[Array, FeatureStore]:
+        """The images that have features, and these."""
         if not self.features.is_dir():
             if self.features.suffix != ".npy" and self.features.exists():
                 return self._open_file(rows, images)
             array = open_features(self.features, self.grid)
             self._check_rows(self.features, array, len(images))
-            return ArrayFeatures(array, rows=rows, name=str(self.features))
+            return rows, ArrayFeatures(array, rows=rows, name=str(self.features))
         there = {f"{stem_of(path)}.npy": path for path in files_of(self.features)}
-        return FolderFeatures(self._found(rows, images, there), self.grid)
+        rows, found = self._found(rows, images, there)
+        return rows, FolderFeatures(found, self.grid)
 
-    def _open_file(self, rows: Array, images: list[AnnotatedImage]) -> FeatureStore:
+    def _open_file(self, rows: Array, images: list[AnnotatedImage]) -> tuple[Array, FeatureStore]:
         """Features of a HDF5 file, whose photos are named as files would be."""
         if layout_of(self.features) != "HDF5":
             raise ValueError(f"{self.features}: {how_to_convert(self.features)}")
         reader = open_regions([self.features], grid=self.grid)
         places = {f"{name}.npy": place for place, name in enumerate(reader.names)}
-        return FileFeatures(reader, self._found(rows, images, places))
+        rows, found = self._found(rows, images, places)
+        return rows, FileFeatures(reader, found)
 
-    def _found(self, rows: Array, images: list[AnnotatedImage], there: Mapping[str, _T]) -> list[_T]:
-        """What there is for each image, by the names that files of features would have.
+    def _found(self, rows: Array, images: list[AnnotatedImage], there: Mapping[str, _T]) -> tuple[Array, list[_T]]:
+        """The images that there is something for, and what, by the names that files of features would have.
 
         Raises:
-            FileNotFoundError: there is nothing for some images; says for how many, and for which first.
+            FileNotFoundError: there is nothing for some images, unless they are left out; says for how many, and for
+                which first.
             ValueError: two images have one name, or it cannot be seen what names the images.
         """
         chosen = [images[row] for row in rows]
@@ -152,19 +162,22 @@ class KarpathyJson(DataSource):
         for row, name in zip(rows, names, strict=True):
             if first.setdefault(name, row) != row:
                 raise ValueError(f"{images[row].where}: its file of features is that of images[{first[name]}], {name}")
-        ending = "" if self.features.is_dir() else ".npy"  # which is no part of a name in a file
         lacking = [
-            f"{short(name.removesuffix(ending))} (images[{row}])"
+            f"{short(name.removesuffix('.npy'))} (images[{row}])"
             for row, name in zip(rows, names, strict=True)
             if name not in there
         ]
         if lacking:
             some = ", ".join(lacking[:_NAMED]) + ", ..." * (len(lacking) > _NAMED)
-            raise FileNotFoundError(
-                f"{self.features}: no features of {len(lacking)} of the {len(names)} images that were asked for: "
-                f"{some}, by the {key} in {self._where}"
-            )
-        return [there[name] for name in names]
+            if self.missing == "error":
+                raise FileNotFoundError(
+                    f"{self.features}: no features of {len(lacking)} of the {len(names)} images that were asked for: "
+                    f"{some}, by the {key} in {self._where}; missing='drop' leaves them out"
+                )
+            told = f"{len(lacking)} of the {len(names)} images have no features and are left out: {some}"
+            warnings.warn(f"{self.features}: {told}", stacklevel=4)
+        kept = [place for place, name in enumerate(names) if name in there]
+        return rows[kept], [there[names[place]] for place in kept]
 
     def _find_key(self, images: list[AnnotatedImage], there: Mapping[str, Any]) -> str:
         """What names the features: the key by which most images have some; the first of those that agree."""
@@ -173,7 +186,8 @@ class KarpathyJson(DataSource):
         counts = {key: sum(name in there for name in names[key]) for key in keys}
         most = max(counts.values())
         if most == 0:
-            expected = shown_keys(images[0].feature_file(key) for key in images[0].names)
+            expected = shown_keys(images[0].feature_file(key).removesuffix(".npy") for key in images[0].names)
+            expected += " (.npy or .npz)" if self.features.is_dir() else ""
             raise FileNotFoundError(
                 f"{self.features}: no features of any of the {len(images)} images that were asked for: none of "
                 f"{expected}, as the first of them in {self._where} may be called"

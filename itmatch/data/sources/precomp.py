@@ -177,7 +177,7 @@ class PrecompFolder(DataSource):
             hint = (
                 f"a file, expected a folder; {how_to_convert(self.root)}"
                 if self.root.exists()
-                else "no such folder; root says where the data are"
+                else "no such folder; --data.source.root FOLDER says where the data are"
             )
             raise FileNotFoundError(f"{self.root}: {hint}")
         if not path.exists():

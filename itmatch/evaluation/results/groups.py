@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
+
 from itmatch.evaluation.coco.protocols import Cxc, EccvCaption, PlausibleMatch
 from itmatch.evaluation.protocols import Coco1K, Coco5K, Flickr30K
 from itmatch.evaluation.results.figures import PROTOCOL_TITLES, RECALLS, by_protocol
-from itmatch.evaluation.results.runs import LABELS, StoredRun
+from itmatch.evaluation.results.runs import LABELS, StoredRanks, StoredRun
+from itmatch.formats.messages import shown
 
 _NAMES = {cls.__name__: cls.name for cls in (Flickr30K, Coco1K, Coco5K, EccvCaption, Cxc, PlausibleMatch)}
 _WHOLE = (Flickr30K.name, Coco5K.name)  # their figures are those of the whole split
@@ -147,3 +150,35 @@ def _details(settings: Mapping[str, object]) -> str:
 
 def _agree(figures: Mapping[str, float], main: Mapping[str, float]) -> bool:
     return bool(main) and all(main.get(name, value) == value for name, value in figures.items())
+
+
+def what_differs(groups: Iterable[RunGroup]) -> str:
+    """In what the test sets of runs differ, where their ranks say so: of the first run and the first other one."""
+    runs = [run for group in groups for run, _ in group.members if run.ranks]
+    for other in runs[1:]:
+        one, two = runs[0].ranks, other.ranks
+        assert one is not None
+        assert two is not None
+        if told := _difference(one, two):
+            return f"{runs[0].label} and {other.label}: {told}"
+    return ""
+
+
+def _difference(one: StoredRanks, two: StoredRanks) -> str:
+    if len(one.image_ids) != len(two.image_ids):
+        return f"{len(one.image_ids)} and {len(two.image_ids)} images"
+    known, theirs = set(one.image_ids), set(two.image_ids)
+    alone = [name for name in one.image_ids if name not in theirs]
+    if alone:
+        others = next((name for name in two.image_ids if name not in known), "none")
+        count = f"{len(alone)} of the {len(one.image_ids)} images are others"
+        return f"{count}, by their ids, {shown(alone[0])} and {shown(others)} for example"
+    if one.image_ids != two.image_ids:
+        place = next(i for i, name in enumerate(one.image_ids) if name != two.image_ids[i])
+        names = f"{shown(one.image_ids[place])} and {shown(two.image_ids[place])}"
+        return f"the same images in another order, from number {place} on, {names}"
+    if len(one.caption_image) != len(two.caption_image):
+        return f"the same images, {len(one.caption_image)} and {len(two.caption_image)} captions"
+    if one.captions_digest != two.captions_digest:
+        return "the same images, other captions"
+    return "" if torch.equal(one.caption_image, two.caption_image) else "the captions go with other images"

@@ -35,13 +35,17 @@ def hub_file(name: str, file: str, **download: Any) -> Path:
 
 
 def check_on_hub(name: str) -> None:
-    """Raise at once unless a model is in the cache, or the Hub has it: others would try for a minute.
+    """Raise at once unless files of a model are in the cache, or the Hub has it: others would try for a minute.
 
     Raises:
         FileNotFoundError: the Hub cannot be reached, or has no such model.
     """
+    from huggingface_hub import constants
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
+    kept = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "snapshots"
+    if kept.is_dir():  # whether all that is needed is there, the one who loads it finds out
+        return
     with _told(name, "config.json", {}):
         try:
             _check(name, "config.json", {})

@@ -16,6 +16,10 @@ from itmatch.ops.checks import check_choice, check_share, check_whole, check_who
 from itmatch.ops.geometry import edge_geometry
 from itmatch.ops.graphs import Edges, SpatialWeight, semantic_graph, spatial_graph
 
+_WHERE = (  # an option, in Python and in a YAML
+    "{0}=False, which is {0}: false in model.image_encoder.init_args.relations[...].init_args of a YAML"
+)
+
 if TYPE_CHECKING:
     from itmatch.nn.relations._layers import Branch
 
@@ -141,7 +145,7 @@ class SpatialSemanticGCN(Relation):
         if boxes is None:
             raise ValueError(
                 "SpatialSemanticGCN: no boxes, expected those of the regions for the spatial edges; data without boxes "
-                "(or words) need spatial=False"
+                f"(or words) need {_WHERE.format('spatial')}"
             )
         edges = spatial_graph(boxes, mask, self.threshold, self.spatial_weight)
         # on other devices making a list of the edges would wait for the device
@@ -157,7 +161,7 @@ class SpatialSemanticGCN(Relation):
         if graph is None:
             raise ValueError(
                 "SpatialSemanticGCN: no graph, expected scene graphs for the semantic edges; data without relations "
-                "need semantic=False"
+                f"need {_WHERE.format('semantic')}"
             )
         # leaving edges out waits for a GPU; there they stay, with weight 0
         least = self.min_confidence if mask.device.type == "cpu" else 0.0

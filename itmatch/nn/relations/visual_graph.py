@@ -130,7 +130,8 @@ class VisualRelationGraph(Relation):
         if self.semantic:
             if graph is None:
                 raise ValueError(
-                    "VisualRelationGraph: no graph, expected scene graphs; data without relations need semantic=False"
+                    "VisualRelationGraph: no graph, expected scene graphs; data without relations need semantic=False, "
+                    "which is semantic: false in model.image_encoder.init_args.relations[...].init_args of a YAML"
                 )
             graph.check_nodes(mask)
             edges = strongest_edges(graph, self.min_confidence, self.max_relations)

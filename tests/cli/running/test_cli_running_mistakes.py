@@ -93,7 +93,7 @@ SETTINGS = {
     "range": (["--data.batch_size=0"], "batch_size: 0, expected a whole number, 1 or more$"),
     "sizes": (["--model.text_encoder.embed_dim=12"], "embedding sizes differ: image 16, text 12; .*same embed_dim$"),
     "vocabulary": (["--data.tokenizer=WordTokenizer", "--data.tokenizer.vocabulary=no.json"], "^no.json: no such file"),
-    "folder": (["--data.source=PrecompFolder", "--data.source.root=no"], "^no: no such folder; root says where"),
+    "folder": (["--data.source=PrecompFolder", "--data.source.root=no"], "^no: no such folder; --data.source.root"),
     "png for a checkpoint": (["--ckpt_path=x.png"], "x.png: no checkpoint of itmatch .it is not of torch.save.$"),
     "folder without a model": (
         ["--ckpt_path=folder"],

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers_layouts import write_bottom_up
 
 from itmatch.__main__ import main
 from itmatch.cli.data.check import check
@@ -377,6 +378,41 @@ def test_a_folder_with_a_file_per_image(tmp_path):
         "/1.npy: not a .npy file (EOF: reading magic string, expected 8 bytes got 1)",
         ": image '2.npy' region 0: NaN or inf in the features (2 such in all)",
     ]
+
+
+def test_features_beside_a_json_name_the_next_command(tmp_path, capsys):
+    (tmp_path / "f").mkdir()
+    for name in ("0", "1"):
+        np.savez(tmp_path / "f" / name, x=np.random.default_rng(int(name)).random((2, 3), np.float32))
+    folder = str(tmp_path / "f")
+    assert check_path(folder).found[-1] == f"next: itmatch data convert {folder} --karpathy JSON --out FOLDER"
+    images = [{"imgid": i, "filename": f"{i}.jpg", "split": "train", "sentences": [{"raw": "a"}]} for i in range(2)]
+    made = tmp_path / "f/dataset.json"
+    made.write_text(json.dumps({"images": images}))
+    assert check_path(folder).found[-1] == f"next: itmatch data convert {folder} --karpathy {made} --out FOLDER"
+    report = check_path(folder, features=made)
+    assert report.problems == [
+        f"--features {made}: a json of captions, which comes first: itmatch data check {made} --features {folder}"
+    ]
+    precomp = tmp_path / "p"
+    precomp.mkdir()
+    np.save(precomp / "test_ims.npy", np.ones((1, 2, 3), np.float32))
+    (precomp / "test_caps.txt").write_text("a dog\n")
+    told = f"--features {folder}: not looked at; it goes with a json of captions, or with lists of captions of photos"
+    assert told in check_path(precomp, features=folder).problems
+    assert main(["data", "check", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "features or x" in shown
+    assert "image_w and image_h" in shown
+
+
+def test_a_folder_with_tsv_files_names_the_next_command(tmp_path):
+    for name in ("a", "b"):
+        write_bottom_up(tmp_path / f"{name}.tsv")
+    report = check_path(tmp_path)
+    both = f"{tmp_path / 'a.tsv'} {tmp_path / 'b.tsv'}"
+    assert report.found[-1] == f"next: itmatch data convert {both} --karpathy JSON --out FOLDER"
+    assert report.ok
 
 
 def test_coco_s_own_captions(tmp_path):

@@ -134,6 +134,23 @@ def test_the_first_captions_and_blank_ones(tmp_path):
     assert (tmp_path / "out/dev_ids.txt").read_text() == "102\n"
 
 
+def test_a_split_alone_consists_of_what_it_usually_does(tmp_path):
+    path, made = (
+        write_npz(tmp_path / "n"),
+        write_karpathy(tmp_path / "k.json", {"101": "train", "102": "val", "103": "restval"}),
+    )
+    convert = ["data", "convert", path, "--karpathy", made, "--out"]
+    assert run(*convert, tmp_path / "all") == 0
+    for name in ("dev", "train"):
+        assert run(*convert, tmp_path / name, "--split", name) == 0
+        assert (tmp_path / name / f"{name}_ids.txt").read_text() == (tmp_path / f"all/{name}_ids.txt").read_text()
+    assert run(*convert, tmp_path / "val", "--split", "val") == 0
+    assert (tmp_path / "val/val_ids.txt").read_text() == (tmp_path / "all/dev_ids.txt").read_text()
+    assert [one.split for one in karpathy_lists(made, {"dev": ()})] == ["dev"]
+    with pytest.raises(ValueError, match="no image of split other, named for other; there: restval, train, val"):
+        karpathy_lists(made, {"other": ()})
+
+
 def test_parts_of_a_json_and_numbers_of_a_region(tmp_path):
     path, out = write_npz(tmp_path / "n"), tmp_path / "out"
     made = write_karpathy(tmp_path / "k.json")

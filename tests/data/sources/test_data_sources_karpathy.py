@@ -132,9 +132,9 @@ def test_missing_things(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no\.npy: no such file"):
         KarpathyJson(path, tmp_path / "no.npy").split("train")
     folder = files(tmp_path, [100, 101])
-    with pytest.raises(FileNotFoundError, match=r"no features of 1 of the 2 images .*: 103\.npy \(images\[3\]\)"):
+    with pytest.raises(FileNotFoundError, match=r"no features of 1 of the 2 images .*: 103 \(images\[3\]\)"):
         KarpathyJson(path, folder).split("train")
-    with pytest.raises(FileNotFoundError, match=r"none of 104\.npy, 4\.npy, photo_4\.npy"):
+    with pytest.raises(FileNotFoundError, match=r"none of 104, 4, photo_4 \(\.npy or \.npz\)"):
         KarpathyJson(path, folder).split("test")
     path.write_text('{"images": [\n}')
     with pytest.raises(ValueError, match=r"dataset\.json:2: not json"):
@@ -152,12 +152,36 @@ def test_all_images_without_features_are_counted(tmp_path, there):
         KarpathyJson(path, folder).split("train")
     assert check_path(path, features=folder).problems[0] == str(caught.value)
     asked, by = "of the 5 images that were asked for", f"by the imgid in {path}"
+    leave = "missing='drop' leaves them out"
     expected = {
-        9: f"any {asked}: none of 0.npy, 100.npy, photo_0.npy, as the first of them in {path} may be called",
-        4: f"4 {asked}: 0.npy (images[0]), 1.npy (images[1]), 2.npy (images[2]), ..., {by}",
-        0: f"3 {asked}: 1.npy (images[1]), 2.npy (images[2]), 3.npy (images[3]), {by}",
+        9: f"any {asked}: none of 0, 100, photo_0 (.npy or .npz), as the first of them in {path} may be called",
+        4: f"4 {asked}: 0 (images[0]), 1 (images[1]), 2 (images[2]), ..., {by}; {leave}",
+        0: f"3 {asked}: 1 (images[1]), 2 (images[2]), 3 (images[3]), {by}; {leave}",
     }[there[0]]
     assert str(caught.value) == f"{folder}: no features of {expected}"
+
+
+def test_images_without_features_may_be_left_out(tmp_path):
+    path = annotations(tmp_path, lambda images: [image.update(split="train") for image in images])
+    folder = files(tmp_path, [0, 3, 4])
+    for path_ in folder.iterdir():
+        np.save(path_, np.ones((2, 3), np.float16))
+    boxes = np.arange(5 * 2 * 4, dtype=np.float32).reshape(5, 2, 4)
+    np.save(tmp_path / "boxes.npy", np.tile([0.1, 0.2, 0.3, 0.4], (5, 2, 1)).astype(np.float32) + boxes[:, :, :1] / 100)
+    whole = KarpathyJson(path, one_array(tmp_path), boxes=tmp_path / "boxes.npy").split("train")
+    source = KarpathyJson(path, folder, missing="drop", boxes=tmp_path / "boxes.npy")
+    with pytest.warns(UserWarning, match=r"2 of the 5 images have no features and are left out: 1 \(images\[1\]\), 2"):
+        split = source.split("train")
+    assert split.image_ids == [whole.image_ids[row] for row in (0, 3, 4)]
+    kept = np.isin(whole.caption_image, (0, 3, 4))
+    assert split.captions == [text for text, keep in zip(whole.captions, kept, strict=True) if keep]
+    for row, before in enumerate((0, 3, 4)):
+        np.testing.assert_array_equal(split.image(row).boxes, whole.image(before).boxes)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(FileNotFoundError, match="no features of any of the 5 images"):
+        KarpathyJson(path, files(tmp_path / "none", [9]), missing="drop").split("train")
+    with pytest.raises(ValueError, match="missing: 'skip', expected"):
+        KarpathyJson(path, folder, missing="skip")
 
 
 def test_named_key_must_be_there(tmp_path):
