@@ -30,7 +30,6 @@ from itmatch.search import Axes, Engine, Index, Qdrant
 
 WORDS = 12  # of a random query
 TOP = 10
-MOST_PAIRS = 12_000_000  # queries x images that are scored in one call
 SECONDS = 12  # for the calls of one row; one call is always made
 
 Row = dict[str, Any]
@@ -120,7 +119,7 @@ def of_size(images: int, options: argparse.Namespace) -> list[Row]:
         size = sum(path.stat().st_size for path in (Path(folder) / "index").rglob("*") if path.is_file())
         filled = 0.0
         for count in options.queries:
-            if count * images > MOST_PAIRS and count > 1:
+            if count * images > options.most_pairs and count > 1:
                 continue
             features = torch.nn.functional.normalize(torch.randn(count, WORDS, options.dim), dim=2)
             queries = Fragments(features)
@@ -215,6 +214,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="*", default=[2000, 20_000, 200_000], help="sizes of the indexes")
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 32, 500])
+    parser.add_argument(
+        "--most-pairs", type=int, default=12_000_000, help="queries x images of a row"
+    )
     parser.add_argument("--regions", type=int, default=36)
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--axes", type=int, default=32, help="bytes a fragment of the first stage, random fragments")

@@ -72,7 +72,7 @@ class HardAligningSimilarity(AligningSimilarity):
         values = queries.features.flatten(0, 1) if whole else queries.features[queries.mask]
         best = best_of_rows(rows, at_least_float32(values))
         if whole:
-            return at_least_float32(self.pooling(best.view(-1, *queries.mask.shape)))
+            return at_least_float32(self.pooling(best.view(len(rows), *queries.mask.shape)))
         return at_least_float32(self.pooling(at_places(best, queries.mask, 1), queries.mask[None]))
 
     def align_pair(self, scores: Tensor, dim: int) -> Tensor:
