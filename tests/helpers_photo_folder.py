@@ -50,3 +50,17 @@ def write_captions(path, records):
         lines = [f"{one['filename']}\t{text['raw']}\n" for one in records for text in one["sentences"]]
         path.write_text("".join(lines))
     return path
+
+
+def save_hub(path, rows):
+    """Write rows as a file of ``datasets``, whose rows lie in groups of two."""
+    import pyarrow
+    from pyarrow import ipc, parquet
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pyarrow.Table.from_pylist(rows)
+    if path.suffix == ".parquet":
+        parquet.write_table(table, path, row_group_size=2)
+    else:
+        with ipc.new_stream(str(path), table.schema) as stream:
+            stream.write_table(table, max_chunksize=2)

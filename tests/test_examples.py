@@ -18,6 +18,7 @@ SMALL = {
     "01_train_demo.sh": "--data.source.num_train 20 --data.source.num_val 10 --data.source.num_test 10",
     "02_own_features.sh": "",
     "04_own_block.sh": "--data.source.num_train 20 --data.source.num_val 10 --data.source.num_test 10",
+    "06_photos.sh": "--data.batch_size 32",
     "05_many_processes.sh": "--trainer.devices 1 --trainer.strategy auto --data.source.num_train 20 "
     "--data.source.num_val 10 --data.source.num_test 10",
 }
@@ -52,7 +53,10 @@ def test_there_are_examples():
 @pytest.mark.parametrize("name", [name for name in SCRIPTS if name.endswith(".py")])
 def test_python_example(name, place, monkeypatch, capsys):
     run_python(place / "examples" / name, ["--fast"], monkeypatch)
-    assert "image to text" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "image to text" in printed
+    for found, tested in re.findall(r"by search (\S+), by test (\S+)", printed):
+        assert found == tested, name
 
 
 def test_example_3_reads_the_checkpoint_of_example_1(place, monkeypatch, capsys):
@@ -104,7 +108,7 @@ def record(place, name, arguments, variables=None):
         (programs / program).chmod(0o755)
     # `fit`, which would make it, is not really run
     (place / "runs/toy/lightning_logs/version_0").mkdir(parents=True, exist_ok=True)
-    (place / "examples/runs").mkdir(exist_ok=True)
+    (place / "examples/runs/photos/lightning_logs/version_0").mkdir(parents=True, exist_ok=True)
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     subprocess.run(
         ["bash", f"examples/{name}", *arguments],
@@ -114,5 +118,6 @@ def record(place, name, arguments, variables=None):
         timeout=60,
     )
     shutil.rmtree(place / "runs")
+    shutil.rmtree(place / "examples/runs")
     entries = [entry.split("\n") for entry in log.read_text("utf-8").split("\n\n") if entry]
     return [(folder, words) for folder, *words in entries]

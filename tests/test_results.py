@@ -14,6 +14,7 @@ import pytest
 import torch
 from helpers_photos import a_photo
 
+from itmatch.batch import Captions
 from itmatch.data import CaptionDataset, Collator, ImageDataset, PairDataset, RelationScenes, WordTokenizer
 from itmatch.evaluation import retrieval_metrics, retrieval_ranks
 from itmatch.models import MatchingModel
@@ -166,3 +167,20 @@ def test_a_missing_network_is_told_of(photos, monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     with pytest.raises(SystemExit, match="pip install --no-deps efficientnet_lite_pytorch"):
         photo_features.extract(photos[0], photos[1], "whole")
+
+
+def test_a_frozen_transformer_reads_each_caption_once(photos, tiny_bert, capsys):
+    table = sys.modules["photos"]
+    table.Remembering.states.clear()
+    options = ["--only", "vse_infty_whole", "--epochs", "2", "--jobs", "1", "--seeds", "0", "--text", tiny_bert]
+    table.main([str(photos[0]), "--out", str(photos[1]), *options])
+    assert "vse_infty_whole_text, seed 0" in capsys.readouterr().out
+    states = table.Remembering.states
+    assert all(len(hidden) == len(tokens) for tokens, hidden in states.items())
+    encoder = table.parts(SimpleNamespace(feature_dim=3), None, system="chan", text=tiny_bert)["text_encoder"]
+    tokens, other = max(states, key=len), min(states, key=len)
+    ids = torch.tensor([tokens, other + (0,) * (len(tokens) - len(other))])
+    mask = torch.arange(len(tokens)) < torch.tensor([[len(tokens)], [len(other)]])
+    remembered = encoder(Captions(ids, mask)).features
+    states.clear()
+    torch.testing.assert_close(encoder(Captions(ids, mask)).features, remembered)

@@ -82,6 +82,9 @@ from itmatch.nn import (
     Similarity,
     SimilarityFiltration,
     SimilarityReasoning,
+    SlotImageEncoder,
+    SlotPooling,
+    SlotTextEncoder,
     SoftAligningSimilarity,
     SoftmaxPooling,
     SpatialSemanticGCN,
@@ -89,6 +92,7 @@ from itmatch.nn import (
     TextualRelationGraph,
     TransformerTextEncoder,
     VectorSimilarity,
+    ViewEncoder,
     VisualRelationGraph,
 )
 from itmatch.spec import Configurable, build, is_spec
@@ -157,6 +161,10 @@ EXAMPLES = {
     ClipImageEncoder: lambda _: ClipImageEncoder(config=CLIP, trainable=False),
     ClipTextEncoder: lambda _: ClipTextEncoder(config=CLIP, normalize=False),
     ImageFolder: lambda folder: ImageFolder(folder, image_size=16, patch_size=8, fit="stretch", mean=[0.5] * 3),
+    SlotPooling: lambda _: SlotPooling(4, 2, 3, depth=2, head_dim=3, tied=False, post_norm=True, positions="batch"),
+    SlotImageEncoder: lambda _: SlotImageEncoder(RegionEncoder(5, 4), SlotPooling(4, 2, head_dim=2)),
+    SlotTextEncoder: lambda _: SlotTextEncoder(GRUTextEncoder(9, 4), SlotPooling(4, head_dim=2, positions="caption")),
+    ViewEncoder: lambda _: ViewEncoder(5, 4, 3, kept=0.5, class_token=False, pooling=MeanPooling()),
     GRUTextEncoder: lambda _: GRUTextEncoder(WORDS, 4, word_dim=3, num_layers=2, dropout=0.1, pooling=MeanPooling()),
     TransformerTextEncoder: lambda _: TransformerTextEncoder(embed_dim=4, config=BERT, trainable=False),
     CaptionOverlap: lambda _: CaptionOverlap("mean"),

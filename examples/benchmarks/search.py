@@ -1,10 +1,10 @@
-"""Searching an index: exact search beside a plain product and maximum, two stages, and what two stages find.
+"""Searching an index: exact search beside a plain product and maximum, two stages and Qdrant, and what they find.
 
     python examples/benchmarks/search.py --threads 2 --data DATA/flickr8k --checkpoint MODEL
 
 The first table is of random fragments, in indexes of several sizes; the second of the images of a folder (the
-precomputed layout), encoded by a model that was saved with ``save_pretrained``. docs/benchmarks.md says how to read
-them.
+precomputed layout), encoded by a model that was trained on it. ``--qdrant`` adds Qdrant, in this process, to both.
+docs/benchmarks.md says how to read them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from itmatch.batch import Fragments, Regions
 from itmatch.data import FeatureStore, ImageTextSplit, PrecompFolder, WordTokenizer
 from itmatch.models import MatchingModel
 from itmatch.nn import GRUTextEncoder, HardAligningSimilarity, ImageEncoder, MeanPooling
-from itmatch.search import Axes, Index
+from itmatch.search import Axes, Engine, Index, Qdrant
 
 WORDS = 12  # of a random query
 TOP = 10
@@ -62,7 +63,9 @@ class AsTheyAre(ImageEncoder):
         return Fragments(regions.features, regions.mask)
 
 
-def random_index(images: int, options: argparse.Namespace, folder: Path) -> tuple[Index, float]:
+def random_index(
+    images: int, options: argparse.Namespace, folder: Path, engine: Engine | None = None
+) -> tuple[Index, float]:
     """An index of random fragments, and the seconds that it took."""
     tokenizer = WordTokenizer(["<pad>", "<start>", "<end>", "<unk>", "a"])
     text = GRUTextEncoder(5, options.dim, word_dim=8)
@@ -70,7 +73,7 @@ def random_index(images: int, options: argparse.Namespace, folder: Path) -> tupl
     model = MatchingModel(AsTheyAre(options.dim), text, similarity, tokenizer)
     split = ImageTextSplit(RandomRegions(images, options.regions, options.dim), [], np.zeros(0, np.int64))
     start = time.perf_counter()
-    index = Index.build(model, split, folder / "index", engine=Axes(options.axes))
+    index = Index.build(model, split, folder / "index", engine=engine or Axes(options.axes))
     return index, time.perf_counter() - start
 
 
@@ -115,6 +118,7 @@ def of_size(images: int, options: argparse.Namespace) -> list[Row]:
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         index, built = random_index(images, options, Path(folder))
         size = sum(path.stat().st_size for path in (Path(folder) / "index").rglob("*") if path.is_file())
+        filled = 0.0
         for count in options.queries:
             if count * images > MOST_PAIRS and count > 1:
                 continue
@@ -126,11 +130,15 @@ def of_size(images: int, options: argparse.Namespace) -> list[Row]:
             }
             if count == 1:
                 works["stages"] = lambda queries=queries: index.search(queries, TOP, candidates=400, kind="images")
+                if images in options.qdrant:
+                    engine = Qdrant(path=Path(folder) / "qdrant")
+                    other, filled = random_index(images, options, Path(folder) / "other", engine)
+                    works["Qdrant"] = partial(other.search, queries, TOP, candidates=400, kind="images")
             same = torch.allclose(works["exact"]().scores, works["plain"](), atol=1e-5)
             times, used = in_turns(works, options.repeat)
             ratios = [ours / theirs for ours, theirs in zip(used["exact"], used["plain"], strict=True)]
             rows.append({"images": images, "queries": count, "build": built, "bytes": size / images, "same": same})
-            rows[-1] |= {"times": times, "ratio": float(np.median(ratios))}
+            rows[-1] |= {"times": times, "ratio": float(np.median(ratios)), "Qdrant build": filled}
             told(
                 rows[-1] | {"work": f"{count} queries of {images} images", "seconds": float(np.median(times["exact"]))}
             )
@@ -144,31 +152,49 @@ def gallery(split: ImageTextSplit) -> ImageTextSplit:
 
 def of_a_model(options: argparse.Namespace) -> list[Row]:
     """What two stages find among the images of a folder, and how long one query takes."""
-    model = MatchingModel.from_pretrained(options.checkpoint)
+    model = loaded(options.checkpoint)
     splits = [PrecompFolder(options.data, boxes=None, train=s, val=s, test=s).split("test") for s in options.splits]
+    texts = splits[-1].captions[:: max(1, len(splits[-1].captions) // options.texts)][: options.texts]
+    encoded = model.encode_texts(texts)
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        engine = Axes(options.axes)
-        index = Index.build(model, gallery(splits[0]), Path(folder) / "index", engine=engine)
-        for split in splits[1:]:
-            index.add(gallery(split))
-        texts = splits[-1].captions[: options.texts]
-        encoded = model.encode_texts(texts)
-        rows: list[Row] = []
-        for candidates in ("all", *options.candidates):
-            times = []
-            for query in range(min(40, len(texts))):
-                start = time.perf_counter()
-                index.search(encoded[query], TOP, candidates=candidates, kind="images")
-                times.append(time.perf_counter() - start)
-            row: Row = {"images": len(index.images), "candidates": candidates, "times": times}
-            row["recall"] = 1.0
-            if candidates != "all":
-                row["recall"] = index.recall(encoded, TOP, candidates=candidates, kind="images")
-                exact = index.search(encoded, TOP, candidates=candidates, kind="images").exact
-                row["exact"] = sum(exact) / len(exact)
-            told(row | {"work": f"{candidates} candidates", "seconds": float(np.median(times))})
-            rows.append(row)
+        engines: dict[str, Engine] = {f"{axes} axes": Axes(axes) for axes in options.model_axes}
+        if options.qdrant:
+            engines["Qdrant"] = Qdrant(path=Path(folder) / "qdrant")
+        for name, engine in engines.items():
+            start, place = time.perf_counter(), Path(folder) / name.replace(" ", "_")
+            index = Index.build(model, gallery(splits[0]) if options.no_captions else splits[0], place, engine=engine)
+            for split in splits[1:]:
+                index.add(gallery(split))
+            built = time.perf_counter() - start
+            for candidates in options.candidates if rows else ("all", *options.candidates):
+                rows.append({"engine": name, "build": built} | of_candidates(index, encoded, candidates))
     return rows
+
+
+def loaded(checkpoint: str) -> MatchingModel:
+    """The model of a checkpoint of a run, or of a folder that save_pretrained wrote."""
+    if not checkpoint.endswith(".ckpt"):
+        return MatchingModel.from_pretrained(checkpoint)
+    from itmatch import MatchingTask
+
+    return MatchingTask.load_from_checkpoint(checkpoint).model.eval()
+
+
+def of_candidates(index: Index, encoded: Fragments, candidates: Any) -> Row:
+    """The row of a number of candidates, its times in seconds of the processor."""
+    times = []
+    for query in range(min(40, len(encoded))):
+        start = time.process_time()
+        index.search(encoded[query], TOP, candidates=candidates, kind="images")
+        times.append(time.process_time() - start)
+    row: Row = {"images": len(index.images), "candidates": candidates, "times": times, "recall": 1.0}
+    if candidates != "all":
+        row["recall"] = index.recall(encoded, TOP, candidates=candidates, kind="images")
+        exact = index.search(encoded, TOP, candidates=candidates, kind="images").exact
+        row["exact"] = sum(exact) / len(exact)
+    told(row | {"work": f"{candidates} candidates", "seconds": float(np.median(times))})
+    return row
 
 
 def milliseconds(times: list[float], share: float) -> str:
@@ -191,11 +217,14 @@ def main() -> None:
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 32, 500])
     parser.add_argument("--regions", type=int, default=36)
     parser.add_argument("--dim", type=int, default=128)
-    parser.add_argument("--axes", type=int, default=32, help="bytes a fragment of the first stage")
+    parser.add_argument("--axes", type=int, default=32, help="bytes a fragment of the first stage, random fragments")
+    parser.add_argument("--model-axes", type=int, nargs="+", default=[16, 24, 32], help="the same, of the model's")
+    parser.add_argument("--no-captions", action="store_true", help="an index of the model's images alone")
+    parser.add_argument("--qdrant", type=int, nargs="*", default=[], help="sizes that Qdrant is measured at, too")
     parser.add_argument("--repeat", type=int, default=50, help="calls at most, and as many as 12 seconds hold")
     parser.add_argument("--folder", help="where the indexes are built and removed; by default that of temporary files")
     parser.add_argument("--data", help="folder of the precomputed layout")
-    parser.add_argument("--checkpoint", help="folder of a model that was trained on it, as save_pretrained writes it")
+    parser.add_argument("--checkpoint", help="of a model trained on it: a .ckpt, or a folder of save_pretrained")
     parser.add_argument("--splits", nargs="+", default=["train", "dev", "test"], help="queries are of the last one")
     parser.add_argument("--texts", type=int, default=300, help="captions that recall is measured with")
     parser.add_argument("--candidates", type=int, nargs="+", default=[100, 400, 1000])
@@ -213,6 +242,8 @@ def main() -> None:
         "plain p50, ms": lambda row: milliseconds(row["times"]["plain"], 0.5),
         "x plain": lambda row: f"{row['ratio']:.2f}",
         "two stages p50, ms": lambda row: milliseconds(row["times"].get("stages", []), 0.5),
+        "Qdrant p50, ms": lambda row: milliseconds(row["times"].get("Qdrant", []), 0.5),
+        "Qdrant build, s": lambda row: f"{row['Qdrant build']:.1f}" if row["Qdrant build"] else "-",
         "calls": lambda row: str(len(row["times"]["exact"])),
         "same scores": lambda row: "yes" if row["same"] else "no",
     }
@@ -222,7 +253,8 @@ def main() -> None:
         found = of_a_model(options)
         print()
         columns = {
-            "images": lambda row: str(row["images"]),
+            "first stage": lambda row: "none" if row["candidates"] == "all" else row["engine"],
+            "build, s": lambda row: f"{row['build']:.1f}",
             "candidates": lambda row: str(row["candidates"]),
             "share of the exact top 10": lambda row: f"{row['recall']:.3f}",
             "p50, ms": lambda row: milliseconds(row["times"], 0.5),

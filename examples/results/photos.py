@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import torch
 from budget import (
@@ -33,7 +34,9 @@ from budget import (
 )
 from photo_features import FEATURES, extract, print_costs
 from photo_features import LABELS as FEATURE_LABELS
+from torch import Tensor, nn
 
+EPOCHS = 4
 WARM_UP = 2  # epochs with all negatives
 SYSTEMS = {"chan": "CHAN", "vse_infty": "VSE-infinity"}
 
@@ -47,8 +50,36 @@ def photo_data(options: argparse.Namespace, batch_size: int, *, features: str) -
         PrecompFolder(Path(options.out) / "features" / features),
         None if options.text is None else HuggingFaceTokenizer(options.text),
         batch_size=batch_size,
-        augmentation=SizeAugmentation(region_drop=REGION_DROP, token_rate=TOKEN_RATE),
+        augmentation=SizeAugmentation(region_drop=REGION_DROP, token_rate=TOKEN_RATE if options.text is None else 0.0),
     )
+
+
+class Remembering(nn.Module):
+    """A frozen transformer that reads each caption once; it is not saved with the model.
+
+    Args:
+        transformer: a text model of ``transformers``.
+    """
+
+    states: ClassVar[dict[tuple[int, ...], Tensor]] = {}  # of one transformer, since a table has one
+
+    def __init__(self, transformer: Any) -> None:
+        super().__init__()
+        self.config = transformer.config
+        self.get_input_embeddings = transformer.get_input_embeddings
+        self._transformer = [transformer.eval()]  # in a list it is no part of this module
+
+    @torch.no_grad()
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> SimpleNamespace:
+        """Hidden states (T, W, H) of tokens (T, W)."""
+        captions = [tuple(ids[real].tolist()) for ids, real in zip(input_ids, attention_mask.bool(), strict=True)]
+        if not all(caption in self.states for caption in captions):
+            found = self._transformer[0](input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+            self.states.update((caption, row[: len(caption)]) for caption, row in zip(captions, found, strict=True))
+        hidden = torch.zeros(*input_ids.shape, self.config.hidden_size)
+        for row, caption in enumerate(captions):
+            hidden[row, : len(caption)] = self.states[caption]
+        return SimpleNamespace(last_hidden_state=hidden)
 
 
 def parts(data: Any, vectors: str | None, *, system: str, text: str | None = None) -> dict[str, Any]:
@@ -61,10 +92,10 @@ def parts(data: Any, vectors: str | None, *, system: str, text: str | None = Non
     if text is None:
         made = encoders(data, vectors, text=pooled, **region)
     else:
-        made = {
-            "image_encoder": RegionEncoder(data.feature_dim, EMBED_DIM, input_norm=INPUT_NORM, **region),
-            "text_encoder": TransformerTextEncoder(text, EMBED_DIM, trainable=False, **pooled),
-        }
+        words = TransformerTextEncoder(text, EMBED_DIM, trainable=False, **pooled)
+        words.transformer = Remembering(words.transformer)
+        regions = RegionEncoder(data.feature_dim, EMBED_DIM, input_norm=INPUT_NORM, **region)
+        made = {"image_encoder": regions, "text_encoder": words}
     return {**made, **scoring((similarity, {}), margin, warmup_epochs=WARM_UP)}
 
 
@@ -79,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("root", type=Path, help="folder of photos, captions and detections")
     parser.add_argument("--vectors", help="text file of word vectors; without it they start at random")
     parser.add_argument("--text", help="folder of a sentence transformer, in the place of the GRU")
-    add_options(parser, VARIANTS, PHOTOS.epochs, out="runs/photos")
+    add_options(parser, VARIANTS, EPOCHS, out="runs/photos")
     options = parser.parse_args(arguments)
     used = [name for name in FEATURES if name in {ROWS[row][1] for row in options.only}]
     folder = Path(options.out) / "features"

@@ -18,7 +18,7 @@ from itmatch.data.items import CaptionItem, ImageItem, Names
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore
 from itmatch.formats.arrays import Array, PickledByFile
 from itmatch.formats.messages import shown
-from itmatch.ops.checks import check_choice, check_several
+from itmatch.ops.checks import check_choice, check_place, check_several
 
 BlankCaptions = Literal["drop", "keep", "refuse"]
 
@@ -156,8 +156,7 @@ class ImageTextSplit(PickledByFile):
         Raises:
             ValueError: its features hold a NaN or an infinity.
         """
-        if not 0 <= index < self.num_images:
-            raise IndexError(f"{self.name}: image {index} of {self.num_images}")
+        index = check_place(f"{self.name}: image", index, self.num_images)
         rows = self.features[index]
         count = len(rows) if self.lengths is None else int(self.lengths[index])
         features = torch.from_numpy(np.asarray(rows[:count])).to(torch.float32, copy=True)
@@ -184,12 +183,12 @@ class ImageTextSplit(PickledByFile):
 
     def picture(self, index: int) -> str | None:
         """The path of the photo of an image, or a drawing of it (SVG, it begins with ``<svg``), or None."""
+        index = check_place(f"{self.name}: picture", index, self.num_images)
         return None if self.pictures is None else self.pictures[index] or None
 
     def caption(self, index: int) -> CaptionItem:
         """One caption and the image that it describes."""
-        if not 0 <= index < self.num_captions:
-            raise IndexError(f"{self.name}: caption {index} of {self.num_captions}")
+        index = check_place(f"{self.name}: caption", index, self.num_captions)
         relations = None
         if self.caption_relations is not None:
             relations = torch.from_numpy(self.caption_relations[index].astype(np.int64))

@@ -7,7 +7,9 @@ from itmatch.nn.encoders.base import ImageEncoder, TextEncoder
 from itmatch.nn.encoders.clip import ClipImageEncoder, ClipTextEncoder, patches_of, pixels_of
 from itmatch.nn.encoders.gru import GRUTextEncoder
 from itmatch.nn.encoders.region import RegionEncoder
+from itmatch.nn.encoders.slots import SlotImageEncoder, SlotTextEncoder
 from itmatch.nn.encoders.transformer import TransformerTextEncoder
+from itmatch.nn.encoders.views import ViewEncoder
 from itmatch.nn.pooling import (
     GeneralizedPooling,
     LastPooling,
@@ -38,6 +40,7 @@ from itmatch.nn.similarity.slimming import PatchSlimmingSimilarity
 from itmatch.nn.similarity.soft_aligning import SoftAligningSimilarity
 from itmatch.nn.similarity.tiled import TiledSimilarity
 from itmatch.nn.similarity.vector import VectorSimilarity
+from itmatch.nn.slots import SlotPooling
 
 __all__ = [
     "AligningSimilarity",
@@ -71,6 +74,9 @@ __all__ = [
     "SimilarityFiltration",
     "SimilarityHead",
     "SimilarityReasoning",
+    "SlotImageEncoder",
+    "SlotPooling",
+    "SlotTextEncoder",
     "SoftAligningSimilarity",
     "SoftmaxPooling",
     "SpatialSemanticGCN",
@@ -80,6 +86,7 @@ __all__ = [
     "TiledSimilarity",
     "TransformerTextEncoder",
     "VectorSimilarity",
+    "ViewEncoder",
     "VisualRelationGraph",
     "patches_of",
     "pixels_of",

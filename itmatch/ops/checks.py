@@ -90,6 +90,26 @@ def check_choice(name: str, value: T, *choices: T) -> T:
     return value
 
 
+def check_place(name: str, index: Any, count: int) -> int:
+    """Refuse what is no place among ``count`` things, from 0.
+
+    Raises:
+        IndexError: a number beyond them.
+        TypeError: something else, such as a name.
+
+    Example:
+        >>> check_place("test: image", "dog.jpg", 30)
+        Traceback (most recent call last):
+            ...
+        TypeError: test: image 'dog.jpg', expected a number, from 0 to 29
+    """
+    if not hasattr(index, "__index__"):
+        raise TypeError(f"{name} {shown(index)}, expected a number, from 0 to {count - 1}")
+    if not 0 <= index < count:
+        raise IndexError(f"{name} {index} of {count}")
+    return int(index)
+
+
 def check_kind(name: str, value: Any, kind: type) -> Any:
     """Refuse an object that is none of a class.
 

@@ -62,6 +62,8 @@ def masked_mean(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
         >>> masked_mean(torch.tensor([1.0, 2.0, 7.0]), torch.tensor([True, True, False]), dim=0)
         tensor(1.5000)
     """
+    if mask is None and values.shape[dim]:
+        return values.mean(dim)
     mask = or_all(mask, values)
     count = _expand(mask, values).sum(dim).clamp(min=1)
     return masked_sum(values, mask, dim) / count

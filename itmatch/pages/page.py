@@ -8,6 +8,8 @@ from functools import cache
 from html import escape
 from importlib.resources import files
 
+from itmatch.ops.checks import check_kind
+
 
 @cache
 def asset(name: str) -> str:
@@ -32,6 +34,8 @@ def page(title: str, body: str, *, style: str = "", script: str = "", policy: st
         >>> "<title>a &lt;b&gt;</title>" in page("a <b>", "<p>text</p>")
         True
     """
+    check_kind("title", title, str)
+    check_kind("body", body, str)
     scripts = [text for text in (asset("explain.js"), script) if text]
     styles = [text for text in (asset("page.css"), style) if text]
     rules = [

@@ -30,7 +30,7 @@ def candidates_of(
     if wanted in (0, "all"):
         return None
     if wanted is None:
-        by_vectors = model.similarity.reads_pooled and collection.has_vectors  # as fast as any first stage
+        by_vectors = model.similarity.reads_pooled and collection.has_vectors  # small rows: exact is cheap
         return max(CANDIDATES, 10 * top) if engine is not None and len(collection) >= PAYS and not by_vectors else None
     if engine is None:
         raise ValueError(f"{collection.where}: candidates={wanted}: no first stage; build it with engine=Axes()")

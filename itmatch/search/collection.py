@@ -121,7 +121,10 @@ class Collection:
         if isinstance(rows, slice):
             chosen = chosen[rows]
         elif rows is not None:
-            chosen = chosen[np.asarray(rows)]
+            wanted = np.asarray(rows)
+            if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iub"):
+                raise TypeError(f"{self.where}: rows {shown(rows)}, expected a slice or a list of numbers")
+            chosen = chosen[wanted.astype(np.int64) if not wanted.size else wanted]
         parts = [self._part(shard, places) for shard, places in self._runs(chosen)]
         if len(parts) == 1:
             return parts[0]

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from itmatch.batch import Fragments
 from itmatch.evaluation.top_k import TopK
-from itmatch.nn import Similarity
+from itmatch.nn import HardAligningSimilarity, Similarity
 from itmatch.ops.ragged import Ragged
 from itmatch.search.collection import Collection
 from itmatch.search.engines import Proposal
 
 _BLOCK = {False: 1 << 22, True: 1 << 24}  # numbers of stored fragments at a time: in float32, as they are stored
+_VALUES = 1 << 20  # best products that are held until they are pooled
 _SCORES = 1 << 22  # scores that are held until the best are chosen
 
 
@@ -33,11 +34,27 @@ def best_of(similarity: nn.Module, queries: Fragments, collection: Collection, k
         ValueError: a score is NaN or infinite.
     """
     best, waiting = TopK(torch.zeros(len(queries), 0, dtype=torch.int64), torch.zeros(len(queries), 0)), _Waiting()
-    for rows, block in blocks(collection, similarity):
-        waiting.add(rows, scores_of(similarity, queries, block, collection))
+    for rows, scores in _scored(similarity, queries, collection):
+        waiting.add(rows, scores)
         if waiting.size >= _SCORES:
             best = waiting.into(best, k)
     return waiting.into(best, k)
+
+
+def _scored(similarity: nn.Module, queries: Fragments, collection: Collection) -> Iterator[tuple[slice, Tensor]]:
+    """The scores (N, n) of all rows, block by block."""
+    own = {"images": "words", "captions": "regions"}[collection.side]
+    on_cpu = queries.features.device.type == "cpu"
+    if type(similarity) is not HardAligningSimilarity or similarity.query != own or not on_cpu:
+        for rows, block in blocks(collection, similarity):
+            yield rows, scores_of(similarity, queries, block, collection)
+        return
+    step = max(1, _VALUES // max(1, queries.mask.numel()))
+    for rows, part in collection.parts():
+        for start in range(0, len(part), step):
+            few = part.select(slice(start, start + step))
+            scores = _checked(similarity.score_rows(few, queries).T, collection)
+            yield slice(rows.start + start, rows.start + start + len(few)), scores
 
 
 def blocks(collection: Collection, similarity: nn.Module) -> Iterator[tuple[slice, Fragments]]:
@@ -76,7 +93,10 @@ def scores_of(similarity: nn.Module, queries: Fragments, stored: Fragments, coll
         scores: Tensor = similarity(stored, queries).T
     else:
         scores = similarity(queries, stored)
-    scores = scores.cpu()
+    return _checked(scores.cpu(), collection)
+
+
+def _checked(scores: Tensor, collection: Collection) -> Tensor:
     if not bool(torch.isfinite(scores.sum())) and not bool(torch.isfinite(scores).all()):
         raise ValueError(f"{collection.where}: a score is NaN or infinite; the index is damaged, or its model is")
     return scores

@@ -90,7 +90,8 @@ class RegionExtractor(Extractor):
         self,
         detector: str | None = DEFAULT_DETECTOR,
         *,
-        backbone: str | Backbone | Callable[[Sequence[Any]], Tensor] | None = None,
+        # Any in the function: what a file names can be a Backbone alone
+        backbone: Backbone | str | Callable[[Sequence[Any]], Any] | None = None,
         classes: Sequence[str] | None = None,
         regions: int | None = 36,
         min_score: float = 0.0,

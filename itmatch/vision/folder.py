@@ -36,17 +36,18 @@ class PhotoFolder(DataSource):
     """Photos with captions. Their regions are extracted once, into a cache, and are then read from there.
 
     The splits are those that a json of captions names (``split`` of a record, as in Karpathy's files: train and
-    restval, val or dev, test). Or each split has a file of captions of its own. Else a photo belongs to a split by the
-    hash of its name: it stays there when others come or go.
+    restval, val or dev, test), or a folder of ``datasets`` has. Or each split has a file of captions of its own. Else a
+    photo belongs to a split by the hash of its name: it stays there when others come or go.
 
     The cache has a folder for each set of photos and extractor; a photo that is changed, added or removed makes a new
     one. Old ones can be removed. An extraction that was stopped goes on where it was, and of several processes one
     extracts while the others wait. Photos that cannot be read are listed in the folder, and left out.
 
     Args:
-        root: a folder with photos in it or below it; or what else ``itmatch extract`` takes: a list, or tar files.
+        root: a folder with photos in it or below it; or what else ``itmatch extract`` takes: a list, tar files, or a
+            folder of ``datasets``.
         captions: a json of files and captions, or a text file of lines ``FILE``, tab, caption; or one per split, such
-            as ``{train: a.json, val: b.json, test: b.json}``. None = those that come in the tar files. Photos without
+            as ``{train: a.json, val: b.json, test: b.json}``. None = those that come with the photos. Photos without
             captions are left out.
         extractor: makes the regions; None = ``RegionExtractor()``, the default detector. ``PhotoPatches``, for CLIP and
             SigLIP, reads the photos whenever they are asked for, and nothing is extracted.
@@ -161,12 +162,12 @@ class PhotoFolder(DataSource):
             return {stage: _described(photos, self._file(stage), self.root) for stage in _STAGES.values()}
         file = self._file("train")
         described = _described(photos, file, self.root)
-        named = {} if file is None else splits_of([photo for photo, _ in described], file)
+        named = _own_splits(described) if file is None else splits_of([photo for photo, _ in described], file)
         found: dict[Stage, _Described] = {stage: [] for stage in _STAGES.values()}
         for photo, texts in described:
             if named and named[photo.name] not in _STAGES:
                 raise ValueError(
-                    f"{file}: {shown(photo.name)} is of split {shown(named[photo.name])}, expected one of "
+                    f"{file or self.root}: {shown(photo.name)} is of split {shown(named[photo.name])}, expected one of "
                     f"{', '.join(_STAGES)}"
                 )
             found[_STAGES[named[photo.name]] if named else self._by_hash(photo.name)].append((photo, texts))
@@ -186,6 +187,12 @@ class PhotoFolder(DataSource):
             told = f"{len(unreadable)} photos cannot be read and are left out; {folder}/{SPLIT}_unreadable.txt has them"
             print(f"{self.root}: {told}", file=sys.stderr)
         return PrecompFolder(folder, test=SPLIT).split("test")
+
+
+def _own_splits(described: _Described) -> dict[str, str]:
+    """The split of each photo of a folder of ``datasets`` that has several; or nothing."""
+    found = {photo.name: photo.split for photo, _ in described if photo.split is not None}
+    return found if len(set(found.values())) > 1 else {}
 
 
 def _described(photos: list[Photo], captions: Path | None, root: Path) -> _Described:

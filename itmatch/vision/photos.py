@@ -33,6 +33,7 @@ class Photo:
         size: and how many there are.
         row: of a photo in a .parquet file; else None.
         captions: that came with it in one of those.
+        split: that it is of in a folder of ``datasets``; else None.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Photo:
     size: int = 0
     row: int | None = None
     captions: tuple[str, ...] = ()
+    split: str | None = None
 
     @property
     def place(self) -> str:
@@ -68,7 +70,7 @@ def find_photos(source: Path, split: str | None = None) -> list[Photo]:
             of ``datasets`` (.arrow, .parquet) in it and neither, their rows; a ``.tar`` file, in the layout of
             webdataset (``a.jpg`` with ``a.txt`` or ``a.json`` beside it for the captions); or a text file with a path
             per line, from the list's own folder.
-        split: of a folder of ``datasets`` with several splits, the one that is taken.
+        split: of a folder of ``datasets`` with several splits, the one that is taken; None = all.
 
     Raises:
         FileNotFoundError: no such folder or file.
@@ -220,15 +222,17 @@ def _in_tar(path: Path) -> list[Photo]:
 
 
 def _of_hub(source: Path, split: str | None) -> list[Photo]:
-    """The photos of a folder of ``datasets``; of several splits those of the one that is wanted."""
+    """The photos of a folder of ``datasets``; of several splits those of the one that is wanted, where one is."""
     found = [photo for file in hub_files(source) for photo in hub_photos(file, described=False)]
     splits = sorted({photo.split for photo in found})
-    if len(splits) > 1:
+    if split is not None and len(splits) > 1:
         if split not in splits:
             raise ValueError(f"{source}: no split {shown(split)} in it, expected one of {', '.join(splits)}")
         found = [photo for photo in found if photo.split == split]
     return [
-        Photo(one.name, str(one.file), one.start, one.size, None if one.start is not None else one.row, texts)
+        Photo(
+            one.name, str(one.file), one.start, one.size, None if one.start is not None else one.row, texts, one.split
+        )
         for one in found
         for texts in [tuple(text for text in one.captions if text)]
     ]

@@ -79,7 +79,7 @@ def test_relations_of_boxes_that_cmsei_is_trained_on(folder, detector, tmp_path,
     assert np.asarray(item.relations).tolist() == expected.tolist()
     assert source.num_predicates == len(BOX_PREDICATES)
     system = {"cmsei_gru": {"embed_dim": 8, "word_dim": 8, "num_predicates": len(BOX_PREDICATES)}}
-    text = {"inherits": "cmsei_photos", "system": system}
+    text = {"inherits": "cmsei_features", "system": system}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(text))
     run_it = ["--data.source.init_args.root", tmp_path / "data", "--trainer.max_epochs=1", *QUIET]
     capsys.readouterr()

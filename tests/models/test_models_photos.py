@@ -134,7 +134,7 @@ def test_an_extractor_that_makes_something_else(paths, what, message):
 def test_what_is_no_extractor():
     model = halves_model()
     for value in ("facebook/detr", lambda photos: None, RegionExtractor):
-        with pytest.raises(TypeError, match=r"extractor: a \w+, expected an itmatch"):
+        with pytest.raises(TypeError, match=r"extractor: (a|the class) \w+, expected an itmatch"):
             model.extractor = value
     assert isinstance(model.extractor, Halves)
 
@@ -209,6 +209,20 @@ def test_the_fingerprint_is_that_of_before():
         ({"class_path": "itmatch.vision.RegionExtractor", "init_args": {"regions": -1}}, "cannot be built"),
         ({"class_path": "itmatch.vision.RegionExtractor", "init_args": {"evil": 1}}, "cannot be built"),
         ({"class_path": "itmatch.vision.RegionExtractor", "init_args": {"backbone": {"class_path": "os.path"}}}, "os"),
+        (
+            {
+                "class_path": "itmatch.vision.RegionExtractor",
+                "init_args": {"backbone": {"class_path": "itmatch.nn.Linear"}},
+            },
+            "no class|is no",
+        ),
+        (
+            {
+                "class_path": "itmatch.vision.RegionExtractor",
+                "init_args": {"backbone": {"class_path": "itmatch.data.CharacterTokenizer"}},
+            },
+            "CharacterTokenizer is no itmatch",
+        ),
         ("itmatch.vision.RegionExtractor", "extractor: a str, expected an itmatch"),
         (["x"], "extractor: a list, expected an itmatch"),
     ],
@@ -233,7 +247,7 @@ def test_a_detector_end_to_end(paths, tmp_path, monkeypatch):
     assert loaded is None
     assert same(again.encode_images(paths), expected)
     again.extractor = RegionExtractor(str(tmp_path / "gone"))
-    with pytest.raises(FileNotFoundError, match=r"gone.*no such folder"):
+    with pytest.raises(FileNotFoundError, match=r"gone.*none that can be loaded"):
         again.encode_images(paths)
 
 

@@ -81,6 +81,14 @@ def test_hostile_texts_do_nothing():
         assert not any(name.startswith("on") for _, attributes in elements.found for name in attributes)
     assert {tag for tag, _ in Elements(hostile.html()).found} == {"p", *(tag for tag, _ in Elements(plain).found)}
     assert HOSTILE in Elements(hostile.html()).texts
+    for picture in ("<svg/>", f"<svg>{HOSTILE}</svg>"):
+        elements = Elements(replace(hostile, picture=picture, phrases=[HOSTILE]).html())
+        assert (elements.count("script"), elements.count("img")) == (1, 1)
+        [image] = [attributes for tag, attributes in elements.found if tag == "img"]
+        assert (set(image), image["alt"]) == ({"src", "alt"}, f"Picture for the caption: {HOSTILE}")
+    for arguments in ((3, "<p>x</p>"), ("x", None)):
+        with pytest.raises(TypeError, match=r"title: a int|body: a NoneType"):
+            page(*arguments)
     assert Elements(page(HOSTILE, "<p>x</p>")).count("script") == 1
 
 

@@ -289,6 +289,18 @@ def test_arguments_that_are_something_else(index, split, tmp_path):
         Index.open(index.path, engine=Engine)
     with pytest.raises(TypeError, match="row 'test-00000a', expected a number; position"):
         index.images.boxes("test-00000a")
+    for rows in ("test-00000a", 3, [0.5]):
+        with pytest.raises(TypeError, match=r"rows .*, expected a slice or a list of numbers"):
+            index.images.fragments(rows)
+    assert len(index.images.fragments([])) == 0
+    with pytest.raises(TypeError, match=r"image 'test-00000a', expected a number, from 0 to 29"):
+        split.image("test-00000a")
+    with pytest.raises(TypeError, match=r"caption 'a dog', expected a number, from 0 to 149"):
+        split.caption("a dog")
+    with pytest.raises(TypeError, match="picture None, expected a number"):
+        split.picture(None)
+    with pytest.raises(IndexError, match="picture 30 of 30"):
+        split.picture(30)
     assert not (tmp_path / "new").exists()
     assert index.images.boxes(index.search("a dog").rows[0, 0]) is not None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers_photo_folder import Pixels, write_captions, write_photos
+from helpers_photo_folder import Pixels, save_hub, write_captions, write_photos
 
 from itmatch.data import DataSource
 from itmatch.spec import build
@@ -212,3 +212,31 @@ def test_mistakes_of_the_folder(made):
     few = write_captions(root / "few.txt", records[:2])
     with pytest.raises(ValueError, match=r"photos: no photo for val \(1 for train, 0 for val, 1 for test\); a larger"):
         source(root, few).split("val")
+
+
+@pytest.mark.parametrize("ending", ["arrow", "parquet"])
+def test_a_folder_of_datasets_brings_its_captions_and_splits(made, ending):
+    pytest.importorskip("pyarrow")
+    root, records = made
+    shutil.copytree(root / "photos", root / "files")
+    shutil.rmtree(root / "photos")
+    for name, splits in (("train", ("train", "restval")), ("validation", ("val",)), ("test", ("test",))):
+        chosen = [record for record in records if record["split"] in splits]
+        rows = [
+            {
+                "image": {"bytes": (root / "files" / one["filename"]).read_bytes(), "path": one["filename"]},
+                "caption": [sentence["raw"] for sentence in one["sentences"]],
+            }
+            for one in chosen
+        ]
+        save_hub(root / f"photos/{name}/data-00000-of-00001.{ending}", rows)
+    data = source(root, None)
+    assert numbers(data.split("val")) == [2, 6, 10, 14, 18, 22]
+    assert numbers(data.split("test")) == [3, 7, 11, 15, 19, 23]
+    assert data.split("test").captions[:2] == ["white beside red", "the left is white"]
+    found = RegionExtractor(None, backbone=Pixels(), regions=4)([root / "files/07.png"])
+    assert torch.equal(data.split("test").image(1).features, found.features[0].half().float())
+    shutil.rmtree(root / "photos/test")
+    shutil.rmtree(root / "photos/validation")
+    by_name = source(root, None, val_share=0.3, test_share=0.3)  # there is one split alone
+    assert sum(by_name.split(stage).num_images for stage in STAGES) == 12

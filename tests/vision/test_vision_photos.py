@@ -4,6 +4,7 @@ import tarfile
 
 import pytest
 from helpers_detectors import photos
+from helpers_photo_folder import save_hub
 
 from itmatch.vision.photos import find_photos, with_captions
 
@@ -60,19 +61,6 @@ def test_tar_files_with_captions(tmp_path):
     assert find_photos(tmp_path / "b.tar")[0].name == "002.png"
 
 
-def save_hub(path, rows):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import ipc, parquet
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table = pyarrow.Table.from_pylist(rows)
-    if path.suffix == ".parquet":
-        parquet.write_table(table, path, row_group_size=2)
-    else:
-        with ipc.new_stream(str(path), table.schema) as stream:
-            stream.write_table(table, max_chunksize=2)
-
-
 def hub_rows():
     return [
         {"image": {"bytes": png(image), "path": f"{number}.png"}, "caption": ["a dog ", " "] if number else []}
@@ -82,6 +70,7 @@ def hub_rows():
 
 @pytest.mark.parametrize("ending", ["arrow", "parquet"])
 def test_a_folder_of_datasets(tmp_path, ending):
+    pytest.importorskip("pyarrow")
     save_hub(tmp_path / f"train/data-00000-of-00001.{ending}", hub_rows())
     found = find_photos(tmp_path, "photos")
     assert [photo.name for photo in found] == [f"{number}.png" for number in range(5)]
@@ -95,14 +84,17 @@ def test_a_folder_of_datasets(tmp_path, ending):
 
 @pytest.mark.parametrize("ending", ["arrow", "parquet"])
 def test_one_split_of_a_folder_of_datasets(tmp_path, ending):
+    pytest.importorskip("pyarrow")
     save_hub(tmp_path / f"train/data-00000-of-00001.{ending}", hub_rows()[:2])
     save_hub(tmp_path / f"validation/data-00000-of-00001.{ending}", hub_rows()[2:])
     assert [photo.name for photo in find_photos(tmp_path, "dev")] == ["2.png", "3.png", "4.png"]
+    assert [photo.split for photo in find_photos(tmp_path)] == ["train"] * 2 + ["dev"] * 3
     with pytest.raises(ValueError, match="no split 'photos' in it, expected one of dev, train"):
         find_photos(tmp_path, "photos")
 
 
 def test_bytes_alone_with_a_name_beside_them(tmp_path):
+    pytest.importorskip("pyarrow")
     rows = [{"image": row["image"]["bytes"], "filename": f"{place}.png"} for place, row in enumerate(hub_rows())]
     for ending in ("arrow", "parquet"):
         save_hub(tmp_path / ending / f"data.{ending}", rows)
@@ -120,12 +112,14 @@ def test_bytes_alone_with_a_name_beside_them(tmp_path):
     ],
 )
 def test_rows_of_datasets_that_are_no_good(tmp_path, ending, row, message):
+    pytest.importorskip("pyarrow")
     save_hub(tmp_path / f"data.{ending}", [row])
     with pytest.raises(ValueError, match=rf"data\.{ending}: {message}"):
         find_photos(tmp_path)
 
 
 def test_a_row_without_a_photo(tmp_path):
+    pytest.importorskip("pyarrow")
     rows = [*hub_rows()[:1], {"image": {"bytes": None, "path": "n.png"}, "caption": []}]
     save_hub(tmp_path / "a/data.arrow", rows)
     with pytest.raises(ValueError, match=r"data\.arrow: row 1: no photo under 'image'"):

@@ -85,7 +85,7 @@ class RelationScenes(DataSource):
         edge_rewiring: share of the others that join a wrong pair of objects instead, at the confidence of a wrong edge.
         confidence_spread: true edges have confidences in [1 - spread, 1], wrong ones in [0, spread], both uniform.
             Up to 0.5 a threshold of 0.5 parts them.
-        seed: of everything.
+        seed: of everything; the ids of the images are the same for every seed.
         text_graphs: captions come with their relations, as ``caption_relations``: what :func:`parse_caption` of
             ``itmatch.data.relation_scenes.grammar`` finds, at the words that state it. All else stays the same.
 

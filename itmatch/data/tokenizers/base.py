@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from itmatch.batch import Captions, SceneGraph
 from itmatch.data.tokenizers.vocabulary import Vocabulary
+from itmatch.ops.checks import check_kind
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.spec import Configurable
 
@@ -33,6 +34,7 @@ class Tokenizer(Configurable, ABC):
         """
         if isinstance(texts, str):
             raise TypeError("texts: one string; give a list of captions")
+        texts = list(check_kind("texts", texts, Iterable))  # what gives its items once would be empty the second time
         for i, text in enumerate(texts):
             if not isinstance(text, str):
                 raise TypeError(f"texts[{i}]: a {type(text).__qualname__}, expected a string")

@@ -10,8 +10,10 @@ from torch import Tensor
 from itmatch.batch import Fragments
 from itmatch.nn.pooling import LogSumExpPooling, Pooling
 from itmatch.nn.similarity.aligning import AligningSimilarity
-from itmatch.ops.pairs.alignment import hard_alignment
+from itmatch.ops.masking import at_least_float32
+from itmatch.ops.pairs.alignment import best_of_rows, hard_alignment
 from itmatch.ops.pairs.sides import Query
+from itmatch.ops.ragged import Ragged, at_places
 
 
 class HardAligningSimilarity(AligningSimilarity):
@@ -56,6 +58,22 @@ class HardAligningSimilarity(AligningSimilarity):
         return hard_alignment(
             image.features, image.mask, text.features, text.mask, query=query, chunk_size=self.chunk_size
         )
+
+    def score_rows(self, rows: Ragged, queries: Fragments) -> Tensor:
+        """(J, N) scores of the stored rows of the side whose fragments are the keys, as :meth:`forward` gives them.
+
+        What a search asks: nothing is padded, and nothing of the rows is copied but what is being multiplied.
+
+        Args:
+            rows: images if the words are the queries, captions if the regions are; one after the other, on the CPU.
+            queries: N captions, or images; ``query="both"`` has no such side.
+        """
+        whole = bool(queries.mask.all())
+        values = queries.features.flatten(0, 1) if whole else queries.features[queries.mask]
+        best = best_of_rows(rows, at_least_float32(values))
+        if whole:
+            return at_least_float32(self.pooling(best.view(len(best), *queries.mask.shape)))
+        return at_least_float32(self.pooling(at_places(best, queries.mask, 1), queries.mask[None]))
 
     def align_pair(self, scores: Tensor, dim: int) -> Tensor:
         """The scores of the winners; 0 elsewhere."""

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from itmatch.ops.derivatives import first_derivative_only
-from itmatch.ops.pairs.blocks import block_shape, packed_blocks
-from itmatch.ops.pairs.few import FEW_QUERIES, best_of_few
+from itmatch.ops.pairs.blocks import block_shape, key_block, packed_blocks
+from itmatch.ops.pairs.few import as_they_lie, best_in_place
 from itmatch.ops.pairs.over_pairs import wants_gradient
 from itmatch.ops.pairs.sides import Query, check_query, check_sides, compute_dtype, real_or_all
 from itmatch.ops.ragged import Ragged, at_places
@@ -78,10 +78,26 @@ def _aligned(
         best: Tensor = _HardAlignment.apply(keys.values, queries.values, keys, *shape)  # type: ignore[no-untyped-call]
     else:
         values = queries.values.to(compute_dtype(image, text))
-        few = len(values) <= FEW_QUERIES and values.device.type == "cpu"
-        best = best_of_few(keys, values, shape[0]) if few else _best_keys(keys, values, *shape, winners=False)[0]
+        best = best_of_rows(keys, values, shape, chunk_size if query == "words" else None)
     aligned = at_places(best, places, 1)  # (keys' rows, queries' rows, queries' width)
     return aligned if query == "words" else aligned.transpose(0, 1)
+
+
+def best_of_rows(
+    keys: Ragged, queries: Tensor, shape: tuple[int, int] | None = None, chunk_size: int | None = None
+) -> Tensor:
+    """(J, M) best inner product of each of M queries (M, D) with the keys of each of J rows, without gradients.
+
+    Args:
+        keys: the rows one after the other.
+        queries: in the type of the products.
+        shape: of a block, see :func:`block_shape`.
+        chunk_size: rows per block.
+    """
+    rows, columns = shape or key_block(keys, len(queries))
+    if as_they_lie(keys, queries):
+        return best_in_place(keys, queries, chunk_size, columns)
+    return _best_keys(keys, queries, rows, columns, winners=False)[0]
 
 
 def _plan(

@@ -50,11 +50,16 @@ def packed_blocks(ragged: Ragged, block_rows: int) -> Iterator[PackedBlock]:
 
 def block_shape(keys: Ragged, queries: Ragged, width: int, query: Query, chunk_size: int | None) -> tuple[int, int]:
     """Rows of keys and number of queries per block; ``width`` is the padded length of the queries."""
-    kind = "cpu" if keys.values.device.type == "cpu" else "cuda"
-    columns = max(1, min(_QUERY_COLUMNS[kind], len(queries.values)))
+    count = len(queries.values)
     if chunk_size is not None and query == "regions":  # images are the queries
-        columns = max(1, min(columns, chunk_size * width))
-    if chunk_size is not None and query == "words":
-        return chunk_size, columns
+        count = min(count, chunk_size * width)
+    rows, columns = key_block(keys, count)
+    return (rows if chunk_size is None or query == "regions" else chunk_size), columns
+
+
+def key_block(keys: Ragged, queries: int) -> tuple[int, int]:
+    """Rows of keys and number of queries per block, so that its products stay in a cache."""
+    kind = "cpu" if keys.values.device.type == "cpu" else "cuda"
+    columns = max(1, min(_QUERY_COLUMNS[kind], queries))
     size = keys.values.element_size() * columns * max(1, keys.longest)
     return max(1, _BLOCK_BYTES[kind] // size), columns

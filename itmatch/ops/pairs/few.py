@@ -1,4 +1,4 @@
-"""Hard alignment of a few queries with many keys, as in a search: reading the keys is most of the work."""
+"""Hard alignment with keys that are read as they lie, not packed: of a few queries, or of rows of one length."""
 
 from __future__ import annotations
 
@@ -8,30 +8,50 @@ from torch import Tensor
 
 from itmatch.ops.ragged import Ragged
 
-FEW_QUERIES = 96  # with more, packing the keys pays
-_BLOCK_BYTES = 1 << 20  # of keys in the type of the products, and of products: a core's cache holds them
+FEW_QUERIES = 96  # with more, and rows of several lengths, packing the keys pays
+_BLOCK_BYTES = {True: 1 << 20, False: 2 << 20}  # of keys in the type of the products, and of products; few, many
 
 
-def best_of_few(keys: Ragged, queries: Tensor, rows: int) -> Tensor:
+def as_they_lie(keys: Ragged, queries: Tensor) -> bool:
+    """Whether :func:`best_in_place` is the fast way: on a CPU, of a few queries or of keys in rows of one length."""
+    if keys.values.device.type != "cpu" or len(queries) == 0:
+        return False
+    return len(queries) <= FEW_QUERIES or bool((keys.lengths == keys.longest).all())
+
+
+def best_in_place(keys: Ragged, queries: Tensor, rows: int | None = None, columns: int = 1024) -> Tensor:
     """(J, M) best inner product of each of M queries (M, D) with the keys of each of J rows.
 
-    Keys are read once, as they lie, and converted to the type of the queries block by block.
+    Keys are read once, and converted to the type of the queries block by block, in memory that is used again.
 
     Args:
-        keys: on the CPU, the rows one after the other.
-        queries: few of them.
+        keys: on the CPU, the rows one after the other, of one length if there are more than a few queries.
+        queries: at least one.
         rows: most rows of keys in a block.
+        columns: most queries in a block.
     """
+    few, columns = len(queries) <= FEW_QUERIES, min(columns, len(queries))
+    size = queries.element_size() * max(1, keys.longest) * max(queries.shape[1], columns)
+    step = max(1, min(len(keys) if rows is None else rows, _BLOCK_BYTES[few] // size))
     best = queries.new_empty(len(keys), len(queries), dtype=torch.promote_types(queries.dtype, torch.float32))
-    size = queries.element_size() * max(1, keys.longest) * max(queries.shape[1], len(queries))
-    step = max(1, min(rows, _BLOCK_BYTES // size))
-    ends = (keys.starts + keys.lengths).tolist()
-    starts = keys.starts.tolist()
+    wide = queries.new_empty(step * keys.longest, queries.shape[1])
+    products = queries.new_empty(len(wide) * columns)
+    starts, ends = keys.starts.tolist(), (keys.starts + keys.lengths).tolist()
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         for row in range(0, len(keys), step):
             last = min(row + step, len(keys))
-            products = queries @ keys.values[starts[row] : ends[last - 1]].to(queries.dtype).T  # (M, k)
-            best[row:last] = largest_of_runs(products.to(best.dtype), keys.lengths[row:last]).T
+            block = keys.values[starts[row] : ends[last - 1]]  # (k, D)
+            if block.dtype != queries.dtype:
+                block = wide[: len(block)].copy_(block)
+            for column in range(0, len(queries), columns):
+                part = queries[column : column + columns]
+                place, to = products[: len(block) * len(part)], best[row:last, column : column + columns]
+                if few:
+                    found = torch.mm(part, block.T, out=place.view(len(part), -1))
+                    to.copy_(largest_of_runs(found.to(best.dtype), keys.lengths[row:last]).T)
+                else:
+                    found = torch.mm(block, part.T, out=place.view(-1, len(part)))
+                    to.copy_(found.view(last - row, -1, len(part)).amax(1))
     return best
 
 

@@ -356,6 +356,9 @@ def test_one_string_is_not_read_letter_by_letter(tiny_bert):
     for several in (tokenizer, HuggingFaceTokenizer(tiny_bert), WordTokenizer().fit, tokenizer.begin_with, Vocabulary):
         with pytest.raises(TypeError, match="one string, 'a dog', expected a list of strings"):
             several("a dog")
+    assert len(tokenizer.batch(text for text in ("a", "a dog"))) == 2  # not 0: they can be read once
+    with pytest.raises(TypeError, match="texts: a int, expected"):
+        tokenizer.batch(3)
     for names in ({"labels": "dog"}, {"predicates": "on"}):
         with pytest.raises(TypeError, match="one string"):
             Names(**names)

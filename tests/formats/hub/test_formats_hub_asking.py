@@ -102,6 +102,17 @@ def test_what_the_hub_says(hub, tmp_path, problem, told):
     assert len(hub.asked) == 1
 
 
+def test_a_tokenizer_alone_in_the_cache_is_not_asked_for(hub, monkeypatch, tmp_path):
+    with pytest.raises(FileNotFoundError, match="has no such model"):
+        check_on_hub("us/tokenizer")
+    (tmp_path / "cache/models--us--tokenizer/snapshots").mkdir(parents=True)
+    hub.asked.clear()
+    check_on_hub("us/tokenizer")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    check_on_hub("us/tokenizer")
+    assert not hub.asked
+
+
 def test_other_files_than_ours(hub):
     check_on_hub("us/model")
     with pytest.raises(FileNotFoundError, match=r"the model on the Hugging Face Hub has no config\.json"):
@@ -122,7 +133,7 @@ def test_no_connection_is_told_at_once(monkeypatch, tmp_path, load):
         closed.bind(("127.0.0.1", 0))
         reached(monkeypatch, f"http://127.0.0.1:{closed.getsockname()[1]}", tmp_path)
         monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("tried again"))
-        with pytest.raises((FileNotFoundError, ValueError), match=r"no/model: no such folder .* cannot be reached"):
+        with pytest.raises((FileNotFoundError, ValueError), match=r"no/model'?: no such folder .* cannot be reached"):
             load("no/model")
 
 

@@ -17,6 +17,7 @@ from itmatch.nn import (
     SumPooling,
 )
 from itmatch.ops import hard_alignment, lengths_to_mask
+from itmatch.ops.ragged import Ragged
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 POOLINGS = {
@@ -217,3 +218,23 @@ def test_bad_arguments_are_named():
         HardAligningSimilarity()(image, Fragments(text.features[..., :5], text.mask))
     with pytest.raises(ValueError, match="one image and one caption, got 5 and 7"):
         HardAligningSimilarity().align(image, text)
+
+
+@pytest.mark.parametrize("queries", [2, 30])  # 30 have more fragments than are asked without packing
+@pytest.mark.parametrize(("rows_equal", "queries_equal"), [(True, True), (True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("query", ["words", "regions"])
+def test_stored_rows_are_scored_as_padded_ones(query, rows_equal, queries_equal, queries):
+    torch.manual_seed(0)
+
+    def some(count, width, equal):
+        lengths = torch.full((count,), width) if equal else torch.randint(1, width + 1, (count,))
+        return Fragments(torch.randn(count, width, 6), lengths_to_mask(lengths, width))
+
+    rows, asking = some(70, 4, rows_equal), some(queries, 8, queries_equal)
+    stored = Ragged.of(rows, torch.float16)
+    wide = stored[:].to(dtype=torch.float32)
+    similarity = HardAligningSimilarity(query)
+    expected = similarity(wide, asking) if query == "words" else similarity(asking, wide).T
+    torch.testing.assert_close(similarity.score_rows(stored, asking), expected)
+    part = stored.select(slice(10, 30))
+    torch.testing.assert_close(similarity.score_rows(part, asking), expected[10:30])

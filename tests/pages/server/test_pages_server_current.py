@@ -91,7 +91,7 @@ def test_requests_beside_a_writer_are_all_answered(index):
 
 def test_a_first_stage_follows(tmp_path, index, monkeypatch):
     monkeypatch.setattr("itmatch.search.answers.PAYS", 2)
-    built = Index.build(index.model, RelationScenes(num_test=20).split("test"), tmp_path / "own", engine=Axes(8))
+    built = Index.build(index.model, RelationScenes(num_test=20).split("test"), tmp_path / "own", engine=Axes())
     other = writer(built)
     with serving(built) as server:
         assert len(ids(server)) == 20
