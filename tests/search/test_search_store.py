@@ -116,7 +116,7 @@ def test_killed_while_adding(folder, split):
                 index.add(part(split, first, first + 1))
                 done()
 
-        acknowledged = killed_at(draws.randint(1, 1200), add)
+        acknowledged = killed_at(draws.randint(1, 3000), add)
         again = Index.open(folder, model=model)
         assert acknowledged <= len(again.images) - 2 <= acknowledged + 1
         check(again, split, len(again.images))
@@ -141,7 +141,7 @@ def test_killed_while_building(tmp_path, split):
                 Index.build(model, sources[turn % 2], folder, overwrite=True)
                 done()
 
-        acknowledged = killed_at(draws.randint(1, 300), build)
+        acknowledged = killed_at(draws.randint(1, 900), build)
         if acknowledged == 0 and not (folder / NAME).exists():
             Index.build(model, sources[0], folder)  # what a killed one left is in nobody's way
         index = Index.open(folder, model=model)
