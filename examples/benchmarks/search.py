@@ -214,9 +214,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, nargs="*", default=[2000, 20_000, 200_000], help="sizes of the indexes")
     parser.add_argument("--queries", type=int, nargs="+", default=[1, 32, 500])
-    parser.add_argument(
-        "--most-pairs", type=int, default=12_000_000, help="queries x images of a row"
-    )
+    parser.add_argument("--most-pairs", type=int, default=12_000_000, help="queries x images of a row")
     parser.add_argument("--regions", type=int, default=36)
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--axes", type=int, default=32, help="bytes a fragment of the first stage, random fragments")
