@@ -45,7 +45,8 @@ def test_the_table_has_every_row(result):
     assert {len(row) for row in table} == {len(table[0])}
     for row in table[2:]:
         assert row[1] == "4 x 6"
-        assert all(float(cell) > 0 for cell in row[2:6])
+        assert all(float(cell) > 0 for cell in row[2:5])
+        assert float(row[5]) >= 0  # 0.0 where the machine was busy with something else
         assert row[-2:] == ["1", "cpu"]
     assert re.search(r"1 threads, PyTorch \S+, load", text)
 

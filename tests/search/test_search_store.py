@@ -5,7 +5,7 @@ import os
 import random
 import shutil
 import signal
-import time
+import sys
 import traceback
 from contextlib import contextmanager
 
@@ -60,11 +60,33 @@ def forked(work):
         os.close(read)
 
 
-def killed_after(seconds, work):
-    """How often a process said that something was done before it was killed."""
-    with forked(work) as (child, read):
-        time.sleep(seconds)
-        os.kill(child, signal.SIGKILL)
+WRITING = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod"}
+
+
+def changes_files(event, arguments):
+    """Whether an event of Python (``sys.addaudithook``) is a change of files."""
+    return event in WRITING or (event == "open" and bool(arguments[2] & (os.O_WRONLY | os.O_RDWR)))
+
+
+def killed_at(change, work):
+    """How often a process said that something was done before it was killed, at so many changes of files.
+
+    The place does not depend on how fast the machine is.
+    """
+
+    def counted(done):
+        left = [change]
+
+        def hook(event, arguments):
+            if changes_files(event, arguments):
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        work(done)
+
+    with forked(counted) as (_, read):
         done = 0
         while os.read(read, 1):
             done += 1
@@ -94,7 +116,7 @@ def test_killed_while_adding(folder, split):
                 index.add(part(split, first, first + 1))
                 done()
 
-        acknowledged = killed_after(draws.uniform(0, 1.5), add)
+        acknowledged = killed_at(draws.randint(1, 1200), add)
         again = Index.open(folder, model=model)
         assert acknowledged <= len(again.images) - 2 <= acknowledged + 1
         check(again, split, len(again.images))
@@ -119,7 +141,7 @@ def test_killed_while_building(tmp_path, split):
                 Index.build(model, sources[turn % 2], folder, overwrite=True)
                 done()
 
-        acknowledged = killed_after(draws.uniform(0, 1.0), build)
+        acknowledged = killed_at(draws.randint(1, 300), build)
         if acknowledged == 0 and not (folder / NAME).exists():
             Index.build(model, sources[0], folder)  # what a killed one left is in nobody's way
         index = Index.open(folder, model=model)

@@ -161,14 +161,22 @@ def test_of_several_processes_one_extracts(made):
     root, records = made
     captions, log = write_captions(root / "captions.json", records), root / "log"
     code = (
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
+        f"import sys, time; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n"
         "from helpers_photo_folder import Pixels\n"
         "from itmatch.vision import PhotoFolder, RegionExtractor\n"
+        "call = Pixels.__call__\n"
+        "Pixels.__call__ = lambda self, images: (time.sleep(0.5), call(self, images))[1]\n"
         f"extractor = RegionExtractor(None, backbone=Pixels({str(log)!r}), regions=4)\n"
         f"data = PhotoFolder({str(root / 'photos')!r}, {str(captions)!r}, extractor, cache={str(root / 'cache')!r})\n"
+        "print('ready', flush=True); input()\n"
         "print(data.split('train').num_images)\n"
     )
-    run = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    run = [subprocess.Popen([sys.executable, "-c", code], **pipes) for _ in range(2)]
+    assert [process.stdout.readline() for process in run] == ["ready\n", "ready\n"]
+    for process in run:
+        process.stdin.write("\n")
+        process.stdin.flush()
     assert [process.communicate(timeout=240)[0] for process in run] == ["12\n", "12\n"]
     assert sum(map(int, log.read_text().split())) == 24
 

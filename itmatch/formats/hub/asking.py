@@ -29,13 +29,17 @@ def hub_file(name: str, file: str, **download: Any) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    with _told(name, file, download):
+    with _told(short(name), file, download):
         _check(name, file, download)
         return Path(hf_hub_download(repo_id=name, filename=file, **download))
 
 
-def check_on_hub(name: str) -> None:
+def check_on_hub(name: str, label: str | None = None) -> None:
     """Raise at once unless files of a model are in the cache, or the Hub has it: others would try for a minute.
+
+    Args:
+        name: NAME or OWNER/NAME.
+        label: what the message begins with; None: the name.
 
     Raises:
         FileNotFoundError: the Hub cannot be reached, or has no such model.
@@ -46,7 +50,7 @@ def check_on_hub(name: str) -> None:
     kept = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "snapshots"
     if kept.is_dir():  # whether all that is needed is there, the one who loads it finds out
         return
-    with _told(name, "config.json", {}):
+    with _told(short(name) if label is None else label, "config.json", {}):
         try:
             _check(name, "config.json", {})
         except LocalEntryNotFoundError:
@@ -87,7 +91,7 @@ def _check(name: str, file: str, download: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _told(name: str, file: str, download: dict[str, Any]) -> Iterator[None]:
+def _told(label: str, file: str, download: dict[str, Any]) -> Iterator[None]:
     """Say in one line what did not work, in the words of somebody who may have meant a folder."""
     from huggingface_hub import errors
 
@@ -110,7 +114,7 @@ def _told(name: str, file: str, download: dict[str, Any]) -> Iterator[None]:
         problem = f"{_HUB} cannot be reached ({reason(error)})"
     else:
         return
-    raise FileNotFoundError(f"{short(name)}: no such folder here, and {problem}") from None
+    raise FileNotFoundError(f"{label}: no such folder here, and {problem}") from None
 
 
 class _UnreachableError(Exception):

@@ -27,10 +27,10 @@ def load_pretrained(auto_class: str, name: str, kind: str, **options: Any) -> An
     from transformers.utils import logging
 
     local, bars = Path(name).is_dir(), logging.is_progress_bar_enabled()
+    if not local:
+        check_on_hub(name, f"{kind} {name!r}")
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        if not local:
-            check_on_hub(name)
         part = getattr(transformers, auto_class).from_pretrained(
             name, local_files_only=local, trust_remote_code=False, **options
         )

@@ -81,6 +81,7 @@ def test_views_of_evaluation_are_always_the_same():
 def test_a_vector_is_that_of_the_patches_of_its_view(class_token):
     torch.manual_seed(0)
     encoder = ViewEncoder(4, 8, 3, class_token=class_token, pooling=MeanPooling()).eval()
+    nn.init.normal_(encoder.fc.bias)  # else padding adds nothing to the direction of a mean
     features = torch.randn(2, 9 + class_token, 4)
     mask = torch.ones(features.shape[:2], dtype=torch.bool)
     mask[1, 5:] = False
