@@ -8,6 +8,7 @@ from itmatch.data import ImageTextSplit, RelationScenes, WordTokenizer
 from itmatch.nn import (
     BlockSimilarity,
     GRUTextEncoder,
+    HardAligningSimilarity,
     MeanPooling,
     PatchSlimmingSimilarity,
     RegionEncoder,
@@ -59,6 +60,13 @@ def system(name="chan", seed=0):
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return model.eval()
+
+
+def hard(query="words"):
+    """A model whose score is MaxSim, divided by the number of fragments of the query."""
+    model = system()
+    model.similarity = HardAligningSimilarity(query, MeanPooling())
+    return model
 
 
 def part(split, first, last):

@@ -7,47 +7,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers_search import SCENES, part, system
+from helpers_search import hard, part, system
 
-from itmatch.nn import HardAligningSimilarity, MeanPooling
 from itmatch.search import Index, Qdrant
 from itmatch.search.opening import engine_at, outer_place
 
-edge = pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py")
+pytest.importorskip("qdrant_edge", reason="needs qdrant-edge-py")
 client = pytest.importorskip("qdrant_client", reason="needs qdrant-client")
 pytestmark = pytest.mark.filterwarnings("ignore:Local mode performs exact")
-
-
-@pytest.fixture(scope="module")
-def split():
-    return SCENES.split("test")
-
-
-@pytest.fixture(params=["path", "url"])
-def engine(request, tmp_path):
-    """An engine of either kind; another call gives one that sees the same data."""
-    memory = client.QdrantClient(":memory:")
-    made = []
-
-    def make(**settings):
-        if request.param == "path":
-            while made:
-                made.pop().close()
-            made.append(Qdrant(path=tmp_path / "edge", **settings))
-            return made[-1]
-        found = Qdrant(url="http://somewhere:6333", **settings)
-        found.client = memory
-        return found
-
-    yield make
-    for one in made:
-        one.close()
-
-
-def hard(query="words"):
-    model = system()
-    model.similarity = HardAligningSimilarity(query, MeanPooling())
-    return model
 
 
 @pytest.mark.parametrize(("side", "query"), [("images", "words"), ("captions", "regions")])
@@ -130,27 +97,6 @@ def test_it_follows_what_is_added_deleted_and_compacted(tmp_path, split, engine)
     assert np.array_equal(kept.held, again.images.serials)
     assert again.engine._points.found(kept.name)[0] == 28
     assert again.search(split.captions, top=3, candidates=28).ids == again.search(split.captions, top=3).ids
-
-
-def test_a_commit_that_fails_changes_no_answer(tmp_path, split, engine, monkeypatch):
-    index = Index.build(hard(), part(split, 0, 10), tmp_path / "index", engine=engine())
-    before = index.search(split.captions[:20], top=4, candidates=10)
-
-    def fail(*_):
-        raise OSError("disk full")
-
-    for change in (lambda one: one.add(part(split, 10, 20)), lambda one: one.delete(one.images.ids[:5])):
-        with monkeypatch.context() as patch:
-            patch.setattr("itmatch.search.store.writing.Commit.done", fail)
-            with pytest.raises(OSError, match="disk full"):
-                change(index)
-        again = Index.open(tmp_path / "index", engine=engine())
-        assert again.search(split.captions[:20], top=4, candidates=10).ids == before.ids
-        index = again
-    index.add(part(split, 20, 30))  # these get the numbers of those that failed
-    exact = index.search(split.captions, top=3, candidates="all")
-    assert index.search(split.captions, top=3, candidates=20).ids == exact.ids
-    assert index.recall(split.captions, top=3, candidates=12) > 0.99
 
 
 def test_an_index_that_is_built_anew(tmp_path, split, engine):

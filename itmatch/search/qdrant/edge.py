@@ -10,7 +10,7 @@ from typing import Any
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import read_json
 from itmatch.formats.messages import reason, shown
-from itmatch.search.qdrant.points import Points, Settings
+from itmatch.search.qdrant.points import LISTED, Points, Settings
 
 _INDEXED = 10_000  # KB of vectors from which on int8 copies and graphs are made
 
@@ -57,6 +57,16 @@ class EdgePoints(Points):
         if type(size) is not int:
             raise ValueError(f"{path}: size of the vectors {shown(size)}, expected a whole number")
         return points, size
+
+    def numbers(self, name: str, first: int) -> list[int]:
+        """The numbers from one on."""
+        found: list[int] = []
+        place: int | None = first
+        while place is not None:
+            request = self._qdrant.ScrollRequest(offset=place, limit=LISTED, with_payload=False, with_vector=False)
+            points, place = self._shard(name).scroll(request)
+            found.extend(int(point.id) for point in points)
+        return found
 
     def put(self, name: str, numbers: Sequence[int], vectors: Sequence[Array]) -> None:
         """Add points."""

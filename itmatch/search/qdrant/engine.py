@@ -27,6 +27,7 @@ from itmatch.search.store.manifest import Side
 
 _NUMBERS = 1 << 18  # of the vectors that are sent at a time
 _REMOVED = 10_000  # points that are removed at a time
+_MORE = 4  # times as many points are asked for where too few are rows of the index
 _ROUNDING = 1e-4  # of scores, in a bound
 
 
@@ -99,7 +100,8 @@ class Qdrant(Engine):
     ) -> None:
         """Put what is new into Qdrant, and remove what was no longer there at the commit before.
 
-        Rows that this commit deletes stay in Qdrant until the next one, since the commit may fail.
+        Rows that this commit deletes stay in Qdrant until the next one, since the commit may fail. What a failed
+        commit put there goes, too.
         """
         kept = Kept.new(self.name) if previous is None else Kept.read(previous)
         try:
@@ -112,9 +114,14 @@ class Qdrant(Engine):
         Kept.write(folder, kept)
 
     def _brought(self, kept: Kept, collection: Collection, similarity: nn.Module) -> Kept:
-        gone = np.setdiff1d(kept.held, kept.live)
         new = np.flatnonzero(~np.isin(collection.serials, kept.live))
-        size = kept.size
+        size, stored = kept.size, kept.held
+        if size:  # what a failed commit put there has numbers after those of all rows
+            after = int(kept.live[-1]) + 1 if len(kept.live) else 0
+            stored = np.union1d(stored, np.array(self._points.numbers(kept.name, after), np.int64))
+        elif len(new):
+            self._points.drop(kept.name)  # a failed commit may have made it
+        gone = np.setdiff1d(stored, np.union1d(kept.live, collection.serials[new]))
         by_vectors = _by_vectors(similarity, collection)
         for serials, vectors in _batches(collection, new, by_vectors):
             if not size:
@@ -125,7 +132,7 @@ class Qdrant(Engine):
             self._points.remove(kept.name, gone[start : start + _REMOVED].tolist())
         if len(new) or len(gone):
             self._points.finish(kept.name)
-        held = np.union1d(np.setdiff1d(kept.held, gone), collection.serials[new])
+        held = np.union1d(kept.live, collection.serials[new])
         return Kept(kept.name, size, held, collection.serials)
 
     def open(self, folder: Path, collections: Mapping[Side, Collection], similarity: nn.Module) -> None:
@@ -146,8 +153,8 @@ class Qdrant(Engine):
             wanted = _size_of(similarity, collection) or size
             if size != wanted:
                 raise ValueError(f"{where} has vectors of size {size}, expected {wanted}")
-            if points < len(own.held):
-                raise ValueError(f"{where} has {points} points, expected {len(own.held)}; build the index again")
+            if points < len(own.live):  # deleted rows may have left Qdrant in a commit that failed
+                raise ValueError(f"{where} has {points} points, expected {len(own.live)}; build the index again")
         self._kept, self._similarity = kept, similarity
 
     @torch.no_grad()
@@ -157,17 +164,34 @@ class Qdrant(Engine):
         if not len(kept.live):
             return Proposal([kept.live] * len(queries), torch.full((len(queries),), -torch.inf))
         vectors = [_query(self._similarity, queries, row, kept.size) for row in range(len(queries))]
-        waiting = len(kept.held) - len(kept.live)  # deleted rows that may take a place
         serials, bounds = [], []
-        for query, (numbers, scores) in zip(
-            vectors, self._points.nearest(kept.name, vectors, count + waiting), strict=True
-        ):
-            found = np.array(numbers, np.int64)
-            serials.append(found[np.isin(found, kept.live)][:count])
-            cut = len(serials[-1]) < len(kept.live)
-            bounds.append(scores[-1] / len(query) + _ROUNDING if cut and scores else -torch.inf)
+        for query, (numbers, scores) in zip(vectors, self._live(kept, vectors, count), strict=True):
+            serials.append(numbers)
+            last = scores[-1] / len(query) + _ROUNDING if len(numbers) == count else torch.inf
+            bounds.append(-torch.inf if len(numbers) == len(kept.live) else last)
         known = Settings(self.int8, self.oversampling, self.graph).is_exact and _is_max_sim(self._similarity, side)
         return Proposal(serials, torch.tensor(bounds) if known else None)
+
+    def _live(self, kept: Kept, vectors: list[Array], count: int) -> list[tuple[Array, Array]]:
+        """The best rows of each query that the index has, and their MaxSim.
+
+        Points of other commits may take their places: of one that failed, or of one after this index was opened. Then
+        more points are asked for, until there are enough rows.
+        """
+        wanted = min(count, len(kept.live))
+        limit = count + len(kept.held) - len(kept.live)  # rows that were deleted may take a place
+        found: dict[int, tuple[Array, Array]] = {}
+        waiting = list(range(len(vectors)))
+        while waiting:
+            answers = self._points.nearest(kept.name, [vectors[query] for query in waiting], limit)
+            for query, (numbers, scores) in zip(waiting, answers, strict=True):
+                serials = np.array(numbers, np.int64)
+                own = np.flatnonzero(np.isin(serials, kept.live))[:count]
+                if len(own) == wanted or len(serials) < limit:  # enough, or Qdrant has no more
+                    found[query] = serials[own], np.array(scores)[own]
+            waiting = [query for query in waiting if query not in found]
+            limit *= _MORE
+        return [found[query] for query in range(len(vectors))]
 
     def drop(self) -> None:
         """Remove the collections of the index that this engine was opened with; then the index has none."""
@@ -245,7 +269,7 @@ def _is_max_sim(similarity: nn.Module, side: Side) -> bool:
     """Whether MaxSim, divided by the number of fragments of the query, is the score of a similarity."""
     own = "words" if side == "images" else "regions"
     return (
-        isinstance(similarity, HardAligningSimilarity)
+        type(similarity) is HardAligningSimilarity  # a subclass may score otherwise
         and similarity.query == own
-        and isinstance(similarity.pooling, MeanPooling)
+        and type(similarity.pooling) is MeanPooling
     )

@@ -27,8 +27,9 @@ class Kept:
     Args:
         name: of the collection.
         size: of its vectors; 0 = it has not been made yet, since there were no rows.
-        held: serials of all points.
-        live: serials of the rows of the index; those of ``held`` beside them go in the next commit.
+        held: serials of the points that commits put there. There may be more points, of a commit that failed or is
+            under way; their numbers are larger than those of all rows.
+        live: serials of the rows of the index; all points beside them go in the next commit.
     """
 
     name: str

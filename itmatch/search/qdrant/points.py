@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from itmatch.formats.arrays import Array
 
+LISTED = 10_000  # numbers of points that are read at a time
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -44,6 +46,10 @@ class Points(ABC):
             ValueError: there is no such collection, or it is none of ours.
             ConnectionError: no server answers.
         """
+
+    @abstractmethod
+    def numbers(self, name: str, first: int) -> list[int]:
+        """The numbers of the points that are there, from a number on."""
 
     @abstractmethod
     def put(self, name: str, numbers: Sequence[int], vectors: Sequence[Array]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from itmatch.formats.arrays import Array
 from itmatch.formats.messages import reason
-from itmatch.search.qdrant.points import Points, Settings
+from itmatch.search.qdrant.points import LISTED, Points, Settings
 
 KEY = "QDRANT_API_KEY"
 _TIMEOUT = 120  # seconds that a server may take for a request
@@ -69,6 +69,16 @@ class ServerPoints(Points):
         if not isinstance(vectors, self._models.VectorParams) or vectors.multivector_config is None:
             raise ValueError(f"{self.url}: collection {name!r} was not made by itmatch: it has no multivectors")
         return int(self._told(lambda: self._client.count(name, exact=True)).count), int(vectors.size)
+
+    def numbers(self, name: str, first: int) -> list[int]:
+        """The numbers from one on."""
+        asked = partial(self._client.scroll, name, limit=LISTED, with_payload=False, with_vectors=False)
+        found: list[int] = []
+        place: int | None = first
+        while place is not None:
+            points, place = self._told(partial(asked, offset=place))
+            found.extend(int(point.id) for point in points)
+        return found
 
     def put(self, name: str, numbers: Sequence[int], vectors: Sequence[Array]) -> None:
         """Add points."""
