@@ -90,7 +90,7 @@ class PhotoFolder(DataSource):
         """The photos and captions of one stage; the first call extracts what is not there yet.
 
         Raises:
-            FileNotFoundError: photos, captions or a model are not there.
+            FileNotFoundError: the folder, the captions or a model are not there.
             OSError: a photo could not be read for a reason that lies in the disk.
             ValueError: a file of captions is no good, there is no photo for this stage (before regions are extracted
                 for "train": for any stage), or one is in train and in another split.

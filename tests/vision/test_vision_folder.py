@@ -157,6 +157,30 @@ def test_photos_that_cannot_be_read_are_left_out_and_listed(made, capsys):
     assert listed.read_text().startswith("03.png\t")
 
 
+def test_a_photo_of_a_list_that_is_not_there_is_left_out_until_it_is(made, capsys):
+    root, records = made
+    (root / "list.txt").write_text("".join(f"photos/{one['filename']}\n" for one in records))
+    captions = write_captions(root / "captions.json", records)
+    extractor = RegionExtractor(None, backbone=Pixels(), regions=4)
+    content = (root / "photos/03.png").read_bytes()
+    (root / "photos/03.png").unlink()
+    assert PhotoFolder(root / "list.txt", captions, extractor, cache=root / "cache").split("test").num_images == 5
+    assert "1 photos cannot be read and are left out" in capsys.readouterr().err
+    (listed,) = (root / "cache").glob("*/photos_unreadable.txt")
+    assert listed.read_text() == f"photos/03.png\t{root}/photos/03.png: no such file\n"
+    (root / "photos/03.png").write_bytes(content)
+    assert PhotoFolder(root / "list.txt", captions, extractor, cache=root / "cache").split("test").num_images == 6
+
+
+def test_what_cannot_be_loaded_is_not_told_of_as_extracting(made, capsys):
+    root, records = made
+    extractor = RegionExtractor(None, backbone=str(root / "none"))
+    data = PhotoFolder(root / "photos", write_captions(root / "c.json", records), extractor, cache=root / "cache")
+    with pytest.raises(FileNotFoundError, match="none"):
+        data.split("train")
+    assert "extracting" not in capsys.readouterr().err
+
+
 def test_of_several_processes_one_extracts(made):
     root, records = made
     captions, log = write_captions(root / "captions.json", records), root / "log"
