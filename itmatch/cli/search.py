@@ -52,7 +52,8 @@ def search(
     with opened_index(index, qdrant, trust or []) as opened:
         query = TextQuery(opened, asked) if image is None else GivenImage.read(opened, image)
         if image is not None and not len(opened.captions):
-            raise ValueError(f"{index}: holds no captions, so no image finds any")
+            hint = "itmatch index RUN writes an index of a split, with its captions"
+            raise ValueError(f"{index}: holds no captions, so no image finds any; {hint}")
         hits = query.search(top)
         print(_json(asked, hits) if json else "\n".join(_line(hit) for hit in hits[0]))
         if hits.unknown[0]:

@@ -31,7 +31,7 @@ def results_page(title: str, query: Query, hits: Hits) -> str:
         f"<li>{query.explain(row).fragment()}<p><strong>{hit.rank}.</strong> "
         f"{escape(hit.id) if hit.text is None else ''} "
         f'<span class="itm-note">score {hit.score:.4f}</span></p></li>'
-        for hit, row in zip(hits[0], hits.rows[0].tolist(), strict=True)
+        for hit, row in zip(hits[0], hits.rows[0].tolist(), strict=False)
     ]
     count = f"{len(cards)} {hits.kind if len(cards) != 1 else hits.kind[:-1]}, best first"
     words = ", ".join(hits.unknown[0])

@@ -17,10 +17,18 @@ from itmatch.search.scan import wide
 
 PAYS = 20_000  # rows from which on two stages are the default: below, scoring everything is fast enough
 CANDIDATES = 1000
+TOGETHER = (
+    4  # queries from which on scoring everything is faster: they share one pass, and candidates are each one's own
+)
 
 
 def candidates_of(
-    wanted: int | Literal["all"] | None, top: int, collection: Collection, model: MatchingModel, engine: Engine | None
+    wanted: int | Literal["all"] | None,
+    top: int,
+    collection: Collection,
+    model: MatchingModel,
+    engine: Engine | None,
+    queries: int,
 ) -> int | None:
     """How many rows a first stage proposes for a query; None = all rows are scored.
 
@@ -31,7 +39,8 @@ def candidates_of(
         return None
     if wanted is None:
         by_vectors = model.similarity.reads_pooled and collection.has_vectors  # small rows: exact is cheap
-        return max(CANDIDATES, 10 * top) if engine is not None and len(collection) >= PAYS and not by_vectors else None
+        pays = engine is not None and len(collection) >= PAYS and not by_vectors and queries < TOGETHER
+        return max(CANDIDATES, 10 * top) if pays else None
     if engine is None:
         raise ValueError(f"{collection.where}: candidates={wanted}: no first stage; build it with engine=Axes()")
     return max(top, check_whole("candidates", wanted))

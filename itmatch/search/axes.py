@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from itmatch.search.store.manifest import SIDES, Side
 _ROUNDING = 1e-4  # of scores, in a bound
 _SHRINKAGE = 0.03  # of the moments of the queries towards those of queries from everywhere
 _LEVELS = 127
+_FEW = 4  # times the size: fewer fragments of the other side than these do not weight the axes
 _BLOCK = 1 << 18  # products, or numbers of codes, at a time: a core's cache holds them
 _QUERIES = 96  # fragments of queries whose products are made at a time
 _ROWS = 4096  # that are coded at a time
@@ -36,8 +38,8 @@ class Axes(Engine):
     reduced and pooled as the model's similarity does. Of similarities that do not align hard this is a stand-in, whose
     worth :meth:`Index.recall <itmatch.search.Index.recall>` measures.
 
-    An index without the other side (images without captions) has unweighted axes, and needs more of them. Axes are
-    found when the index is built, and anew when a side has doubled since.
+    An index without the other side (images without captions), or with little of it, has unweighted axes, and needs more
+    of them. Axes are found when the index is built, and anew when a side has doubled since.
 
     Where the similarity aligns hard and pools by a mean, a maximum or a logarithm of exponentials, what is lost of the
     fragments bounds how far the true score is from this one.
@@ -74,7 +76,11 @@ class Axes(Engine):
         self._similarity = similarity
         self._sides = {side: _Coded.read(folder, side) for side in SIDES}
         for side, collection in collections.items():
-            size = len(self._sides[side].mean)
+            coded, size = self._sides[side], len(self._sides[side].mean)
+            if not np.array_equal(coded.serials, collection.serials):
+                raise ValueError(
+                    f"{folder}: codes of {len(coded.serials)} {side}, not of the {len(collection)} there are"
+                )
             if size != (collection.embed_dim or size):
                 raise ValueError(f"{folder}: axes of size {size}, not {collection.embed_dim}")
 
@@ -90,8 +96,9 @@ class Axes(Engine):
             scores = torch.cat([torch.zeros(len(part), 0), *coded.scores(part, rule)], 1)  # (n, N)
             best = scores.topk(min(count, scores.shape[1])).indices
             serials.extend(coded.serials[own] for own in best.numpy())
-            above = scores.add_(coded.slack(part), alpha=rule.slack or 0.0).scatter_(1, best, -torch.inf)
-            bounds.extend((above.amax(1) + _ROUNDING).tolist() if above.shape[1] else [-torch.inf] * len(part))
+            if rule.slack is not None:
+                above = scores.add_(coded.slack(part), alpha=rule.slack).scatter_(1, best, -torch.inf)
+                bounds.extend((above.amax(1) + _ROUNDING).tolist() if above.shape[1] else [-torch.inf] * len(part))
         return Proposal(serials, None if rule.slack is None else torch.tensor(bounds))
 
 
@@ -119,6 +126,12 @@ class _Coded:
     codes: Array
     lost: Tensor
 
+    @cached_property
+    def basis(self) -> Tensor:
+        """(D, A) orthonormal, of what the places are of."""
+        basis: Tensor = torch.linalg.qr(self.inward).Q
+        return basis
+
     @classmethod
     def none(cls, own: Collection, other: Collection, axes: int, sample: int) -> _Coded:
         """No rows, and the axes of a collection for queries like the rows of another one."""
@@ -126,6 +139,8 @@ class _Coded:
         stored, asking = (_sample(collection, sample) if len(collection) else None for collection in (own, other))
         if stored is None:
             stored = torch.zeros(1, size)
+        if asking is not None and len(asking) < _FEW * size:
+            asking = None  # a few captions say less than none: what they do not look at would be lost
         mean = stored.mean(0)
         inward, outward = _axes(stored - mean, torch.eye(size) if asking is None else asking, axes)
         seen = np.array([len(own), len(other)])
@@ -140,14 +155,13 @@ class _Coded:
         kept = np.isin(self.serials, collection.serials[:known])
         sizes = np.diff(self.offsets)
         lengths, codes, lost = [sizes[kept]], [self.codes[np.repeat(kept, sizes)]], [self.lost[torch.from_numpy(kept)]]
-        basis = torch.linalg.qr(self.inward).Q
         for start in range(known, len(collection), _ROWS):
             part = collection.fragments(slice(start, min(start + _ROWS, len(collection))))
             values = part.values.float() - self.mean
             places = (values @ self.inward).round_().clamp_(-_LEVELS, _LEVELS)
             lengths.append(part.lengths.numpy())
             codes.append(places.to(torch.int8).numpy())
-            distances = torch.stack(_along_and_across(values - places @ self.outward.T, basis), 1)
+            distances = torch.stack(_along_and_across(values - places @ self.outward.T, self.basis), 1)
             row = torch.arange(len(part)).repeat_interleave(part.lengths)[:, None].expand_as(distances)
             lost.append(torch.zeros(len(part), 2).scatter_reduce_(0, row, distances, "amax"))
         offsets = np.concatenate([[0], np.concatenate(lengths).cumsum()])
@@ -168,7 +182,7 @@ class _Coded:
 
     def slack(self, queries: Fragments) -> Tensor:
         """(n, N) how far a product of a query with a fragment of a row can be from that with the codes."""
-        along, across = _along_and_across(queries.features, torch.linalg.qr(self.inward).Q)  # (n, L)
+        along, across = _along_and_across(queries.features, self.basis)  # (n, L)
         hidden = ~queries.mask
         longest = torch.stack([part.masked_fill(hidden, 0).amax(1) for part in (along, across)], 1)
         return longest @ self.lost.T
@@ -245,5 +259,6 @@ def _along_and_across(values: Tensor, basis: Tensor) -> tuple[Tensor, Tensor]:
 
 def _sample(collection: Collection, size: int) -> Tensor:
     """(n, D) about ``size`` fragments of a collection in float32, those of rows at equal distances."""
-    rows = min(len(collection), -(-size // max(1, len(collection.fragments([0]).values))))
+    some = collection.fragments(np.linspace(0, len(collection) - 1, min(len(collection), 100)).astype(np.int64))
+    rows = min(len(collection), -(-size * len(some) // max(1, len(some.values))))
     return collection.fragments(np.linspace(0, len(collection) - 1, rows).astype(np.int64)).values.float()

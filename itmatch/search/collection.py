@@ -18,6 +18,7 @@ from itmatch.search.store.columns import Shard, runs
 from itmatch.search.store.manifest import Side
 
 _AT_ONCE = 4096  # rows that are copied at a time
+_SHORTEST = 64  # rows between gaps, on average, that are worth a part of their own
 
 
 class Collection:
@@ -133,11 +134,12 @@ class Collection:
         return Ragged.cat(parts)
 
     def parts(self) -> Iterator[tuple[slice, Ragged]]:
-        """The fragments of all rows shard by shard, with the rows."""
+        """The fragments of all rows in large parts, with the rows; few are copied where some were deleted."""
         start = 0
-        for shard, places in self._runs(self._places):
-            yield slice(start, start + len(places)), self._part(shard, places)
-            start += len(places)
+        for shard, every in self._runs(self._places):
+            for places in _pieces(every):
+                yield slice(start, start + len(places)), self._part(shard, places)
+                start += len(places)
 
     def columns(self) -> Iterator[dict[str, Any]]:
         """All that is stored of all rows, in parts, by column: as a writer takes it."""
@@ -226,3 +228,10 @@ class Collection:
 
 def _tensor(array: Array) -> Tensor:
     return torch.from_numpy(np.asarray(array))
+
+
+def _pieces(places: Array) -> list[Array]:
+    """Rows of a shard cut where some are missing, so that none is copied; where that is at every turn, in blocks."""
+    gaps = np.flatnonzero(np.diff(places) != 1) + 1
+    few = len(gaps) * _SHORTEST <= len(places)
+    return np.split(places, gaps if few else range(_AT_ONCE, len(places), _AT_ONCE))

@@ -44,9 +44,9 @@ class Hits:
 
     Args:
         kind: what was found.
-        ids: N lists of K.
-        scores: (N, K) of the model.
-        rows: (N, K) int64, rows of ``index.images`` or ``index.captions``.
+        ids: N lists of K, or of fewer where a first stage proposed fewer.
+        scores: (N, K) of the model; -inf behind the last answer.
+        rows: (N, K) int64, rows of ``index.images`` or ``index.captions``; -1 behind the last answer.
         exact: of each query, whether it is known that nothing better is in the index: all of it was scored, or a bound
             proves it.
         unknown: of each query, the words that the model does not know: they say nothing, to it. Empty of images.
@@ -86,7 +86,8 @@ class Hits:
         """The answers to a query."""
         texts: list[Any] = [None] * len(self.ids[query]) if self.texts is None else list(self.texts[query])
         pictures: list[Any] = [None] * len(texts) if self.pictures is None else list(self.pictures[query])
-        answers = zip(self.ids[query], self.scores[query].tolist(), texts, pictures, strict=True)
+        scores = self.scores[query, : len(texts)].tolist()  # of fewer answers than were wanted the rest is -inf
+        answers = zip(self.ids[query], scores, texts, pictures, strict=True)
         return [Hit(rank, *answer) for rank, answer in enumerate(answers, 1)]
 
     def __iter__(self) -> Iterator[list[Hit]]:

@@ -235,8 +235,8 @@ class Index:
                 (a ``Path``, an image of Pillow, a list of them) find captions. Fragments find what ``kind`` says.
             top: answers per query; fewer where the index has fewer.
             candidates: how many rows of each query the first stage proposes and the model scores; 0 or "all":
-                everything is scored. None: everything where there is no first stage, and where there are fewer rows
-                than 20 000; else 1 000, or ten times ``top`` where that is more.
+                everything is scored. None: everything where there is no first stage, where there are fewer rows than
+                20 000, and for four queries and more at a time; else 1 000, or ten times ``top`` where that is more.
             kind: what Fragments look for.
             alignments: also how regions and words of each answer meet, (R, W), for pictures.
 
@@ -249,7 +249,7 @@ class Index:
         check_whole("top", top)
         side, fragments = encoded_queries(self.model, queries, kind)
         collection = self._state.collections[side]
-        number = candidates_of(candidates, top, collection, self.model, self.engine)
+        number = candidates_of(candidates, top, collection, self.model, self.engine, len(fragments))
         if number is None or self.engine is None:
             found, exact = best_of(self.model.similarity, fragments, collection, top), [True] * len(fragments)
         else:

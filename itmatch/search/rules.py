@@ -53,7 +53,7 @@ class Rule:
         own, other = ("words", "regions") if side == "images" else ("regions", "words")
         slacks = [_slack(pooling) for pooling in found.values()]
         known = [slack for slack in slacks if slack is not None]
-        bounded = hard and len(known) == len(slacks)
+        bounded = type(similarity) is HardAligningSimilarity and len(known) == len(slacks)  # a subclass may do more
         return cls(found.get(own), found.get(other), sum(known) / len(known) if bounded else None)  # type: ignore[call-overload]
 
     def scores(self, products: Tensor, lengths: Tensor, queries: Fragments) -> Tensor:

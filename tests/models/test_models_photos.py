@@ -247,7 +247,7 @@ def test_a_detector_end_to_end(paths, tmp_path, monkeypatch):
     assert loaded is None
     assert same(again.encode_images(paths), expected)
     again.extractor = RegionExtractor(str(tmp_path / "gone"))
-    with pytest.raises(FileNotFoundError, match=r"gone.*none that can be loaded"):
+    with pytest.raises(FileNotFoundError, match=r"gone.*no such folder here"):
         again.encode_images(paths)
 
 

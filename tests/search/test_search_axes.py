@@ -1,5 +1,7 @@
 """Two stages: what they propose, what a bound proves, what is kept of it on disk."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from itmatch.batch import Fragments
 from itmatch.data import ImageTextSplit
 from itmatch.nn import HardAligningSimilarity, LogSumExpPooling, MaxPooling, MeanPooling, SoftmaxPooling
 from itmatch.search import Axes, Index
-from itmatch.search.axes import _axes
+from itmatch.search.axes import _axes, _Coded
+from itmatch.search.engines import Proposal
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +197,101 @@ def test_images_without_captions_and_then_some(tmp_path, split):
     index.add(part(split, 10, 20))
     assert len(index.captions) == 50
     assert index.recall(np.ones((2, 2, 64), np.float32), top=3, candidates=50) == 1
+
+
+class LeakyAligning(HardAligningSimilarity):
+    """Somebody's own similarity: its scores are not those of hard alignment."""
+
+
+def test_a_bound_is_of_hard_alignment_alone(tmp_path, split):
+    model = system()
+    model.similarity = LeakyAligning(pooling=MeanPooling())
+    index = Index.build(model, split, tmp_path / "index")
+    engine = Axes(6)
+    engine.write(tmp_path, {"images": index.images, "captions": index.captions}, model.similarity, None)
+    engine.open(tmp_path, {"images": index.images, "captions": index.captions}, model.similarity)
+    queries = index.captions.fragments(slice(0, 3))[:].to(dtype=torch.float32)
+    assert engine.propose("images", queries, 4).bounds is None
+
+
+def test_codes_of_other_rows_are_refused(tmp_path, split):
+    index = build(tmp_path, part(split, 0, 5))
+    folder = next((tmp_path / "index").rglob("images-serials.npy")).parent
+    serials, offsets, codes, lost = (
+        np.load(folder / f"images-{name}.npy") for name in ("serials", "offsets", "codes", "lost")
+    )
+    np.save(folder / "images-serials.npy", serials[:3])
+    np.save(folder / "images-offsets.npy", offsets[:4])
+    np.save(folder / "images-codes.npy", codes[: offsets[3]])
+    np.save(folder / "images-lost.npy", lost[:3])
+    with pytest.raises(ValueError, match="codes of 3 images, not of the 5 there are"):
+        Index.open(index.path)
+
+
+def test_a_few_captions_do_not_weight_the_axes(tmp_path, split):
+    index = build(tmp_path, split, axes=4)
+    images, captions = index.images, index.captions
+
+    class Few:
+        """The first captions of the index."""
+
+        def __init__(self, count):
+            self.count, self.embed_dim = count, captions.embed_dim
+
+        def __len__(self):
+            return self.count
+
+        def fragments(self, rows):
+            return captions.fragments(np.asarray(rows) % self.count)
+
+    weighted, few, none = (
+        _Coded.none(images, other, 4, 10_000).inward for other in (captions, Few(2), part_of_nothing(captions))
+    )
+    assert torch.equal(few, none)
+    assert not torch.equal(weighted, none)
+
+
+def part_of_nothing(captions):
+    """A collection without rows."""
+    empty = type("Empty", (), {"embed_dim": captions.embed_dim, "__len__": lambda self: 0})
+    return empty()
+
+
+def test_four_queries_are_scored_together(tmp_path, split, monkeypatch):
+    monkeypatch.setattr("itmatch.search.answers.PAYS", 10)
+    monkeypatch.setattr("itmatch.search.answers.CANDIDATES", 6)
+    index = build(tmp_path, split)
+    asked = []
+    propose = index.engine.propose
+    monkeypatch.setattr(index.engine, "propose", lambda *given: asked.append(len(given[1])) or propose(*given))
+    index.search(split.captions[:3], top=2)
+    assert index.search(split.captions[:4], top=2).exact == [True] * 4
+    assert asked == [3]
+
+
+def test_fewer_answers_than_wanted(tmp_path, split):
+    index = build(tmp_path, part(split, 0, 5))
+    proposal = index.engine.propose("images", index.captions.fragments(slice(0, 1))[:].to(dtype=torch.float32), 2)
+    index.engine.propose = lambda *_: Proposal(proposal.serials, None)  # two of the five that are wanted
+    hits = index.search(split.captions[:1], top=5, candidates=5)
+    assert len(hits[0]) == len(hits.to_dicts()[0]["hits"]) == 2
+    assert hits.rows[0].tolist()[2:] == [-1, -1, -1]
+    assert [hit.score for hit in hits[0]] == hits.scores[0, :2].tolist()
+
+
+@pytest.mark.parametrize("gone", [[3], [0, 5, 9, 29], list(range(0, 30, 2))])
+def test_deleted_rows_leave_parts_that_are_not_copied(tmp_path, split, gone, monkeypatch):
+    monkeypatch.setattr("itmatch.search.collection._SHORTEST", 2)
+    index = Index.build(system(), split, tmp_path / "index")
+    index.delete([split.image_ids[row] for row in gone])
+    left = [row for row in range(30) if row not in gone]
+    whole = index.images.fragments()
+    parts = list(index.images.parts())
+    assert [rows.start for rows, _ in parts] == [0, *(rows.stop for rows, _ in parts[:-1])]
+    assert torch.equal(torch.cat([part.values for _, part in parts]), whole.values)
+    assert parts[-1][0].stop == len(left)
+    cuts = sum(b - a != 1 for a, b in pairwise(left))
+    assert len(parts) == (cuts + 1 if cuts * 2 <= len(left) else 1)
+    hits = index.search(split.captions[:5], top=3)
+    expected = index.model.score(whole[:], split.captions[:5]).T.topk(3)
+    assert torch.equal(hits.rows, expected.indices)

@@ -132,13 +132,13 @@ class SearchApp:
         hits = query.search(top)
         told = [
             {**_hit(index, hit, row), "html": query.explain(row).fragment(source=SENT)}
-            for hit, row in zip(hits[0], hits.rows[0].tolist(), strict=True)
+            for hit, row in zip(hits[0], hits.rows[0].tolist(), strict=False)
         ]
         return json_answer({"kind": hits.kind, "exact": hits.exact[0], "hits": told})
 
     def _found(self, index: Index, query: Query, top: int, more: Mapping[str, Any] | None = None) -> Answer:
         hits = self._work(lambda: query.search(top))
-        told = [_hit(index, hit, row) for hit, row in zip(hits[0], hits.rows[0].tolist(), strict=True)]
+        told = [_hit(index, hit, row) for hit, row in zip(hits[0], hits.rows[0].tolist(), strict=False)]
         found = {"kind": hits.kind, "exact": hits.exact[0], "unknown": hits.unknown[0], "hits": told}
         return json_answer({**found, **(more or {})})
 

@@ -51,4 +51,4 @@ def test_what_is_wrong_is_one_line(tmp_path):
         index.model.extractor = RegionExtractor(str(tmp_path / "gone"))
         status, _, content = get(server, "/search", "POST", a_photo())
         assert status == 400
-        assert "gone': none that can be loaded" in content["error"]
+        assert "gone': no such folder here" in content["error"]
