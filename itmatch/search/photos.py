@@ -90,7 +90,7 @@ def with_photos(
             names = with_names(names, "photos", names_of(extractor))
             ids, pictures = (
                 [photo.name for photo in good],
-                ["" if photo.start is not None else photo.path for photo in good],
+                [photo.path if photo.place == photo.path else "" for photo in good],
             )
             fragments = model.encode_images(regions, batch_size=len(ids))
             writer.add(image_columns(fragments, ids, regions, pictures, "photo"))

@@ -41,7 +41,7 @@ class PretrainedBackbone(Backbone):
         device: None = a GPU where there is one.
 
     Raises:
-        FileNotFoundError: at the first call: there is no such model.
+        FileNotFoundError: when it is loaded, at the first call or before: there is no such model.
     """
 
     def __init__(self, name: str, *, image_size: int | None = None, stage: int = -1, device: str | None = None) -> None:
@@ -56,9 +56,7 @@ class PretrainedBackbone(Backbone):
     @torch.no_grad()
     def __call__(self, images: Sequence[Any]) -> Tensor:
         """Maps (I, C, H, W)."""
-        if self._loaded is None:
-            self._loaded = self._load()
-        model, pixels = self._loaded
+        model, pixels = self.load()
         values = torch.stack([pixels(image) for image in images]).to(model.device)
         if self.stage == -1:
             hidden = model(pixel_values=values).last_hidden_state
@@ -69,13 +67,15 @@ class PretrainedBackbone(Backbone):
             hidden = states[self.stage]
         return _as_map(hidden.float(), getattr(model.config, "patch_size", None), values.shape[-2:], self.name)
 
-    def _load(self) -> tuple[Any, Pixels]:
-        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-        model = load_model("AutoModel", self.name, "backbone", device)
-        model = getattr(model, "vision_model", model)  # of CLIP and SigLIP, which also read captions
-        return model, Pixels(
-            load_pretrained("AutoImageProcessor", self.name, "processor of the backbone"), self.image_size
-        )
+    def load(self) -> tuple[Any, Pixels]:
+        """The model and what prepares its photos; they are loaded once."""
+        if self._loaded is None:
+            device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+            model = load_model("AutoModel", self.name, "backbone", device)
+            model = getattr(model, "vision_model", model)  # of CLIP and SigLIP, which also read captions
+            processor = load_pretrained("AutoImageProcessor", self.name, "processor of the backbone")
+            self._loaded = model, Pixels(processor, self.image_size)
+        return self._loaded
 
 
 class Pixels:

@@ -39,8 +39,8 @@ def cached_regions(photos: Sequence[Photo], extractor: RegionExtractor, cache: P
         batch_size: photos that go through the models together.
 
     Raises:
-        FileNotFoundError: a photo, or a model, is not there.
-        OSError: the folder cannot be written.
+        FileNotFoundError: a model is not there.
+        OSError: the folder cannot be written, or a photo not be read for a reason that lies in the disk.
         ValueError: no photo could be read.
     """
     folder = cache / digest_of(photos, extractor)
@@ -52,9 +52,10 @@ def cached_regions(photos: Sequence[Photo], extractor: RegionExtractor, cache: P
     with locked(lock):
         if not done.exists():
             parts.mkdir(exist_ok=True)
-            print(f"extracting the regions of {len(photos)} photos, once, into {folder}", file=sys.stderr)
             plan = Plan(parts, photos, extractor, batch_size)
             plan.record()
+            extractor.load()  # what fails is not told of as begun
+            print(f"extracting the regions of {len(photos)} photos, once, into {folder}", file=sys.stderr)
             extract_with_progress(plan, plan.missing())
             print(*merge_parts(plan, folder, SPLIT, {}), sep="\n", file=sys.stderr)
         shutil.rmtree(parts, ignore_errors=True)  # of one that was stopped when all was written
@@ -64,10 +65,8 @@ def cached_regions(photos: Sequence[Photo], extractor: RegionExtractor, cache: P
 def digest_of(photos: Sequence[Photo], extractor: RegionExtractor) -> str:
     """A short text that is another one when a photo or the extractor is another one, the device aside.
 
-    Photos count by their names, sizes and times of change; so do the files of a model that is named by its folder.
-
-    Raises:
-        FileNotFoundError: a photo is not there.
+    Photos count by their names, sizes and times of change; so do the files of a model that is named by its folder. A
+    photo that is not there counts as missing.
     """
     spec = extractor.spec
     settings = {key: value for key, value in spec["init_args"].items() if key != "device"}
@@ -93,6 +92,6 @@ def _folders(settings: Any) -> Iterator[Path]:
 def _state(name: str, path: Path) -> bytes:
     try:
         there = path.stat()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
+    except (FileNotFoundError, NotADirectoryError):
+        return f"{name}\tmissing\n".encode()
     return f"{name}\t{there.st_size}\t{there.st_mtime_ns}\n".encode()

@@ -143,6 +143,8 @@ class RegionExtractor(Extractor):
         if self.backbone not in (None, OWN_BACKBONE) and self._maps is None:
             named = isinstance(self.backbone, (str, Path))
             self._maps = PretrainedBackbone(str(self.backbone), device=device) if named else self.backbone  # type: ignore[assignment]
+        if isinstance(self._maps, PretrainedBackbone):
+            self._maps.load()
 
     @torch.no_grad()
     def __call__(self, photos: Sequence[Any]) -> PhotoRegions:

@@ -25,8 +25,9 @@ from itmatch.formats.messages import shown, shown_keys
 from itmatch.formats.text import read_lines
 from itmatch.ops.checks import check_share, check_whole
 from itmatch.vision.cache import SPLIT, cached_regions, default_cache
+from itmatch.vision.captions import left_out, splits_of, strangers_told, with_captions
 from itmatch.vision.extractor import RegionExtractor
-from itmatch.vision.photos import Photo, find_photos, splits_of, with_captions
+from itmatch.vision.photos import Photo, find_photos
 
 _STAGES: dict[str, Stage] = {"train": "train", "restval": "train", "val": "val", "dev": "val", "test": "test"}
 _Described = list[tuple[Photo, list[str]]]
@@ -37,7 +38,8 @@ class PhotoFolder(DataSource):
 
     The splits are those that a json of captions names (``split`` of a record, as in Karpathy's files: train and
     restval, val or dev, test), or a folder of ``datasets`` has. Or each split has a file of captions of its own. Else a
-    photo belongs to a split by the hash of its name: it stays there when others come or go.
+    photo belongs to a split by the hash of its name: it stays there when others come or go. No photo may be in train
+    and in another split.
 
     The cache has a folder for each set of photos and extractor; a photo that is changed, added or removed makes a new
     one. Old ones can be removed. An extraction that was stopped goes on where it was, and of several processes one
@@ -52,7 +54,7 @@ class PhotoFolder(DataSource):
         extractor: makes the regions; None = ``RegionExtractor()``, the default detector. ``PhotoPatches``, for CLIP and
             SigLIP, reads the photos whenever they are asked for, and nothing is extracted.
         cache: folder of the caches; None = ``itmatch`` in ``~/.cache`` (or in ``XDG_CACHE_HOME``).
-        val_share: of the photos to select on, where no file says which.
+        val_share: of the photos to select on, where no file says which; 0 = none are needed.
         test_share: of the photos to test with, likewise.
         batch_size: photos that go through the models of the extractor together.
 
@@ -88,16 +90,15 @@ class PhotoFolder(DataSource):
         """The photos and captions of one stage; the first call extracts what is not there yet.
 
         Raises:
-            FileNotFoundError: photos, captions or a model are not there.
-            ValueError: a file of captions is no good, or there is no photo for this stage.
+            FileNotFoundError: the folder, the captions or a model are not there.
+            OSError: a photo could not be read for a reason that lies in the disk.
+            ValueError: a file of captions is no good, there is no photo for this stage (before regions are extracted
+                for "train": for any stage), or one is in train and in another split.
         """
         self._check_stage(stage)
         if self._splits is None:
             self._splits = self._found()
-        if not self._splits[stage]:
-            counts = ", ".join(f"{len(found)} for {name}" for name, found in self._splits.items())
-            hint = "" if isinstance(self.captions, dict) else "; a larger share, or a split in each record of a json"
-            raise ValueError(f"{self.root}: no photo for {stage} ({counts}){hint}")
+        self._check_photos(self._splits, stage)
         described = self._splits[stage]
         if isinstance(self.extractor, PhotoPatches):
             return self._joined(stage, described, self._patches(described, self.extractor))
@@ -111,6 +112,20 @@ class PhotoFolder(DataSource):
         rows = np.array([row_of[photo.name] for photo, _ in readable], np.int64)
         features = ArrayFeatures(open_features(f"{whole.name}_ims.npy"), rows=rows, name=f"{self.root} ({stage})")
         return self._joined(stage, readable, features, whole, rows)
+
+    def _check_photos(self, splits: Mapping[Stage, _Described], stage: Stage) -> None:
+        """Refuse a stage without photos; before an extraction for training those, too, that come after it."""
+        needed: list[Stage] = [stage]
+        if stage == "train" and not isinstance(self.extractor, PhotoPatches):
+            shares: dict[Stage, float] = {"val": self.val_share, "test": self.test_share}
+            needed += [name for name, share in shares.items() if share]
+        for name in needed:
+            if not splits[name]:
+                counts = ", ".join(f"{len(found)} for {one}" for one, found in splits.items())
+                hint = (
+                    "" if isinstance(self.captions, dict) else "; a larger share, or a split in each record of a json"
+                )
+                raise ValueError(f"{self.root}: no photo for {name} ({counts}){hint}")
 
     def _joined(
         self,
@@ -153,16 +168,41 @@ class PhotoFolder(DataSource):
     def _file(self, stage: Stage) -> Path | None:
         """The file of the captions of a stage."""
         given = self.captions[stage] if isinstance(self.captions, dict) else self.captions
-        return None if given is None else existing_file(given)
+        if given is None or user_path(given).exists():
+            return None if given is None else existing_file(given)
+        raise FileNotFoundError(f"{user_path(given)}: no such file; --data.source.captions FILE says where they are")
 
     def _found(self) -> dict[Stage, _Described]:
         """The photos of each stage, and their captions."""
+        if not self.root.exists():
+            raise FileNotFoundError(f"{self.root}: no such folder; --data.source.root FOLDER says where the photos are")
         photos = find_photos(self.root)
-        if isinstance(self.captions, dict):
-            return {stage: _described(photos, self._file(stage), self.root) for stage in _STAGES.values()}
+        found = self._of_files(photos) if isinstance(self.captions, dict) else self._of_file(photos)
+        described = {photo.name for some in found.values() for photo, _ in some}
+        for line in left_out(photos, described):
+            print(f"{self.root}: {line}", file=sys.stderr)
+        return found
+
+    def _of_files(self, photos: list[Photo]) -> dict[Stage, _Described]:
+        """The photos of each stage, where each has a file of captions of its own."""
+        files = {stage: self._file(stage) for stage in _STAGES.values()}
+        of_file = {file: _described(photos, file, self.root) for file in dict.fromkeys(files.values())}
+        found = {stage: of_file[file] for stage, file in files.items()}
+        for stage in (stage for stage in found if stage != "train"):
+            held_out = {photo.name for photo, _ in found[stage]}
+            for photo, _ in found["train"]:
+                if photo.name in held_out:
+                    raise ValueError(
+                        f"{self._file(stage)}: {shown(photo.name)} is of {stage} and of train, expected one"
+                    )
+        return found
+
+    def _of_file(self, photos: list[Photo]) -> dict[Stage, _Described]:
+        """The photos of each stage, where one file, or what came with the photos, has all captions."""
         file = self._file("train")
         described = _described(photos, file, self.root)
-        named = _own_splits(described) if file is None else splits_of([photo for photo, _ in described], file)
+        names = {photo.name for photo, _ in described}
+        named = _own_splits(described) if file is None else splits_of(photos, file, names)
         found: dict[Stage, _Described] = {stage: [] for stage in _STAGES.values()}
         for photo, texts in described:
             if named and named[photo.name] not in _STAGES:
@@ -197,9 +237,11 @@ def _own_splits(described: _Described) -> dict[str, str]:
 
 def _described(photos: list[Photo], captions: Path | None, root: Path) -> _Described:
     """The photos that have captions, with these."""
-    chosen, texts = with_captions(photos, captions)
-    if not texts:
+    found = with_captions(photos, captions)
+    if not found.texts:
         raise ValueError(
             f"{root}: photos without captions; captions=FILE names a json, or a text of FILE, tab, caption"
         )
-    return [(photo, texts[photo.name]) for photo in chosen]
+    for line in strangers_told(captions, found.strangers):
+        print(line, file=sys.stderr)
+    return [(photo, found.texts[photo.name]) for photo in found.photos]

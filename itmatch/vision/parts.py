@@ -98,6 +98,9 @@ def extract_parts(
         plan: of the extraction.
         parts: which.
         told: is called with a line about each photo that cannot be read.
+
+    Raises:
+        OSError: a photo could not be read for a reason that lies in the disk.
     """
     plan.extractor.load()
     begun, done = time.monotonic(), 0
@@ -137,6 +140,8 @@ def _extract(extractor: RegionExtractor, photos: Sequence[Photo], errors: dict[s
         try:
             images[place] = photo.read()
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
+                raise  # of the disk: the photo itself may be good
             errors[photo.name] = reason(error)
     rows: list[_Row] = [None] * len(photos)
     if not images:

@@ -1,24 +1,21 @@
-"""Where photos are: a folder, a list, tar files, a folder of ``datasets``; and the captions that go with them."""
+"""Where photos are: a folder, a list, tar files, a folder of ``datasets``."""
 
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from itmatch.formats.files import existing_file, read_json
+from itmatch.formats.files import existing_file
 from itmatch.formats.hub.photos import hub_files, hub_photos, parquet_photo
 from itmatch.formats.json import parse_json
 from itmatch.formats.messages import reason, shown
 from itmatch.formats.photos import PHOTO_ENDINGS, open_photo
 from itmatch.formats.text import read_lines
 
-_NAMES = ("file", "file_name", "filename", "image", "path", "id")
 _CAPTIONS = ("captions", "caption", "sentences", "raw", "text")
-_TEXTS = (".txt", ".tsv")
-_T = TypeVar("_T")
 _MOST_BYTES = 256 << 20  # of one photo in a tar file
 
 
@@ -99,99 +96,12 @@ def find_photos(source: Path, split: str | None = None) -> list[Photo]:
     return photos
 
 
-def with_captions(photos: Sequence[Photo], captions: Path | None) -> tuple[list[Photo], dict[str, list[str]]]:
-    """The photos that have captions, and the captions by photo; all photos and no captions where there are none.
-
-    Args:
-        photos: of :func:`find_photos`.
-        captions: a json (a list of records with a file and captions, also under ``images``; or captions by file), or
-            a text file of lines ``file<tab>caption``; None = those that came in the tar files.
-
-    Raises:
-        ValueError: a file that is none of these, or that names none of the photos.
-    """
-    if captions is None:
-        found = {photo.name: list(photo.captions) for photo in photos if photo.captions}
-        return (list(photos), {}) if not found else ([one for one in photos if one.name in found], found)
-    pairs = _of_text(captions) if captions.suffix in _TEXTS else _of_json(captions)
-    by_name: dict[str, list[str]] = {}
-    for name, texts in pairs:
-        by_name.setdefault(name, []).extend(one for text in texts if (one := " ".join(text.split())))
-    chosen = [(photo, _entry(photo, by_name) or []) for photo in photos]
-    kept = {photo.name: texts for photo, texts in chosen if texts}
-    if not kept:
-        first, photo = shown(next(iter(by_name), "")), shown(photos[0].name)
-        raise ValueError(
-            f"{captions}: captions of none of the {len(photos)} photos; it names {first}, the first photo is {photo}"
-        )
-    return [photo for photo, texts in chosen if texts], kept
-
-
-def splits_of(photos: Sequence[Photo], captions: Path) -> dict[str, str]:
-    """The split of each photo as the records of a json name it (``split``, as in Karpathy's files); or nothing.
-
-    Raises:
-        ValueError: a record names a split, and that of a photo does not.
-    """
-    if captions.suffix in _TEXTS:
-        return {}
-    by_name = {name: record.get("split") for name, record in _records(captions)}
-    found = {photo.name: _entry(photo, by_name) for photo in photos}
-    if not any(found.values()):
-        return {}
-    for name, split in found.items():
-        if not isinstance(split, str):
-            raise ValueError(f"{captions}: {shown(name)} is of split {shown(split)}, expected a name as others have")
-    return {name: str(split) for name, split in found.items()}
-
-
-def _entry(photo: Photo, by_name: Mapping[str, _T]) -> _T | None:
-    """What stands under the name of a photo: its path, the name of its file, or that without its ending."""
-    name = Path(photo.name)
-    return by_name.get(photo.name) or by_name.get(name.name) or by_name.get(name.stem)
-
-
-def _of_text(path: Path) -> Iterable[tuple[str, list[str]]]:
-    for number, line in enumerate(read_lines(path), 1):
-        name, tab, caption = line.partition("\t")
-        if line.strip() and not tab:
-            raise ValueError(f"{path}:{number}: {shown(line)}, expected a file and a caption with a tab between them")
-        if line.strip():
-            yield name.strip(), [caption]
-
-
-def _of_json(path: Path) -> Iterable[tuple[str, list[str]]]:
-    for number, (name, record) in enumerate(_records(path)):
-        texts = _texts(record)
-        if texts is None:
-            raise _no_record(path, number, record)
-        yield name, texts
-
-
-def _records(path: Path) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    """The records of a json, by what names their photos."""
-    content = read_json(path, object)
-    if isinstance(content, dict) and isinstance(content.get("images"), list):
-        content = content["images"]
-    if isinstance(content, dict):
-        content = [{"file": name, "captions": texts} for name, texts in content.items()]
-    for number, record in enumerate(content if isinstance(content, list) else []):
-        name = next((record[key] for key in _NAMES if key in record), None) if isinstance(record, dict) else None
-        if name is None:
-            raise _no_record(path, number, record)
-        yield str(name), record
-
-
-def _no_record(path: Path, number: int, record: Any) -> ValueError:
-    return ValueError(f"{path}: record {number} is {shown(record)}, expected a file and captions")
-
-
-def _texts(record: Mapping[str, Any]) -> list[str] | None:
-    """The captions of a record: a text, several, or records with a text each."""
+def texts_of(record: Mapping[str, Any]) -> list[str] | None:
+    """The captions of a record: a text, several, or records with a text each; None if it has none of these."""
     given = next((record[key] for key in _CAPTIONS if key in record), None)
     texts: list[str] = []
     for one in given if isinstance(given, list) else [given]:
-        found = _texts(one) if isinstance(one, dict) else [one] if isinstance(one, str) else None
+        found = texts_of(one) if isinstance(one, dict) else [one] if isinstance(one, str) else None
         if found is None:
             return None
         texts += found
@@ -244,7 +154,7 @@ def _of_member(text: str, ending: str, where: str) -> tuple[str, ...]:
         lines: Sequence[str] = text.splitlines()
     else:
         record = parse_json(text, where)
-        lines = (_texts(record) if isinstance(record, dict) else None) or []
+        lines = (texts_of(record) if isinstance(record, dict) else None) or []
     return tuple(one for line in lines if (one := " ".join(line.split())))
 
 

@@ -52,9 +52,12 @@ def arguments(folder, out, detector, *more):
 
 
 def test_a_folder_that_can_be_trained_on(folder, detector, tmp_path, capsys):
-    assert run(*arguments(folder, tmp_path, detector, "--captions", folder / "captions.txt", "--split", "train")) == 0
+    captions = tmp_path / "captions.txt"
+    captions.write_text((folder / "captions.txt").read_text() + "gone.png\ta dog\n")
+    assert run(*arguments(folder, tmp_path, detector, "--captions", captions, "--split", "train")) == 0
     said = capsys.readouterr()
-    assert "1 of 23 photos have no captions" in said.out
+    assert "1 of 23 photos have no captions and are left out; the first is '22.png'" in said.out
+    assert "captions.txt: 1 names that no photo has" in said.out
     assert "22 of 22 photos, " in said.err
     split = PrecompFolder(tmp_path).split("train")
     assert (split.num_images, split.num_captions, split.image_ids[3]) == (22, 55, "03.png")

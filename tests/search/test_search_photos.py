@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers_photo_folder import save_hub
 from helpers_photos import COLOURS, Halves, a_photo, halves_model, small_clip, write_photos
 
 from itmatch.data import ImageTextSplit
@@ -114,6 +115,16 @@ def test_a_list_and_a_tar_file(folder, tmp_path):
     assert packed.images.ids == NAMES
     assert packed.images.pictures in (None, [None] * 3)  # a page could not open them
     torch.testing.assert_close(packed.search("red", 3).scores, expected.search("red", 3).scores)
+
+
+@pytest.mark.parametrize("ending", ["arrow", "parquet"])
+def test_a_folder_of_datasets(folder, tmp_path, ending):
+    pytest.importorskip("pyarrow")
+    rows = [{"image": {"bytes": path.read_bytes(), "path": path.name}} for path in paths_in(folder)]
+    save_hub(tmp_path / f"hub/data.{ending}", rows)
+    packed = Index.build(halves_model(), tmp_path / "hub", tmp_path / "packed")
+    assert packed.images.ids == ["blue.jpg", "green.jpg", "red.jpg"]
+    assert packed.images.pictures in (None, [None] * 3)  # the file is no picture
 
 
 def test_what_cannot_be_read_is_told_of_and_left_out(folder, tmp_path):

@@ -157,6 +157,30 @@ def test_photos_that_cannot_be_read_are_left_out_and_listed(made, capsys):
     assert listed.read_text().startswith("03.png\t")
 
 
+def test_a_photo_of_a_list_that_is_not_there_is_left_out_until_it_is(made, capsys):
+    root, records = made
+    (root / "list.txt").write_text("".join(f"photos/{one['filename']}\n" for one in records))
+    captions = write_captions(root / "captions.json", records)
+    extractor = RegionExtractor(None, backbone=Pixels(), regions=4)
+    content = (root / "photos/03.png").read_bytes()
+    (root / "photos/03.png").unlink()
+    assert PhotoFolder(root / "list.txt", captions, extractor, cache=root / "cache").split("test").num_images == 5
+    assert "1 photos cannot be read and are left out" in capsys.readouterr().err
+    (listed,) = (root / "cache").glob("*/photos_unreadable.txt")
+    assert listed.read_text() == f"photos/03.png\t{root}/photos/03.png: no such file\n"
+    (root / "photos/03.png").write_bytes(content)
+    assert PhotoFolder(root / "list.txt", captions, extractor, cache=root / "cache").split("test").num_images == 6
+
+
+def test_what_cannot_be_loaded_is_not_told_of_as_extracting(made, capsys):
+    root, records = made
+    extractor = RegionExtractor(None, backbone=str(root / "none"))
+    data = PhotoFolder(root / "photos", write_captions(root / "c.json", records), extractor, cache=root / "cache")
+    with pytest.raises(FileNotFoundError, match="none"):
+        data.split("train")
+    assert "extracting" not in capsys.readouterr().err
+
+
 def test_of_several_processes_one_extracts(made):
     root, records = made
     captions, log = write_captions(root / "captions.json", records), root / "log"
@@ -211,12 +235,59 @@ def test_mistakes(made, change, settings, message):
         source(root, captions, **settings).split("train")
 
 
+def test_captions_and_photos_without_the_other_are_told_of(made, capsys):
+    root, records = made
+    records[5]["filename"], records[6]["filename"] = "gone.png", "other.png"
+    captions = write_captions(root / "captions.json", records)
+    source(root, captions).split("train")
+    told = capsys.readouterr().err.splitlines()
+    assert told[:2] == [
+        f"{captions}: 2 names that no photo has, and their captions are left out; the first is 'gone.png'",
+        f"{root}/photos: 2 of 24 photos have no captions and are left out; the first is '05.png'",
+    ]
+    files = {"train": str(write_captions(root / "train.txt", records[:4]))}
+    files |= dict.fromkeys(("val", "test"), str(write_captions(root / "val.txt", records[4:20])))
+    source(root, files).split("train")
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split(";")[0] for line in told[:2]] == [
+        f"{root}/val.txt: 2 names that no photo has, and their captions are left out",
+        f"{root}/photos: 6 of 24 photos have no captions and are left out",
+    ]
+    assert "left out" not in "".join(told[2:])
+
+
+def test_no_photo_is_trained_on_and_tested_with(made):
+    root, records = made
+    parts = {"train": records[:20], "val": records[20:], "test": records[19:]}
+    files = {stage: str(write_captions(root / f"{stage}.txt", some)) for stage, some in parts.items()}
+    with pytest.raises(ValueError, match=r"test.txt: '19.png' is of test and of train, expected one"):
+        source(root, files).split("val")
+    twice = write_captions(root / "twice.json", [*records, {**records[0], "filename": "00", "split": "test"}])
+    with pytest.raises(
+        ValueError, match=r"twice.json: '00.png' has records of the splits 'train' and 'test', expected"
+    ):
+        source(root, twice).split("val")
+
+
+def test_all_splits_have_photos_before_any_is_extracted(made):
+    root, records = made
+    log = root / "log"
+    captions = write_captions(root / "captions.json", [one for one in records if one["split"] != "test"])
+    with pytest.raises(ValueError, match=r"no photo for test \(12 for train, 6 for val, 0 for test\)"):
+        source(root, captions, log=log).split("train")
+    assert not log.exists()
+    assert source(root, captions, test_share=0).split("train").num_images == 12  # none are wanted
+    assert source(root, captions).split("val").num_images == 6  # nor of a test
+
+
 def test_mistakes_of_the_folder(made):
     root, records = made
     with pytest.raises(ValueError, match="photos: photos without captions; captions=FILE names a json"):
         source(root, None).split("train")
-    with pytest.raises(FileNotFoundError, match=r"none.json: no such file"):
+    with pytest.raises(FileNotFoundError, match=r"none.json: no such file; --data.source.captions FILE says where"):
         source(root, root / "none.json").split("train")
+    with pytest.raises(FileNotFoundError, match=r"none: no such folder; --data.source.root FOLDER says where"):
+        PhotoFolder(root / "none", None).split("train")
     few = write_captions(root / "few.txt", records[:2])
     with pytest.raises(ValueError, match=r"photos: no photo for val \(1 for train, 0 for val, 1 for test\); a larger"):
         source(root, few).split("val")

@@ -1,9 +1,12 @@
+import errno
 import json
+import os
 
 import numpy as np
 import pytest
 import torch
 from helpers_detectors import photos
+from PIL import Image
 
 from itmatch.errors import PhotoError
 from itmatch.vision import PhotoRegions, RegionExtractor
@@ -58,6 +61,26 @@ def test_other_mistakes_end_the_run(plan):
     with pytest.raises(ValueError, match="backbone: list, expected floats"):
         list(extract_parts(found, [0]))
     assert found.missing() == [0]
+
+
+def test_an_error_of_the_disk_ends_the_run(plan, monkeypatch):
+    found, opened = plan(Stand()), Image.open
+
+    def broken(file, **settings):
+        if file == tmp / "3.png":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return opened(file, **settings)
+
+    tmp = found.folder.parent
+    monkeypatch.setattr(Image, "open", broken)
+    with pytest.raises(OSError, match=rf"Input/output error: '{tmp}/3.png'"):
+        list(extract_parts(found, [0]))
+    assert found.missing() == [0]
+    monkeypatch.setattr(Image, "open", opened)
+    (tmp / "2.png").write_bytes((tmp / "2.png").read_bytes()[:80])
+    (tmp / "4.png").unlink()
+    list(extract_parts(found, [0]))
+    assert list(read_part(found.file(0))["errors"]) == ["2.png", "4.png"]
 
 
 def test_the_parts_of_shards(plan):

@@ -6,7 +6,8 @@ import pytest
 from helpers_detectors import photos
 from helpers_photo_folder import save_hub
 
-from itmatch.vision.photos import find_photos, with_captions
+from itmatch.vision.captions import with_captions
+from itmatch.vision.photos import find_photos
 
 
 def write_tar(path, members):
@@ -55,7 +56,8 @@ def test_tar_files_with_captions(tmp_path):
     assert [photo.name for photo in found] == ["000.png", "001.png", "002.png"]
     assert [photo.read().size for photo in found] == [photos()[place].size for place in (0, 1, 3)]
     assert found[2].place == f"{tmp_path}/b.tar/002.png"
-    kept, captions = with_captions(found, None)
+    described = with_captions(found, None)
+    kept, captions = described.photos, described.texts
     assert captions == {"000.png": ["a dog", "a cat"], "001.png": ["a tree"]}
     assert len(kept) == 2
     assert find_photos(tmp_path / "b.tar")[0].name == "002.png"
@@ -76,7 +78,8 @@ def test_a_folder_of_datasets(tmp_path, ending):
     assert [photo.name for photo in found] == [f"{number}.png" for number in range(5)]
     for photo, image in zip(reversed(found), reversed(photos()), strict=True):
         assert list(photo.read().get_flattened_data()) == list(image.get_flattened_data())
-    kept, captions = with_captions(found, None)
+    described = with_captions(found, None)
+    kept, captions = described.photos, described.texts
     assert captions == {photo.name: ["a dog"] for photo in kept}
     assert [photo.name for photo in kept] == ["1.png", "2.png", "3.png", "4.png"]
     assert found[1].place == f"{tmp_path}/train/data-00000-of-00001.{ending}/1.png"
@@ -127,38 +130,6 @@ def test_a_row_without_a_photo(tmp_path):
     save_hub(tmp_path / "p/data.parquet", rows)
     with pytest.raises(ValueError, match=r"data\.parquet: row 1: no photo under 'image'"):
         find_photos(tmp_path / "p")[1].read()
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("c.json", [{"file": "z.png", "captions": ["one", "two"]}]),
-        ("c.json", {"z.png": ["one", "two"], "other.png": "three"}),
-        ("c.json", {"images": [{"filename": "z.png", "sentences": [{"raw": "one"}, {"raw": "two"}]}]}),
-        ("c.json", [{"image": "z", "caption": "one"}, {"image": "z", "caption": " two "}]),
-        ("c.txt", "z.png\tone\nz.png\ttwo\n\n"),
-    ],
-)
-def test_captions(folder, name, content):
-    (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
-    kept, captions = with_captions(find_photos(folder), folder / name)
-    assert [photo.name for photo in kept] == ["z.png"]
-    assert captions == {"z.png": ["one", "two"]}
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("c.json", "[3]", r"c\.json: record 0 is 3, expected a file and captions"),
-        ("c.json", '[{"file": "z.png", "captions": [3]}]', "record 0 is .*, expected a file and captions"),
-        ("c.json", '{"gone.png": "x"}', r"captions of none of the 2 photos; it names 'gone\.png', the first photo is"),
-        ("c.txt", "z.png one\n", r"c\.txt:1: 'z\.png one', expected a file and a caption with a tab"),
-    ],
-)
-def test_captions_that_are_no_good(folder, name, content, message):
-    (folder / name).write_text(content)
-    with pytest.raises(ValueError, match=message):
-        with_captions(find_photos(folder), folder / name)
 
 
 def test_nothing_to_read(tmp_path):
