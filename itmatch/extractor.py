@@ -9,6 +9,16 @@ from typing import Any
 from itmatch.batch import Regions
 from itmatch.spec import Configurable
 
+MOST_PIXELS = 4096  # of a side that photos are made: a model from elsewhere cannot ask for any amount of memory
+MOST_REGIONS = 10_000  # of a photo, for the same reason
+
+
+def check_at_most(name: str, value: int, most: int) -> int:
+    """Refuse a setting above a bound."""
+    if value > most:
+        raise ValueError(f"{name}: {value}, expected at most {most}")
+    return value
+
 
 class Extractor(Configurable, ABC):
     """Makes regions of photos: ``extractor(photos) -> Regions``. Subclass it to write your own.

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from itmatch.extractor import MOST_PIXELS, check_at_most
 from itmatch.formats.hub.models import load_pretrained
 from itmatch.formats.photos import image_module
-from itmatch.ops.checks import check_whole, check_whole_or_none
+from itmatch.ops.checks import check_whole
 from itmatch.spec import Configurable
-from itmatch.vision.loading import load_model
+from itmatch.vision.loading import device_of, load_model
 
 
 class Backbone(Configurable):
@@ -46,12 +47,17 @@ class PretrainedBackbone(Backbone):
 
     def __init__(self, name: str, *, image_size: int | None = None, stage: int = -1, device: str | None = None) -> None:
         self.name, self.image_size, self.stage, self.device = name, image_size, stage, device
-        check_whole_or_none("image_size", image_size)
+        if image_size is not None:
+            check_at_most("image_size", check_whole("image_size", image_size), MOST_PIXELS)
         self._loaded: tuple[Any, Pixels] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the weights, which the other process loads again."""
         return self.__dict__ | {"_loaded": None}
+
+    def spec_arguments(self) -> dict[str, Any]:
+        """Without the device, which is of a machine and not of a model."""
+        return {name: value for name, value in super().spec_arguments().items() if name != "device"}
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Any]) -> Tensor:
@@ -70,8 +76,7 @@ class PretrainedBackbone(Backbone):
     def load(self) -> tuple[Any, Pixels]:
         """The model and what prepares its photos; they are loaded once."""
         if self._loaded is None:
-            device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
-            model = load_model("AutoModel", self.name, "backbone", device)
+            model = load_model("AutoModel", self.name, "backbone", device_of(self.device))
             model = getattr(model, "vision_model", model)  # of CLIP and SigLIP, which also read captions
             processor = load_pretrained("AutoImageProcessor", self.name, "processor of the backbone")
             self._loaded = model, Pixels(processor, self.image_size)
@@ -82,7 +87,7 @@ class Pixels:
     """Photos as the values that a model reads: stretched to a square, with a mean and a deviation taken off."""
 
     def __init__(self, processor: Any, image_size: int | None) -> None:
-        self.size = check_whole("image_size", image_size or _side(processor))
+        self.size = check_at_most("image_size", check_whole("image_size", image_size or _side(processor)), MOST_PIXELS)
         self.mean = np.asarray(processor.image_mean or (0, 0, 0), np.float32)
         self.std = np.asarray(processor.image_std or (1, 1, 1), np.float32)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from itmatch.batch import Regions
-from itmatch.extractor import Extractor
+from itmatch.extractor import MOST_REGIONS, Extractor, check_at_most
 from itmatch.formats.messages import shown
 from itmatch.formats.photos import read_photo
 from itmatch.ops.checks import check_share, check_whole, check_whole_or_none
@@ -22,6 +22,7 @@ from itmatch.ops.roi import roi_features
 from itmatch.tensordata import check_tensor
 from itmatch.vision.backbones import Backbone, PretrainedBackbone
 from itmatch.vision.detectors import Detector
+from itmatch.vision.loading import device_of
 from itmatch.vision.prompted import load_detector
 from itmatch.vision.relations import BOX_PREDICATES, box_relations
 
@@ -103,7 +104,8 @@ class RegionExtractor(Extractor):
             raise ValueError("neither a detector nor a backbone; give one of them, or both")
         if detector is None and (backbone == OWN_BACKBONE or classes is not None):
             raise ValueError("no detector, expected one whose backbone is read, or that looks for classes")
-        check_whole_or_none("regions", regions)
+        if regions is not None:
+            check_at_most("regions", check_whole("regions", regions), MOST_REGIONS)
         if detector is not None:
             check_whole("regions", 0 if regions is None else regions)
         elif regions is not None and isqrt(regions) ** 2 != regions:
@@ -118,6 +120,10 @@ class RegionExtractor(Extractor):
     def __getstate__(self) -> dict[str, Any]:
         """Without the weights, which the other process loads again."""
         return self.__dict__ | {"_detector": None, "_maps": None}
+
+    def spec_arguments(self) -> dict[str, Any]:
+        """Without the device, which is of a machine and not of a model."""
+        return {name: value for name, value in super().spec_arguments().items() if name != "device"}
 
     @property
     def label_names(self) -> list[str]:
@@ -136,8 +142,9 @@ class RegionExtractor(Extractor):
         Raises:
             FileNotFoundError: there is no such model, or a broken one.
             ImportError: it needs a package that is missing.
+            ValueError: there is no such device.
         """
-        device = self.device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = device_of(self.device)
         if self.detector is not None and self._detector is None:
             self._detector = load_detector(self.detector, device, self.classes)
         if self.backbone not in (None, OWN_BACKBONE) and self._maps is None:

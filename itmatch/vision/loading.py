@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from itmatch.formats.hub.models import load_pretrained
+from itmatch.formats.messages import reason
 
 
 def load_model(auto_class: str, name: str, kind: str, device: str) -> Any:
@@ -23,3 +24,18 @@ def by_shape(values: Sequence[Tensor]) -> list[list[int]]:
     for place, value in enumerate(values):
         groups.setdefault(value.shape, []).append(place)
     return list(groups.values())
+
+
+def device_of(name: str | None) -> str:
+    """The device of a name; None = a GPU where there is one.
+
+    Raises:
+        ValueError: it is no device, or one that this machine does not have.
+    """
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:  # as torch says it, in many lines
+        raise ValueError(f"device: {name!r}, which this machine does not have ({reason(error)})") from error
+    return name

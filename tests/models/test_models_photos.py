@@ -241,10 +241,10 @@ def test_a_detector_end_to_end(paths, tmp_path, monkeypatch):
     assert same(model.encode_images(made(paths)), expected)
     model.save_pretrained(tmp_path / "model")
     assert len((tmp_path / "model/model.safetensors").read_bytes()) < 20_000  # nothing of the detector
-    loaded = monkeypatch.setattr("itmatch.vision.extractor.Detector", None)  # it is not made when the model is loaded
-    again = MatchingModel.from_pretrained(tmp_path / "model")
-    monkeypatch.undo()
-    assert loaded is None
+    with monkeypatch.context() as patch:
+        patch.setattr("itmatch.vision.extractor.load_detector", None)  # none is loaded with the model
+        again = MatchingModel.from_pretrained(tmp_path / "model")
+    assert again.extractor.device is None  # the device is of a machine, not of a model
     assert same(again.encode_images(paths), expected)
     again.extractor = RegionExtractor(str(tmp_path / "gone"))
     with pytest.raises(FileNotFoundError, match=r"gone.*no such folder here"):

@@ -5,8 +5,9 @@ import pytest
 import torch
 from helpers_detectors import photos
 
+from itmatch.data import PhotoPatches
 from itmatch.spec import build
-from itmatch.vision import Backbone, PhotoRegions, RegionExtractor
+from itmatch.vision import Backbone, PhotoRegions, PretrainedBackbone, RegionExtractor
 from itmatch.vision.relations import BOX_PREDICATES
 
 
@@ -52,7 +53,7 @@ def test_it_is_recorded_and_pickled_without_its_weights(detector):
 def test_weights_are_loaded_once(detector, monkeypatch):
     extractor = RegionExtractor(detector("detr"))
     extractor(photos()[:1])
-    monkeypatch.setattr("itmatch.vision.extractor.Detector", None)
+    monkeypatch.setattr("itmatch.vision.extractor.load_detector", None)
     extractor(photos()[:1])
 
 
@@ -115,3 +116,23 @@ def test_a_model_runs_no_code_and_unpickles_nothing(detector, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"detector .*: the folder holds none"):
         RegionExtractor(str(folder))(photos()[:1])
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_device_that_is_not_there_is_one_line(detector):
+    for name in ("foo", "cuda:7"):
+        with pytest.raises(ValueError, match=f"device: '{name}', which this machine does not have"):
+            RegionExtractor(detector("detr"), device=name)(photos()[:1])
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: RegionExtractor("a", regions=10_001),
+        lambda: RegionExtractor(None, backbone="a", regions=30_000**2),
+        lambda: PretrainedBackbone("a", image_size=5000),
+        lambda: PhotoPatches(40_000, 20_000),
+    ],
+)
+def test_no_settings_ask_for_any_amount_of_memory(made):
+    with pytest.raises(ValueError, match=r"(regions|image_size): \d+, expected at most (10000|4096)"):
+        made()

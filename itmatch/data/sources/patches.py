@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from itmatch.batch import Regions
-from itmatch.extractor import Extractor
+from itmatch.extractor import MOST_PIXELS, Extractor, check_at_most
 from itmatch.formats.arrays import Array
 from itmatch.formats.photos import image_module, open_photo
 from itmatch.ops.checks import check_choice, check_whole
@@ -43,6 +43,7 @@ class PhotoPatches(Extractor):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
     ) -> None:
+        check_at_most("image_size", check_whole("image_size", image_size), MOST_PIXELS)
         if check_whole("patch_size", patch_size) > image_size or image_size % patch_size:
             raise ValueError(f"image_size: {image_size}, expected a multiple of patch_size {patch_size}")
         self.image_size, self.patch_size = image_size, patch_size
