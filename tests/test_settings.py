@@ -49,9 +49,10 @@ ARGUMENTS = {
     "TextualRelationGraph": {"embed_dim": 8},
     "TransformerTextEncoder": {"config": BERT, "embed_dim": 8},
     "VectorSimilarity": {"embed_dim": 8},
+    "ViewEncoder": {"in_features": 6, "embed_dim": 8},
     "VisualRelationGraph": {"embed_dim": 8},
 }
-LEFT_OUT = {"AligningSimilarity", "PlausibleMatch"}  # abstract; checks the files that it is given
+LEFT_OUT = {"AligningSimilarity", "ChoiceFigure", "PlausibleMatch"}  # abstract; an answer; checks the files it is given
 NO_NUMBERS = {"vocabulary"}  # may be much else, with errors of its own
 MAY_BE_0 = {"feedforward_dim", "neighbours", "pad_id", "warmup_epochs"}  # of the whole numbers
 SIGNED = {"bias", "gamma", "negative_margin", "positive_margin", "threshold"}  # of the others

@@ -70,7 +70,9 @@ def _is_run(source: Path, model: Path | None) -> bool:
     if not source.exists() or (model is None and not source.is_dir()):
         found = "a file" if source.exists() else "no such folder"
         told = near(source, "one of a run", "config.yaml")
-        raise FileNotFoundError(f"{source}: {found}, expected a folder of a run or of precomputed features{told}")
+        raise FileNotFoundError(
+            f"{source}: {found}, expected a folder of a run, of precomputed features or of photos{told}"
+        )
     is_run = (source / "config.yaml").is_file()
     if model is None and not is_run:
         told = near(source, "one", "config.yaml")

@@ -46,7 +46,7 @@ def measure_choices(
         seed: of which other image a question is asked about.
 
     Returns:
-        Figures by kind in alphabetical order, then over all.
+        Figures by kind in alphabetical order; then over all, where there are several kinds.
 
     Raises:
         ValueError: an image is not in the split, or there are no questions.
@@ -58,7 +58,7 @@ def measure_choices(
         >>> model = chan_gru(Vocabulary.build([["a", "red"]], min_count=1), region_dim=64, embed_dim=8)
         >>> asked = [Choice(name, ("a red",), ("red a",), "order") for name in split.image_ids]
         >>> [(one.kind, one.name, one.count) for one in measure_choices(model, split, asked)]
-        [('order', 'accuracy', 4), ('all', 'accuracy', 4)]
+        [('order', 'accuracy', 4)]
     """
     check_whole("batch_size", batch_size)
     if not choices:

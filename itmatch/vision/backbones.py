@@ -15,7 +15,7 @@ from itmatch.formats.hub.models import load_pretrained
 from itmatch.formats.photos import image_module
 from itmatch.ops.checks import check_whole
 from itmatch.spec import Configurable
-from itmatch.vision.loading import device_of, load_model
+from itmatch.vision.loading import device_of, load_model, whole_path
 
 
 class Backbone(Configurable):
@@ -56,8 +56,9 @@ class PretrainedBackbone(Backbone):
         return self.__dict__ | {"_loaded": None}
 
     def spec_arguments(self) -> dict[str, Any]:
-        """Without the device, which is of a machine and not of a model."""
-        return {name: value for name, value in super().spec_arguments().items() if name != "device"}
+        """Without the device, which is of a machine; a folder by its whole path, for use elsewhere."""
+        arguments = {name: value for name, value in super().spec_arguments().items() if name != "device"}
+        return arguments | {"name": whole_path(self.name)}
 
     @torch.no_grad()
     def __call__(self, images: Sequence[Any]) -> Tensor:

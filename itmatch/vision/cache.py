@@ -63,7 +63,7 @@ def cached_regions(photos: Sequence[Photo], extractor: RegionExtractor, cache: P
 
 
 def digest_of(photos: Sequence[Photo], extractor: RegionExtractor) -> str:
-    """A short text that is another one when a photo or the extractor is another one, the device aside.
+    """A short text that changes when a photo or the extractor changes; the device does not count.
 
     Photos count by their names, sizes and times of change; so do the files of a model that is named by its folder. A
     photo that is not there counts as missing.

@@ -22,7 +22,7 @@ from itmatch.ops.roi import roi_features
 from itmatch.tensordata import check_tensor
 from itmatch.vision.backbones import Backbone, PretrainedBackbone
 from itmatch.vision.detectors import Detector
-from itmatch.vision.loading import device_of
+from itmatch.vision.loading import device_of, whole_path
 from itmatch.vision.prompted import load_detector
 from itmatch.vision.relations import BOX_PREDICATES, box_relations
 
@@ -122,8 +122,11 @@ class RegionExtractor(Extractor):
         return self.__dict__ | {"_detector": None, "_maps": None}
 
     def spec_arguments(self) -> dict[str, Any]:
-        """Without the device, which is of a machine and not of a model."""
-        return {name: value for name, value in super().spec_arguments().items() if name != "device"}
+        """Without the device, which is of a machine; folders by their whole paths, for use elsewhere."""
+        arguments = {name: value for name, value in super().spec_arguments().items() if name != "device"}
+        return {
+            name: whole_path(value) if name in ("detector", "backbone") else value for name, value in arguments.items()
+        }
 
     @property
     def label_names(self) -> list[str]:
@@ -158,13 +161,15 @@ class RegionExtractor(Extractor):
         """The regions of some photos, on the CPU.
 
         Args:
-            photos: images of Pillow, or paths.
+            photos: images of Pillow, or paths; one alone is a list of one.
 
         Raises:
             FileNotFoundError: a photo, or a model, is not there.
             NonFiniteError: a model computes NaN or infinity.
             ValueError: no photos, or one that cannot be read.
         """
+        if isinstance(photos, (str, Path)) or hasattr(photos, "getpixel"):
+            photos = [photos]
         if not len(photos):
             raise ValueError("photos: none, expected one or more")
         self.load()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -39,3 +40,9 @@ def device_of(name: str | None) -> str:
     except (RuntimeError, AssertionError) as error:  # as torch says it, in many lines
         raise ValueError(f"device: {name!r}, which this machine does not have ({reason(error)})") from error
     return name
+
+
+def whole_path(name: Any) -> Any:
+    """The whole path of a folder that is there; all else, such as a name of the Hub, as it is."""
+    is_folder = isinstance(name, str) and name and Path(name).is_dir()
+    return str(Path(name).absolute()) if is_folder else name

@@ -80,6 +80,10 @@ def find_photos(source: Path, split: str | None = None) -> list[Photo]:
             or [photo for path in files if path.suffix == ".tar" for photo in _in_tar(path)]
             or _of_hub(source, split)
         )
+    elif source.suffix in (".json", ".jsonl", ".csv", ".tsv"):
+        raise ValueError(
+            f"{source}: a {source.suffix} file, expected a folder of photos, a text file of paths, or a .tar"
+        )
     elif existing_file(source).suffix == ".tar":
         photos = _in_tar(source)
     else:

@@ -199,13 +199,13 @@ def test_images_without_captions_and_then_some(tmp_path, split):
     assert index.recall(np.ones((2, 2, 64), np.float32), top=3, candidates=50) == 1
 
 
-class LeakyAligning(HardAligningSimilarity):
+class Steeper(HardAligningSimilarity):
     """Somebody's own similarity: its scores are not those of hard alignment."""
 
 
 def test_a_bound_is_of_hard_alignment_alone(tmp_path, split):
     model = system()
-    model.similarity = LeakyAligning(pooling=MeanPooling())
+    model.similarity = Steeper(pooling=MeanPooling())
     index = Index.build(model, split, tmp_path / "index")
     engine = Axes(6)
     engine.write(tmp_path, {"images": index.images, "captions": index.captions}, model.similarity, None)

@@ -1,5 +1,6 @@
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
@@ -116,6 +117,22 @@ def test_a_model_runs_no_code_and_unpickles_nothing(detector, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"detector .*: the folder holds none"):
         RegionExtractor(str(folder))(photos()[:1])
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_is_recorded_by_its_whole_path(detector, monkeypatch):
+    folder = Path(detector("detr"))
+    monkeypatch.chdir(folder.parent)
+    made = RegionExtractor(folder.name, backbone=PretrainedBackbone(folder.name))
+    assert made.spec["init_args"]["detector"] == str(folder)
+    assert made.spec["init_args"]["backbone"]["init_args"]["name"] == str(folder)
+    assert RegionExtractor("detector").spec["init_args"]["detector"] == "detector"  # a name of the Hub
+
+
+def test_one_photo_is_a_list_of_one(detector, tmp_path):
+    photos()[0].save(tmp_path / "a.png")
+    extractor = RegionExtractor(detector("detr"), regions=4)
+    for one in (tmp_path / "a.png", str(tmp_path / "a.png"), photos()[0]):
+        torch.testing.assert_close(extractor(one).features, extractor(photos()[:1]).features)
 
 
 def test_a_device_that_is_not_there_is_one_line(detector):

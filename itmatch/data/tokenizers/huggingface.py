@@ -14,6 +14,16 @@ from itmatch.formats.hub.asking import check_on_hub
 from itmatch.formats.messages import reason, shown
 from itmatch.ops.checks import check_several
 
+_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+
 
 class HuggingFaceTokenizer(Tokenizer):
     """The tokenizer of a pretrained model. It is loaded when first needed, at the latest by :meth:`fit`.
@@ -70,8 +80,11 @@ class HuggingFaceTokenizer(Tokenizer):
         from transformers import AutoTokenizer  # here, since importing transformers takes seconds
 
         with _told_of(f"{self.name_or_path}: no tokenizer could be loaded from it"):
-            if not Path(self.name_or_path).is_dir():
+            folder = Path(self.name_or_path)
+            if not folder.is_dir():
                 check_on_hub(self.name_or_path)
+            elif not any((folder / name).is_file() for name in _FILES):  # transformers would make one without words
+                raise FileNotFoundError(f"no file of a tokenizer in the folder, such as {_FILES[0]}")
             tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, trust_remote_code=False)
             _special_ids(tokenizer)
             _check_ids(tokenizer)

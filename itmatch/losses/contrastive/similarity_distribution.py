@@ -43,7 +43,7 @@ def similarity_distribution_loss(
     Example:
         >>> import torch
         >>> similarity_distribution_loss(torch.zeros(2, 2), epsilon=1e-4)  # 2 (ln 1/2 - (ln 1e-4) / 2)
-        tensor(7.8240)
+        tensor(7.8239)
     """
     _check_options(temperature, epsilon)
     scores, positives = check_scores(scores, positives)

@@ -474,3 +474,10 @@ def test_a_vocabulary_in_the_place_of_its_words():
     vocabulary = Vocabulary.build([["a", "dog"]], min_count=1)
     assert list(vocabulary) == vocabulary.words  # its ids are asked for by word, so iteration has to be its own
     assert WordTokenizer(vocabulary).vocabulary.words == WordTokenizer(vocabulary.words).vocabulary.words
+
+
+def test_a_folder_without_a_tokenizer_is_told_of(tmp_path):
+    """``transformers`` makes one of nothing, to which all texts are the same."""
+    (tmp_path / "config.json").write_text('{"model_type": "clip"}')
+    with pytest.raises(ValueError, match=r"no file of a tokenizer in the folder, such as tokenizer\.json"):
+        HuggingFaceTokenizer(str(tmp_path))(["a dog"])
