@@ -15,6 +15,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from itmatch.pages.server.app import SearchApp
 from itmatch.pages.server.connections import SearchServer
+from itmatch.pages.server.current import CurrentIndex
 from itmatch.search import Index
 
 
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("index", type=Path)
     parser.add_argument("folder", type=Path)
     given = parser.parse_args()
-    server = SearchServer(SearchApp(Index.open(given.index), "RelationScenes"), port=0)
+    server = SearchServer(SearchApp(CurrentIndex(Index.open(given.index)), "RelationScenes"), port=0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with sync_playwright() as started:
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # which Chromium does not have for root
