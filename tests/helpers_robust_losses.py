@@ -20,6 +20,11 @@ def reference(name):
     return _arrays()[name]
 
 
+def is_reference(name):
+    """Whether the file has an array of that name."""
+    return name in _arrays()
+
+
 def robust(matrix, *names):
     """Scores that take a gradient, the mask of pairs with equal ids, and some arrays."""
     ids = reference(f"ids.{matrix}")

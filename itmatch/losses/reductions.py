@@ -9,6 +9,7 @@ from torch import Tensor
 from itmatch.ops.checks import check_choice
 
 Reduction = Literal["sum", "mean", "none"]
+Total = Literal["sum", "mean"]  # of a loss that has no number per pair
 
 
 def check_reduction(reduction: str) -> None:

@@ -69,9 +69,8 @@ def digest_of(photos: Sequence[Photo], extractor: RegionExtractor) -> str:
     photo that is not there counts as missing.
     """
     spec = extractor.spec
-    settings = {key: value for key, value in spec["init_args"].items() if key != "device"}
-    found = hashlib.sha256(json.dumps([spec["class_path"], settings], sort_keys=True).encode())
-    for place in _folders(settings):
+    found = hashlib.sha256(json.dumps([spec["class_path"], spec["init_args"]], sort_keys=True).encode())
+    for place in _folders(spec["init_args"]):
         for path in sorted(path for path in place.rglob("*") if path.is_file()):
             found.update(_state(path.relative_to(place).as_posix(), path))
     for photo in photos:

@@ -70,7 +70,7 @@ class Plan:
         Raises:
             ValueError: other photos or settings were extracted into this folder.
         """
-        settings = {key: value for key, value in self.extractor.spec["init_args"].items() if key != "device"}
+        settings = dict(self.extractor.spec["init_args"])
         settings["part_size"] = self.part_size
         plan = {"extractor": settings, "photos": [photo.name for photo in self.photos]}
         path = self.folder / "plan.json"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
 from itmatch.losses.base import ScoreLoss
 from itmatch.losses.checks import check_scores
+from itmatch.losses.reductions import Total
 from itmatch.ops.checks import check_above_zero, check_choice, check_not_negative
 from itmatch.ops.masking import masked_logsumexp, masked_softmax, masked_sum
-
-Total = Literal["sum", "mean"]  # of anchors, which have one positive or several
 
 
 def triplet_alignment_loss(

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from itmatch.losses.base import ScoreLoss
 from itmatch.losses.checks import check_scores
+from itmatch.losses.reductions import Total
 from itmatch.ops.checks import check_choice, check_finite, check_not_negative
 from itmatch.ops.masking import masked_max
 
 Hardest = Literal["hardest", "all"]
-Total = Literal["sum", "mean"]  # the two sides have no pairs in common, so there is no number per pair
 
 
 def positive_negative_margin_loss(

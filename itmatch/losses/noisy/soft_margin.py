@@ -122,7 +122,6 @@ class SoftMarginTripletLoss(ScoreLoss):
         0.0
     """
 
-    needs = frozenset({"scores", "positives"})
     uses = frozenset({"captions"})
     level_free = True
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from itmatch.losses.checks import check_relevance, check_scores
 from itmatch.losses.hinge.triplet import hard_negative_triplet_loss
+from itmatch.losses.reductions import Total
 from itmatch.losses.relevance.base import RelevanceLoss
 from itmatch.ops.checks import check_choice, check_finite, check_list, check_not_negative
 from itmatch.ops.masking import masked_max
-
-Total = Literal["sum", "mean"]  # a rung has no pairs, so there is no number per pair
 
 
 def ladder_loss(
