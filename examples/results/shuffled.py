@@ -50,9 +50,7 @@ def parts(data: Any, vectors: str | None, *, loss: str, percent: int) -> dict[st
     }
 
 
-VARIANTS = {
-    f"{loss}_{percent}": partial(parts, loss=loss, percent=percent) for percent in SHARES for loss in LOSSES
-}
+VARIANTS = {f"{loss}_{percent}": partial(parts, loss=loss, percent=percent) for percent in SHARES for loss in LOSSES}
 
 
 def print_shares(results: dict[str, list[dict[str, Any]]]) -> None:

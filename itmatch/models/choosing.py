@@ -176,7 +176,9 @@ def _encoded_texts(model: MatchingModel, relations: Mapping[str, Triples | None]
     if all(table is None for table in relations.values()):
         return model.encode_texts(list(relations), batch_size=batch_size)
     tables = CaptionRelations.pack([list(table or ()) for table in relations.values()])
-    items = [CaptionItem(number, 0, text, torch.from_numpy(tables[number]).long()) for number, text in enumerate(relations)]
+    items = [
+        CaptionItem(number, 0, text, torch.from_numpy(tables[number]).long()) for number, text in enumerate(relations)
+    ]
     collate = Collator(_tokenizer(model))
     batches = (collate(items[start : start + batch_size]).captions for start in range(0, len(items), batch_size))
     return Fragments.cat([model.encode_texts(captions) for captions in batches if captions is not None])
