@@ -19,6 +19,7 @@ from itmatch.nn.pooling import (
     Pooling,
     SoftmaxPooling,
     SumPooling,
+    TopKPooling,
 )
 from itmatch.nn.relations.base import Related, Relation
 from itmatch.nn.relations.context import ContextualOrder
@@ -41,6 +42,7 @@ from itmatch.nn.similarity.soft_aligning import SoftAligningSimilarity
 from itmatch.nn.similarity.tiled import TiledSimilarity
 from itmatch.nn.similarity.vector import VectorSimilarity
 from itmatch.nn.slots import SlotPooling
+from itmatch.nn.transformer_pooling import TransformerPooling
 
 __all__ = [
     "AligningSimilarity",
@@ -84,6 +86,8 @@ __all__ = [
     "TextEncoder",
     "TextualRelationGraph",
     "TiledSimilarity",
+    "TopKPooling",
+    "TransformerPooling",
     "TransformerTextEncoder",
     "VectorSimilarity",
     "ViewEncoder",
