@@ -60,9 +60,12 @@ def shrunk(name, root, bert, photos):
 
 
 def sizes(part, arguments):
-    """Options for a small embedding, in the encoder and in each of its relations."""
+    """Options for a small embedding, in the encoder, in one within it, and in each of its relations."""
     if "embed_dim" in arguments:
         yield f"--model.{part}.init_args.embed_dim={WIDTH}"
+    for inner in ("encoder", "slots"):
+        if inner in arguments:
+            yield from sizes(f"{part}.init_args.{inner}", arguments[inner]["init_args"])
     if arguments.get("relations"):
         for relation in arguments["relations"]:
             relation["init_args"]["embed_dim"] = WIDTH
@@ -123,6 +126,7 @@ def test_presets_are_listed_with_a_summary(capsys):
     assert {"demo", "chan_bert_f30k", "chan_bert_coco", "chan_gru_f30k", "chan_gru_coco"} <= set(preset_names())
     assert {"resg_gru_f30k", "resg_scenes"} <= set(preset_names())
     assert {"photos", "clip_vitb32", "siglip2_base"} <= set(preset_names())
+    assert {"dive_gru_f30k", "dive_gru_coco", "dive_features"} <= set(preset_names())
     names = {"cmsei_gru_f30k", "cmsei_bert_coco", "hire_bert_f30k", "hire_features", "cmsei_scenes"}
     assert names <= set(preset_names())
 

@@ -7,6 +7,7 @@ from itmatch.models.starting import start_from
 from itmatch.models.systems.chan import chan_bert, chan_gru
 from itmatch.models.systems.clip import clip_dual_encoder
 from itmatch.models.systems.cmsei import cmsei_bert, cmsei_gru
+from itmatch.models.systems.dive import dive_gru
 from itmatch.models.systems.hire import hire_bert, hire_gru
 from itmatch.models.systems.resg import resg_bert, resg_gru
 from itmatch.models.systems.scan import scan_gru
@@ -23,6 +24,7 @@ __all__ = [
     "cmsei_bert",
     "cmsei_gru",
     "convert_checkpoint",
+    "dive_gru",
     "hire_bert",
     "hire_gru",
     "read_public_checkpoint",

@@ -50,6 +50,8 @@ class ViewEncoder(ImageEncoder):
         torch.Size([2, 2, 8])
     """
 
+    offset = None  # a view stands for many patches
+
     def __init__(
         self,
         in_features: int,
