@@ -47,6 +47,7 @@ ARGUMENTS = {
     "RegionEncoder": {"in_features": 6, "embed_dim": 8, "self_attention": True},
     "SpatialSemanticGCN": {"embed_dim": 8},
     "TextualRelationGraph": {"embed_dim": 8},
+    "TransformerPooling": {"embed_dim": 16},
     "TransformerTextEncoder": {"config": BERT, "embed_dim": 8},
     "VectorSimilarity": {"embed_dim": 8},
     "LayerNormPooling": {"pooling": itmatch.nn.MeanPooling(), "embed_dim": 8},

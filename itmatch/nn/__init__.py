@@ -20,6 +20,7 @@ from itmatch.nn.pooling import (
     Pooling,
     SoftmaxPooling,
     SumPooling,
+    TopKPooling,
 )
 from itmatch.nn.relations.base import Related, Relation
 from itmatch.nn.relations.context import ContextualOrder
@@ -42,6 +43,7 @@ from itmatch.nn.similarity.soft_aligning import SoftAligningSimilarity
 from itmatch.nn.similarity.tiled import TiledSimilarity
 from itmatch.nn.similarity.vector import VectorSimilarity
 from itmatch.nn.slots import SlotPooling
+from itmatch.nn.transformer_pooling import TransformerPooling
 
 __all__ = [
     "AligningSimilarity",
@@ -87,6 +89,8 @@ __all__ = [
     "TextEncoder",
     "TextualRelationGraph",
     "TiledSimilarity",
+    "TopKPooling",
+    "TransformerPooling",
     "TransformerTextEncoder",
     "VectorSimilarity",
     "ViewEncoder",

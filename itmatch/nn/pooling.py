@@ -79,6 +79,38 @@ class MaxPooling(Pooling):
         return masked_max(at_least_float32(values), mask, dim)
 
 
+class TopKPooling(Pooling):
+    """Mean of the k largest of the real values, of all of them where there are fewer.
+
+    Args:
+        k: how many; 1 is the maximum.
+        sticky_k: as in the public code of HREM: where a row has fewer than k values, all rows of the batch behind it
+            have to do with as few, so that a vector depends on its neighbours.
+
+    Source:
+        The pooling of the encoders of HREM (CVPR 2023), with two.
+
+    Example:
+        >>> TopKPooling()(torch.tensor([1.0, 3.0, 2.0, 9.0]), torch.tensor([True, True, True, False]))
+        tensor(2.5000)
+    """
+
+    def __init__(self, k: int = 2, *, sticky_k: bool = False) -> None:
+        super().__init__()
+        self.k, self.sticky_k = check_whole("k", k), sticky_k
+
+    def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
+        """Reduce ``dim``."""
+        values = at_least_float32(values)
+        mask = or_all(mask, values).expand(values.shape).movedim(dim, -1)  # (..., L)
+        values = values.movedim(dim, -1).masked_fill(~mask, -torch.inf)  # padding comes last
+        largest = values.topk(min(self.k, values.shape[-1]), dim=-1).values  # (..., k)
+        count = mask.sum(-1).clamp(max=self.k)
+        if self.sticky_k and count.ndim:
+            count = count.clamp(min=1).cummin(0).values
+        return masked_mean(largest, torch.arange(largest.shape[-1], device=mask.device) < count[..., None], -1)
+
+
 class LastPooling(Pooling):
     """The last of the real values: of the words of a GRU, its state at the end of the caption.
 
