@@ -9,10 +9,11 @@ from itmatch.nn.encoders.gru import GRUTextEncoder
 from itmatch.nn.encoders.region import RegionEncoder
 from itmatch.nn.encoders.slots import SlotImageEncoder, SlotTextEncoder
 from itmatch.nn.encoders.transformer import TransformerTextEncoder
-from itmatch.nn.encoders.views import ViewEncoder
+from itmatch.nn.encoders.views import RegionViewEncoder, ViewEncoder
 from itmatch.nn.pooling import (
     GeneralizedPooling,
     LastPooling,
+    LayerNormPooling,
     LogSumExpPooling,
     MaxPooling,
     MeanPooling,
@@ -63,12 +64,14 @@ __all__ = [
     "ImplicitRelationAttention",
     "InteractiveSimilarity",
     "LastPooling",
+    "LayerNormPooling",
     "LogSumExpPooling",
     "MaxPooling",
     "MeanPooling",
     "PatchSlimmingSimilarity",
     "Pooling",
     "RegionEncoder",
+    "RegionViewEncoder",
     "Related",
     "Relation",
     "SetSimilarity",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from itmatch.nn.block import Block
 from itmatch.nn.recurrent import recurrent_states
-from itmatch.ops.checks import check_above_zero, check_whole
+from itmatch.ops.checks import check_above_zero, check_kind, check_whole
 from itmatch.ops.masking import (
     at_least_float32,
     mask_to_lengths,
@@ -254,3 +254,31 @@ class GeneralizedPooling(Pooling):
         rate = torch.exp(torch.arange(0, self.position_dim, 2) * (-math.log(10000.0) / self.position_dim))
         angle = torch.arange(length)[:, None] * rate
         return torch.stack((angle.sin(), angle.cos()), -1).flatten(1)  # (L, position_dim), sine and cosine in turn
+
+
+class LayerNormPooling(Pooling):
+    """A pooling of features whose vectors go through a LayerNorm, as AVSE has it for captions.
+
+    Args:
+        pooling: from the features to a vector of size ``embed_dim``.
+        embed_dim: size of the vectors.
+
+    Source:
+        Liu et al., "Asymmetric Visual Semantic Embedding Framework for Efficient Vision-Language Alignment", AAAI 2025,
+        and its public code.
+
+    Example:
+        >>> LayerNormPooling(MeanPooling(), 8)(torch.randn(2, 3, 8), dim=1).shape
+        torch.Size([2, 8])
+    """
+
+    def __init__(self, pooling: Pooling, embed_dim: int = 1024) -> None:
+        super().__init__()
+        self.pooling, self.embed_dim = check_kind("pooling", pooling, Pooling), check_whole("embed_dim", embed_dim)
+        self.norm = nn.LayerNorm(embed_dim)
+
+    def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
+        """Reduce ``dim``."""
+        pooled = self.pooling(values, mask, dim)
+        result: Tensor = self.norm(pooled.to(self.norm.weight.dtype))
+        return at_least_float32(result)

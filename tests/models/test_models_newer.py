@@ -5,7 +5,7 @@ import torch
 from helpers_systems import TEXTS, WORDS, learns
 
 from itmatch.batch import Regions
-from itmatch.models import MatchingModel, dive_gru
+from itmatch.models import MatchingModel, avse_regions_bert, avse_regions_gru, dive_gru, laps_bert, laps_gru
 from itmatch.nn import LastPooling, MaxPooling, SetSimilarity
 from itmatch.ops import lengths_to_mask
 from itmatch.pages import explain
@@ -13,6 +13,10 @@ from itmatch.pages import explain
 SIZES = {"region_dim": 6, "embed_dim": 16, "word_dim": 8}
 MODELS = {
     "dive": lambda _: dive_gru(WORDS, **SIZES, head_dim=8, depth=2),
+    "avse": lambda _: avse_regions_gru(WORDS, **SIZES, block_dim=4),
+    "avse_bert": lambda bert: avse_regions_bert(bert, region_dim=6, embed_dim=16, block_dim=4),
+    "laps": lambda _: laps_gru(WORDS, **SIZES),
+    "laps_bert": lambda bert: laps_bert(bert, region_dim=6, embed_dim=16, num_patches=4, class_token=True),
 }
 
 

@@ -49,7 +49,7 @@ def test_nothing_is_allocated_or_read():
 
 @pytest.mark.parametrize("name", ["nothing", "clip_dual_encoder", "MatchingModel", "read_public_checkpoint"])
 def test_no_other_function_is_called(name):
-    with pytest.raises(ValueError, match=f"no system '{name}'; there are chan_bert, "):
+    with pytest.raises(ValueError, match=f"no system '{name}'; there are avse_regions_bert, "):
         system_specs(name, {})
 
 

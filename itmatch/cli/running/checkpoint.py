@@ -144,8 +144,8 @@ class GivenStart:
 def _feature_dim(encoder: Configurable) -> int | None:
     """Size of the region features that an encoder, or the one within it, was built for."""
     arguments = encoder.spec["init_args"]
-    while "encoder" in arguments:
-        arguments = arguments["encoder"]["init_args"]
+    while "in_features" not in arguments and is_spec(arguments.get("encoder")):
+        arguments = arguments["encoder"].get("init_args", {})
     size: int | None = arguments.get("in_features")
     return size
 
