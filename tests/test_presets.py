@@ -43,6 +43,8 @@ def shrunk(name, root, bert, photos):
     last = ["--data.batch_size=4", "--data.num_workers=0", "--trainer.accelerator=cpu"]
     if parts["image_encoder"]["class_path"].endswith("ClipImageEncoder"):
         return [*photos[re.match("clip|siglip", name)[0]], *last]
+    if "block_dim" in parts["similarity"].get("init_args", {}):
+        last.append(f"--model.similarity.init_args.block_dim={WIDTH // 4}")
     options = [flag for part in ENCODERS for flag in sizes(part, parts[part]["init_args"])]
     if "embed_dim" in parts["similarity"].get("init_args", {}):
         options.append(f"--model.similarity.init_args.embed_dim={WIDTH}")
@@ -58,9 +60,14 @@ def shrunk(name, root, bert, photos):
 
 
 def sizes(part, arguments):
-    """Options for a small embedding, in the encoder and in each of its relations."""
+    """Options for a small embedding, in the encoder, in one within it, and in each of its relations."""
     if "embed_dim" in arguments:
         yield f"--model.{part}.init_args.embed_dim={WIDTH}"
+    for inner in ("encoder", "slots"):
+        if inner in arguments:
+            yield from sizes(f"{part}.init_args.{inner}", arguments[inner]["init_args"])
+    if "embed_dim" in (arguments.get("pooling") or {}).get("init_args", {}):
+        yield f"--model.{part}.init_args.pooling.init_args.embed_dim={WIDTH}"
     if arguments.get("relations"):
         for relation in arguments["relations"]:
             relation["init_args"]["embed_dim"] = WIDTH
@@ -122,6 +129,8 @@ def test_presets_are_listed_with_a_summary(capsys):
     assert {"demo", "chan_bert_f30k", "chan_bert_coco", "chan_gru_f30k", "chan_gru_coco"} <= set(preset_names())
     assert {"resg_gru_f30k", "resg_scenes"} <= set(preset_names())
     assert {"photos", "clip_vitb32", "siglip2_base"} <= set(preset_names())
+    assert {"avse_regions_gru_f30k", "avse_regions_bert_coco", "laps_bert_f30k", "laps_features"} <= set(preset_names())
+    assert {"dive_gru_f30k", "dive_gru_coco", "dive_features"} <= set(preset_names())
     names = {"cmsei_gru_f30k", "cmsei_bert_coco", "hire_bert_f30k", "hire_features", "cmsei_scenes"}
     assert names <= set(preset_names())
 
@@ -136,7 +145,7 @@ def test_a_preset_is_printed_whole(capsys):
         "init_args": {"embed_dim": 128, "word_dim": 64},
     }
     assert run("presets", "nothing") == 1
-    assert "no preset 'nothing'; there are chan_bert_coco" in capsys.readouterr().err
+    assert "no preset 'nothing'; there are avse_features" in capsys.readouterr().err
 
 
 def test_names_and_files():
@@ -267,7 +276,7 @@ def test_what_is_no_use_of_the_two_keys_stays_as_it_is():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("inherits: [demo, nothing]", "mine.yaml: inherits: no preset 'nothing'; there are chan_bert_coco"),
+        ("inherits: [demo, nothing]", "mine.yaml: inherits: no preset 'nothing'; there are avse_features"),
         ("inherits: ../presets/demo", "mine.yaml: inherits: no preset '../presets/demo'"),
         ("inherits: 3", "mine.yaml: inherits: 3, expected the name of a preset, or a list of names"),
         ("inherits: [{a: b}]", "mine.yaml: inherits: .*, expected the name of a preset, or a list of names"),

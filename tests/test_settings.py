@@ -47,9 +47,12 @@ ARGUMENTS = {
     "RegionEncoder": {"in_features": 6, "embed_dim": 8, "self_attention": True},
     "SpatialSemanticGCN": {"embed_dim": 8},
     "TextualRelationGraph": {"embed_dim": 8},
+    "TransformerPooling": {"embed_dim": 16},
     "TransformerTextEncoder": {"config": BERT, "embed_dim": 8},
     "VectorSimilarity": {"embed_dim": 8},
-    "ViewEncoder": {"in_features": 6, "embed_dim": 8},
+    "LayerNormPooling": {"pooling": itmatch.nn.MeanPooling(), "embed_dim": 8},
+    "RegionViewEncoder": {"encoder": itmatch.nn.RegionEncoder(6, 8)},
+    "ViewEncoder": {"encoder": itmatch.nn.RegionEncoder(6, 8)},
     "VisualRelationGraph": {"embed_dim": 8},
 }
 LEFT_OUT = {"AligningSimilarity", "ChoiceFigure", "PlausibleMatch"}  # abstract; an answer; checks the files it is given

@@ -10,16 +10,18 @@ from itmatch.nn.encoders.gru import GRUTextEncoder
 from itmatch.nn.encoders.region import RegionEncoder
 from itmatch.nn.encoders.slots import SlotImageEncoder, SlotTextEncoder
 from itmatch.nn.encoders.transformer import TransformerTextEncoder
-from itmatch.nn.encoders.views import ViewEncoder
+from itmatch.nn.encoders.views import RegionViewEncoder, ViewEncoder
 from itmatch.nn.pooling import (
     GeneralizedPooling,
     LastPooling,
+    LayerNormPooling,
     LogSumExpPooling,
     MaxPooling,
     MeanPooling,
     Pooling,
     SoftmaxPooling,
     SumPooling,
+    TopKPooling,
 )
 from itmatch.nn.relations.base import Related, Relation
 from itmatch.nn.relations.context import ContextualOrder
@@ -42,6 +44,7 @@ from itmatch.nn.similarity.soft_aligning import SoftAligningSimilarity
 from itmatch.nn.similarity.tiled import TiledSimilarity
 from itmatch.nn.similarity.vector import VectorSimilarity
 from itmatch.nn.slots import SlotPooling
+from itmatch.nn.transformer_pooling import TransformerPooling
 
 __all__ = [
     "AligningSimilarity",
@@ -62,12 +65,14 @@ __all__ = [
     "ImplicitRelationAttention",
     "InteractiveSimilarity",
     "LastPooling",
+    "LayerNormPooling",
     "LogSumExpPooling",
     "MaxPooling",
     "MeanPooling",
     "PatchSlimmingSimilarity",
     "Pooling",
     "RegionEncoder",
+    "RegionViewEncoder",
     "Related",
     "Relation",
     "SetSimilarity",
@@ -85,6 +90,8 @@ __all__ = [
     "TextEncoder",
     "TextualRelationGraph",
     "TiledSimilarity",
+    "TopKPooling",
+    "TransformerPooling",
     "TransformerTextEncoder",
     "VectorSimilarity",
     "ViewEncoder",

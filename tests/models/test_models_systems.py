@@ -16,10 +16,11 @@ def test_the_parts_are_those_of_the_model(name, tiny_bert):
     size = {} if name.endswith("bert") else {"vocabulary": 9}
     model = SYSTEMS[name](**size, region_dim=5, **SMALL, **of_text)
     specs = system_specs(name, SMALL | of_text)
-    assert "in_features" not in specs["image_encoder"]["init_args"]
-    assert "vocabulary" not in specs["text_encoder"]["init_args"]
-    specs["image_encoder"]["init_args"]["in_features"] = 5
-    specs["text_encoder"]["init_args"] |= size
+    image, text = (innermost(specs[part]) for part in ("image_encoder", "text_encoder"))
+    assert "in_features" not in image
+    assert "vocabulary" not in text
+    image["in_features"] = 5
+    text |= size
     for part in ("image_encoder", "text_encoder", "similarity"):
         assert build(specs[part]).spec == getattr(model, part).spec, part
     assert ("tokenizer" in specs) == (model.tokenizer is not None) == name.endswith("bert")
@@ -31,6 +32,12 @@ def test_the_parts_of_a_dual_encoder_are_those_of_the_model_and_name_it_once(tmp
     for part in ("image_encoder", "text_encoder", "similarity", "tokenizer", "extractor"):
         assert build(specs[part]).spec == getattr(model, part).spec, part
     assert model.tokenizer.spec["init_args"]["max_length"] == 80  # as the model says
+
+
+def innermost(spec):
+    """The arguments of an encoder, or of the one within it."""
+    arguments = spec["init_args"]
+    return innermost(arguments["encoder"]) if "encoder" in arguments else arguments
 
 
 def test_every_public_composition_without_files_of_its_own_is_a_system():
@@ -51,7 +58,7 @@ def test_nothing_is_allocated_or_read():
 
 @pytest.mark.parametrize("name", ["nothing", "MatchingModel", "read_public_checkpoint"])
 def test_no_other_function_is_called(name):
-    with pytest.raises(ValueError, match=f"no system '{name}'; there are chan_bert, "):
+    with pytest.raises(ValueError, match=f"no system '{name}'; there are avse_regions_bert, "):
         system_specs(name, {})
 
 

@@ -16,7 +16,7 @@ from itmatch.formats.hub.models import load_pretrained
 from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
 from itmatch.nn.encoders._pretrained import model_from_config, recorded
 from itmatch.nn.encoders.base import TextEncoder
-from itmatch.nn.linear import xavier_linear
+from itmatch.nn.linear import Perceptron, xavier_linear
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Relation
 from itmatch.ops.checks import check_dropout, check_kind_or_none, check_whole
@@ -40,6 +40,7 @@ class TransformerTextEncoder(TextEncoder):
         pooling: makes ``Fragments.pooled``, from the words before their normalisation; None makes none.
         relations: blocks through which the words learn from each other, in this order, before pooling and
             normalisation; they are given ``Captions.graph`` too.
+        mlp: add to the projection that of a perceptron, as :class:`RegionEncoder` has it.
 
     Shape:
         ``Captions`` with input_ids (T, W) of the model's own tokenizer -> ``Fragments`` with features (T, W, D). Padded
@@ -71,6 +72,7 @@ class TransformerTextEncoder(TextEncoder):
         bf16: bool = False,
         pooling: Pooling | None = None,
         relations: list[Relation] | None = None,
+        mlp: bool = False,
     ) -> None:
         super().__init__()
         if config is None and model_name is None:
@@ -87,6 +89,7 @@ class TransformerTextEncoder(TextEncoder):
         if not isinstance(hidden_size, int):
             raise ValueError(f"{model_name or config}: no text encoder, its configuration has no hidden_size")
         self.fc = xavier_linear(hidden_size, embed_dim)
+        self.mlp = Perceptron(hidden_size, embed_dim) if mlp else None
         self.dropout = nn.Dropout(dropout)
         self.pooling = check_kind_or_none("pooling", pooling, Pooling)
         self.relations = RelationList(relations)
@@ -119,7 +122,10 @@ class TransformerTextEncoder(TextEncoder):
         with half:
             output = self.transformer(input_ids=input_ids, attention_mask=mask.long())
         hidden = output.last_hidden_state.to(self.fc.weight.dtype)  # (T, W, H)
-        features = self.fc(self.dropout(hidden))
+        hidden = self.dropout(hidden)
+        features = self.fc(hidden)
+        if self.mlp is not None:
+            features = self.mlp.added_to(features, hidden, mask)
         related = self.relations(features, mask, None, captions.graph)
         return to_fragments(related, mask, normalize=self.normalize, pooling=self.pooling)
 
