@@ -20,6 +20,7 @@ def index(
     out: Path,
     model: Path | None = None,
     split: str = "test",
+    align: bool = False,
     trust: list[str] | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -32,6 +33,8 @@ def index(
         out: folder of the index.
         model: a run, a checkpoint, a folder of save_pretrained, or a CLIP or SigLIP of transformers (folder or name).
         split: train, val or test; of a folder without a run also another name that it has, testall for example.
+        align: of a CLIP or SigLIP of transformers, match patches with words, each word with the patch that fits it best
+            (hard alignment), and not whole vectors. It shows which part of a photo a word met, and takes more room.
         trust: modules of your own that the model, or the configuration of a run, may name.
         overwrite: build an index anew that is there.
     """
@@ -43,7 +46,7 @@ def index(
     is_run = _is_run(source, model)
     if (out / NAME).exists() and not overwrite:
         raise FileExistsError(f"{out}: there is an index already; --overwrite builds it anew")
-    found = any_model(model or source, trust or [])
+    found = any_model(model or source, trust or [], align=align)
     images: ImageTextSplit | Path = source
     if is_run:
         images = source_of_run(source, trust or []).split(_stage(split))
@@ -103,7 +106,7 @@ def split_of_folder(folder: Path, name: str, model: MatchingModel) -> ImageTextS
     patches = _patches(model)
     if patches is None:
         return PrecompFolder(folder, test="dev" if name == "val" else name).split("test")
-    return ImageFolder(folder, **patches.spec["init_args"]).split(_stage(name))
+    return ImageFolder(folder, extractor=patches).split(_stage(name))
 
 
 def _patches(model: MatchingModel) -> PhotoPatches | None:
