@@ -35,6 +35,7 @@ from itmatch.data import (
 )
 from itmatch.losses import (
     AdaptiveMarginTripletLoss,
+    AnchoredMarginLoss,
     CenterHingeLoss,
     CircleLoss,
     ComplementaryLoss,
@@ -192,6 +193,7 @@ EXAMPLES = {
     PolynomialLoss: lambda _: PolynomialLoss(0.1, [0.5, -0.5], [0.0, 1.0], "mean"),
     LadderLoss: lambda _: LadderLoss([0.2, 0.1], [0.5], [0.3]),
     AdaptiveMarginTripletLoss: lambda _: AdaptiveMarginTripletLoss(0.3, "all"),
+    AnchoredMarginLoss: lambda _: AnchoredMarginLoss(0.1, 0.3, "relative", positive_share=0.25),
     HubnessAwareLoss: lambda _: HubnessAwareLoss(1 / 60, threshold=0.7),
     CircleLoss: lambda _: CircleLoss(0.4, temperature=1 / 80),
     SelectiveNegatives: lambda _: SelectiveNegatives(epsilon=0.02),

@@ -11,6 +11,7 @@ from itmatch.losses.contrastive.similarity_distribution import (
     similarity_distribution_loss,
 )
 from itmatch.losses.contrastive.triplet_alignment import TripletAlignmentLoss, triplet_alignment_loss
+from itmatch.losses.hinge.anchored_margin import AnchoredMarginLoss, anchored_margin_loss
 from itmatch.losses.hinge.negatives import DistanceWeightedNegatives, Negatives, SelectiveNegatives
 from itmatch.losses.hinge.polynomial import PolynomialLoss, polynomial_loss
 from itmatch.losses.hinge.positive_negative_margin import PositiveNegativeMarginLoss, positive_negative_margin_loss
@@ -34,6 +35,7 @@ from itmatch.losses.vectors.probabilistic import (
 
 __all__ = [
     "AdaptiveMarginTripletLoss",
+    "AnchoredMarginLoss",
     "CenterHingeLoss",
     "CircleLoss",
     "ComplementaryLoss",
@@ -60,6 +62,7 @@ __all__ = [
     "SoftMarginTripletLoss",
     "TripletAlignmentLoss",
     "adaptive_margin_triplet_loss",
+    "anchored_margin_loss",
     "center_hinge_loss",
     "check_scores",
     "check_vectors",
