@@ -103,7 +103,7 @@ def split_of_folder(folder: Path, name: str, model: MatchingModel) -> ImageTextS
     patches = _patches(model)
     if patches is None:
         return PrecompFolder(folder, test="dev" if name == "val" else name).split("test")
-    return ImageFolder(folder, **patches.spec["init_args"]).split(_stage(name))
+    return ImageFolder(folder, extractor=patches).split(_stage(name))
 
 
 def _patches(model: MatchingModel) -> PhotoPatches | None:

@@ -3,8 +3,9 @@
 from itmatch.nn.attention_pooling import GlobalAttentionPooling
 from itmatch.nn.block import Block
 from itmatch.nn.class_embedding import ClassEmbedding
+from itmatch.nn.encoders._patches import patches_of, pixels_of
 from itmatch.nn.encoders.base import ImageEncoder, TextEncoder
-from itmatch.nn.encoders.clip import ClipImageEncoder, ClipTextEncoder, patches_of, pixels_of
+from itmatch.nn.encoders.clip import ClipImageEncoder, ClipTextEncoder
 from itmatch.nn.encoders.gru import GRUTextEncoder
 from itmatch.nn.encoders.lora import Lora
 from itmatch.nn.encoders.region import RegionEncoder

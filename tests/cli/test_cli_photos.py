@@ -84,9 +84,7 @@ def test_a_test_on_regions_that_were_made_otherwise_is_warned_of(made, tmp_path)
 def test_a_dual_encoder_by_its_folder(name, similarity, made, tmp_path, capsys):
     (tmp_path / "model").mkdir()
     model = save_dual_encoder(name.split("_")[0].removesuffix("2"), tmp_path / "model")
-    parts = [f"--model.{part}.model_name={model}" for part in ("image_encoder", "text_encoder")]
-    sizes = ["--data.source.extractor.image_size=32", "--data.source.extractor.patch_size=8"]
-    named = [*options(made, name), *parts, f"--data.tokenizer.name_or_path={model}", *sizes]
+    named = [*options(made, name), f"--system.model_name={model}"]
     if similarity == "hard":
         named += ["--model.similarity=HardAligningSimilarity", "--model.similarity.pooling=MeanPooling"]
     assert run("test", *named, f"--trainer.logger.save_dir={tmp_path}/before") == 0  # as it is, without training

@@ -46,12 +46,12 @@ def any_model(name: Path, trusted: list[str]) -> MatchingModel:
     """
     from itmatch.cli.running.checkpoint import read_model
     from itmatch.models import MatchingModel
-    from itmatch.models.systems.clip import clip_dual_encoder, is_dual_encoder
+    from itmatch.models.systems.clip import clip_dual_encoder, is_clip_model
 
     if (name / "config.yaml").is_file():
         return model_of_run(name, trusted)
     on_the_hub = not name.exists() and name.suffix.lower() not in _OF_FILES and str(name).count("/") == 1
-    if (on_the_hub or name.is_dir()) and is_dual_encoder(name):
+    if (on_the_hub or name.is_dir()) and is_clip_model(name):
         return clip_dual_encoder(str(name), trainable=False).eval()
     if on_the_hub:
         return MatchingModel.from_pretrained(str(name), trusted_modules=trusted)
