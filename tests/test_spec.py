@@ -76,6 +76,7 @@ from itmatch.nn import (
     LastPooling,
     LayerNormPooling,
     LogSumExpPooling,
+    Lora,
     MaxPooling,
     MeanPooling,
     PatchSlimmingSimilarity,
@@ -95,6 +96,7 @@ from itmatch.nn import (
     SumPooling,
     TextualRelationGraph,
     TopKPooling,
+    TransformerImageEncoder,
     TransformerPooling,
     TransformerTextEncoder,
     VectorSimilarity,
@@ -115,6 +117,7 @@ BERT = {
 }
 
 _TOWER = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+VIT = {**BERT, "model_type": "vit", "image_size": 16, "patch_size": 8}
 CLIP = {
     "model_type": "clip",
     "projection_dim": 6,
@@ -178,6 +181,10 @@ EXAMPLES = {
     LayerNormPooling: lambda _: LayerNormPooling(MeanPooling(), 4),
     GRUTextEncoder: lambda _: GRUTextEncoder(WORDS, 4, word_dim=3, num_layers=2, dropout=0.1, pooling=MeanPooling()),
     TransformerTextEncoder: lambda _: TransformerTextEncoder(embed_dim=4, config=BERT, trainable=False),
+    TransformerImageEncoder: lambda _: TransformerImageEncoder(
+        embed_dim=4, config=VIT, lora=Lora(2), class_token=False
+    ),
+    Lora: lambda _: Lora(4, alpha=2.0, targets=["query"]),
     CaptionOverlap: lambda _: CaptionOverlap("mean"),
     HardNegativeTripletLoss: lambda _: HardNegativeTripletLoss(0.1, "all", reduction="mean", warmup_epochs=2),
     InfoNCELoss: lambda _: InfoNCELoss(0.1, learnable=True, min_temperature=0.02),
