@@ -32,9 +32,7 @@ def photos(tmp_path_factory):
     options = {"RegionExtractor": source + [f"{name}={value}" for name, value in zip(names, regions, strict=True)]}
     for family in ("clip", "siglip"):
         model = save_dual_encoder(family, tmp_path_factory.mktemp(family))
-        towers = [f"--model.{part}.model_name={model}" for part in ENCODERS]
-        sizes = ["--data.source.extractor.image_size=32", "--data.source.extractor.patch_size=8"]
-        options[family] = [*source, *towers, *sizes, f"--data.tokenizer.name_or_path={model}"]
+        options[family] = [*source, f"--system.model_name={model}"]
     return options
 
 
@@ -105,7 +103,8 @@ def test_every_preset_parses_as_it_is_printed(name, capsys):
 
 def whole(capsys, *configs):
     """The configuration that a run has, defaults and all."""
-    assert run("fit", *(arg for config in configs for arg in ("--config", config)), "--print_config") == 0
+    words = [word for given in configs for word in ([given] if "--" in given else ["--config", given])]
+    assert run("fit", *words, "--print_config") == 0
     return yaml.safe_load(capsys.readouterr().out)
 
 
@@ -246,6 +245,27 @@ def test_another_system_keeps_none_of_the_parts_that_are_inherited():
     assert "pooling" not in similarity.get("init_args", {})  # of the hard alignment of the demo
     assert "objective" in config["model"]
     assert config["trainer"]["max_epochs"] == 3
+
+
+def test_a_setting_of_the_system_is_named_once(capsys):
+    mine = Path("mine.yaml")
+    mine.write_text("system: chan_bert\ninherits: chan_features\n")
+    found = whole(capsys, "mine.yaml", "--system.embed_dim=24", "--system.model_name=some/bert")
+    assert [found["model"][part]["init_args"]["embed_dim"] for part in ENCODERS] == [24, 24]
+    assert found["model"]["text_encoder"]["init_args"]["model_name"] == "some/bert"
+    assert found["data"]["tokenizer"]["init_args"]["name_or_path"] == "some/bert"
+    found = whole(capsys, "clip_vitb32", "--system.model_name=a/clip")
+    named = [found["model"][part]["init_args"]["model_name"] for part in ENCODERS]
+    extractor = found["data"]["source"]["init_args"]["extractor"]["init_args"]
+    assert [*named, extractor["model_name"], found["data"]["tokenizer"]["init_args"]["name_or_path"]] == ["a/clip"] * 4
+    assert extractor["image_size"] is extractor["mean"] is None  # the model's own files say it
+    for words, message in (
+        (["clip_vitb32", "--system.modell=a"], "got an unexpected keyword argument 'modell'"),
+        (["clip_vitb32", "--system.model_name"], "--system.model_name: expected --system.SETTING VALUE"),
+        (["demo.yaml", "--system.embed_dim=3"], "--system.SETTING: no --config with a system, such as the preset"),
+    ):
+        Path("demo.yaml").write_text("trainer: {max_epochs: 1}")
+        assert message in error_of(capsys, "fit", "--config", *words)
 
 
 def test_what_is_no_use_of_the_two_keys_stays_as_it_is():

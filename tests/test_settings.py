@@ -50,6 +50,7 @@ ARGUMENTS = {
     "TextualRelationGraph": {"embed_dim": 8},
     "TransformerPooling": {"embed_dim": 16},
     "TransformerTextEncoder": {"config": BERT, "embed_dim": 8},
+    "TransformerImageEncoder": {"config": {"model_type": "vit", **CLIP["vision_config"]}, "embed_dim": 8},
     "VectorSimilarity": {"embed_dim": 8},
     "LayerNormPooling": {"pooling": itmatch.nn.MeanPooling(), "embed_dim": 8},
     "RegionViewEncoder": {"encoder": itmatch.nn.RegionEncoder(6, 8)},

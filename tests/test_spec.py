@@ -77,6 +77,7 @@ from itmatch.nn import (
     LastPooling,
     LayerNormPooling,
     LogSumExpPooling,
+    Lora,
     MaxPooling,
     MeanPooling,
     PatchSlimmingSimilarity,
@@ -96,6 +97,7 @@ from itmatch.nn import (
     SumPooling,
     TextualRelationGraph,
     TopKPooling,
+    TransformerImageEncoder,
     TransformerPooling,
     TransformerTextEncoder,
     VectorSimilarity,
@@ -116,6 +118,7 @@ BERT = {
 }
 
 _TOWER = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+VIT = {**BERT, "model_type": "vit", "image_size": 16, "patch_size": 8}
 CLIP = {
     "model_type": "clip",
     "projection_dim": 6,
@@ -169,8 +172,8 @@ EXAMPLES = {
     SpatialSemanticGCN: lambda _: SpatialSemanticGCN(8, num_layers=2, num_predicates=3),
     ClipImageEncoder: lambda _: ClipImageEncoder(config=CLIP, trainable=False),
     ClipTextEncoder: lambda _: ClipTextEncoder(config=CLIP, normalize=False),
-    PhotoPatches: lambda _: PhotoPatches(32, 16, fit="stretch", mean=[0.5] * 3),
-    ImageFolder: lambda folder: ImageFolder(folder, image_size=16, patch_size=8, fit="stretch", mean=[0.5] * 3),
+    PhotoPatches: lambda _: PhotoPatches(image_size=32, patch_size=16, fit="stretch", mean=[0.5] * 3),
+    ImageFolder: lambda folder: ImageFolder(folder, extractor=PhotoPatches(image_size=16, patch_size=8, fit="stretch")),
     SlotPooling: lambda _: SlotPooling(4, 2, 3, depth=2, head_dim=3, tied=False, post_norm=True, positions="batch"),
     SlotImageEncoder: lambda _: SlotImageEncoder(RegionEncoder(5, 4), SlotPooling(4, 2, head_dim=2)),
     SlotTextEncoder: lambda _: SlotTextEncoder(GRUTextEncoder(9, 4), SlotPooling(4, head_dim=2, positions="caption")),
@@ -179,6 +182,10 @@ EXAMPLES = {
     LayerNormPooling: lambda _: LayerNormPooling(MeanPooling(), 4),
     GRUTextEncoder: lambda _: GRUTextEncoder(WORDS, 4, word_dim=3, num_layers=2, dropout=0.1, pooling=MeanPooling()),
     TransformerTextEncoder: lambda _: TransformerTextEncoder(embed_dim=4, config=BERT, trainable=False),
+    TransformerImageEncoder: lambda _: TransformerImageEncoder(
+        embed_dim=4, config=VIT, lora=Lora(2), class_token=False
+    ),
+    Lora: lambda _: Lora(4, alpha=2.0, targets=["query"]),
     CaptionOverlap: lambda _: CaptionOverlap("mean"),
     HardNegativeTripletLoss: lambda _: HardNegativeTripletLoss(0.1, "all", reduction="mean", warmup_epochs=2),
     InfoNCELoss: lambda _: InfoNCELoss(0.1, learnable=True, min_temperature=0.02),

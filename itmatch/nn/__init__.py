@@ -3,13 +3,16 @@
 from itmatch.nn.attention_pooling import GlobalAttentionPooling
 from itmatch.nn.block import Block
 from itmatch.nn.class_embedding import ClassEmbedding
+from itmatch.nn.encoders._patches import patches_of, pixels_of
 from itmatch.nn.encoders.base import ImageEncoder, TextEncoder
-from itmatch.nn.encoders.clip import ClipImageEncoder, ClipTextEncoder, patches_of, pixels_of
+from itmatch.nn.encoders.clip import ClipImageEncoder, ClipTextEncoder
 from itmatch.nn.encoders.gru import GRUTextEncoder
+from itmatch.nn.encoders.lora import Lora
 from itmatch.nn.encoders.region import RegionEncoder
 from itmatch.nn.encoders.slots import SlotImageEncoder, SlotTextEncoder
 from itmatch.nn.encoders.transformer import TransformerTextEncoder
 from itmatch.nn.encoders.views import RegionViewEncoder, ViewEncoder
+from itmatch.nn.encoders.vision import TransformerImageEncoder
 from itmatch.nn.pooling import (
     GeneralizedPooling,
     LastPooling,
@@ -66,6 +69,7 @@ __all__ = [
     "LastPooling",
     "LayerNormPooling",
     "LogSumExpPooling",
+    "Lora",
     "MaxPooling",
     "MeanPooling",
     "PatchSlimmingSimilarity",
@@ -90,6 +94,7 @@ __all__ = [
     "TextualRelationGraph",
     "TiledSimilarity",
     "TopKPooling",
+    "TransformerImageEncoder",
     "TransformerPooling",
     "TransformerTextEncoder",
     "VectorSimilarity",

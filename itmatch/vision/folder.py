@@ -163,7 +163,7 @@ class PhotoFolder(DataSource):
         for photo, _ in described:
             if photo.place != photo.path:
                 raise ValueError(f"{photo.place}: in an archive, expected a file, of which PhotoPatches can be read")
-        return PatchFeatures([Path(photo.path) for photo, _ in described], **patches.spec["init_args"])
+        return PatchFeatures([Path(photo.path) for photo, _ in described], patches)
 
     def _file(self, stage: Stage) -> Path | None:
         """The file of the captions of a stage."""

@@ -147,7 +147,7 @@ def test_a_device_that_is_not_there_is_one_line(detector):
         lambda: RegionExtractor("a", regions=10_001),
         lambda: RegionExtractor(None, backbone="a", regions=30_000**2),
         lambda: PretrainedBackbone("a", image_size=5000),
-        lambda: PhotoPatches(40_000, 20_000),
+        lambda: PhotoPatches(image_size=40_000, patch_size=20_000),
     ],
 )
 def test_no_settings_ask_for_any_amount_of_memory(made):

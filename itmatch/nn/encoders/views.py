@@ -62,7 +62,7 @@ class ViewEncoder(ImageEncoder):
         pooling: Pooling | None = None,
     ) -> None:
         super().__init__()
-        self.encoder = check_kind("encoder", encoder, ImageEncoder)
+        self.encoder: ImageEncoder = check_kind("encoder", encoder, ImageEncoder)
         self.num_views = check_whole("num_views", num_views)
         self.kept = check_share("kept", kept)
         self.kept_in_evaluation = check_share("kept_in_evaluation", kept_in_evaluation)
@@ -82,7 +82,7 @@ class ViewEncoder(ImageEncoder):
     @property
     def num_patches(self) -> int:
         """The least number of regions that the encoder takes."""
-        return getattr(self.encoder, "num_patches", 1)
+        return int(getattr(self.encoder, "num_patches", 1))
 
     @takes_no_rows
     def forward(self, regions: Regions) -> Fragments:
