@@ -16,7 +16,7 @@ SYSTEMS: dict[str, Callable[..., MatchingModel]] = {
     name: function
     for module in (avse, chan, clip, cmsei, dive, hire, laps, resg, scan, sgraf, vse)
     for name, function in sorted(vars(module).items())
-    if name.endswith(("_gru", "_bert", "_dual_encoder"))
+    if name.endswith(("_gru", "_bert", "_vit", "_swin", "_dual_encoder"))
 }
 OF_THE_DATA = ("vocabulary", "region_dim")
 
