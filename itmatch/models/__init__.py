@@ -10,6 +10,7 @@ from itmatch.models.systems.clip import clip_dual_encoder
 from itmatch.models.systems.cmsei import cmsei_bert, cmsei_gru
 from itmatch.models.systems.dive import dive_gru
 from itmatch.models.systems.hire import hire_bert, hire_gru
+from itmatch.models.systems.hrem import hrem_bert, hrem_gru
 from itmatch.models.systems.laps import laps_bert, laps_gru, laps_swin, laps_vit
 from itmatch.models.systems.resg import resg_bert, resg_gru
 from itmatch.models.systems.scan import scan_gru
@@ -32,6 +33,8 @@ __all__ = [
     "dive_gru",
     "hire_bert",
     "hire_gru",
+    "hrem_bert",
+    "hrem_gru",
     "laps_bert",
     "laps_gru",
     "laps_swin",

@@ -1,4 +1,4 @@
-"""DivE, AVSE, LAPS: the compositions are what they say, learn, and survive saving."""
+"""DivE, AVSE, HREM, LAPS: the compositions are what they say, learn, and survive saving."""
 
 import json
 import shutil
@@ -16,6 +16,8 @@ from itmatch.models import (
     avse_regions_gru,
     avse_vit,
     dive_gru,
+    hrem_bert,
+    hrem_gru,
     laps_bert,
     laps_gru,
     laps_swin,
@@ -30,6 +32,8 @@ MODELS = {
     "dive": lambda _: dive_gru(WORDS, **SIZES, head_dim=8, depth=2),
     "avse": lambda _: avse_regions_gru(WORDS, **SIZES, block_dim=4),
     "avse_bert": lambda bert: avse_regions_bert(bert, region_dim=6, embed_dim=16, block_dim=4),
+    "hrem": lambda _: hrem_gru(WORDS, **SIZES, num_heads=2),
+    "hrem_bert": lambda bert: hrem_bert(bert, region_dim=6, embed_dim=16),
     "laps": lambda _: laps_gru(WORDS, **SIZES),
     "laps_bert": lambda bert: laps_bert(bert, region_dim=6, embed_dim=16, num_patches=4, class_token=True),
 }

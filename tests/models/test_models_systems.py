@@ -7,7 +7,7 @@ from itmatch.models.systems.by_name import SYSTEMS, system_specs
 from itmatch.nn import RegionEncoder
 from itmatch.spec import build, noted_spec, only_noted
 
-SMALL = {"embed_dim": 8}
+SMALL = {"embed_dim": 16}
 
 
 @pytest.mark.parametrize("name", [name for name in SYSTEMS if name.endswith(("_gru", "_bert"))])

@@ -91,5 +91,5 @@ def laps_swin(
     **vision: Any,
 ) -> MatchingModel:
     """LAPS as published: a Swin over the patches of a photo, and BERT; arguments as in :func:`laps_vit`."""
-    settings = {"num_patches": num_patches, "kept": kept, "merged": merged}
-    return laps_vit(model_name, vision_name, embed_dim=embed_dim, **settings, class_token=False, **vision)
+    vision |= {"num_patches": num_patches, "kept": kept, "merged": merged, "class_token": False}
+    return laps_vit(model_name, vision_name, embed_dim=embed_dim, **vision)

@@ -12,9 +12,9 @@ from torch import nn
 from itmatch.batch import Fragments, Regions
 from itmatch.formats.hub.models import patch_and_image_size
 from itmatch.nn.encoders._output import takes_no_rows, to_fragments
+from itmatch.nn.encoders._patches import pixels_of
 from itmatch.nn.encoders._pretrained import HasTransformer, named_or_new, without_pooler
 from itmatch.nn.encoders.base import ImageEncoder
-from itmatch.nn.encoders.clip import pixels_of
 from itmatch.nn.encoders.lora import Lora
 from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
