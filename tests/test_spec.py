@@ -36,6 +36,7 @@ from itmatch.data import (
 from itmatch.losses import (
     AdaptiveMarginTripletLoss,
     AnchoredMarginLoss,
+    BatchRelationLoss,
     CenterHingeLoss,
     CircleLoss,
     ComplementaryLoss,
@@ -193,6 +194,7 @@ EXAMPLES = {
     PolynomialLoss: lambda _: PolynomialLoss(0.1, [0.5, -0.5], [0.0, 1.0], "mean"),
     LadderLoss: lambda _: LadderLoss([0.2, 0.1], [0.5], [0.3]),
     AdaptiveMarginTripletLoss: lambda _: AdaptiveMarginTripletLoss(0.3, "all"),
+    BatchRelationLoss: lambda _: BatchRelationLoss(8, InfoNCELoss(), 2, relevance_weight=1.5, warmup_epochs=0),
     AnchoredMarginLoss: lambda _: AnchoredMarginLoss(0.1, 0.3, "relative", positive_share=0.25),
     HubnessAwareLoss: lambda _: HubnessAwareLoss(1 / 60, threshold=0.7),
     CircleLoss: lambda _: CircleLoss(0.4, temperature=1 / 80),

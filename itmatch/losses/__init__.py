@@ -26,6 +26,7 @@ from itmatch.losses.relevance.adaptive_margin import AdaptiveMarginTripletLoss, 
 from itmatch.losses.relevance.base import RelevanceLoss
 from itmatch.losses.relevance.ladder import LadderLoss, ladder_loss
 from itmatch.losses.relevance.smooth_ndcg import SmoothNDCGLoss, smooth_ndcg_loss
+from itmatch.losses.vectors.batch_relation import BatchRelationLoss
 from itmatch.losses.vectors.center_hinge import CenterHingeLoss, center_hinge_loss
 from itmatch.losses.vectors.probabilistic import (
     ProbabilisticMatchingLoss,
@@ -36,6 +37,7 @@ from itmatch.losses.vectors.probabilistic import (
 __all__ = [
     "AdaptiveMarginTripletLoss",
     "AnchoredMarginLoss",
+    "BatchRelationLoss",
     "CenterHingeLoss",
     "CircleLoss",
     "ComplementaryLoss",
