@@ -57,6 +57,8 @@ def shrunk(name, root, bert, photos):
     options = [flag for part in ENCODERS for flag in sizes(part, parts[part]["init_args"])]
     if "embed_dim" in parts["similarity"].get("init_args", {}):
         options.append(f"--model.similarity.init_args.embed_dim={WIDTH}")
+    if parts["objective"]["class_path"].endswith("BatchRelationLoss"):
+        options.append(f"--model.objective.init_args.embed_dim={WIDTH}")
     if parts["text_encoder"]["class_path"].endswith("TransformerTextEncoder"):
         options += [f"--model.text_encoder.model_name={bert}", f"--data.tokenizer.name_or_path={bert}"]
     if config["data"]["source"]["class_path"].endswith("RelationScenes"):
@@ -75,7 +77,7 @@ def sizes(part, arguments):
     for inner in ("encoder", "slots"):
         if inner in arguments:
             yield from sizes(f"{part}.init_args.{inner}", arguments[inner]["init_args"])
-    if "embed_dim" in (arguments.get("pooling") or {}).get("init_args", {}):
+    if "embed_dim" in (arguments.get("pooling") or {}).get("init_args", {}):  # and its heads are 8 or 16
         yield f"--model.{part}.init_args.pooling.init_args.embed_dim={WIDTH}"
     if arguments.get("relations"):
         for relation in arguments["relations"]:
@@ -139,6 +141,7 @@ def test_presets_are_listed_with_a_summary(capsys):
     assert {"resg_gru_f30k", "resg_scenes"} <= set(preset_names())
     assert {"photos", "clip_vitb32", "siglip2_base"} <= set(preset_names())
     assert {"avse_regions_gru_f30k", "avse_regions_bert_coco", "laps_bert_f30k", "laps_features"} <= set(preset_names())
+    assert {"hrem_gru_f30k", "hrem_bert_coco", "hrem_features"} <= set(preset_names())
     assert {"laps_vit_f30k", "laps_vit_coco", "laps_swin_f30k", "avse_vit_coco"} <= set(preset_names())
     assert {"dive_gru_f30k", "dive_gru_coco", "dive_features"} <= set(preset_names())
     names = {"cmsei_gru_f30k", "cmsei_bert_coco", "hire_bert_f30k", "hire_features", "cmsei_scenes"}
