@@ -35,7 +35,10 @@ def level(request):
 
 def switched(*parts):
     """The arguments by which these parts and no others are taken."""
-    return {"region_alignment": "region_alignment" in parts, "cross_level": LEVEL[0] if "cross_level" in parts else None}
+    return {
+        "region_alignment": "region_alignment" in parts,
+        "cross_level": LEVEL[0] if "cross_level" in parts else None,
+    }
 
 
 def build(*, pooling="mean", dtype=torch.double, **kwargs):
