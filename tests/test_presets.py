@@ -233,7 +233,7 @@ def test_a_file_may_inherit_and_name_a_system(capsys):
     mine = {
         "inherits": ["resg_gru_f30k", "parts/features"],
         "system": {"hire_gru": {"embed_dim": 32, "num_predicates": 7}},
-        "model": {"similarity": {"init_args": {"cross_level": False}}},
+        "model": {"similarity": {"init_args": {"cross_level": None}}},
         "data": {"batch_size": 3},
     }
     Path("mine.yaml").write_text(yaml.safe_dump(mine))
@@ -241,7 +241,7 @@ def test_a_file_may_inherit_and_name_a_system(capsys):
     graph = config["model"]["image_encoder"]["init_args"]["relations"][1]
     assert graph["class_path"] == "itmatch.nn.SpatialSemanticGCN"
     assert (graph["init_args"]["embed_dim"], graph["init_args"]["num_predicates"]) == (32, 7)
-    assert config["model"]["similarity"]["init_args"]["cross_level"] is False
+    assert config["model"]["similarity"]["init_args"]["cross_level"] is None
     assert config["model"]["objective"]["class_path"] == "itmatch.losses.HardNegativeTripletLoss"
     assert config["model"]["scheduler"]["class_path"].endswith("CosineSchedule")
     assert "milestones" not in config["model"]["scheduler"]["init_args"]  # those of the class that was replaced
