@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -11,8 +12,9 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Subset
 
 from itmatch.batch import Fragments
-from itmatch.data import Collator, ImageDataset, ImageTextSplit
-from itmatch.data.choices.rows import Choice
+from itmatch.data import CaptionRelations, Collator, ImageDataset, ImageTextSplit, Tokenizer
+from itmatch.data.choices.rows import Choice, Triples
+from itmatch.data.items import CaptionItem
 from itmatch.evaluation.choices import (
     ChoiceFigure,
     area_under_curve,
@@ -83,11 +85,12 @@ class _Scores:
         used = sorted(set(rows.values()))
         place = {row: number for number, row in enumerate(used)}
         self.image = {name: place[row] for name, row in rows.items()}
-        self.text = {text: number for number, text in enumerate(_texts(choices))}
+        relations = _relations(choices)
+        self.text = {text: number for number, text in enumerate(relations)}
         order = torch.randperm(len(used), generator=torch.Generator().manual_seed(seed)).tolist()
         self.other = dict(zip(order, order[1:] + order[:1], strict=True))
         images = _encoded(model, split, used, batch_size)
-        texts = model.encode_texts(list(self.text), batch_size=batch_size)
+        texts = _encoded_texts(model, relations, batch_size)
         self.scores, self.model = FragmentScores([(model.similarity, images, texts)]), model
         self.device = model.device
 
@@ -134,8 +137,14 @@ def _figures(kind: str, choices: Sequence[Choice], scores: _Scores) -> list[Choi
     return figures
 
 
-def _texts(choices: Sequence[Choice]) -> list[str]:
-    return list(dict.fromkeys(text for choice in choices for text in (*choice.right, *choice.wrong)))
+def _relations(choices: Sequence[Choice]) -> dict[str, Triples | None]:
+    """Each caption once, with the relations that the first question gives it; None where none does."""
+    found: dict[str, Triples | None] = {}
+    for choice in choices:
+        for text, table in zip_longest(choice.captions, choice.relations):
+            if found.get(text) is None:
+                found[text] = table
+    return found
 
 
 def _rows_of(split: ImageTextSplit, names: Sequence[str]) -> dict[str, int]:
@@ -162,8 +171,25 @@ def _stem(name: str) -> str:
     return Path(name).stem
 
 
-def _encoded(model: MatchingModel, split: ImageTextSplit, rows: Sequence[int], batch_size: int) -> Fragments:
+def _encoded_texts(model: MatchingModel, relations: Mapping[str, Triples | None], batch_size: int) -> Fragments:
+    """Captions with their relations, where any are known."""
+    if all(table is None for table in relations.values()):
+        return model.encode_texts(list(relations), batch_size=batch_size)
+    tables = CaptionRelations.pack([list(table or ()) for table in relations.values()])
+    items = [
+        CaptionItem(number, 0, text, torch.from_numpy(tables[number]).long()) for number, text in enumerate(relations)
+    ]
+    collate = Collator(_tokenizer(model))
+    batches = (collate(items[start : start + batch_size]).captions for start in range(0, len(items), batch_size))
+    return Fragments.cat([model.encode_texts(captions) for captions in batches if captions is not None])
+
+
+def _tokenizer(model: MatchingModel) -> Tokenizer:
     if model.tokenizer is None:
         raise ValueError("this model has no tokenizer: set model.tokenizer")
-    loader = DataLoader(Subset(ImageDataset(split), rows), batch_size, collate_fn=Collator(model.tokenizer))
+    return model.tokenizer
+
+
+def _encoded(model: MatchingModel, split: ImageTextSplit, rows: Sequence[int], batch_size: int) -> Fragments:
+    loader = DataLoader(Subset(ImageDataset(split), rows), batch_size, collate_fn=Collator(_tokenizer(model)))
     return Fragments.cat([model.encode_images(batch.regions, batch_size=batch_size) for batch in loader])

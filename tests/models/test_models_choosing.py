@@ -111,3 +111,27 @@ def test_unknown_images_and_no_questions(model, split):
     model.tokenizer = None
     with pytest.raises(ValueError, match="tokenizer"):
         measure_choices(model, split, [Choice("red", ("red",), ("blue",))])
+
+
+class Subjects(Names):
+    """A caption is what its relations have as subjects."""
+
+    def forward(self, captions: Captions) -> Fragments:
+        plain = super().forward(captions)
+        found = torch.zeros_like(plain.pooled)
+        if captions.graph is not None:
+            subject = plain.features[captions.graph.row, captions.graph.edge_index[0]]
+            found.index_add_(0, captions.graph.row, subject)
+        return Fragments(plain.features, plain.mask, found)
+
+
+def test_relations_of_questions_reach_the_model(model, split):
+    tokenizer = model.tokenizer
+    ids = [tokenizer.vocabulary[word] for word in WORDS]
+    model = MatchingModel(Colour(), Subjects(ids), CosineSimilarity(), tokenizer)
+    texts = ("red dark",), ("dark blue",)
+    right, wrong = ((0, 3), (-1, -1), (4, 8)), ((5, 9), (-1, -1), (0, 4))
+    known = [Choice("red", *texts, "colour", relations=((right,), (wrong,)))]
+    assert measure_choices(model, split, known)[0].value == 100
+    silent = [Choice("red", *texts, "colour")]
+    assert measure_choices(model, split, silent)[0].value == 0  # nothing on either side: a tie is wrong

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from itmatch.data.choices.rows import Choice
+from itmatch.data.caption_graphs.relations import CaptionRelations
+from itmatch.data.choices.rows import Choice, Triples
 from itmatch.formats.files import existing_file, read_json, user_path
 from itmatch.formats.json import parse_json
 from itmatch.formats.messages import reason, shown
@@ -21,7 +22,7 @@ def read_choices(path: str | Path) -> list[Choice]:
     """The questions of a file, or of all json, jsonl and csv files of a folder, in one of these layouts.
 
     ================  ==================================================================================================
-    our own           json lines with ``image``, ``right``, ``wrong``, ``kind``, ``group``
+    our own           json lines with ``image``, ``right``, ``wrong``, ``kind``, ``group``, ``relations``
                       (:class:`Choice`; ``itmatch data choices`` writes them)
     SugarCrepe        ``filename``, ``caption``, ``negative_caption``; the kind is the name of the file
     SugarCrepe++      the same with ``caption2``, which is right, too
@@ -86,7 +87,14 @@ def _own(record: Record, kind: str, group: str) -> Iterator[Choice]:
         tuple(record["wrong"]),
         str(record.get("kind", "")),
         str(record.get("group", "")),
+        _triples(record.get("relations", ())),
     )
+
+
+def _triples(given: Any) -> tuple[Triples, ...]:
+    """Relations as a json holds them; :class:`Choice` compares them with the captions."""
+    packed = CaptionRelations.pack(list(given), "relations")
+    return tuple(tuple((tuple(s), tuple(p), tuple(o)) for s, p, o in table.tolist()) for table in packed)
 
 
 def _sugarcrepe(record: Record, kind: str, group: str) -> Iterator[Choice]:

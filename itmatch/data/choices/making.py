@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from itmatch.data.caption_graphs.relations import NOWHERE, CaptionRelations
-from itmatch.data.choices.rows import Choice
+from itmatch.data.choices.rows import Choice, Span, Triples
 from itmatch.formats.arrays import Array
 
 # Relations that say the same with subject and object exchanged.
@@ -21,6 +21,7 @@ _PREPOSITIONS = frozenset(
     | {"in front of", "on top of", "out of", "up", "down", "near", "beside", "by", "next to", "between", "among"}
     | {"with", "without"}
 )
+_Edits = list[tuple[Span, str]]  # parts of a caption, and what stands in their places
 _SMALL = frozenset({"of", "to", "for", "as", "like", "that", "than", "is", "are"})  # no predicates worth a question
 
 
@@ -35,7 +36,8 @@ def make_choices(
       drawn by how often it occurs in the captions. The number of words hardly changes, so it gives no answer away.
 
     Nobody looked at the wrong captions: some fit their image all the same, and some are no good English. They are as
-    many in every model's test; compare models by them, and with the control of another image.
+    many in every model's test; compare models by them, and with the control of another image. The relations of a wrong
+    caption are those of the right one, at the places where their words would stand.
 
     Args:
         images: the image of each caption.
@@ -56,9 +58,15 @@ def make_choices(
         for predicate in _predicates(text, table):
             kinds.setdefault(_kind(predicate), Counter())[predicate] += 1
     for image, text, table in zip(images, captions, relations, strict=True):
-        for kind, wrong in (("swap", _swapped(text, table)), ("replace", _replaced(text, table, kinds, random))):
-            different = dict.fromkeys(one for one in wrong if one.casefold() != text.casefold())
-            yield from (Choice(image, (text,), (one,), kind) for one in list(different)[:most])
+        for kind, edits in (("swap", _swapped(text, table)), ("replace", _replaced(text, table, kinds, random))):
+            found: dict[str, Triples] = {}
+            for one in edits:
+                wrong, moved = _edited(text, table, one)
+                if wrong.casefold() != text.casefold():
+                    found.setdefault(wrong, moved)
+            own = _edited(text, table, [])[1]
+            for wrong, moved in list(found.items())[:most]:
+                yield Choice(image, (text,), (wrong,), kind, relations=(own, moved))
 
 
 def _predicates(text: str, table: Array) -> Iterator[str]:
@@ -80,17 +88,16 @@ def _kind(predicate: str) -> str:
     return f"verb {form}{ends}"
 
 
-def _swapped(text: str, table: Array) -> Iterator[str]:
+def _swapped(text: str, table: Array) -> Iterator[_Edits]:
     for subject, predicate, target in table.tolist():
         if tuple(predicate) == NOWHERE or text[slice(*predicate)].casefold() in _BOTH_WAYS | _SMALL:
             continue
-        (first_start, first_end), (second_start, second_end) = sorted((subject, target))
-        first, second = text[first_start:first_end], text[second_start:second_end]
-        if first_end < second_start and first.casefold() != second.casefold():
-            yield text[:first_start] + second + text[first_end:second_start] + first + text[second_end:]
+        first, second = sorted((tuple(subject), tuple(target)))
+        if first[1] < second[0] and text[slice(*first)].casefold() != text[slice(*second)].casefold():
+            yield [(first, text[slice(*second)]), (second, text[slice(*first)])]
 
 
-def _replaced(text: str, table: Array, kinds: dict[str, Counter[str]], random: np.random.Generator) -> Iterator[str]:
+def _replaced(text: str, table: Array, kinds: dict[str, Counter[str]], random: np.random.Generator) -> Iterator[_Edits]:
     for _, (start, end), _ in table.tolist():
         own = text[start:end].casefold()
         kind = _kind(own) if (start, end) != NOWHERE else ""
@@ -98,4 +105,24 @@ def _replaced(text: str, table: Array, kinds: dict[str, Counter[str]], random: n
         if kind and others:
             names, counts = zip(*others, strict=True)
             drawn = names[int(random.choice(len(names), p=np.array(counts) / sum(counts)))]
-            yield text[:start] + drawn + text[end:]
+            yield [((start, end), drawn)]
+
+
+def _edited(text: str, table: Array, edits: _Edits) -> tuple[str, Triples]:
+    """A caption with parts replaced, from the left, and its relations at the places where they stand then."""
+    for (start, end), new in reversed(edits):
+        text = text[:start] + new + text[end:]
+
+    def moved(span: list[int]) -> Span:
+        if tuple(span) == NOWHERE:
+            return NOWHERE
+        begin, stop = span
+        for (start, end), new in reversed(edits):
+            longer = len(new) - (end - start)
+            if begin >= end:
+                begin, stop = begin + longer, stop + longer
+            elif stop > start:  # they share words: all of the new ones belong to it
+                begin, stop = min(begin, start), max(stop, end) + longer
+        return begin, stop
+
+    return text, tuple((moved(s), moved(p), moved(o)) for s, p, o in table.tolist())

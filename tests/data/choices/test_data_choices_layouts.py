@@ -19,9 +19,18 @@ def test_our_own_comes_back(tmp_path):
         Choice("ä.jpg", ("a dog", "the dog"), ("a cat",), "noun"),
         Choice("b.jpg", ("x",), (), "single"),
         Choice("c.jpg", ("y",), ("z",), "", "pair 1"),
+        Choice("d.jpg", ("a b",), ("b a",), "swap", relations=((((0, 1), (-1, -1), (2, 3)),), ())),
     ]
     write_choices(tmp_path / "test_choices.jsonl", choices)
     assert read_choices(tmp_path / "test_choices.jsonl") == choices
+
+
+def test_relations_that_do_not_fit_their_captions_are_refused(tmp_path):
+    record = {"image": "a.jpg", "right": ["a b"], "wrong": ["b a"], "relations": [[[[0, 1], [1, 2], [2, 4]]], []]}
+    with pytest.raises(ValueError, match=r"own\.jsonl: record 0: relations.* caption 0"):
+        read_choices(written(tmp_path / "own.jsonl", [record]))
+    with pytest.raises(ValueError, match="relations of 1 captions, expected 2"):
+        read_choices(written(tmp_path / "own.jsonl", [{**record, "relations": [[]]}]))
 
 
 def test_sugarcrepe_and_its_successor(tmp_path):

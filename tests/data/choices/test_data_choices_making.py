@@ -80,3 +80,27 @@ def test_the_draw_follows_the_seed_and_the_frequencies():
 def test_captions_without_relations_give_no_questions():
     assert made(["nothing here"], [[]]) == []
     assert list(make_choices([], [], CaptionRelations(np.empty((0, 3, 2), int), np.zeros(1, int)))) == []
+
+
+def words_of(choice):
+    """The words at which the relations of the right, and of the wrong, caption stand."""
+    return [
+        [tuple(None if start < 0 else text[start:end] for start, end in one) for one in table]
+        for text, table in zip(choice.captions, choice.relations, strict=True)
+    ]
+
+
+def test_relations_stand_where_their_words_went():
+    triples = [("dog", "chases", "two cats"), ("two cats", "on", "grass"), ("dog", None, "grass")]
+    swap, replaced = made(["A dog chases two cats on grass", "A dog under it"], [triples, [("dog", "under", "it")]])[:2]
+    assert words_of(swap) == [
+        triples,
+        [("two cats", "chases", "dog"), ("dog", "on", "grass"), ("two cats", None, "grass")],
+    ]
+    assert replaced.wrong == ("A dog chases two cats under grass",)
+    assert words_of(replaced)[1][1:] == [("two cats", "under", "grass"), ("dog", None, "grass")]
+
+
+def test_a_relation_that_shares_words_with_what_changed():
+    (swap,) = made(["a big dog near me sees a cat"], [[("dog", "sees", "cat"), ("big dog", "near", "me")]])
+    assert words_of(swap)[1] == [("cat", "sees", "dog"), ("big cat", "near", "me")]
