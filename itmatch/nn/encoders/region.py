@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.batch import Fragments, Regions
+from itmatch.hostcopies import real_places
 from itmatch.nn.class_embedding import UNKNOWN, ClassEmbedding
 from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
 from itmatch.nn.encoders.base import ImageEncoder
@@ -111,7 +112,9 @@ class RegionEncoder(ImageEncoder):
         features = self._with_labels(self._normalized_input(features), regions)
         encoded = self.fc(features)  # (I, R, D)
         if self.mlp is not None:
-            encoded = encoded.index_put((mask,), encoded[mask] + self.mlp(features[mask]))
+            places = real_places(mask)
+            added = self.mlp(features.flatten(0, 1).index_select(0, places))
+            encoded = encoded.flatten(0, 1).index_add(0, places, added.to(encoded.dtype)).view(encoded.shape)
         encoded = self.dropout(encoded)
         related = self.relations(self._attend(encoded, mask), mask, regions.boxes, regions.graph)
         return to_fragments(related, mask, normalize=self.normalize, pooling=self.pooling)
