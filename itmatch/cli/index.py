@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 
 
 def index(
-    source: Path,
+    source: list[Path],
     *,
     out: Path,
     model: Path | None = None,
+    captions: Path | None = None,
     split: str = "test",
+    align: bool = False,
     trust: list[str] | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -28,36 +30,69 @@ def index(
     Args:
         source: folder of a run, whose data and best checkpoint are taken; or, with --model, a folder of precomputed
             features; or photos, for models that take them (CLIP, SigLIP, and those with an extractor): a folder with
-            all below it, a text file with a path per line, or a .tar file.
+            all below it, a text file with a path per line, a .tar file, or one photo or several.
         out: folder of the index.
         model: a run, a checkpoint, a folder of save_pretrained, or a CLIP or SigLIP of transformers (folder or name).
+        captions: of photos, so that photos find them: a json of files and captions, or a text file of lines FILE, tab,
+            CAPTION. Those in .tar files and datasets are found by themselves.
         split: train, val or test; of a folder without a run also another name that it has, testall for example.
+        align: of a CLIP or SigLIP of transformers, match patches with words, each word with the patch that fits it best
+            (hard alignment), and not whole vectors. It shows which part of a photo a word met, and takes more room.
         trust: modules of your own that the model, or the configuration of a run, may name.
         overwrite: build an index anew that is there.
     """
     from itmatch.cli.errors import told_warnings
     from itmatch.cli.running.runs import any_model, source_of_run
+    from itmatch.data import ImageTextSplit
     from itmatch.search import Index
     from itmatch.search.store.manifest import NAME
 
-    is_run = _is_run(source, model)
+    sources = [source] if isinstance(source, Path) else source
+    first = sources[0]
+    is_run = _is_run(first, model)
     if (out / NAME).exists() and not overwrite:
         raise FileExistsError(f"{out}: there is an index already; --overwrite builds it anew")
-    found = any_model(model or source, trust or [])
-    images: ImageTextSplit | Path = source
-    if is_run:
-        images = source_of_run(source, trust or []).split(_stage(split))
-    elif not _are_photos(source, found):
-        images = split_of_folder(source, split, found)
+    found = any_model(model or first, trust or [], align=align)
+    images: ImageTextSplit | Path | list[Path] = first
+    if len(sources) > 1:
+        images = _several(sources, found)
+    elif is_run:
+        images = source_of_run(first, trust or []).split(_stage(split))
+    elif not _are_photos(first, found):
+        images = split_of_folder(first, split, found)
+    if captions is not None and isinstance(images, ImageTextSplit):
+        raise UsageError(f"--captions: are for photos alone, and {images.name} is a split, whose files hold its own")
     wanted = getattr(found.image_encoder, "in_features", None)
-    if not isinstance(images, Path) and wanted not in (None, images.feature_dim):
+    if isinstance(images, ImageTextSplit) and wanted not in (None, images.feature_dim):
         raise ValueError(f"{images.name}: {images.feature_dim} numbers per region, the model takes {wanted}")
     with told_warnings():
-        built = Index.build(found, images, out, overwrite=overwrite)
+        built = Index.build(found, images, out, captions=captions, overwrite=overwrite)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     counts = f"{len(built.images)} images and {len(built.captions)} captions"
-    name = images if isinstance(images, Path) else images.name
+    name = images.name if isinstance(images, ImageTextSplit) else " ".join(map(str, sources[:3])) + _more(sources)
     print(f"{out}: {counts} of {name}, {size / 2**20:.1f} MiB")
+
+
+def _several(sources: list[Path], model: MatchingModel) -> list[Path]:
+    """Several photos, as a shell makes them of ``photos/*.jpg``.
+
+    Raises:
+        UsageError: one of them is none.
+        ValueError: the model takes no photos.
+    """
+    from itmatch.formats.photos import PHOTO_ENDINGS
+
+    other = next((path for path in sources if path.is_dir() or path.suffix.lower() not in PHOTO_ENDINGS), None)
+    if other is not None:
+        told = "a folder" if other.is_dir() else "no photo"
+        raise UsageError(f"{other}: {told} among {len(sources)} sources; give one source, or several photos")
+    if not model.takes_photos:
+        raise ValueError(f"{sources[0]}: a photo; this model takes features of regions, not photos")
+    return sources
+
+
+def _more(sources: list[Path]) -> str:
+    return f" ... ({len(sources)} photos)" if len(sources) > 3 else ""
 
 
 def _is_run(source: Path, model: Path | None) -> bool:
@@ -103,7 +138,7 @@ def split_of_folder(folder: Path, name: str, model: MatchingModel) -> ImageTextS
     patches = _patches(model)
     if patches is None:
         return PrecompFolder(folder, test="dev" if name == "val" else name).split("test")
-    return ImageFolder(folder, **patches.spec["init_args"]).split(_stage(name))
+    return ImageFolder(folder, extractor=patches).split(_stage(name))
 
 
 def _patches(model: MatchingModel) -> PhotoPatches | None:

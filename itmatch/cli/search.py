@@ -1,7 +1,8 @@
-"""``itmatch search``: the images of an index that fit a text, or the captions that fit an image."""
+"""``itmatch search``: the images of an index that fit a text, or the captions or images that fit an image."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from shlex import quote
@@ -20,19 +21,24 @@ def search(
     text: str | None = None,
     *,
     image: Path | None = None,
+    like: Path | None = None,
     top: int = 10,
     html: Path | None = None,
     json: bool = False,
     qdrant: str | None = None,
     trust: list[str] | None = None,
 ) -> None:
-    """Print the images of INDEX that fit TEXT best, or the captions that fit an image: rank, score, id or caption.
+    """Print the images of INDEX that fit TEXT best, or the captions or images that fit an image.
+
+    Each is a line: rank, score, id or caption, and the path of a photo.
 
     Args:
         index: folder of itmatch index.
         text: what to look for.
         image: find captions of this photo, for models that look at photos; for the others of the features of its
             regions, a .npy file (regions, features).
+        like: find images that look like this photo, or these features, for models whose similarity has no weights
+            (VSE, CLIP, SCAN, CHAN).
         top: how many.
         html: write a page, too, that shows how regions and words meet.
         json: print one JSON object instead of lines.
@@ -40,21 +46,26 @@ def search(
             row of the index is scored.
         trust: modules of your own that the model may name.
     """
-    if (text is None) == (image is None):
-        raise UsageError("either TEXT or --image FILE has to be given")
+    if [text, image, like].count(None) != 2:
+        raise UsageError("either TEXT, --image FILE or --like FILE has to be given")
+    if like is not None and html is not None:
+        raise UsageError("--html: shows how regions and words meet, and with --like there are no words")
     if top < 1:
         raise UsageError(f"--top: {top}, expected 1 or more")
     _check_order(index, text)
     from itmatch.pages.queries import GivenImage, TextQuery
     from itmatch.pages.results import results_page
 
-    asked = str(image) if text is None else text
+    given = image or like
+    asked = str(given) if text is None else text
     with opened_index(index, qdrant, trust or []) as opened:
-        query = TextQuery(opened, asked) if image is None else GivenImage.read(opened, image)
+        query = TextQuery(opened, asked) if given is None else GivenImage.read(opened, given)
         if image is not None and not len(opened.captions):
-            hint = "itmatch index RUN writes an index of a split, with its captions"
+            hint = (
+                "--like FILE finds similar images, and itmatch index PHOTOS --captions FILE writes an index with some"
+            )
             raise ValueError(f"{index}: holds no captions, so no image finds any; {hint}")
-        hits = query.search(top)
+        hits = query.similar(top) if like is not None and isinstance(query, GivenImage) else query.search(top)
         print(_json(asked, hits) if json else "\n".join(_line(hit) for hit in hits[0]))
         if hits.unknown[0]:
             chance = "; no word is, so what is found is chance" if TextQuery(opened, asked).is_unknown() else ""
@@ -84,6 +95,8 @@ def _check_order(index: Path, text: str | None) -> None:
 def _line(hit: Hit) -> str:
     what = hit.id if hit.text is None else hit.text
     path = _path(hit.picture)
+    if path is not None:  # from here, where that is shorter
+        path = min(path, os.path.relpath(path), key=len)
     return f"{hit.rank:>3}  {hit.score:8.4f}  {what}" + ("" if path is None else f"  {path}")
 
 

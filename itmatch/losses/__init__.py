@@ -11,6 +11,7 @@ from itmatch.losses.contrastive.similarity_distribution import (
     similarity_distribution_loss,
 )
 from itmatch.losses.contrastive.triplet_alignment import TripletAlignmentLoss, triplet_alignment_loss
+from itmatch.losses.hinge.anchored_margin import AnchoredMarginLoss, anchored_margin_loss
 from itmatch.losses.hinge.negatives import DistanceWeightedNegatives, Negatives, SelectiveNegatives
 from itmatch.losses.hinge.polynomial import PolynomialLoss, polynomial_loss
 from itmatch.losses.hinge.positive_negative_margin import PositiveNegativeMarginLoss, positive_negative_margin_loss
@@ -25,6 +26,7 @@ from itmatch.losses.relevance.adaptive_margin import AdaptiveMarginTripletLoss, 
 from itmatch.losses.relevance.base import RelevanceLoss
 from itmatch.losses.relevance.ladder import LadderLoss, ladder_loss
 from itmatch.losses.relevance.smooth_ndcg import SmoothNDCGLoss, smooth_ndcg_loss
+from itmatch.losses.vectors.batch_relation import BatchRelationLoss
 from itmatch.losses.vectors.center_hinge import CenterHingeLoss, center_hinge_loss
 from itmatch.losses.vectors.probabilistic import (
     ProbabilisticMatchingLoss,
@@ -34,6 +36,8 @@ from itmatch.losses.vectors.probabilistic import (
 
 __all__ = [
     "AdaptiveMarginTripletLoss",
+    "AnchoredMarginLoss",
+    "BatchRelationLoss",
     "CenterHingeLoss",
     "CircleLoss",
     "ComplementaryLoss",
@@ -60,6 +64,7 @@ __all__ = [
     "SoftMarginTripletLoss",
     "TripletAlignmentLoss",
     "adaptive_margin_triplet_loss",
+    "anchored_margin_loss",
     "center_hinge_loss",
     "check_scores",
     "check_vectors",

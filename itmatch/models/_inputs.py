@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from itmatch.batch import Batch, Regions
 from itmatch.data import CaptionDataset, Collator, ImageDataset, ImageTextSplit, Tokenizer
@@ -80,9 +80,21 @@ def as_regions(images: Any, encoder: nn.Module) -> Regions:
     return Regions(features, mask.to(features.device))
 
 
-def batches_of(split: ImageTextSplit, tokenizer: Tokenizer, batch_size: int) -> Iterator[Batch]:
-    """All images of a split in batches, then all its captions."""
+def batches_of(
+    split: ImageTextSplit, tokenizer: Tokenizer, batch_size: int, rows: npt.NDArray[Any] | None = None
+) -> Iterator[Batch]:
+    """All images of a split in batches, then all its captions; or those of some images.
+
+    Args:
+        split: images and captions.
+        tokenizer: of the captions.
+        batch_size: images, and captions, of a batch.
+        rows: of the images that are taken; None = all, with the captions of no image.
+    """
     collate = Collator(tokenizer)
     parts: tuple[Dataset[Any], ...] = (ImageDataset(split), CaptionDataset(split))
+    if rows is not None:
+        captions = np.flatnonzero(np.isin(split.caption_image, rows))
+        parts = Subset(parts[0], rows.tolist()), Subset(parts[1], captions.tolist())
     for part in parts:
         yield from DataLoader(part, batch_size, collate_fn=collate)

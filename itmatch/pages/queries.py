@@ -112,6 +112,10 @@ class GivenImage(Query):
         """The captions that fit best."""
         return self.index.search(self.fragments, top, kind="captions")
 
+    def similar(self, top: int) -> Hits:
+        """The images that are most like it."""
+        return self.index.similar(self.fragments, top)
+
     def explain(self, row: int) -> Explanation:
         """How the regions meet the words of a caption."""
         text, regions = caption_of(self.index, row), self.regions

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from itmatch.batch import Fragments, Regions
-from itmatch.data import ImageTextSplit, Names
+from itmatch.data import Names
 from itmatch.formats.arrays import Array
 from itmatch.formats.messages import shown
 from itmatch.models import MatchingModel
@@ -19,20 +19,19 @@ from itmatch.ops.ragged import Ragged
 from itmatch.search.collection import Collection
 from itmatch.search.engines import Engine
 from itmatch.search.opening import state_of
+from itmatch.search.sources import SplitPart, file_of_picture
 from itmatch.search.store.manifest import Manifest, ShardEntry, Side
 from itmatch.search.store.writing import Commit, ShardWriter
 
 
-def with_split(
-    commit: Commit, manifest: Manifest, model: MatchingModel, split: ImageTextSplit, batch_size: int
-) -> Manifest:
+def with_split(commit: Commit, manifest: Manifest, model: MatchingModel, part: SplitPart, batch_size: int) -> Manifest:
     """Write the images and the captions of a split as new shards; the id of a caption is its serial as text.
 
     Args:
         commit: that they are for.
         manifest: of the index without them.
         model: encodes.
-        split: images and captions, or a gallery.
+        part: images and captions, or a gallery.
         batch_size: images, and captions, that are encoded at a time.
 
     Returns:
@@ -40,10 +39,14 @@ def with_split(
     """
     if model.tokenizer is None:
         raise ValueError("this model has no tokenizer: set model.tokenizer")
+    split = part.split
     names = with_names(manifest.names, split.name, split.names)
     images = ShardWriter(commit, "images", manifest.next_serial["images"])
     texts = ShardWriter(commit, "captions", manifest.next_serial["captions"])
-    for batch in batches_of(split, model.tokenizer, batch_size):
+    rows = np.arange(split.num_images) if part.rows is None else part.rows
+    serials = np.full(split.num_images + 1, -1)  # the last place stands for no image
+    serials[rows] = manifest.next_serial["images"] + np.arange(len(rows))
+    for batch in batches_of(split, model.tokenizer, batch_size, part.rows):
         if batch.regions is not None and batch.image_index is not None:
             index = batch.image_index.tolist()
             pictures = None if split.pictures is None else [split.picture(i) or "" for i in index]
@@ -51,14 +54,10 @@ def with_split(
             fragments = model.encode_images(batch.regions, batch_size=len(ids))
             images.add(image_columns(fragments, ids, batch.regions, pictures, f"{split.name}: image"))
         elif batch.captions is not None and batch.caption_index is not None and batch.caption_image is not None:
-            index = batch.caption_index.tolist()
-            ids = [str(manifest.next_serial["captions"] + i) for i in index]
+            given = [split.captions[i] for i in batch.caption_index.tolist()]
             fragments = model.encode_texts(batch.captions, batch_size=batch_size)
-            columns = _fragment_columns(fragments, ids, f"{split.name}: caption")
-            columns["texts"] = [split.captions[i] for i in index]
-            owner = batch.caption_image.numpy()
-            columns["image"] = np.where(owner < 0, -1, owner + manifest.next_serial["images"])  # -1 = of no image
-            texts.add(columns)
+            owners = serials[batch.caption_image.numpy()]
+            texts.add(caption_columns(fragments, texts.next_serial, given, owners, split.name))
     images.flush()
     texts.flush()
     return replace(
@@ -143,8 +142,24 @@ def image_columns(
         if graph.confidence is not None:
             columns["relation_scores"] = graph.confidence[order].numpy(), counts
     if pictures is not None:
-        columns["pictures"] = pictures
+        columns["pictures"] = [file_of_picture(picture) or picture for picture in pictures]
     return columns
+
+
+def caption_columns(
+    fragments: Fragments, serial: int, texts: list[str], images: Array, where: str = "captions"
+) -> dict[str, Any]:
+    """The columns of captions.
+
+    Args:
+        fragments: of the captions.
+        serial: of the first of them.
+        texts: of the captions.
+        images: the serial of the image of each, -1 = of none.
+        where: what they are of, for error messages.
+    """
+    columns = _fragment_columns(fragments, [str(serial + place) for place in range(len(texts))], f"{where}: caption")
+    return columns | {"texts": texts, "image": images}
 
 
 def _fragment_columns(fragments: Fragments, ids: list[str], where: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -18,20 +17,16 @@ from itmatch.models import MatchingModel
 from itmatch.models.fingerprint import fingerprint
 from itmatch.ops.checks import check_kind, check_kind_or_none, check_whole
 from itmatch.search.adding import compacted, finish
-from itmatch.search.answers import alignments_of, candidates_of, hits_of
-from itmatch.search.collection import Collection
 from itmatch.search.engines import Engine
-from itmatch.search.hits import Hits
-from itmatch.search.opening import State, at_last_commit, check_place, folder_inside, named_engine, opened_state
-from itmatch.search.photos import Photos, with_source
-from itmatch.search.queries import Queries, encoded_queries, unknown_words
-from itmatch.search.scan import best_of, rescored
-from itmatch.search.sources import as_source, check_new
-from itmatch.search.store.manifest import Manifest, Side
+from itmatch.search.opening import at_last_commit, check_place, folder_inside, named_engine, opened_state
+from itmatch.search.photos import with_source
+from itmatch.search.searching import Searchable
+from itmatch.search.sources import Photos, as_source, images_in, new_in
+from itmatch.search.store.manifest import Manifest
 from itmatch.search.store.writing import Commit, commit
 
 
-class Index:
+class Index(Searchable):
     """Images and captions that a model has encoded, in a folder, with the model: what is searched.
 
     It is made by :meth:`build` or :meth:`open`. One process may write (:meth:`build`, :meth:`add`, :meth:`delete`)
@@ -57,22 +52,6 @@ class Index:
         ('images', 2, 20)
     """
 
-    def __init__(self, path: Path, model: MatchingModel, state: State, engine: Engine | None) -> None:
-        self.path, self.model, self.engine, self._state = path, model.eval(), engine, state
-
-    def __repr__(self) -> str:
-        return f"Index({self.path}: {len(self.images)} images, {len(self.captions)} captions)"
-
-    @property
-    def images(self) -> Collection:
-        """What texts find."""
-        return self._state.collections["images"]
-
-    @property
-    def captions(self) -> Collection:
-        """What images find."""
-        return self._state.collections["captions"]
-
     @classmethod
     def build(
         cls,
@@ -80,6 +59,7 @@ class Index:
         source: ImageTextSplit | Photos,
         path: str | Path,
         *,
+        captions: str | Path | None = None,
         batch_size: int = 128,
         overwrite: bool = False,
         engine: Engine | None = None,
@@ -92,6 +72,8 @@ class Index:
                 the model takes them: a folder with all below it, a text file with a path per line, a tar file, or a
                 list of paths.
             path: folder of the index, made if missing.
+            captions: a file with captions of photos, as for ``itmatch extract``; None: those that came with the photos,
+                in a tar file or a folder of ``datasets``. Photos without captions are taken, too.
             batch_size: images, and captions, that are encoded at a time.
             overwrite: take the place of an index that is there; it stays as it is until the new one is whole.
             engine: a first stage, such as :class:`Axes`; None = every search scores everything.
@@ -107,7 +89,7 @@ class Index:
         folder = user_path(path)
         check_kind("model", model, MatchingModel)
         check_kind_or_none("engine", engine, Engine)
-        found = as_source(source)
+        found = as_source(source, captions)
         check_whole("batch_size", batch_size)
         check_place(folder, overwrite=overwrite)
         with commit(folder) as change:
@@ -179,21 +161,41 @@ class Index:
         self._state = opened_state(self.path, manifest, self.model, self.engine)
         return True
 
-    def add(self, source: ImageTextSplit | Photos, *, batch_size: int = 128) -> None:
+    def add(
+        self,
+        source: ImageTextSplit | Photos,
+        *,
+        captions: str | Path | None = None,
+        batch_size: int = 128,
+        skip_existing: bool = False,
+    ) -> int:
         """Encode more images and captions, or photos, and add them, all or none; as :meth:`build`.
 
+        Args:
+            source: images and captions, or photos.
+            captions: a file with captions of photos.
+            batch_size: images, and captions, that are encoded at a time.
+            skip_existing: leave images as they are, with their captions, that the index has already: photos whose file
+                it has, by whatever path, and others whose id it has.
+
+        Returns:
+            How many images were added.
+
         Raises:
-            ValueError: an image has an id that the index has already.
+            ValueError: the index has an image already, or its id is that of another photo.
             BlockingIOError: somebody else is writing.
         """
-        found = as_source(source)
+        given = as_source(source, captions)
         check_whole("batch_size", batch_size)
+        before = len(self.images)
         with self._change() as change:
-            check_new(found, self.images)
-            manifest = replace(self._state.manifest, commit=change.number)
-            new = with_source(change, manifest, self.model, found, batch_size)
-            finish(change, new, self.model, self.engine, self._state.manifest.engine_folder)
+            found, before = new_in(given, self.images, skip_existing=skip_existing), len(self.images)
+            if images_in(found):
+                manifest = replace(self._state.manifest, commit=change.number)
+                new = with_source(change, manifest, self.model, found, batch_size)
+                finish(change, new, self.model, self.engine, self._state.manifest.engine_folder)
         self.refresh()
+        return len(self.images) - before
 
     def delete(self, ids: str | Sequence[str]) -> None:
         """Delete images, with their captions: all or none. What they take on disk stays until :meth:`compact`.
@@ -218,61 +220,6 @@ class Index:
             new = replace(self._state.manifest, commit=change.number, deleted=deleted)
             finish(change, new, self.model, self.engine, new.engine_folder)
         self.refresh()
-
-    def search(
-        self,
-        queries: Queries,
-        top: int = 10,
-        *,
-        candidates: int | Literal["all"] | None = None,
-        kind: Side | None = None,
-        alignments: bool = False,
-    ) -> Hits:
-        """The best answers to every query: images to texts, captions to images.
-
-        Args:
-            queries: a text, texts or Captions find images; Regions, features (I, R, F), a list of them, and photos
-                (a ``Path``, an image of Pillow, a list of them) find captions. Fragments find what ``kind`` says.
-            top: answers per query; fewer where the index has fewer.
-            candidates: how many rows of each query the first stage proposes and the model scores; 0 or "all":
-                everything is scored. None: everything where there is no first stage, where there are fewer rows than
-                20 000, and for four queries and more at a time; else 1 000, or ten times ``top`` where that is more.
-            kind: what Fragments look for.
-            alignments: also how regions and words of each answer meet, (R, W), for pictures.
-
-        Raises:
-            ValueError: the model has no tokenizer, or a query is none; a score is NaN or infinite.
-
-        Warns:
-            UserWarning: the model knows no word of a text. :attr:`Hits.unknown` has the unknown words of every text.
-        """
-        check_whole("top", top)
-        side, fragments = encoded_queries(self.model, queries, kind)
-        collection = self._state.collections[side]
-        number = candidates_of(candidates, top, collection, self.model, self.engine, len(fragments))
-        if number is None or self.engine is None:
-            found, exact = best_of(self.model.similarity, fragments, collection, top), [True] * len(fragments)
-        else:
-            proposal = self.engine.propose(side, fragments, number)
-            found, exact = rescored(self.model.similarity, fragments, collection, proposal, top)
-        maps = alignments_of(self.model, fragments, collection, found) if alignments else None
-        unknown = unknown_words(self.model, queries, len(fragments))
-        return hits_of(collection, found, exact, unknown, maps)
-
-    def recall(self, queries: Queries, top: int = 10, *, candidates: int = 100, kind: Side | None = None) -> float:
-        """The share of the exact ``top`` that two stages find, from 0 to 1, over all queries.
-
-        Args:
-            queries: as for :meth:`search`; some hundred of the kind that will be asked.
-            top: answers per query.
-            candidates: that the first stage proposes.
-            kind: what Fragments look for.
-        """
-        side, fragments = encoded_queries(self.model, queries, kind)
-        exact = self.search(fragments, top, candidates="all", kind=side).rows
-        found = self.search(fragments, top, candidates=candidates, kind=side).rows
-        hits = (exact[:, :, None] == found[:, None, :]).any(2)
-        return float(hits.double().mean()) if hits.numel() else 1.0
 
     def compact(self) -> None:
         """Write all rows anew without those that were deleted, in large shards; the room of the others is free then.

@@ -5,101 +5,94 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
+
+import numpy as np
 
 from itmatch.batch import Regions
-from itmatch.data import ImageTextSplit
 from itmatch.errors import PhotoError
 from itmatch.extractor import Extractor
-from itmatch.formats.files import user_path
-from itmatch.formats.messages import reason, shown
-from itmatch.formats.photos import PHOTO_ENDINGS
+from itmatch.formats.messages import reason
 from itmatch.models import MatchingModel
 from itmatch.models.photos import AT_A_TIME, extractor_of, names_of, regions_of
-from itmatch.search.adding import image_columns, with_names, with_split
+from itmatch.search.adding import caption_columns, image_columns, with_names, with_split
+from itmatch.search.sources import Source, SplitPart, file_of
 from itmatch.search.store.manifest import Manifest
 from itmatch.search.store.writing import Commit, ShardWriter
-from itmatch.vision.photos import Photo, find_photos
+from itmatch.vision.captions import Described
+from itmatch.vision.photos import Photo
 
 _TOLD = 3  # photos that cannot be read, of which each has a line
 
 
-Photos: TypeAlias = str | Path | Sequence[str | Path]
-"""A folder of photos, a text file with a path per line, a tar file, one photo, or a list of paths."""
-
-
-def with_source(
-    commit: Commit, manifest: Manifest, model: MatchingModel, source: ImageTextSplit | list[Photo], batch_size: int
-) -> Manifest:
+def with_source(commit: Commit, manifest: Manifest, model: MatchingModel, source: Source, batch_size: int) -> Manifest:
     """:func:`with_split <itmatch.search.adding.with_split>`, or :func:`with_photos`."""
-    if isinstance(source, ImageTextSplit):
+    if isinstance(source, SplitPart):
         return with_split(commit, manifest, model, source, batch_size)
     return with_photos(commit, manifest, model, source, batch_size)
 
 
-def photos_of(source: Photos) -> list[Photo]:
-    """The photos of a folder, of a list or tar file, or at some paths; a photo alone is one.
-
-    Raises:
-        FileNotFoundError: no such folder or file.
-        TypeError: something else than paths.
-        ValueError: there are no photos, or two of one name.
-    """
-    if isinstance(source, (str, Path)):
-        path = user_path(source)
-        alone = path.suffix.lower() in PHOTO_ENDINGS and path.is_file()
-        return [Photo(path.name, str(path))] if alone else find_photos(path)
-    for place, name in enumerate(source):
-        if not isinstance(name, (str, Path)):
-            raise TypeError(f"photos[{place}]: a {type(name).__name__}, expected a path")
-    names = [str(path) for path in source]
-    if len(set(names)) < len(names):
-        twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise ValueError(f"photos: {shown(twice)} is there twice")
-    if not names:
-        raise ValueError("photos: none, expected one or more")
-    return [Photo(name, str(user_path(name))) for name in names]
-
-
 def with_photos(
-    commit: Commit, manifest: Manifest, model: MatchingModel, photos: Sequence[Photo], batch_size: int
+    commit: Commit, manifest: Manifest, model: MatchingModel, source: Described, batch_size: int
 ) -> Manifest:
-    """Write photos as new shards of images; those that cannot be read are left out and told of.
+    """Write photos as new shards of images, and their captions; what cannot be read is left out and told of.
 
     Args:
         commit: that they are for.
         manifest: of the index without them.
         model: makes regions of them, and encodes these.
-        photos: of :func:`photos_of`.
-        batch_size: photos that are encoded at a time.
+        source: photos, and the captions of some of them.
+        batch_size: photos, and captions, that are encoded at a time.
 
     Returns:
         The manifest with them.
 
     Raises:
-        ValueError: the model takes no photos, or none of them can be read.
+        ValueError: the model takes no photos, none of them can be read, or a caption is none.
     """
     if model.tokenizer is None:
         raise ValueError("this model has no tokenizer: set model.tokenizer")
-    extractor, errors = extractor_of(model.image_encoder, model.extractor), dict[str, str]()
+    extractor, errors, photos = extractor_of(model.image_encoder, model.extractor), dict[str, str](), source.photos
+    texts = {photo.name: source.texts.get(photo.name, []) for photo in photos}
+    for start in range(0, len(photos), batch_size):  # what is wrong with one is told before the work
+        model.tokenizer.batch([text for photo in photos[start : start + batch_size] for text in texts[photo.name]])
     writer, names = ShardWriter(commit, "images", manifest.next_serial["images"]), manifest.names
-    size = min(batch_size, AT_A_TIME)
+    size, read = min(batch_size, AT_A_TIME), list[str]()
     for start in range(0, len(photos), size):
         for good, regions in _regions(model, extractor, photos[start : start + size], errors):
             names = with_names(names, "photos", names_of(extractor))
-            ids, pictures = (
-                [photo.name for photo in good],
-                [photo.path if photo.place == photo.path else "" for photo in good],
-            )
+            ids, pictures = [photo.name for photo in good], [file_of(photo) or "" for photo in good]
             fragments = model.encode_images(regions, batch_size=len(ids))
             writer.add(image_columns(fragments, ids, regions, pictures, "photo"))
+            read += ids
     if len(errors) == len(photos):
         raise ValueError(f"none of the {len(photos)} photos could be read; {next(iter(errors.values()))}")
     writer.flush()
     _tell(list(errors.values()), len(photos))
-    serials = {**manifest.next_serial, "images": writer.next_serial}
-    return replace(manifest, images=(*manifest.images, *writer.written), next_serial=serials, names=names)
+    first = manifest.next_serial["images"]
+    pairs = [(text, first + place) for place, name in enumerate(read) for text in texts[name]]
+    manifest = replace(
+        manifest,
+        images=(*manifest.images, *writer.written),
+        next_serial={**manifest.next_serial, "images": writer.next_serial},
+        names=names,
+    )
+    return _with_texts(commit, manifest, model, pairs, batch_size)
+
+
+def _with_texts(
+    commit: Commit, manifest: Manifest, model: MatchingModel, pairs: Sequence[tuple[str, int]], batch_size: int
+) -> Manifest:
+    """Write captions, each with the serial of its image, as new shards."""
+    writer, first = ShardWriter(commit, "captions", manifest.next_serial["captions"]), 0
+    for first in range(0, len(pairs), batch_size):
+        few = pairs[first : first + batch_size]
+        texts = [text for text, _ in few]
+        fragments = model.encode_texts(texts, batch_size=batch_size)
+        writer.add(caption_columns(fragments, writer.next_serial, texts, np.array([image for _, image in few])))
+    writer.flush()
+    serials = {**manifest.next_serial, "captions": writer.next_serial}
+    return replace(manifest, captions=(*manifest.captions, *writer.written), next_serial=serials)
 
 
 def _regions(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+from torch import nn
 
 from itmatch.batch import Captions, Fragments, Regions
 from itmatch.formats.messages import shown
@@ -39,6 +40,17 @@ def encoded_queries(model: MatchingModel, queries: Queries, side: Side | None) -
     if side not in (None, found):
         raise ValueError(f"search: kind={side!r}, but {'texts' if is_text else 'images'} look for {found}")
     return found, model.encode_texts(texts) if found == "images" else model.encode_images(texts)
+
+
+def check_compares_images(similarity: nn.Module) -> None:
+    """Raise unless a similarity scores images with images: it has no weights, which are learned of regions and words.
+
+    Raises:
+        ValueError: it has some.
+    """
+    if any(True for _ in similarity.parameters()):
+        told = "has weights that were learned of regions and words, so it scores no images with images"
+        raise ValueError(f"similar: {type(similarity).__qualname__} {told}")
 
 
 def unknown_words(model: MatchingModel, queries: Queries, count: int) -> list[list[str]]:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
-from helpers_photos import CLIP, COLOURS, Halves, halves_model, small_clip, write_photos
+from helpers_photos import CLIP, COLOURS, Halves, a_photo, halves_model, small_clip, write_photos
 from PIL import Image
 
 from itmatch.cli.search import search as search_command
@@ -55,6 +56,31 @@ def test_a_run_is_indexed(made, capsys):
     hits = opened.search(scenes.captions, 4)
     scores = model.score([scenes.image(i).features for i in range(4)], scenes.captions)
     np.testing.assert_allclose(hits.scores, scores.T.sort(1, descending=True).values.detach(), atol=5e-3)
+
+
+def test_recalls_of_searching_are_those_of_the_test(made, capsys):
+    """The figures that ``itmatch test`` prints, counted by hand from what an index of the same run finds."""
+    given = ["--data.source.num_test=30", "--ckpt_path", made / "run/checkpoints/best.ckpt"]
+    assert run("test", *DEMO, *given) == 0
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index("test: 30 images, 150 captions")
+    printed = {line[:13].strip(): line[13:].split()[:3] for line in lines[place + 2 : place + 4]}
+    folder = Path("runs/lightning_logs/version_0")
+    written = json.loads((folder / "test_metrics.json").read_text())
+    assert run("index", folder, "--out", "index") == 0
+    index = Index.open("index")
+    owners = index.captions.image_serials()
+    images, captions = (side.fragments()[:].to(dtype=torch.float32) for side in (index.images, index.captions))
+    right = {
+        "image to text": owners[index.search(images, 10, kind="captions").rows] == index.images.serials[:, None],
+        "text to image": index.images.serials[index.search(captions, 10, kind="images").rows] == owners[:, None],
+    }
+    for name, direction in (("image to text", "i2t"), ("text to image", "t2i")):
+        found = {k: 100 * right[name][:, :k].any(1).mean() for k in (1, 5, 10)}
+        assert [f"{found[k]:.1f}" for k in (1, 5, 10)] == printed[name]
+        assert [found[k] for k in (1, 5, 10)] == pytest.approx([written[f"{direction}_r{k}"] for k in (1, 5, 10)])
+    assert 0 < found[1] < found[10] < 100
+    assert "4 images, 20 captions" in (made / "run/report.html").read_text()
 
 
 def test_another_split(made, capsys):
@@ -206,6 +232,57 @@ def test_photos_for_a_model_with_an_extractor(tmp_path, capsys):
         assert expected in error_of(capsys, "index", source, "--model", "plain", "--out", "other")
 
 
+def test_photos_with_captions_find_captions_and_photos(tmp_path, capsys):
+    Path("photos").mkdir()
+    for colour in COLOURS:
+        Path(f"photos/{colour}.jpg").write_bytes(a_photo(colour))
+    halves_model().save_pretrained("model")
+    assert run("index", "photos", "--model", "model", "--out", "index") == 0
+    told = "index: holds no captions, so no image finds any; --like FILE finds similar images, and itmatch index PHOTOS"
+    assert told in error_of(capsys, "search", "index", "--image", "photos/red.jpg")
+    Path("captions.txt").write_text("".join(f"{colour}.jpg\ta {colour} photo\n" for colour in COLOURS))
+    given = ["--model", "model", "--captions", "captions.txt"]
+    assert run("index", "photos", *given, "--out", "index", "--overwrite") == 0
+    assert "index: 3 images and 3 captions of photos, " in capsys.readouterr().out
+    assert run("search", "index", "--image", "photos/red.jpg", "--top", 3) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert sorted(line.split(maxsplit=2)[2] for line in lines) == [f"a {colour} photo" for colour in sorted(COLOURS)]
+    assert run("search", "index", "--like", "photos/green.jpg", "--top", 2) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0][2:] == ["green.jpg", "photos/green.jpg"]
+    assert len(lines) == 2
+    assert run("search", "index", "--like", "photos/green.jpg", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["query"], found["kind"], found["hits"][0]["id"]) == ("photos/green.jpg", "images", "green.jpg")
+    assert found["hits"][0]["picture"] == str(tmp_path / "photos/green.jpg")
+    assert "--html: " in error_of(capsys, "search", "index", "--like", "photos/red.jpg", "--html", "a.html")
+    np.save("features.npy", np.ones((2, 3), np.float32))
+    assert run("search", "index", "--like", "features.npy") == 0
+    capsys.readouterr()
+    Path("plain").mkdir()
+    np.save("plain/test_ims.npy", np.ones((3, 2, 3), np.float32))
+    error = error_of(capsys, "index", "plain", *given, "--out", "other")
+    assert "--captions: are for photos alone, and plain/test is a split, whose files hold its own" in error
+
+
+def test_photos_as_a_shell_gives_them(tmp_path, capsys):
+    paths = [Path(f"{colour}.jpg") for colour in COLOURS]
+    for path in paths:
+        path.write_bytes(a_photo(path.stem))
+    halves_model().save_pretrained("model")
+    halves_model(extractor=False).save_pretrained("plain")
+    assert run("index", *paths, "--model", "model", "--out", "index") == 0
+    assert "index: 3 images and 0 captions of red.jpg green.jpg blue.jpg, " in capsys.readouterr().out
+    assert Index.open("index").images.ids == list(map(str, paths))
+    Path("folder").mkdir()
+    for sources, model, expected in (
+        ([*paths, "folder"], "model", "folder: a folder among 4 sources; give one source, or several photos"),
+        ([*paths, "model/config.json"], "model", "model/config.json: no photo among 4 sources"),
+        (paths, "plain", "red.jpg: a photo; this model takes features of regions, not photos"),
+    ):
+        assert expected in error_of(capsys, "index", *sources, "--model", model, "--out", "other")
+
+
 def test_photos_find_the_captions_of_features(tmp_path, capsys):
     Path("photos").mkdir()
     write_photos(Path("photos"))
@@ -261,8 +338,8 @@ def test_mistakes_of_searching(made, capsys):
         (["near", "a dog"], "near: no index in it; near/index is one"),
         ([model, "a dog"], f"{model}: no index in it; {made / 'index'} is one"),
         ([made / "features", "a dog"], f"{made / 'features'}"),
-        ([index], "either TEXT or --image FILE has to be given"),
-        ([index, "a", "--image", "photo.jpg"], "either TEXT or --image FILE has to be given"),
+        ([index], "either TEXT, --image FILE or --like FILE has to be given"),
+        ([index, "a", "--image", "photo.jpg"], "either TEXT, --image FILE or --like FILE has to be given"),
         ([index, "a", "--top", "0"], "--top: 0, expected 1 or more"),
         ([index, " "], "an empty caption"),
         ([index, "--image", "photo.jpg"], "photo.jpg: this model takes features of regions, not photos"),

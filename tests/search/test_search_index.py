@@ -178,7 +178,7 @@ def test_add_and_delete(tmp_path, split):
     whole = Index.build(model, part(split, 0, 30), tmp_path / "whole")
     texts = split.captions[:20]
     torch.testing.assert_close(index.search(texts).scores, whole.search(texts).scores)
-    with pytest.raises(ValueError, match=r"index: has 2 of the 2 ids of images already: 'test-00005a', 'test-"):
+    with pytest.raises(ValueError, match=r"index: has 2 of the 2 images already: 'test-00005a', 'test-"):
         index.add(part(split, 10, 12))
     gone = index.search(texts[0], top=1).ids[0]
     index.delete(gone)
@@ -328,7 +328,6 @@ def test_a_gallery(tmp_path, split):
     hits = index.search(["a red circle", "a blue square"], top=2)
     scores = model.score(features, ["a red circle", "a blue square"])
     assert hits.rows.tolist() == scores.topk(2, 0).indices.T.tolist()
-    assert index.search(features[:1], top=3).ids == [[]]
 
     index.add(described)
     index.add(ImageTextSplit(features[:1], ["a query"], image_ids=["another"]))
