@@ -35,6 +35,7 @@ CLIP = {
 BERT = {"model_type": "bert", "vocab_size": 50, "max_position_embeddings": 16, **SMALL}
 # what a constructor needs beside the setting that is tried
 ARGUMENTS = {
+    "BatchRelationLoss": {"embed_dim": 16},
     "ClassEmbedding": {"classes": 3, "dim": 4},
     "ClipTextEncoder": {"config": CLIP},
     "ContextualOrder": {"embed_dim": 8},
@@ -60,7 +61,7 @@ LEFT_OUT = {"AligningSimilarity", "ChoiceFigure", "PlausibleMatch"}  # abstract;
 NO_NUMBERS = {"vocabulary"}  # may be much else, with errors of its own
 MAY_BE_0 = {"feedforward_dim", "neighbours", "pad_id", "warmup_epochs"}  # of the whole numbers
 SIGNED = {"bias", "gamma", "negative_margin", "positive_margin", "threshold"}  # of the others
-ABOVE_0 = re.compile("temperature|scale$|cutoff|far")
+ABOVE_0 = re.compile("temperature|scale$|cutoff|far|relevance_weight")
 
 
 def settings():

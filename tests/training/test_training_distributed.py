@@ -91,6 +91,8 @@ def systems(vocabulary, dim):
     wrong_pairs = losses.ComplementaryLoss(temperature=0.2)
     wrong_pairs.memory.write(torch.arange(40), torch.arange(40) / 7 % 1)  # labels by places in the data
     yield "labels", chan, wrong_pairs
+    relations = losses.BatchRelationLoss(8, losses.HardNegativeTripletLoss(), 2, dropout=0.0, warmup_epochs=0)
+    yield "batch relations", chan, relations
     yield "anchors", chan, losses.AnchoredMarginLoss()
     gcn = SpatialSemanticGCN(8, threshold=0.0, num_predicates=10)
     yield "cmsei", MatchingModel(*encoders([gcn]), InteractiveSimilarity(pooling=mean)), losses.InfoNCELoss()

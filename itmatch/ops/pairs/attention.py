@@ -167,7 +167,9 @@ def keep(values: Tensor, mask: Tensor | None) -> Tensor:
     return values if mask is None else values * mask.to(values.dtype)
 
 
-def _logits(scores: Tensor, axis: int, mask: Tensor | None, scale: float | Tensor, normalization: Normalization) -> Tensor:
+def _logits(
+    scores: Tensor, axis: int, mask: Tensor | None, scale: float | Tensor, normalization: Normalization
+) -> Tensor:
     """Inner products clipped, normalised over the queries, which lie along ``axis``, and scaled."""
     if normalization.startswith("clipped"):
         scores = leaky_relu(scores, _SLOPE)

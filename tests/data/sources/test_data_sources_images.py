@@ -275,3 +275,13 @@ def test_ids_of_captions_allow_any_number_of_captions(tmp_path):
     (tmp_path / "train_caps.txt").write_text("one\ntwo\nthree\n")
     split = ImageFolder(tmp_path, extractor=PhotoPatches(image_size=16, patch_size=16)).split("train")
     assert (split.image_ids, split.caption_image.tolist()) == (["a.png", "b.png"], [0, 0, 1])
+
+
+def test_the_split_to_report_may_have_another_name(tmp_path):
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    for split, count in (("test", 1), ("testall", 3)):
+        (tmp_path / f"{split}_ids.txt").write_text("".join(f"{number}.png\n" for number in range(count)))
+        (tmp_path / f"{split}_caps.txt").write_text("a dog\n" * count)
+    assert ImageFolder(tmp_path).split("test").num_images == 1
+    assert ImageFolder(tmp_path, test="testall").split("test").num_images == 3

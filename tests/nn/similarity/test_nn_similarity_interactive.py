@@ -35,7 +35,10 @@ def level(request):
 
 def switched(*parts):
     """The arguments by which these parts and no others are taken."""
-    return {"region_alignment": "region_alignment" in parts, "cross_level": LEVEL[0] if "cross_level" in parts else None}
+    return {
+        "region_alignment": "region_alignment" in parts,
+        "cross_level": LEVEL[0] if "cross_level" in parts else None,
+    }
 
 
 def build(*, pooling="mean", dtype=torch.double, **kwargs):
@@ -425,6 +428,8 @@ def test_parameters_and_defaults():
 
 def test_bad_arguments_are_named():
     image, text = ragged_pair()
+    with pytest.raises(ValueError, match="cross_level: 'both', expected 'refine', 'score' or None"):
+        InteractiveSimilarity(cross_level="both")
     with pytest.raises(ValueError, match="cross_level_temperature: 0"):
         InteractiveSimilarity(cross_level_temperature=0.0)
     with pytest.raises(ValueError, match="region_temperature: -1"):
