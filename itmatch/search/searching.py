@@ -78,7 +78,7 @@ class Searchable:
         if side == "captions" and not len(self.captions) and len(self.images):
             raise ValueError(
                 f"{self.path}: holds no captions, so images find none; "
-                "index.similar finds similar images, and captions=FILE, or a split, brings captions"
+                "index.similar finds similar images; captions come with captions=FILE, or with a split"
             )
         collection = self._state.collections[side]
         number = candidates_of(candidates, top, collection, self.model, self.engine, len(fragments))

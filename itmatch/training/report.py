@@ -76,20 +76,21 @@ class RecallReport(Callback):
             return
         title, labels = self._labels(trainer, prefix)
         metrics |= labels
-        self._print(title, metrics)
+        evaluator = getattr(task, "evaluator", None)
+        known = evaluator if isinstance(evaluator, Evaluator) else None
+        self._print(title, metrics, "" if known is None else _counts(known, labels))
         for name in sorted(name for name in metrics if name.startswith("twin_accuracy")):
             print(f"{name.replace('_', ' ')}: {metrics[name]:.1f} (chance 50)")
         if self._folder is not None:
             path = user_path(self._folder) / f"{prefix}_metrics.json"
-            evaluator = getattr(task, "evaluator", None)
-            known = evaluator if isinstance(evaluator, Evaluator) else None
             written = [path, *_write_results(path, metrics, known)]
             print(f"written to {', '.join(map(str, written))}")
 
-    def _print(self, title: str, metrics: dict[str, float]) -> None:
+    def _print(self, title: str, metrics: dict[str, float], counts: str) -> None:
         """A table of the recalls, those of every protocol that was measured with others, and what else there is."""
         parts = by_protocol(metrics)
-        rows = {title: parts.pop("", {})}
+        whole = f"{title}{', ' if ': ' in title else ': '}{counts}" if counts and self.form == "text" else title
+        rows = {whole: parts.pop("", {})}
         rows |= {f"{title}: {name}": figures for name, figures in parts.items() if "rsum" in figures}
         more = [name for name in metrics if name.startswith(("eccv_", "cxc_", "pmrp_")) or name.endswith("rsum_std")]
         if self.form == "text":
@@ -117,6 +118,14 @@ class RecallReport(Callback):
             labels["last_weights"] = 1
             parts.append("the last weights")
         return f"{prefix}: {', '.join(parts)}" if parts else prefix, labels
+
+
+def _counts(evaluator: Evaluator, labels: Mapping[str, float]) -> str:
+    """Of how many images and captions the recalls are; the images of a part are in its title already."""
+    if evaluator.caption_image is None:  # nothing was ranked
+        return ""
+    images = "" if "images" in labels else f"{len(evaluator.image_ids)} images, "
+    return f"{images}{len(evaluator.caption_image)} captions"
 
 
 def _write_results(path: Path, metrics: Mapping[str, float], evaluator: Evaluator | None) -> list[Path]:

@@ -225,7 +225,8 @@ class PhotoFolder(DataSource):
         unreadable = read_lines(folder / f"{SPLIT}_unreadable.txt")
         if unreadable:
             told = f"{len(unreadable)} photos cannot be read and are left out; {folder}/{SPLIT}_unreadable.txt has them"
-            print(f"{self.root}: {told}", file=sys.stderr)
+            first = unreadable[0].partition("\t")[2]
+            print(f"{self.root}: {told}; the first is {first}", file=sys.stderr)
         return PrecompFolder(folder, test=SPLIT).split("test")
 
 

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 
 from itmatch.errors import PhotoError
+from itmatch.extractor import Extractor, other_setting
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import read_json, write_text, written_beside
 from itmatch.formats.messages import reason, shown
 from itmatch.ops.checks import check_whole
+from itmatch.spec import is_spec
 from itmatch.vision.extractor import PhotoRegions, RegionExtractor
 from itmatch.vision.photos import Photo
 
@@ -70,21 +72,40 @@ class Plan:
         Raises:
             ValueError: other photos or settings were extracted into this folder.
         """
-        settings = dict(self.extractor.spec["init_args"])
-        settings["part_size"] = self.part_size
-        plan = {"extractor": settings, "photos": [photo.name for photo in self.photos]}
+        plan = {"extractor": self.extractor.spec, "part_size": self.part_size}
+        plan["photos"] = [photo.name for photo in self.photos]
         path = self.folder / "plan.json"
         if not path.exists():
             write_text(path, json.dumps(plan, indent=1) + "\n")
             return
         there = read_json(path)
-        for key, value in settings.items():
-            before = there.get("extractor", {}).get(key)
-            if before != value:
-                found = f"begun with {key} {shown(before)}, now {shown(value)}"
-                raise ValueError(f"{path}: {found}; take another folder, or remove this one")
+        check_same_extractor(there.get("extractor"), self.extractor, path, "begun")
+        if there.get("part_size") != self.part_size:
+            raise _differ(path, "begun", "part_size", there.get("part_size"), self.part_size)
         if there.get("photos") != plan["photos"]:
             raise ValueError(f"{path}: begun with other photos; take another folder, or remove this one")
+
+
+def check_same_extractor(there: Any, now: Extractor, path: Path, done: str) -> None:
+    """Refuse to go on with another extractor than before.
+
+    Args:
+        there: how the one from before is recorded.
+        now: the other one.
+        path: the file that says so.
+        done: what was done with it, for the error message.
+
+    Raises:
+        ValueError: they differ; names the setting.
+    """
+    differs = other_setting(there if is_spec(there) else {"class_path": None}, now.spec)
+    if differs is not None:
+        raise _differ(path, done, *differs)
+
+
+def _differ(path: Path, done: str, name: str, before: Any, now: Any) -> ValueError:
+    found = f"{done} with {name} {shown(before)}, now {shown(now)}"
+    return ValueError(f"{path}: {found}; take another folder, or remove this one")
 
 
 def extract_parts(

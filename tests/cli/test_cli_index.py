@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
 from helpers_photos import CLIP, COLOURS, Halves, a_photo, halves_model, small_clip, write_photos
 from PIL import Image
@@ -55,6 +56,31 @@ def test_a_run_is_indexed(made, capsys):
     hits = opened.search(scenes.captions, 4)
     scores = model.score([scenes.image(i).features for i in range(4)], scenes.captions)
     np.testing.assert_allclose(hits.scores, scores.T.sort(1, descending=True).values.detach(), atol=5e-3)
+
+
+def test_recalls_of_searching_are_those_of_the_test(made, capsys):
+    """The figures that ``itmatch test`` prints, counted by hand from what an index of the same run finds."""
+    given = ["--data.source.num_test=30", "--ckpt_path", made / "run/checkpoints/best.ckpt"]
+    assert run("test", *DEMO, *given) == 0
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index("test: 30 images, 150 captions")
+    printed = {line[:13].strip(): line[13:].split()[:3] for line in lines[place + 2 : place + 4]}
+    folder = Path("runs/lightning_logs/version_0")
+    written = json.loads((folder / "test_metrics.json").read_text())
+    assert run("index", folder, "--out", "index") == 0
+    index = Index.open("index")
+    owners = index.captions.image_serials()
+    images, captions = (side.fragments()[:].to(dtype=torch.float32) for side in (index.images, index.captions))
+    right = {
+        "image to text": owners[index.search(images, 10, kind="captions").rows] == index.images.serials[:, None],
+        "text to image": index.images.serials[index.search(captions, 10, kind="images").rows] == owners[:, None],
+    }
+    for name, direction in (("image to text", "i2t"), ("text to image", "t2i")):
+        found = {k: 100 * right[name][:, :k].any(1).mean() for k in (1, 5, 10)}
+        assert [f"{found[k]:.1f}" for k in (1, 5, 10)] == printed[name]
+        assert [found[k] for k in (1, 5, 10)] == pytest.approx([written[f"{direction}_r{k}"] for k in (1, 5, 10)])
+    assert 0 < found[1] < found[10] < 100
+    assert "4 images, 20 captions" in (made / "run/report.html").read_text()
 
 
 def test_another_split(made, capsys):

@@ -91,7 +91,7 @@ def test_settings_beside_a_name_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such"):
         PhotoPatches(tmp_path / "none")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ValueError, match="a model of type 'bert', expected clip, siglip or siglip2"):
+    with pytest.raises(ValueError, match="a model of type 'bert' with image_size None and patch_size None, "):
         PhotoPatches(tmp_path)
 
 

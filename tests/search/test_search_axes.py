@@ -193,7 +193,8 @@ def test_images_without_captions_and_then_some(tmp_path, split):
     alone = ImageTextSplit(alone.features, [], np.zeros(0, np.int64), image_ids=alone.image_ids, lengths=alone.lengths)
     index = build(tmp_path, alone)
     assert index.recall(split.captions[:5], top=3, candidates=10) == 1
-    assert index.search(np.ones((1, 2, 64), np.float32), candidates=5).ids == [[]]
+    with pytest.raises(ValueError, match="holds no captions"):
+        index.search(np.ones((1, 2, 64), np.float32), candidates=5)
     index.add(part(split, 10, 20))
     assert len(index.captions) == 50
     assert index.recall(np.ones((2, 2, 64), np.float32), top=3, candidates=50) == 1

@@ -91,6 +91,14 @@ def test_settings_that_are_no_good(arguments, message):
         RegionExtractor(**arguments)
 
 
+def test_repr_shows_the_settings():
+    made = RegionExtractor("some/detector", backbone=PretrainedBackbone("b"), regions=9)
+    assert repr(made).startswith("RegionExtractor(detector='some/detector', backbone=PretrainedBackbone(name='b', ")
+    assert "regions=9" in repr(made)
+    shown = repr(PhotoPatches(image_size=32, patch_size=16))
+    assert shown.startswith("PhotoPatches(image_size=32, patch_size=16, fit='crop', mean=[0.48")
+
+
 def test_what_is_not_there_is_told_of(detector, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"detector '.*gone': no such folder here"):
         RegionExtractor(str(tmp_path / "gone"))(photos())

@@ -18,7 +18,7 @@ from itmatch.formats.photos import PHOTO_ENDINGS, image_module, photo_size
 from itmatch.formats.text import read_lines
 
 MOST_LETTERS = 500  # of the name of a file
-_SPLITS = {"train": "train", "val": "dev", "test": "test"}
+_SPLITS = {"train": "train", "val": "dev"}
 
 
 class PatchFeatures(FeatureStore):
@@ -64,6 +64,7 @@ class ImageFolder(DataSource):
         images: folder of the photos; None = ``images`` or ``flickr30k-images`` in ``root``, or else ``root``.
         extractor: makes patches of the photos, ``PhotoPatches(NAME)`` of the model of this name; None =
             ``PhotoPatches()``, those of CLIP ViT-B/32.
+        test: name of the split to report (``testall`` for the 5K images of COCO).
 
     Raises:
         FileNotFoundError: a list is missing.
@@ -71,16 +72,22 @@ class ImageFolder(DataSource):
     """
 
     def __init__(
-        self, root: str | Path, images: str | Path | None = None, *, extractor: PhotoPatches | None = None
+        self,
+        root: str | Path,
+        images: str | Path | None = None,
+        *,
+        extractor: PhotoPatches | None = None,
+        test: str = "test",
     ) -> None:
         self.root = user_path(root)
         self.images = _folder_of_photos(self.root) if images is None else user_path(images)
+        self.test = test
         self.extractor: PhotoPatches = PhotoPatches() if extractor is None else extractor
 
     def split(self, stage: Stage) -> ImageTextSplit:
         """The photos and captions of one stage."""
         self._check_stage(stage)
-        name = _SPLITS[stage]
+        name = self.test if stage == "test" else _SPLITS[stage]
         where = lists_in(self.root) / name
         texts, ids, owners = read_texts(where), self._listed(where), None
         if texts.describe:

@@ -31,7 +31,8 @@ class PhotoPatches(Extractor):
     that a saved model needs no files of another one.
 
     Args:
-        model_name: of a CLIP or SigLIP: a name on the Hugging Face hub, or a local folder. Nothing else is then given.
+        model_name: of a CLIP, a SigLIP or a vision transformer: a name on the Hugging Face hub, or a local folder.
+            Nothing else is then given.
         image_size: pixels of a side, a multiple of ``patch_size``; None = 224.
         patch_size: pixels of a side of a patch, p; None = 32.
         fit: ``"crop"``: the shorter side is made ``image_size`` long and the middle is cut out, as CLIP has it;

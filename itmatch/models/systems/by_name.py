@@ -9,14 +9,14 @@ from typing import Any
 from itmatch.formats.messages import meant
 from itmatch.models.matching import MatchingModel
 from itmatch.models.parts import PARTS
-from itmatch.models.systems import avse, chan, clip, cmsei, dive, hire, laps, resg, scan, sgraf, vse
+from itmatch.models.systems import avse, chan, clip, cmsei, dive, hire, hrem, laps, resg, scan, sgraf, vse
 from itmatch.spec import Spec, noted_spec, only_noted
 
 SYSTEMS: dict[str, Callable[..., MatchingModel]] = {
     name: function
-    for module in (avse, chan, clip, cmsei, dive, hire, laps, resg, scan, sgraf, vse)
+    for module in (avse, chan, clip, cmsei, dive, hire, hrem, laps, resg, scan, sgraf, vse)
     for name, function in sorted(vars(module).items())
-    if name.endswith(("_gru", "_bert", "_dual_encoder"))
+    if name.endswith(("_gru", "_bert", "_vit", "_swin", "_dual_encoder"))
 }
 OF_THE_DATA = ("vocabulary", "region_dim")
 

@@ -6,7 +6,10 @@ its public code, which has the forms that read photos.
 
 from __future__ import annotations
 
+from typing import Any
+
 from itmatch import nn
+from itmatch.data import PhotoPatches
 from itmatch.models.matching import MatchingModel
 from itmatch.models.systems._parts import Words, gru_text, transformer_text
 
@@ -52,3 +55,41 @@ def laps_bert(
     text, tokenizer = transformer_text(model_name, embed_dim, normalize=False)
     similarity = nn.PatchSlimmingSimilarity(embed_dim, num_patches, kept, merged, class_token=class_token)
     return MatchingModel(nn.RegionEncoder(region_dim, embed_dim, normalize=False), text, similarity, tokenizer)
+
+
+def laps_vit(
+    model_name: str = "bert-base-uncased",
+    vision_name: str = "google/vit-base-patch16-224",
+    *,
+    embed_dim: int = 512,
+    num_patches: int = 196,
+    kept: float = 0.5,
+    merged: float = 0.4,
+    class_token: bool = True,
+    **vision: Any,
+) -> MatchingModel:
+    """LAPS as published: a ViT over the patches of a photo, and BERT.
+
+    ``vision_name`` is the name or local folder of a vision model of ``transformers``; another one than a ViT has its
+    own ``num_patches``, and perhaps no class token. ``vision`` are other settings of
+    :class:`~itmatch.nn.TransformerImageEncoder`, such as ``lora``. All other arguments are those of :func:`laps_gru`.
+    """
+    image = nn.TransformerImageEncoder(vision_name, embed_dim, class_token=class_token, normalize=False, **vision)
+    text, tokenizer = transformer_text(model_name, embed_dim, normalize=False)
+    similarity = nn.PatchSlimmingSimilarity(embed_dim, num_patches, kept, merged, class_token=class_token)
+    return MatchingModel(image, text, similarity, tokenizer, PhotoPatches(vision_name))
+
+
+def laps_swin(
+    model_name: str = "bert-base-uncased",
+    vision_name: str = "microsoft/swin-base-patch4-window7-224",
+    *,
+    embed_dim: int = 512,
+    num_patches: int = 49,
+    kept: float = 0.8,
+    merged: float = 0.6,
+    **vision: Any,
+) -> MatchingModel:
+    """LAPS as published: a Swin over the patches of a photo, and BERT; arguments as in :func:`laps_vit`."""
+    vision |= {"num_patches": num_patches, "kept": kept, "merged": merged, "class_token": False}
+    return laps_vit(model_name, vision_name, embed_dim=embed_dim, **vision)

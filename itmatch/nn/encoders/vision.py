@@ -10,10 +10,11 @@ from typing import Any
 from torch import nn
 
 from itmatch.batch import Fragments, Regions
+from itmatch.formats.hub.models import patch_and_image_size
 from itmatch.nn.encoders._output import takes_no_rows, to_fragments
+from itmatch.nn.encoders._patches import pixels_of
 from itmatch.nn.encoders._pretrained import HasTransformer, named_or_new, without_pooler
 from itmatch.nn.encoders.base import ImageEncoder
-from itmatch.nn.encoders.clip import pixels_of
 from itmatch.nn.encoders.lora import Lora
 from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
@@ -83,7 +84,7 @@ class TransformerImageEncoder(HasTransformer, ImageEncoder):
         self.normalize, self.class_token = normalize, class_token
         self.dropout = nn.Dropout(check_dropout(f"{_NAME}.dropout", dropout))
         model = _vision_part(named_or_new(model_name, config, _NAME, "vision model"))
-        self.patch_size, own = _sizes(model.config)
+        self.patch_size, own = patch_and_image_size(model.config)
         self.image_size = check_whole(f"{_NAME}.image_size", own if image_size is None else image_size)
         if self.image_size % self.patch_size:
             raise ValueError(f"{_NAME}.image_size: {self.image_size}, expected a multiple of {self.patch_size}")
@@ -149,15 +150,3 @@ def _vision_part(model: Any) -> Any:
     if "pixel_values" not in inspect.signature(model.forward).parameters or hasattr(model.config, "num_patches"):
         raise ValueError(f"{_NAME}: a model of type {kind!r}, expected one that reads images of a fixed size")
     return model
-
-
-def _sizes(config: Any) -> tuple[int, int]:
-    """Pixels of a side of a patch of the last hidden states, and of an image."""
-    patch, image = (getattr(config, name, None) for name in ("patch_size", "image_size"))
-    if not isinstance(patch, int) or not isinstance(image, int):
-        raise ValueError(
-            f"{_NAME}: a model of type {config.model_type!r} with image_size {image} and patch_size {patch}, expected "
-            "squares of a whole number of pixels"
-        )
-    merged = len(getattr(config, "depths", [1])) - 1  # each stage of Swin but the first makes one patch of four
-    return patch * 2**merged, image

@@ -54,9 +54,10 @@ class InteractiveSimilarity(TiledSimilarity):
         :math:`\mathrm{pool}_r \cos(v'_r, \sum_w \alpha_{rw} t'_w)`, and
         with ``"score"`` :math:`\cos(\sum_r \pi_r v'_r, \sum_w \rho_w t'_w)`, where
         :math:`\pi = \mathrm{softmax}_r(v'_r \cdot \bar t / (|\bar t| \tau))`, :math:`\rho` mirrored, :math:`\bar t` the
-        mean word before refinement. With ``"refine"`` words attend by :math:`\beta_{rw} (1 + \eta R \pi_r)` in the place
-        of :math:`\beta_{rw}`, and a pooling is :math:`(1 - \mu)\, \mathrm{pool}_w x_w + \mu \sum_w \rho_w x_w`, over
-        regions with :math:`\pi`; :math:`\eta` and :math:`\mu` are learned.
+        mean word before refinement. With ``"refine"`` words attend by :math:`\beta_{rw} (1 + \eta R \pi_r)` in the
+        place of :math:`\beta_{rw}`, and the pooling is
+        :math:`(1 - \mu)\, \mathrm{pool}_w x_w + \mu \sum_w \rho_w x_w`, that of the mirrored part likewise with
+        :math:`\pi`; :math:`\eta` and :math:`\mu` are learned.
 
     Source:
         CMSEI (WACV 2023) and Hire (2024) name the steps: interactive object-word attention with alignment, then
@@ -83,7 +84,7 @@ class InteractiveSimilarity(TiledSimilarity):
     ) -> None:
         super().__init__()
         self.region_alignment = region_alignment
-        self.cross_level = None if cross_level is None else check_choice("cross_level", cross_level, *CROSS_LEVELS)
+        self.cross_level = check_choice("cross_level", cross_level, *CROSS_LEVELS, None)
         self.region_temperature = check_above_zero("region_temperature", region_temperature)
         self.word_temperature = check_above_zero("word_temperature", word_temperature)
         self.cross_level_temperature = check_above_zero("cross_level_temperature", cross_level_temperature)

@@ -66,7 +66,7 @@ def write_report(
 def report_page(run: RunRecord, model: MatchingModel | None = None, split: ImageTextSplit | None = None) -> str:
     """The page itself; see :func:`write_report`."""
     shown = _queries(run, model, split)
-    body = [_head(run), _recalls(run.figures), _charts(run), shown, _settings(run), _environment(run), _missing(run)]
+    body = [_head(run), _recalls(run), _charts(run), shown, _settings(run), _environment(run), _missing(run)]
     return page(f"Report of {run.folder.name}", "".join(body), style=asset("report.css"))
 
 
@@ -78,7 +78,8 @@ def _head(run: RunRecord) -> str:
     return f"<h1>Report of {escape(run.folder.name)}</h1>{sub}<p class='itm-note'>{escape(str(run.folder))}</p>"
 
 
-def _recalls(figures: Mapping[str, float]) -> str:
+def _recalls(run: RunRecord) -> str:
+    figures = run.figures
     if not figures:
         return ""
     whole = {name: value for name, value in figures.items() if name.startswith(("i2t_", "t2i_")) or name == "rsum"}
@@ -88,7 +89,9 @@ def _recalls(figures: Mapping[str, float]) -> str:
         own = {key: value for key, value in figures.items() if key.startswith(f"{name}_")}
         used |= set(own)
         tables.append((name, {key.removeprefix(f"{name}_"): value for key, value in own.items()}))
-    parts = ["<h2>Recalls of the test</h2>", *(_recall_table(name, table) for name, table in tables)]
+    counts = "" if run.ranks is None else f"{len(run.ranks.image_ids)} images, {len(run.ranks.caption_image)} captions"
+    told = f'<p class="itm-note">{counts}</p>' if counts else ""
+    parts = ["<h2>Recalls of the test</h2>", told, *(_recall_table(name, table) for name, table in tables)]
     rest = [(name.replace("_", " "), f"{value:.1f}") for name, value in figures.items() if name not in used]
     return "".join(parts) + _pairs(rest)
 

@@ -6,6 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 
 from itmatch.data import ImageFolder, PatchFeatures, PhotoPatches
 
@@ -20,6 +21,19 @@ def write(path, width, height, seed=0):
 
 def stored(paths, image_size, patch_size, **options):
     return PatchFeatures(paths, PhotoPatches(image_size=image_size, patch_size=patch_size, **options))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "CMYK", "P", "I;16"])
+def test_an_image_of_any_kind_is_made_what_its_file_would_be(mode, tmp_path):
+    write(tmp_path / "rgb.png", 16, 16)
+    image = Image.open(tmp_path / "rgb.png")
+    image = Image.fromarray(np.full((16, 16), 300, np.uint16)) if mode == "I;16" else image.convert(mode)
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    image.save(path)
+    patches = PhotoPatches(image_size=16, patch_size=8)
+    expected = patches([path]).features
+    assert torch.equal(patches([Image.open(path)]).features, expected)
+    assert np.array_equal(patches.patches(Image.open(path)), expected[0])
 
 
 def test_pixels_of_a_photo_that_fits_are_its_own(tmp_path):
@@ -261,3 +275,13 @@ def test_ids_of_captions_allow_any_number_of_captions(tmp_path):
     (tmp_path / "train_caps.txt").write_text("one\ntwo\nthree\n")
     split = ImageFolder(tmp_path, extractor=PhotoPatches(image_size=16, patch_size=16)).split("train")
     assert (split.image_ids, split.caption_image.tolist()) == (["a.png", "b.png"], [0, 0, 1])
+
+
+def test_the_split_to_report_may_have_another_name(tmp_path):
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    for split, count in (("test", 1), ("testall", 3)):
+        (tmp_path / f"{split}_ids.txt").write_text("".join(f"{number}.png\n" for number in range(count)))
+        (tmp_path / f"{split}_caps.txt").write_text("a dog\n" * count)
+    assert ImageFolder(tmp_path).split("test").num_images == 1
+    assert ImageFolder(tmp_path, test="testall").split("test").num_images == 3

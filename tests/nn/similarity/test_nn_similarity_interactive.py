@@ -428,6 +428,8 @@ def test_parameters_and_defaults():
 
 def test_bad_arguments_are_named():
     image, text = ragged_pair()
+    with pytest.raises(ValueError, match="cross_level: 'both', expected 'refine', 'score' or None"):
+        InteractiveSimilarity(cross_level="both")
     with pytest.raises(ValueError, match="cross_level_temperature: 0"):
         InteractiveSimilarity(cross_level_temperature=0.0)
     with pytest.raises(ValueError, match="region_temperature: -1"):
