@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from itmatch.evaluation.protocols import EvaluationProtocol, ScoredSplit
-from itmatch.evaluation.recalls import retrieval_metrics
+from itmatch.evaluation.recalls.figures import retrieval_metrics
 from itmatch.evaluation.relevance import Relevance
 from itmatch.formats.files import read_json
 from itmatch.formats.messages import shown
