@@ -112,9 +112,11 @@ def by_ray(photos: Path, out: Path, settings: dict[str, Any], workers: int) -> R
     """Ray Data with so many workers, from its start to the files."""
     import ray
 
+    from itmatch.vision.photos import find_photos
+
     start = time.perf_counter()
     ray.init(num_cpus=workers + 1, logging_level="error", runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}})
-    paths = ray.data.from_items([{"path": str(path)} for path in sorted(photos.rglob("*.jpg"))])
+    paths = ray.data.from_items([{"path": photo.path} for photo in find_photos(photos)])
     options = {"fn_constructor_args": [settings], "batch_size": 8, "concurrency": workers}
     paths.map_batches(Extract, **options).write_parquet(str(out))
     taken = time.perf_counter() - start

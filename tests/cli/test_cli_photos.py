@@ -118,6 +118,12 @@ def test_patches_and_words_without_training(family, made, tmp_path, capsys):
     assert refused.startswith(f"--align: {made}/run is no CLIP or SigLIP of transformers, and scores as it was trained")
 
 
+def test_a_missing_dual_encoder_is_named(made, tmp_path, capsys):
+    named = [*options(made, "clip_vitb32"), f"--system.model_name={tmp_path}/none"]
+    error = error_of_last(capsys, "fit", *named)
+    assert f"model '{tmp_path}/none': no such folder here" in error
+
+
 def test_a_missing_detector_is_named(made, tmp_path, capsys):
     given = [one for one in options(made) if "extractor" not in one]
     error = error_of_last(capsys, "fit", *given, f"--data.source.extractor.detector={tmp_path}/none")
