@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from itmatch.batch import Regions
-from itmatch.spec import Configurable
+from itmatch.spec import Configurable, Spec
 
 MOST_PIXELS = 4096  # of a side that photos are made: a model from elsewhere cannot ask for any amount of memory
 MOST_REGIONS = 10_000  # of a photo, for the same reason
@@ -18,6 +18,22 @@ def check_at_most(name: str, value: int, most: int) -> int:
     if value > most:
         raise ValueError(f"{name}: {value}, expected at most {most}")
     return value
+
+
+def other_setting(there: Spec, now: Spec) -> tuple[str, Any, Any] | None:
+    """The first setting in which two extractors differ, and its two values; None where they do not.
+
+    Args:
+        there: one of them, as it is recorded.
+        now: the other one.
+    """
+    if there["class_path"] != now["class_path"]:
+        return "class_path", there["class_path"], now["class_path"]
+    before, after = (spec.get("init_args") or {} for spec in (there, now))
+    for name in dict.fromkeys((*after, *before)):
+        if before.get(name) != after.get(name):
+            return name, before.get(name), after.get(name)
+    return None
 
 
 class Extractor(Configurable, ABC):
@@ -45,6 +61,10 @@ class Extractor(Configurable, ABC):
         Raises:
             PhotoError: nothing can be made of one of them, and the others are good.
         """
+
+    def __repr__(self) -> str:
+        """The settings."""
+        return f"{type(self).__name__}({self.extra_repr()})"
 
     @property
     def label_names(self) -> Sequence[str]:

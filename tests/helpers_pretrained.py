@@ -18,6 +18,19 @@ def save_backbone(folder):
     return str(folder)
 
 
+def save_swin(folder):
+    """A Swin that reads 32 x 32 pixels as 4 x 4 patches in its last stage, and its processor; returns its path."""
+    import transformers
+
+    sizes = {"image_size": 32, "patch_size": 4, "embed_dim": 8, "depths": [1, 1], "num_heads": [2, 2], "window_size": 4}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.SwinModel(transformers.SwinConfig(**sizes)).save_pretrained(folder)
+    mean = [0.485, 0.456, 0.406]
+    transformers.ViTImageProcessorPil(size={"height": 32, "width": 32}, image_mean=mean).save_pretrained(folder)
+    return str(folder)
+
+
 def save_dual_encoder(family, folder):
     """A CLIP or SigLIP that reads 32 x 32 pixels as 4 x 4 patches, and its tokenizer; returns its path."""
     import transformers

@@ -18,6 +18,7 @@ TESTED = [
     *PROJECT["optional-dependencies"]["images"],
     *PROJECT["optional-dependencies"]["h5"],
     *PROJECT["optional-dependencies"]["arrow"],
+    *PROJECT["optional-dependencies"]["lora"],
     *PROJECT["optional-dependencies"]["qdrant"],
 ]
 

@@ -30,6 +30,10 @@ SHRUNK = {
         ("max_epochs=5", "max_epochs=1, accelerator='cpu', enable_progress_bar=False, enable_model_summary=False"),
     ],
     "docs/start.md": [("RelationScenes()", "RelationScenes(num_test=4)")],
+    "docs/index.md": [
+        ("RelationScenes(num_train=1000)", "RelationScenes(num_train=8, num_val=4, num_test=4)"),
+        ("max_epochs=5", "max_epochs=1, accelerator='cpu', enable_progress_bar=False, enable_model_summary=False"),
+    ],
 }
 
 
@@ -222,6 +226,20 @@ def test_every_page_is_in_the_index():
     names = {line for part in listed for line in part.split()}
     there = {p.relative_to(ROOT / "docs").with_suffix("").as_posix() for p in (ROOT / "docs").rglob("*.md")}
     assert names == {name for name in there if not name.startswith("_build")} - {"index"}
+
+
+def test_figures_of_the_first_page_are_those_of_the_results():
+    def rows(page):
+        cells = [line.strip("| ").split("|") for line in (ROOT / page).read_text("utf-8").splitlines()]
+        return [[re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell.strip()) for cell in row] for row in cells if len(row) > 4]
+
+    measured = [set(row) for row in rows("docs/results.md")]
+    shown = [row for row in rows("docs/index.md") if "±" in row[-1]]
+    assert len(shown) >= 10
+    for name, *_, time, recall in shown:
+        assert any({name, time, recall} <= row for row in measured), (
+            f"docs/results.md has no {name} with {time}, {recall}"
+        )
 
 
 def test_every_layout_of_the_table_names_a_test():

@@ -7,7 +7,7 @@ import torch
 import yaml
 from helpers_cli import QUIET, error_of, run, write_precomp
 from helpers_photo_folder import write_captions, write_photos
-from helpers_pretrained import save_backbone, save_dual_encoder
+from helpers_pretrained import save_backbone, save_dual_encoder, save_swin
 
 from itmatch.cli.running.configs import resolve_config
 from itmatch.presets import describe_presets, expanded, preset_config, preset_names, preset_path
@@ -30,11 +30,15 @@ def photos(tmp_path_factory):
     regions = ["none", backbone, "4"]
     names = [f"--data.source.extractor.{name}" for name in ("detector", "backbone", "regions")]
     options = {"RegionExtractor": source + [f"{name}={value}" for name, value in zip(names, regions, strict=True)]}
+    for split in ("train", "dev", "test", "testall"):  # lists of the same photos
+        (root / f"{split}_ids.txt").write_text("".join(f"{number:02d}.png\n" for number in range(4)))
+        (root / f"{split}_caps.txt").write_text("a black dog\nwhite cats run\n" * 2)
+    (root / "images").symlink_to(root / "photos")
+    for tower, folder in (("vit", backbone), ("swin", save_swin(tmp_path_factory.mktemp("swin")))):
+        options[tower] = [f"--data.source.root={root}", f"--system.vision_name={folder}"]
     for family in ("clip", "siglip"):
         model = save_dual_encoder(family, tmp_path_factory.mktemp(family))
-        towers = [f"--model.{part}.model_name={model}" for part in ENCODERS]
-        sizes = ["--data.source.extractor.image_size=32", "--data.source.extractor.patch_size=8"]
-        options[family] = [*source, *towers, *sizes, f"--data.tokenizer.name_or_path={model}"]
+        options[family] = [*source, f"--system.model_name={model}"]
     return options
 
 
@@ -45,9 +49,16 @@ def shrunk(name, root, bert, photos):
     last = ["--data.batch_size=4", "--data.num_workers=0", "--trainer.accelerator=cpu"]
     if parts["image_encoder"]["class_path"].endswith("ClipImageEncoder"):
         return [*photos[re.match("clip|siglip", name)[0]], *last]
+    if tower := re.search("_(vit|swin)_", name):
+        small = [f"--system.embed_dim={WIDTH}"] + [f"--system.block_dim={WIDTH // 4}"] * name.startswith("avse")
+        return [*photos[tower[1]], f"--system.model_name={bert}", *small, *last]
+    if "block_dim" in parts["similarity"].get("init_args", {}):
+        last.append(f"--model.similarity.init_args.block_dim={WIDTH // 4}")
     options = [flag for part in ENCODERS for flag in sizes(part, parts[part]["init_args"])]
     if "embed_dim" in parts["similarity"].get("init_args", {}):
         options.append(f"--model.similarity.init_args.embed_dim={WIDTH}")
+    if parts["objective"]["class_path"].endswith("BatchRelationLoss"):
+        options.append(f"--model.objective.init_args.embed_dim={WIDTH}")
     if parts["text_encoder"]["class_path"].endswith("TransformerTextEncoder"):
         options += [f"--model.text_encoder.model_name={bert}", f"--data.tokenizer.name_or_path={bert}"]
     if config["data"]["source"]["class_path"].endswith("RelationScenes"):
@@ -60,9 +71,14 @@ def shrunk(name, root, bert, photos):
 
 
 def sizes(part, arguments):
-    """Options for a small embedding, in the encoder and in each of its relations."""
+    """Options for a small embedding, in the encoder, in one within it, and in each of its relations."""
     if "embed_dim" in arguments:
         yield f"--model.{part}.init_args.embed_dim={WIDTH}"
+    for inner in ("encoder", "slots"):
+        if inner in arguments:
+            yield from sizes(f"{part}.init_args.{inner}", arguments[inner]["init_args"])
+    if "embed_dim" in (arguments.get("pooling") or {}).get("init_args", {}):  # and its heads are 8 or 16
+        yield f"--model.{part}.init_args.pooling.init_args.embed_dim={WIDTH}"
     if arguments.get("relations"):
         for relation in arguments["relations"]:
             relation["init_args"]["embed_dim"] = WIDTH
@@ -84,6 +100,20 @@ def test_every_preset_runs(name, tmp_path, tiny_bert, photos, capsys):
     assert "itmatch: warning" not in capsys.readouterr().err  # of settings that the checkpoint had otherwise
 
 
+def test_a_tower_of_a_preset_is_trained_by_lora(tmp_path, tiny_bert, photos, capsys):
+    lora = ["--model.image_encoder.lora=Lora", "--model.image_encoder.lora.rank=2"]
+    limits = ["--trainer.limit_train_batches=1", "--trainer.max_epochs=1"]
+    options = shrunk("laps_vit_f30k", tmp_path, tiny_bert, photos)
+    assert run("fit", "--config", "laps_vit_f30k", *options, *lora, *limits, *QUIET) == 0
+    folder = Path("runs/lightning_logs/version_0")
+    checkpoint = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    learned = [name for name in checkpoint["state_dict"] if "image_encoder" in name and "lora_" in name]
+    assert {tuple(checkpoint["state_dict"][name].shape) for name in learned} == {(2, WIDTH), (WIDTH, 2)}
+    capsys.readouterr()
+    assert run("test", "--config", folder / "config.yaml", "--ckpt_path", folder / "checkpoints/last.ckpt") == 0
+    assert "itmatch: warning" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_parses_as_it_is_printed(name, capsys):
     parsed = whole(capsys, name)
@@ -98,7 +128,8 @@ def test_every_preset_parses_as_it_is_printed(name, capsys):
 
 def whole(capsys, *configs):
     """The configuration that a run has, defaults and all."""
-    assert run("fit", *(arg for config in configs for arg in ("--config", config)), "--print_config") == 0
+    words = [word for given in configs for word in ([given] if "--" in given else ["--config", given])]
+    assert run("fit", *words, "--print_config") == 0
     return yaml.safe_load(capsys.readouterr().out)
 
 
@@ -123,6 +154,10 @@ def test_presets_are_listed_with_a_summary(capsys):
     assert {"demo", "chan_bert_f30k", "chan_bert_coco", "chan_gru_f30k", "chan_gru_coco"} <= set(preset_names())
     assert {"resg_gru_f30k", "resg_scenes"} <= set(preset_names())
     assert {"photos", "clip_vitb32", "siglip2_base"} <= set(preset_names())
+    assert {"avse_regions_gru_f30k", "avse_regions_bert_coco", "laps_bert_f30k", "laps_features"} <= set(preset_names())
+    assert {"hrem_gru_f30k", "hrem_bert_coco", "hrem_features"} <= set(preset_names())
+    assert {"laps_vit_f30k", "laps_vit_coco", "laps_swin_f30k", "avse_vit_coco"} <= set(preset_names())
+    assert {"dive_gru_f30k", "dive_gru_coco", "dive_features"} <= set(preset_names())
     names = {"cmsei_gru_f30k", "cmsei_bert_coco", "hire_bert_f30k", "hire_features", "cmsei_scenes"}
     assert names <= set(preset_names())
 
@@ -137,7 +172,7 @@ def test_a_preset_is_printed_whole(capsys):
         "init_args": {"embed_dim": 128, "word_dim": 64},
     }
     assert run("presets", "nothing") == 1
-    assert "no preset 'nothing'; there are chan_bert_coco" in capsys.readouterr().err
+    assert "no preset 'nothing'; there are avse_features" in capsys.readouterr().err
 
 
 def test_names_and_files():
@@ -198,7 +233,7 @@ def test_a_file_may_inherit_and_name_a_system(capsys):
     mine = {
         "inherits": ["resg_gru_f30k", "parts/features"],
         "system": {"hire_gru": {"embed_dim": 32, "num_predicates": 7}},
-        "model": {"similarity": {"init_args": {"cross_level": False}}},
+        "model": {"similarity": {"init_args": {"cross_level": None}}},
         "data": {"batch_size": 3},
     }
     Path("mine.yaml").write_text(yaml.safe_dump(mine))
@@ -206,7 +241,7 @@ def test_a_file_may_inherit_and_name_a_system(capsys):
     graph = config["model"]["image_encoder"]["init_args"]["relations"][1]
     assert graph["class_path"] == "itmatch.nn.SpatialSemanticGCN"
     assert (graph["init_args"]["embed_dim"], graph["init_args"]["num_predicates"]) == (32, 7)
-    assert config["model"]["similarity"]["init_args"]["cross_level"] is False
+    assert config["model"]["similarity"]["init_args"]["cross_level"] is None
     assert config["model"]["objective"]["class_path"] == "itmatch.losses.HardNegativeTripletLoss"
     assert config["model"]["scheduler"]["class_path"].endswith("CosineSchedule")
     assert "milestones" not in config["model"]["scheduler"]["init_args"]  # those of the class that was replaced
@@ -239,6 +274,27 @@ def test_another_system_keeps_none_of_the_parts_that_are_inherited():
     assert config["trainer"]["max_epochs"] == 3
 
 
+def test_a_setting_of_the_system_is_named_once(capsys):
+    mine = Path("mine.yaml")
+    mine.write_text("system: chan_bert\ninherits: chan_features\n")
+    found = whole(capsys, "mine.yaml", "--system.embed_dim=24", "--system.model_name=some/bert")
+    assert [found["model"][part]["init_args"]["embed_dim"] for part in ENCODERS] == [24, 24]
+    assert found["model"]["text_encoder"]["init_args"]["model_name"] == "some/bert"
+    assert found["data"]["tokenizer"]["init_args"]["name_or_path"] == "some/bert"
+    found = whole(capsys, "clip_vitb32", "--system.model_name=a/clip")
+    named = [found["model"][part]["init_args"]["model_name"] for part in ENCODERS]
+    extractor = found["data"]["source"]["init_args"]["extractor"]["init_args"]
+    assert [*named, extractor["model_name"], found["data"]["tokenizer"]["init_args"]["name_or_path"]] == ["a/clip"] * 4
+    assert extractor["image_size"] is extractor["mean"] is None  # the model's own files say it
+    for words, message in (
+        (["clip_vitb32", "--system.modell=a"], "got an unexpected keyword argument 'modell'"),
+        (["clip_vitb32", "--system.model_name"], "--system.model_name: expected --system.SETTING VALUE"),
+        (["demo.yaml", "--system.embed_dim=3"], "--system.SETTING: no --config with a system, such as the preset"),
+    ):
+        Path("demo.yaml").write_text("trainer: {max_epochs: 1}")
+        assert message in error_of(capsys, "fit", "--config", *words)
+
+
 def test_what_is_no_use_of_the_two_keys_stays_as_it_is():
     config = {"model": {"system": 3}, "data": {"class_path": "a.B"}}
     assert expanded(config, "here") == config
@@ -247,7 +303,7 @@ def test_what_is_no_use_of_the_two_keys_stays_as_it_is():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("inherits: [demo, nothing]", "mine.yaml: inherits: no preset 'nothing'; there are chan_bert_coco"),
+        ("inherits: [demo, nothing]", "mine.yaml: inherits: no preset 'nothing'; there are avse_features"),
         ("inherits: ../presets/demo", "mine.yaml: inherits: no preset '../presets/demo'"),
         ("inherits: 3", "mine.yaml: inherits: 3, expected the name of a preset, or a list of names"),
         ("inherits: [{a: b}]", "mine.yaml: inherits: .*, expected the name of a preset, or a list of names"),

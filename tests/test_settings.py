@@ -35,6 +35,7 @@ CLIP = {
 BERT = {"model_type": "bert", "vocab_size": 50, "max_position_embeddings": 16, **SMALL}
 # what a constructor needs beside the setting that is tried
 ARGUMENTS = {
+    "BatchRelationLoss": {"embed_dim": 16},
     "ClassEmbedding": {"classes": 3, "dim": 4},
     "ClipTextEncoder": {"config": CLIP},
     "ContextualOrder": {"embed_dim": 8},
@@ -47,16 +48,20 @@ ARGUMENTS = {
     "RegionEncoder": {"in_features": 6, "embed_dim": 8, "self_attention": True},
     "SpatialSemanticGCN": {"embed_dim": 8},
     "TextualRelationGraph": {"embed_dim": 8},
+    "TransformerPooling": {"embed_dim": 16},
     "TransformerTextEncoder": {"config": BERT, "embed_dim": 8},
+    "TransformerImageEncoder": {"config": {"model_type": "vit", **CLIP["vision_config"]}, "embed_dim": 8},
     "VectorSimilarity": {"embed_dim": 8},
-    "ViewEncoder": {"in_features": 6, "embed_dim": 8},
+    "LayerNormPooling": {"pooling": itmatch.nn.MeanPooling(), "embed_dim": 8},
+    "RegionViewEncoder": {"encoder": itmatch.nn.RegionEncoder(6, 8)},
+    "ViewEncoder": {"encoder": itmatch.nn.RegionEncoder(6, 8)},
     "VisualRelationGraph": {"embed_dim": 8},
 }
 LEFT_OUT = {"AligningSimilarity", "ChoiceFigure", "PlausibleMatch"}  # abstract; an answer; checks the files it is given
 NO_NUMBERS = {"vocabulary"}  # may be much else, with errors of its own
 MAY_BE_0 = {"feedforward_dim", "neighbours", "pad_id", "warmup_epochs"}  # of the whole numbers
 SIGNED = {"bias", "gamma", "negative_margin", "positive_margin", "threshold"}  # of the others
-ABOVE_0 = re.compile("temperature|scale$|cutoff|far")
+ABOVE_0 = re.compile("temperature|scale$|cutoff|far|relevance_weight")
 
 
 def settings():

@@ -96,10 +96,9 @@ def textbook_hard(_: Similarity, *, total: bool = False) -> Scores:
     return partial(textbook.hard_alignment, pool=pool)
 
 
-def textbook_interactive(similarity: Any) -> Scores:
+def textbook_interactive(similarity: Similarity) -> Scores:
     """Interactive matching with the parameters of a similarity."""
-    gammas = {"gamma_regions": similarity.gamma_regions, "gamma_words": similarity.gamma_words}
-    return partial(textbook.interactive, **gammas, region_alignment=similarity.region_alignment)
+    return partial(textbook.interactive, similarity=similarity)
 
 
 def textbook_scan(_: Similarity, *, query: str) -> Scores:
@@ -134,11 +133,13 @@ LAPS = (PatchSlimmingSimilarity, textbook_slimming)
 VIEWS: dict[str, Any] = {"regions": 2, "words": 1, "products": BLOCKS, "sized": True}
 INTERACTIVE = (InteractiveSimilarity, textbook_interactive)
 ALL_PARTS = (partial(InteractiveSimilarity, region_alignment=True), textbook_interactive)
+REFINED = (partial(InteractiveSimilarity, cross_level="refine"), textbook_interactive)
 WORKS = {
     "hard": Work("hard alignment", *HARD, 256, 1000, "inference"),
     "t2i": Work("SCAN t2i", *SCAN["words"], 128, 320, "inference"),
     "i2t": Work("SCAN i2t", *SCAN["regions"], 128, 320, "inference"),
     "interactive": Work("CMSEI / Hire", *INTERACTIVE, 128, 320, "inference"),
+    "refined": Work("CMSEI / Hire, refined", *REFINED, 128, 320, "inference"),
     "all-parts": Work("CMSEI / Hire, all parts", *ALL_PARTS, 128, 320, "inference"),
     "sets": Work("smooth Chamfer", *SETS, 128, 320, "inference"),
     "blocks": Work("AVSE", quarters, textbook_blocks, 1000, 5000, "inference", **VIEWS),
@@ -148,6 +149,7 @@ WORKS = {
     "t2i-training": Work("SCAN t2i", *SCAN["words"], 128, 128, "training", stored=1.0),
     "i2t-training": Work("SCAN i2t", *SCAN["regions"], 128, 128, "training", stored=1.5),
     "interactive-training": Work("CMSEI / Hire", *INTERACTIVE, 128, 128, "training", stored=4.0),
+    "refined-training": Work("CMSEI / Hire, refined", *REFINED, 128, 128, "training", stored=4.0),
     "sets-training": Work("smooth Chamfer", *SETS, 128, 128, "training"),
     "blocks-training": Work("AVSE", quarters, textbook_blocks, 128, 128, "training", **VIEWS),
     "laps-training": Work("LAPS", *LAPS, 64, 64, "training", stored=2.0, regions=PATCHES, sized=True),

@@ -38,26 +38,30 @@ def cross_attention(regions: Tensor, captions: Captions, query: str) -> Tensor:
     return torch.stack(columns, 1)
 
 
-def interactive(
-    regions: Tensor, captions: Captions, gamma_regions: Tensor, gamma_words: Tensor, *, region_alignment: bool
-) -> Tensor:
+def interactive(regions: Tensor, captions: Captions, similarity: Any) -> Tensor:
     """Residual refinement of both sides, alignment of words and perhaps of regions, cross-level attention."""
     image_mean = torch.nn.functional.normalize(regions.mean(1), dim=-1)  # (I, D)
+    refine = similarity.cross_level == "refine"
     columns = []
     for words in captions:
         scores = leaky_relu(regions @ words.T, 0.1)  # (I, R, W)
         alpha, beta = _words_of_regions(scores, 1 / 4), _regions_of_words(scores, 1 / 9)
-        new_regions = regions + gamma_regions * (alpha @ words)  # (I, R, D)
-        new_words = words + gamma_words * (beta.mT @ regions)  # (I, W, D)
-        parts = [_cosine(new_words, beta.mT @ new_regions).mean(1)]
-        if region_alignment:
-            parts.append(_cosine(new_regions, alpha @ new_words).mean(1))
+        new_regions = regions + similarity.gamma_regions * (alpha @ words)  # (I, R, D)
         caption_mean = torch.nn.functional.normalize(words.mean(0), dim=-1)  # (D)
         region_weights = (new_regions @ caption_mean / 0.1).softmax(1)  # (I, R)
+        if refine:
+            beta = beta * (1 + similarity.eta * regions.shape[1] * region_weights)[..., None]
+        new_words = words + similarity.gamma_words * (beta.mT @ regions)  # (I, W, D)
         word_weights = ((new_words @ image_mean[..., None]).squeeze(-1) / 0.1).softmax(1)  # (I, W)
-        image_vector = (region_weights[:, None] @ new_regions).squeeze(1)  # (I, D)
-        text_vector = (word_weights[:, None] @ new_words).squeeze(1)  # (I, D)
-        parts.append(_cosine(image_vector, text_vector))
+        mu = similarity.mu if refine else 0
+        sides = [(_cosine(new_words, beta.mT @ new_regions), word_weights)]
+        if similarity.region_alignment:
+            sides.append((_cosine(new_regions, alpha @ new_words), region_weights))
+        parts = [(1 - mu) * cosines.mean(1) + mu * (weights * cosines).sum(1) for cosines, weights in sides]
+        if similarity.cross_level == "score":
+            image_vector = (region_weights[:, None] @ new_regions).squeeze(1)  # (I, D)
+            text_vector = (word_weights[:, None] @ new_words).squeeze(1)  # (I, D)
+            parts.append(_cosine(image_vector, text_vector))
         columns.append(torch.stack(parts).mean(0))
     return torch.stack(columns, 1)
 

@@ -91,9 +91,7 @@ def textbook_scores(name: str, model: MatchingModel, image: Fragments, text: Fra
     words = [features[mask] for features, mask in zip(text.features, text.mask, strict=True)]
     if name == "CHAN":
         return textbook.hard_alignment(image.features, words, lambda x: 0.1 * (x / 0.1).logsumexp(1))
-    similarity: Any = model.similarity
-    gammas = {"gamma_regions": similarity.gamma_regions, "gamma_words": similarity.gamma_words}
-    return textbook.interactive(image.features, words, **gammas, region_alignment=similarity.region_alignment)
+    return textbook.interactive(image.features, words, model.similarity)
 
 
 def jobs(name: str, model: MatchingModel, batch: Batch, options: argparse.Namespace) -> dict[str, Callable[[], None]]:

@@ -65,25 +65,37 @@ def photos(options: argparse.Namespace, batch_size: int, **numbers: int) -> Any:
     augmentation = SizeAugmentation(region_drop=REGION_DROP, token_rate=TOKEN_RATE)
     data = MatchingData(PrecompFolder(options.root), batch_size=batch_size, augmentation=augmentation)
     for split, number in numbers.items():
-        data.datasets[split] = first_images(data.source.split(split), number)
+        data.datasets[split] = images_of((data.source.split(split), range(number)))
     return data
 
 
-def first_images(dataset: Any, count: int) -> Any:
-    """The first images of a dataset, and their captions, which come in the order of the images."""
+def images_of(*chosen: tuple[Any, range]) -> Any:
+    """Some images of datasets of one kind, and their captions, which come in the order of the images."""
     import numpy as np
 
     from itmatch.data import ImageTextSplit
 
-    captions = int(np.searchsorted(dataset.caption_image, count))
-    columns = {name: getattr(dataset, name) for name in ("boxes", "labels", "relations", "relation_scores")}
+    columns: dict[str, list[Any]] = {}
+    captions: list[str] = []
+    parsed: list[Any] = []
+    count = 0
+    for dataset, images in chosen:
+        own = slice(*np.searchsorted(dataset.caption_image, [images.start, images.stop]))
+        read = {name: getattr(dataset, name) for name in ("boxes", "labels", "relations", "relation_scores")}
+        read = {name: values[images.start : images.stop] for name, values in read.items() if values is not None}
+        read["features"] = np.stack([dataset.features[i] for i in images])
+        read["caption_image"] = dataset.caption_image[own] - images.start + count
+        for name, values in read.items():
+            columns.setdefault(name, []).append(values)
+        captions += dataset.captions[own]
+        parsed += () if dataset.caption_relations is None else list(dataset.caption_relations[own])
+        count += len(images)
+    joined = {name: np.concatenate(values) for name, values in columns.items()}
     return ImageTextSplit(
-        np.stack([dataset.features[i] for i in range(count)]),
-        dataset.captions[:captions],
-        dataset.caption_image[:captions],
-        **{name: None if values is None else values[:count] for name, values in columns.items()},
-        caption_relations=None if dataset.caption_relations is None else dataset.caption_relations[:captions],
-        name=f"{dataset.name}, the first {count}",
+        captions=captions,
+        caption_relations=parsed or None,
+        name=", ".join(f"images {images.start} to {images.stop - 1} of {dataset.name}" for dataset, images in chosen),
+        **joined,
     )
 
 
@@ -96,7 +108,7 @@ class Budget:
         make_data: ``make_data(options, batch_size)`` gives the MatchingData.
         batch_size: captions a step.
         learning_rate: of AdamW; falls to 0 along half a cosine, step by step.
-        validate_every: epochs; the best dev rSum is tested. 0 = never; then the last epoch is.
+        validate_every: epochs; the best dev rSum is tested. 0 = after the last one, which is tested.
         needs_root: the data lies in a folder that the user names.
         also: ``also(task, data, seed)`` gives further results of the tested model, by name.
         keep_models: the tested model of a run stays in a folder beside its result.
@@ -223,8 +235,7 @@ def train_and_test(run: Run) -> dict[str, Any]:
         chosen = [ModelCheckpoint(folder, monitor="val/rsum", mode="max")] if budget.validate_every else []
         trainer = Trainer(
             max_epochs=budget.epochs,
-            check_val_every_n_epoch=budget.validate_every or 1,
-            limit_val_batches=1.0 if budget.validate_every else 0,
+            check_val_every_n_epoch=budget.validate_every or budget.epochs,
             gradient_clip_val=CLIP,
             callbacks=[clock, *chosen],
             enable_checkpointing=bool(chosen),
@@ -401,8 +412,8 @@ def print_table(
     print("|---" * len(head) + "|")
     for name, runs in ((name, results[name]) for name in labels if name in results):
         cells = [labels[name]]
-        cells += [_mean([run["test"][recall] for run in runs], spread=spread) for recall in recalls]
-        cells += [_mean([run["test"]["rsum"] for run in runs]), f"{runs[0]['parameters']:,}"]
+        cells += [mean([run["test"][recall] for run in runs], spread=spread) for recall in recalls]
+        cells += [mean([run["test"]["rsum"] for run in runs]), f"{runs[0]['parameters']:,}"]
         for cost in ("step_ms", "seconds_per_epoch", "peak_memory_mb"):
             cells.append(f"{min(run[cost] for run in runs):.0f}")
         cells += [f"{min(run[cost] for run in runs):.2f}" for cost in costs or {}]
@@ -410,6 +421,7 @@ def print_table(
         print("| " + " | ".join(cells) + " |")
 
 
-def _mean(values: Sequence[float], *, spread: bool = True) -> str:
+def mean(values: Sequence[float], *, spread: bool = True) -> str:
+    """A mean, and the standard deviation where there are several values."""
     deviation = f" ± {statistics.stdev(values):.1f}" if spread and len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{deviation}"

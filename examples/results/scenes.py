@@ -82,7 +82,7 @@ def parts(
     return {**encoders(data, None, WORD_DIM, relations=blocks), **scoring(similarity, MARGIN)}
 
 
-INTERACTIVE = partial(parts, similarity=("InteractiveSimilarity", {"cross_level": False}))
+INTERACTIVE = partial(parts, similarity=("InteractiveSimilarity", {"cross_level": None}))
 RESG = resg_variants(graph=RESG_GRAPH, margins=RESG_MARGINS, word_dim=WORD_DIM)
 VARIANTS = {
     "cmsei_both": partial(INTERACTIVE, graph={}),

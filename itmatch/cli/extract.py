@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 
 from itmatch.errors import UsageError
-from itmatch.formats.files import existing_file
+from itmatch.formats.files import existing_file, read_json
 from itmatch.formats.messages import is_count
 from itmatch.formats.temporaries import locked
 from itmatch.formats.text import read_lines
 from itmatch.vision.captions import left_out, strangers_told, with_captions
 from itmatch.vision.extractor import DEFAULT_DETECTOR, RegionExtractor
 from itmatch.vision.merging import merge_parts
-from itmatch.vision.parts import Plan
+from itmatch.vision.parts import Plan, check_same_extractor
 from itmatch.vision.photos import find_photos
 from itmatch.vision.progress import extract_with_progress
 
@@ -82,8 +82,10 @@ def extract(
     if described.texts:
         for line in (*left_out(found, described.texts), *strangers_told(captions, described.strangers)):
             print(line)
-    folder = out / f"{split}.parts"
+    folder, noted = out / f"{split}.parts", out / f"{split}_extractor.json"
     if (out / f"{split}_ims.npy").exists():  # it is the last of the files that are written
+        if noted.exists():
+            check_same_extractor(read_json(noted), extractor, noted, "made")
         shutil.rmtree(folder, ignore_errors=True)
         print(f"{out / split}_ims.npy is there already; remove it to extract again")
         return

@@ -21,6 +21,7 @@ def index(
     model: Path | None = None,
     captions: Path | None = None,
     split: str = "test",
+    align: bool = False,
     trust: list[str] | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -35,6 +36,8 @@ def index(
         captions: of photos, so that photos find them: a json of files and captions, or a text file of lines FILE, tab,
             CAPTION. Those in .tar files and datasets are found by themselves.
         split: train, val or test; of a folder without a run also another name that it has, testall for example.
+        align: of a CLIP or SigLIP of transformers, match patches with words, each word with the patch that fits it best
+            (hard alignment), and not whole vectors. It shows which part of a photo a word met, and takes more room.
         trust: modules of your own that the model, or the configuration of a run, may name.
         overwrite: build an index anew that is there.
     """
@@ -49,7 +52,7 @@ def index(
     is_run = _is_run(first, model)
     if (out / NAME).exists() and not overwrite:
         raise FileExistsError(f"{out}: there is an index already; --overwrite builds it anew")
-    found = any_model(model or first, trust or [])
+    found = any_model(model or first, trust or [], align=align)
     images: ImageTextSplit | Path | list[Path] = first
     if len(sources) > 1:
         images = _several(sources, found)
@@ -135,7 +138,7 @@ def split_of_folder(folder: Path, name: str, model: MatchingModel) -> ImageTextS
     patches = _patches(model)
     if patches is None:
         return PrecompFolder(folder, test="dev" if name == "val" else name).split("test")
-    return ImageFolder(folder, **patches.spec["init_args"]).split(_stage(name))
+    return ImageFolder(folder, extractor=patches).split(_stage(name))
 
 
 def _patches(model: MatchingModel) -> PhotoPatches | None:

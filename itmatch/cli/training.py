@@ -87,8 +87,9 @@ class MatchingCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Links, callbacks and defaults."""
-        parser.link_arguments("data", f"model.{VOCABULARY}", compute_fn=self._vocabulary, apply_on="instantiate")
-        parser.link_arguments("data", f"model.{IN_FEATURES}", compute_fn=self._feature_dim, apply_on="instantiate")
+        for key in (*VOCABULARY, *IN_FEATURES):
+            made = self._vocabulary if key in VOCABULARY else self._feature_dim
+            parser.link_arguments("data", f"model.{key}", compute_fn=made, apply_on="instantiate")
         parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
         parser.add_lightning_class_args(RecallReport, "report")
         parser.add_lightning_class_args(FragmentWriter, "fragments")
@@ -116,7 +117,7 @@ class MatchingCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)  # super's warns when the process has some too
         except ArgumentError as error:
-            later = [f"model.{VOCABULARY}", f"model.{IN_FEATURES}"]
+            later = [f"model.{key}" for key in (*VOCABULARY, *IN_FEATURES)]
             mistake = first_mistake(self._subcommand_parsers[self.command], args[1:], later)
             raise (error if mistake is None else UsageError(mistake)) from error.__cause__
 

@@ -11,6 +11,7 @@ from itmatch.losses.contrastive.similarity_distribution import (
     similarity_distribution_loss,
 )
 from itmatch.losses.contrastive.triplet_alignment import TripletAlignmentLoss, triplet_alignment_loss
+from itmatch.losses.hinge.anchored_margin import AnchoredMarginLoss, anchored_margin_loss
 from itmatch.losses.hinge.negatives import DistanceWeightedNegatives, Negatives, SelectiveNegatives
 from itmatch.losses.hinge.polynomial import PolynomialLoss, polynomial_loss
 from itmatch.losses.hinge.positive_negative_margin import PositiveNegativeMarginLoss, positive_negative_margin_loss
@@ -25,6 +26,15 @@ from itmatch.losses.relevance.adaptive_margin import AdaptiveMarginTripletLoss, 
 from itmatch.losses.relevance.base import RelevanceLoss
 from itmatch.losses.relevance.ladder import LadderLoss, ladder_loss
 from itmatch.losses.relevance.smooth_ndcg import SmoothNDCGLoss, smooth_ndcg_loss
+from itmatch.losses.sets.discrepancy import DiscrepancyLoss, discrepancy_loss
+from itmatch.losses.sets.diversity import (
+    SetDiversityLoss,
+    SetUniformityLoss,
+    set_diversity_loss,
+    set_uniformity_loss,
+)
+from itmatch.losses.sets.redundancy import ViewRedundancyLoss, view_redundancy_loss
+from itmatch.losses.vectors.batch_relation import BatchRelationLoss
 from itmatch.losses.vectors.center_hinge import CenterHingeLoss, center_hinge_loss
 from itmatch.losses.vectors.probabilistic import (
     ProbabilisticMatchingLoss,
@@ -34,9 +44,12 @@ from itmatch.losses.vectors.probabilistic import (
 
 __all__ = [
     "AdaptiveMarginTripletLoss",
+    "AnchoredMarginLoss",
+    "BatchRelationLoss",
     "CenterHingeLoss",
     "CircleLoss",
     "ComplementaryLoss",
+    "DiscrepancyLoss",
     "DistanceWeightedNegatives",
     "EmbeddingLoss",
     "HardNegativeTripletLoss",
@@ -54,18 +67,23 @@ __all__ = [
     "RelevanceLoss",
     "ScoreLoss",
     "SelectiveNegatives",
+    "SetDiversityLoss",
+    "SetUniformityLoss",
     "SigmoidLoss",
     "SimilarityDistributionLoss",
     "SmoothNDCGLoss",
     "SoftMarginTripletLoss",
     "TripletAlignmentLoss",
+    "ViewRedundancyLoss",
     "adaptive_margin_triplet_loss",
+    "anchored_margin_loss",
     "center_hinge_loss",
     "check_scores",
     "check_vectors",
     "circle_loss",
     "clean_probability",
     "complementary_loss",
+    "discrepancy_loss",
     "hard_negative_triplet_loss",
     "hubness_aware_loss",
     "info_nce_loss",
@@ -76,9 +94,12 @@ __all__ = [
     "positive_negative_margin_loss",
     "probabilistic_matching_loss",
     "sampled_distances",
+    "set_diversity_loss",
+    "set_uniformity_loss",
     "sigmoid_loss",
     "similarity_distribution_loss",
     "smooth_ndcg_loss",
     "soft_margin_triplet_loss",
     "triplet_alignment_loss",
+    "view_redundancy_loss",
 ]

@@ -21,6 +21,7 @@ class Matches:
         groups: (N,) int64, pairs with the same number are of the same image; None = all differ.
         relevance: (I, T) from 0 to 1, how well each caption fits each image.
         captions: (T,) int64, place of each caption in the training split.
+        anchors: (A, I, T), scores of the same images and captions by other models, without a gradient.
         fragments: those of the I images and those of the T captions.
     """
 
@@ -31,7 +32,18 @@ class Matches:
     groups: Tensor | None = None
     relevance: Tensor | None = None
     captions: Tensor | None = None
+    anchors: Tensor | None = None
     fragments: tuple[Fragments, Fragments] | None = None
+
+    def both_sides(self, reader: object) -> tuple[Fragments, Fragments]:
+        """The fragments of images and of captions, which ``reader`` cannot do without.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self.fragments is None:
+            raise ValueError(f"fragments: None, but {type(reader).__name__} reads them")
+        return self.fragments
 
     def get(self, field: str, reader: object) -> Tensor:
         """A tensor that ``reader`` cannot do without.

@@ -21,7 +21,7 @@ from itmatch.formats.files import user_path, write_text, written_beside, written
 from itmatch.models._inputs import Images, batches_of, check_no_photos, region_batches
 from itmatch.models.bounds import bounded_by
 from itmatch.models.folders import DOWNLOAD_ARGUMENTS, WEIGHTS_NAME, folder_or_name, model_file, settings_and_sizes
-from itmatch.models.parts import PARTS, built_parts
+from itmatch.models.parts import PARTS, built_parts, in_places
 from itmatch.models.photos import takes_photos
 from itmatch.models.weights import load_weights
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
@@ -170,11 +170,15 @@ class MatchingModel(
             return torch.cat([self.similarity(image[start : start + chunk_size], text) for start in starts])
 
     def align(self, image: Fragments | Images, text: Fragments | Captions | str) -> Tensor:
-        """How the regions of one image meet the words of one caption, (R, W), for pictures."""
+        """How the regions of one image meet the words of one caption, (R, W), for pictures.
+
+        Raises:
+            NotImplementedError: the similarity has no alignment, or an encoder no fragments of single regions or words.
+        """
         images = image if isinstance(image, Fragments) else self.encode_images(image)
         texts = text if isinstance(text, Fragments) else self.encode_texts(text)
         with self._inference():
-            return self.similarity.align(images, texts)
+            return in_places(self.similarity.align(images, texts), self.image_encoder, self.text_encoder)
 
     def evaluate(
         self, split: ImageTextSplit, protocol: EvaluationProtocol | None = None, *, batch_size: int = 128

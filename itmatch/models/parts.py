@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from itmatch.data import Tokenizer
 from itmatch.extractor import Extractor
 from itmatch.models.renames import renamed
@@ -19,6 +21,21 @@ PARTS: dict[str, type] = {
     "extractor": Extractor,
 }
 MAY_LACK = ("tokenizer", "extractor")
+
+
+def in_places(aligned: Tensor, image_encoder: ImageEncoder, text_encoder: TextEncoder) -> Tensor:
+    """(R, W) of regions and tokens, from what a similarity says of all fragments.
+
+    Raises:
+        NotImplementedError: the fragments of a side stand for no single region or token.
+    """
+    for encoder in (image_encoder, text_encoder):
+        if encoder.offset is None:
+            raise NotImplementedError(
+                f"{type(encoder).__name__} makes fragments that stand for no single region or word: there is no "
+                "alignment of these"
+            )
+    return aligned[image_encoder.offset :, text_encoder.offset :]
 
 
 def built_parts(spec: Mapping[str, Any], where: str, trusted_modules: Sequence[str] = ()) -> dict[str, Any]:

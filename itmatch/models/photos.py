@@ -11,6 +11,7 @@ from torch import nn
 
 from itmatch.batch import Regions
 from itmatch.data import Names, PhotoPatches
+from itmatch.data.sources.processors import usual_patches
 from itmatch.extractor import Extractor
 from itmatch.formats.photos import read_photo
 from itmatch.nn import ClipImageEncoder
@@ -65,9 +66,7 @@ def extractor_of(encoder: nn.Module, extractor: Extractor | None) -> Extractor:
         raise ValueError(
             f"this model reads region features{numbers}, not photos: set model.extractor = RegionExtractor(...)"
         )
-    vision, half = encoder.config.vision_config, [0.5] * 3
-    sizes = int(vision.image_size), int(vision.patch_size)
-    return PhotoPatches(*sizes) if encoder.is_clip else PhotoPatches(*sizes, fit="stretch", mean=half, std=half)
+    return PhotoPatches(**usual_patches(encoder.config))
 
 
 def names_of(extractor: Extractor) -> Names:

@@ -69,6 +69,10 @@ def _query(value: Any) -> Any:
     return {"t2i": "words", "i2t": "regions"}.get(value, value) if isinstance(value, str) else value
 
 
+def _cross_level(value: Any) -> Any:
+    return ("score" if value else None) if isinstance(value, bool) else value
+
+
 _TEMPERATURE = Renamed("temperature", _inverse)
 _DISTANCE_WEIGHTED = Moved("negatives", "itmatch.losses.DistanceWeightedNegatives")
 
@@ -100,6 +104,7 @@ ARGUMENTS: dict[str, dict[str, Renamed | Moved | Removed]] = {  # by the names o
     "itmatch.nn.InteractiveSimilarity": {
         "region_lambda": Renamed("region_temperature", _inverse),
         "word_lambda": Renamed("word_temperature", _inverse),
+        "cross_level": Renamed("cross_level", _cross_level),
         "refinement": Removed(("residual",)),
         "embed_dim": Removed((None,)),
         "refine_regions": Removed((True,)),

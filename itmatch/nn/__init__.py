@@ -3,22 +3,27 @@
 from itmatch.nn.attention_pooling import GlobalAttentionPooling
 from itmatch.nn.block import Block
 from itmatch.nn.class_embedding import ClassEmbedding
+from itmatch.nn.encoders._patches import patches_of, pixels_of
 from itmatch.nn.encoders.base import ImageEncoder, TextEncoder
-from itmatch.nn.encoders.clip import ClipImageEncoder, ClipTextEncoder, patches_of, pixels_of
+from itmatch.nn.encoders.clip import ClipImageEncoder, ClipTextEncoder
 from itmatch.nn.encoders.gru import GRUTextEncoder
+from itmatch.nn.encoders.lora import Lora
 from itmatch.nn.encoders.region import RegionEncoder
 from itmatch.nn.encoders.slots import SlotImageEncoder, SlotTextEncoder
 from itmatch.nn.encoders.transformer import TransformerTextEncoder
-from itmatch.nn.encoders.views import ViewEncoder
+from itmatch.nn.encoders.views import RegionViewEncoder, ViewEncoder
+from itmatch.nn.encoders.vision import TransformerImageEncoder
 from itmatch.nn.pooling import (
     GeneralizedPooling,
     LastPooling,
+    LayerNormPooling,
     LogSumExpPooling,
     MaxPooling,
     MeanPooling,
     Pooling,
     SoftmaxPooling,
     SumPooling,
+    TopKPooling,
 )
 from itmatch.nn.relations.base import Related, Relation
 from itmatch.nn.relations.context import ContextualOrder
@@ -41,6 +46,7 @@ from itmatch.nn.similarity.soft_aligning import SoftAligningSimilarity
 from itmatch.nn.similarity.tiled import TiledSimilarity
 from itmatch.nn.similarity.vector import VectorSimilarity
 from itmatch.nn.slots import SlotPooling
+from itmatch.nn.transformer_pooling import TransformerPooling
 
 __all__ = [
     "AligningSimilarity",
@@ -61,12 +67,15 @@ __all__ = [
     "ImplicitRelationAttention",
     "InteractiveSimilarity",
     "LastPooling",
+    "LayerNormPooling",
     "LogSumExpPooling",
+    "Lora",
     "MaxPooling",
     "MeanPooling",
     "PatchSlimmingSimilarity",
     "Pooling",
     "RegionEncoder",
+    "RegionViewEncoder",
     "Related",
     "Relation",
     "SetSimilarity",
@@ -84,6 +93,9 @@ __all__ = [
     "TextEncoder",
     "TextualRelationGraph",
     "TiledSimilarity",
+    "TopKPooling",
+    "TransformerImageEncoder",
+    "TransformerPooling",
     "TransformerTextEncoder",
     "VectorSimilarity",
     "ViewEncoder",

@@ -8,9 +8,10 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from itmatch.hostcopies import followed, on_host, sent
 from itmatch.nn.block import Block
 from itmatch.nn.recurrent import recurrent_states
-from itmatch.ops.checks import check_above_zero, check_whole
+from itmatch.ops.checks import check_above_zero, check_kind, check_whole
 from itmatch.ops.masking import (
     at_least_float32,
     mask_to_lengths,
@@ -77,6 +78,38 @@ class MaxPooling(Pooling):
     def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
         return masked_max(at_least_float32(values), mask, dim)
+
+
+class TopKPooling(Pooling):
+    """Mean of the k largest of the real values, of all of them where there are fewer.
+
+    Args:
+        k: how many; 1 is the maximum.
+        sticky_k: as in the public code of HREM: where a row has fewer than k values, all rows of the batch behind it
+            have to do with as few, so that a vector depends on its neighbours.
+
+    Source:
+        The pooling of the encoders of HREM (CVPR 2023), with two.
+
+    Example:
+        >>> TopKPooling()(torch.tensor([1.0, 3.0, 2.0, 9.0]), torch.tensor([True, True, True, False]))
+        tensor(2.5000)
+    """
+
+    def __init__(self, k: int = 2, *, sticky_k: bool = False) -> None:
+        super().__init__()
+        self.k, self.sticky_k = check_whole("k", k), sticky_k
+
+    def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
+        """Reduce ``dim``."""
+        values = at_least_float32(values)
+        mask = or_all(mask, values).expand(values.shape).movedim(dim, -1)  # (..., L)
+        values = values.movedim(dim, -1).masked_fill(~mask, -torch.inf)  # padding comes last
+        largest = values.topk(min(self.k, values.shape[-1]), dim=-1).values  # (..., k)
+        count = mask.sum(-1).clamp(max=self.k)
+        if self.sticky_k and count.ndim:
+            count = count.clamp(min=1).cummin(0).values
+        return masked_mean(largest, torch.arange(largest.shape[-1], device=mask.device) < count[..., None], -1)
 
 
 class LastPooling(Pooling):
@@ -201,7 +234,7 @@ class GeneralizedPooling(Pooling):
     def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
         mask = values.new_ones(values.shape[dim], dtype=torch.bool) if mask is None else mask
-        mask = mask.movedim(dim, -1) if mask.ndim == values.ndim else mask
+        mask = followed(lambda mask: mask.movedim(dim, -1), mask) if mask.ndim == values.ndim else mask
         weights = self.rank_weights(mask)  # (..., L)
         values = at_least_float32(values).movedim(dim, -1).masked_fill(~mask, -torch.inf)  # padding comes last
         ranked = values.sort(-1, descending=True).values
@@ -209,12 +242,13 @@ class GeneralizedPooling(Pooling):
 
     def rank_weights(self, mask: Tensor) -> Tensor:
         """Weights (..., L) of the ranks for masks (..., L); they sum to 1 where anything is real."""
-        counts = mask_to_lengths(mask)
+        counts = mask_to_lengths(on_host(mask))
         present = torch.bincount(counts.reshape(-1)) > 0
         lengths, row = present.nonzero().squeeze(1), (present.cumsum(0) - 1)[counts]  # one row per distinct length
-        real = torch.arange(mask.shape[-1], device=mask.device) < lengths[:, None]  # (U, L)
-        positions = self._positions(mask.shape[-1]).to(self.linear.weight)
-        states = recurrent_states(self.gru, positions.expand(len(lengths), -1, -1), lengths.clamp(min=1).cpu())
+        real = sent(torch.arange(mask.shape[-1]) < lengths[:, None], mask.device)  # (U, L)
+        row = sent(row, mask.device)
+        positions = sent(self._positions(mask.shape[-1]), mask.device).to(self.linear.weight.dtype)
+        states = recurrent_states(self.gru, positions.expand(len(lengths), -1, -1), lengths.clamp(min=1))
         scores = self.linear(sum(states.chunk(2, -1)) / 2).squeeze(-1)  # (U, L)
         return masked_softmax(at_least_float32(scores) / self.temperature, real, -1)[row]
 
@@ -222,3 +256,31 @@ class GeneralizedPooling(Pooling):
         rate = torch.exp(torch.arange(0, self.position_dim, 2) * (-math.log(10000.0) / self.position_dim))
         angle = torch.arange(length)[:, None] * rate
         return torch.stack((angle.sin(), angle.cos()), -1).flatten(1)  # (L, position_dim), sine and cosine in turn
+
+
+class LayerNormPooling(Pooling):
+    """A pooling of features whose vectors go through a LayerNorm, as AVSE has it for captions.
+
+    Args:
+        pooling: from the features to a vector of size ``embed_dim``.
+        embed_dim: size of the vectors.
+
+    Source:
+        Liu et al., "Asymmetric Visual Semantic Embedding Framework for Efficient Vision-Language Alignment", AAAI 2025,
+        and its public code.
+
+    Example:
+        >>> LayerNormPooling(MeanPooling(), 8)(torch.randn(2, 3, 8), dim=1).shape
+        torch.Size([2, 8])
+    """
+
+    def __init__(self, pooling: Pooling, embed_dim: int = 1024) -> None:
+        super().__init__()
+        self.pooling, self.embed_dim = check_kind("pooling", pooling, Pooling), check_whole("embed_dim", embed_dim)
+        self.norm = nn.LayerNorm(embed_dim)
+
+    def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
+        """Reduce ``dim``."""
+        pooled = self.pooling(values, mask, dim)
+        result: Tensor = self.norm(pooled.to(self.norm.weight.dtype))
+        return at_least_float32(result)

@@ -87,7 +87,7 @@ def explain(
     fragments = model.encode_texts(captions)
     caption = said if isinstance(said, str) else said.text
     shown = shown_words(model.tokenizer, caption, captions.input_ids[0].tolist())
-    kept = side.fragments.objects().mask[0].nonzero()[:, 0].tolist()
+    kept = side.mask[0].nonzero()[:, 0].tolist()
     row_of = {place: row for row, place in enumerate(kept)}
     aligned = _aligned(model, side.fragments, fragments)
     phrases = phrases_of(model, captions, shown)
@@ -112,6 +112,7 @@ class _ImageSide:
     """An image as its fragments, and what is known of their places."""
 
     fragments: Fragments
+    mask: Tensor  # (1, R), which regions are real
     boxes: Array | Tensor | None
     labels: Tensor | None
     relations: list[Relation]
@@ -128,7 +129,7 @@ def _image_side(model: MatchingModel, image: ImageItem | Regions | Path, names: 
     boxes = None if image.boxes is None else image.boxes[0].cpu()
     labels = None if image.labels is None else image.labels[0].cpu()
     relations = relations_taken(model, image.mask, image.boxes, image.graph, names.predicate)
-    return _ImageSide(model.encode_images(image), boxes, labels, relations)
+    return _ImageSide(model.encode_images(image), image.mask.cpu(), boxes, labels, relations)
 
 
 def _given_side(
@@ -139,7 +140,7 @@ def _given_side(
     labels: ArrayLike | None,
     names: Names,
 ) -> _ImageSide:
-    mask = fragments.objects().mask.cpu()
+    mask = fragments.objects().mask.cpu()[:, model.image_encoder.offset or 0 :]
     mask = mask[:, : int(mask[0].nonzero().max()) + 1]  # relations come behind the regions
     places, classes = checked_boxes(boxes, mask.shape[1]), checked_labels(labels, mask.shape[1])
     taken: list[Relation] = []
@@ -148,7 +149,7 @@ def _given_side(
         graph.check_nodes(mask)
         there = None if places is None else places[None]
         taken = relations_taken(model, mask, there, graph, lambda number: None if number < 0 else called[number])
-    return _ImageSide(fragments, places, classes, taken)
+    return _ImageSide(fragments, mask, places, classes, taken)
 
 
 def _captions(model: MatchingModel, text: str | CaptionItem) -> Captions:

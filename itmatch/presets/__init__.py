@@ -6,6 +6,7 @@ configuration of it; a file of the user's may be written in the same way.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from itmatch.formats.configs import read_config
 from itmatch.formats.messages import meant, shown
 
 INHERITS, SYSTEM = "inherits", "system"
+_PHOTO_SOURCES = ("PhotoFolder", "ImageFolder")
 _PARTS = ("image_encoder", "text_encoder", "similarity")  # of a system
 Config = dict[str, Any]
 
@@ -39,7 +41,12 @@ def preset_config(name: str) -> Config:
     return expanded(read_config(preset_path(name)), name)
 
 
-def expanded(config: Config, where: str) -> Config:
+def has_system(config: Config, where: str) -> bool:
+    """Whether a configuration names a system, or inherits one; raises as :func:`expanded`."""
+    return SYSTEM in _inherited(config, where)
+
+
+def expanded(config: Config, where: str, settings: Mapping[str, Any] | None = None) -> Config:
     """The whole configuration of one that has ``inherits`` and ``system``; any other stays as it is.
 
     What a configuration says itself wins over what it inherits, of several inherited files the later one wins, and all
@@ -48,6 +55,7 @@ def expanded(config: Config, where: str) -> Config:
     Args:
         config: ``inherits``: one preset or part of presets, or a list; ``system``: a name, or ``{name: settings}``.
         where: name of the place, for error messages.
+        settings: of the system, which win over those of the configuration.
 
     Raises:
         ValueError: there is no such preset or system.
@@ -58,17 +66,28 @@ def expanded(config: Config, where: str) -> Config:
         return config
     if not isinstance(system, dict) or len(system) != 1:
         raise ValueError(f"{where}: {SYSTEM}: {shown(system)}, expected a name, or a name with its settings")
-    ((name, settings),) = system.items()
-    if not isinstance(settings or {}, dict) or not all(isinstance(key, str) for key in settings or {}):
-        raise ValueError(f"{where}: {SYSTEM}.{name}: {shown(settings)}, expected settings by name")
+    ((name, own),) = system.items()
+    if not isinstance(own or {}, dict) or not all(isinstance(key, str) for key in own or {}):
+        raise ValueError(f"{where}: {SYSTEM}.{name}: {shown(own)}, expected settings by name")
     from itmatch.models.systems.by_name import system_specs  # here, since listing presets needs no torch
 
     try:
-        parts: dict[str, Any] = dict(system_specs(str(name), settings or {}))
+        parts: dict[str, Any] = dict(system_specs(str(name), {**(own or {}), **(settings or {})}))
     except ValueError as error:
         raise ValueError(f"{where}: {SYSTEM}: {error}") from None
-    tokenizer = parts.pop("tokenizer", None)
-    return _merged({"model": parts} | ({} if tokenizer is None else {"data": {"tokenizer": tokenizer}}), config)
+    data = {"tokenizer": parts.pop("tokenizer")} if "tokenizer" in parts else {}
+    data |= _of_photos(config, parts.pop("extractor", None))
+    return _merged({"model": parts} | ({"data": data} if data else {}), config)
+
+
+def _of_photos(config: Config, extractor: Any) -> Config:
+    """The extractor of a system, for a source that takes photos."""
+    data = config.get("data")
+    source = data.get("source") if isinstance(data, dict) else None
+    path = str(source.get("class_path")) if isinstance(source, dict) else ""
+    if extractor is None or path.rpartition(".")[2] not in _PHOTO_SOURCES:
+        return {}
+    return {"source": {"class_path": path, "init_args": {"extractor": extractor}}}
 
 
 def describe_presets() -> str:

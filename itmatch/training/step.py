@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -40,6 +40,7 @@ def compute_loss(
     batch: Batch,
     *,
     relevance: Relevance | None = None,
+    anchors: Sequence[MatchingModel] = (),
     gather_negatives: bool = True,
     encode_chunk: int | None = None,
 ) -> StepResult:
@@ -57,6 +58,7 @@ def compute_loss(
         objective: what is made of the scores, the vectors, or whatever it needs.
         batch: images and captions of this process.
         relevance: how well captions fit images, by their positions in the dataset: (I,) and (T,) to (I, T).
+        anchors: other models, in evaluation mode, whose scores of the batch the objective may read.
         gather_negatives: whether processes share their negatives; without, each takes the loss of its own batch.
         encode_chunk: images, and captions, that are encoded at a time; see :func:`encode`.
 
@@ -91,6 +93,7 @@ def compute_loss(
         caption_image,
         relevance(index, places) if relevance and places is not None and "relevance" in read else None,
         places if "captions" in read else None,
+        _anchor_scores(anchors, batch, shared=shared) if anchors and "anchors" in read else None,
         (_of_all(image) if shared else image, captions) if "fragments" in needs else None,
     )
     terms = objective.values(matches)
@@ -130,6 +133,16 @@ def encode(encoder: nn.Module, data: Regions | Captions, chunk: int | None) -> F
     return Fragments.cat(parts)
 
 
+def check_relevance_known(objective: Loss, relevance: Relevance | None) -> None:
+    """Raise if an objective needs to know how well captions fit images, and nobody says."""
+    names = [type(part).__name__ for part in objective.parts.values() if "relevance" in part.needs]
+    if names and relevance is None:
+        raise ValueError(
+            f"objective: {names[0]} needs to know how well captions fit images, and the data does not say; give it "
+            "MatchingData(relevance=...), --data.relevance itmatch.data.CaptionOverlap for one"
+        )
+
+
 def check_rows_apart(encoder: nn.Module, name: str) -> None:
     """Raise if an encoder makes what it makes of an image from the others in the batch too."""
     for path, module in encoder.named_modules():
@@ -138,6 +151,17 @@ def check_rows_apart(encoder: nn.Module, name: str) -> None:
                 f"encode_chunk: {name}.{path} normalises over the batch, and would do so over each chunk; leave "
                 "encode_chunk out"
             )
+
+
+@torch.no_grad()
+def _anchor_scores(anchors: Sequence[MatchingModel], batch: Batch, *, shared: bool) -> Tensor:
+    """Scores (A, I, T) by other models, of the images and captions that the model in training scores."""
+    scores = []
+    for model in anchors:
+        text = model.text_encoder(batch.captions)
+        found = model.similarity(model.image_encoder(batch.regions), _of_all(text) if shared else text)
+        scores.append(all_gather_ragged(found) if shared else found)
+    return torch.stack(scores)
 
 
 def _keep(tensor: Tensor) -> Tensor:
@@ -157,6 +181,17 @@ def _vectors(image: Fragments, text: Fragments, objective: Loss) -> tuple[Tensor
         f"objective{name and f', term {name!r}'}: {type(loss).__name__} takes one vector per image and one per "
         f"caption, and none comes from {' and '.join(parts)}; both encoders need `pooling=`"
     )
+
+
+def step_statistics(objective: Loss, result: StepResult, *, logged: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a step per pair; and of one that is logged, by name, the terms of the loss and mean scores."""
+    scores, positives = result.matches.scores, result.matches.get("positives", objective)
+    values = {name: value.detach() for name, value in result.terms.items()}
+    terms = objective.per_pair(values, positives.sum().clamp(min=1))
+    statistics = {f"train/loss_{name}": value for name, value in terms.items() if name and logged}
+    if scores is not None and logged:
+        statistics |= score_statistics(scores.detach(), positives)
+    return objective.total(terms), statistics
 
 
 def score_statistics(scores: Tensor, positives: Tensor) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ from itmatch.models import MatchingModel
 from itmatch.nn import ImageEncoder, Similarity, TextEncoder
 from itmatch.ops.checks import check_choice, check_kind, check_whole_or_none
 from itmatch.ops.seeding import seed_step
+from itmatch.training.anchors import Anchors
 from itmatch.training.checkpoints.restoring import (
     check_vocabulary,
     check_weights_fit,
@@ -30,12 +31,13 @@ from itmatch.training.checkpoints.restoring import (
     restored,
 )
 from itmatch.training.checkpoints.writing import use_atomic_checkpoints
-from itmatch.training.divergence import COLLAPSE_EVERY, CollapseWatch, GradientWatch, divergence, told_as_divergence
+from itmatch.training.divergence import COLLAPSE_EVERY, CollapseWatch, FiniteWatch, told_as_divergence
 from itmatch.training.evaluating import EvaluatedModule
 from itmatch.training.limits import tell_of_accumulation
+from itmatch.training.loggers import is_logged, is_shown
 from itmatch.training.optimizers import default_optimizer, make_optimizer, replaced_settings
 from itmatch.training.schedules import scheduled
-from itmatch.training.step import check_rows_apart, compute_loss, score_statistics
+from itmatch.training.step import check_relevance_known, check_rows_apart, compute_loss, step_statistics
 
 
 class MatchingTask(EvaluatedModule):
@@ -44,9 +46,10 @@ class MatchingTask(EvaluatedModule):
     Logs ``train/loss`` (of a sum the part of one pair, so that it does not depend on the size of the batch),
     ``train/positive`` and ``train/hardest_negative`` (mean scores), ``train/grad_norm`` (before clipping), ``train/lr``
     (the largest of the groups), ``train/loss_<name>`` for each term of an objective of several, before weighting, and
-    the recalls as ``val/i2t_r1`` ... ``val/rsum``. A loss, a gradient or an encoding that is NaN
-    or infinite stops the run (FloatingPointError, with the step and the learning rate); a loss that sits at the value
-    of a collapsed model is warned of. An objective of vectors alone has no scores to log.
+    the recalls as ``val/i2t_r1`` ... ``val/rsum``; of training, all but the loss only in steps that go into the log. A
+    loss, a gradient or an encoding that is NaN or infinite stops the run (FloatingPointError, with the step and the
+    learning rate; on a GPU one step later); a loss that sits at the value of a collapsed model is warned of. An
+    objective of vectors alone has no scores to log.
 
     Every batch draws its random numbers (dropout) from the seed of the run, the epoch and the number of the batch, so a
     run that was killed and resumed ends with the weights of one that was not.
@@ -71,6 +74,8 @@ class MatchingTask(EvaluatedModule):
             (gradient caching, :func:`itmatch.training.step.encode`). None: the whole batch at once.
         fragment_dtype: what the fragments of an evaluation are kept in until they are scored, in float32 at least;
             None: as the encoders make them.
+        anchors: finished models, checkpoints or folders of models, whose scores the objective compares with those of
+            this one (:class:`itmatch.losses.AnchoredMarginLoss`); no part of the model, nor of its checkpoints.
         decay_one_dimensional: let weight decay act on parameters of one dimension too: biases, norms, ``log_scale``,
             ``gamma_*``. They are left out by default, since decay pulls them to 0 without making the model any simpler.
 
@@ -100,6 +105,7 @@ class MatchingTask(EvaluatedModule):
         fragment_dtype: Literal["float16"] | None = None,
         decay_one_dimensional: bool = False,  # noqa: FBT001, FBT002
         extractor: Extractor | None = None,
+        anchors: list[str] | None = None,
     ) -> None:
         super().__init__(MatchingModel(image_encoder, text_encoder, similarity, tokenizer, extractor), fragment_dtype)
         if check_whole_or_none("encode_chunk", encode_chunk) is not None:
@@ -112,12 +118,12 @@ class MatchingTask(EvaluatedModule):
         self.scheduler = scheduler
         self.scheduler_interval = check_choice("scheduler_interval", scheduler_interval, "epoch", "step")
         self.lr_scale = dict(lr_scale or {})
-        self.gather_negatives = gather_negatives
-        self.encode_chunk = encode_chunk
+        self.gather_negatives, self.encode_chunk = gather_negatives, encode_chunk
         self.decay_one_dimensional = decay_one_dimensional
+        self.anchors = Anchors(anchors)
         self.run_seed: int | None = None
         self._collapse = CollapseWatch()
-        self._gradients = GradientWatch()
+        self._finite = FiniteWatch()
         self._specification()  # a part that cannot be recorded is told of now, not at the first checkpoint
 
     @classmethod
@@ -165,7 +171,7 @@ class MatchingTask(EvaluatedModule):
     @classmethod
     def recorded_arguments(cls) -> list[str]:
         """What a checkpoint may set: the arguments of the constructor that are written into one."""
-        return [name for name in signature(cls).parameters if name not in ("optimizer", "scheduler")]
+        return [name for name in signature(cls).parameters if name not in ("optimizer", "scheduler", "anchors")]
 
     def _specification(self) -> dict[str, Any]:
         return {
@@ -185,12 +191,9 @@ class MatchingTask(EvaluatedModule):
         """Take over what the data has to say, or check that it agrees; write checkpoints whole or not at all."""
         use_atomic_checkpoints(self.trainer)
         super().setup(stage)
-        if stage == "fit" and "relevance" in self.objective.needs and self._relevance is None:
-            names = [type(part).__name__ for part in self.objective.parts.values() if "relevance" in part.needs]
-            raise ValueError(
-                f"objective: {names[0]} needs to know how well captions fit images, and the data does not say; give it "
-                "MatchingData(relevance=...), --data.relevance itmatch.data.CaptionOverlap for one"
-            )
+        if stage == "fit":
+            self.anchors.read(type(self), self.objective, self.model.tokenizer)
+            check_relevance_known(self.objective, self._relevance)
         if self.run_seed is None:
             self.run_seed = self.trainer.strategy.broadcast(torch.initial_seed() % 2**31)
 
@@ -202,8 +205,9 @@ class MatchingTask(EvaluatedModule):
     def on_fit_start(self) -> None:
         """Keep torch's random state, which the seeding of every step replaces; say what negatives there are."""
         tell_of_accumulation(self.trainer)
+        self.anchors.to(self.device)
         self._random_state = torch.get_rng_state()
-        self._gradients = GradientWatch()
+        self._finite = FiniteWatch()
 
     def on_fit_end(self) -> None:
         """Go on with the random numbers of before the training."""
@@ -231,40 +235,33 @@ class MatchingTask(EvaluatedModule):
                 self.objective,
                 batch,
                 relevance=self._relevance,
+                anchors=self.anchors.models,
                 gather_negatives=self.gather_negatives,
                 encode_chunk=self.encode_chunk,
             )
-        loss, scores, positives = result.loss, result.matches.scores, result.matches.positives
-        assert positives is not None  # compute_loss has made them
-        if not bool(torch.isfinite(loss)):
-            raise divergence(self, f"the loss is {loss.item()}")
-        self._check_gradients()
-        values = {name: value.detach() for name, value in result.terms.items()}
-        terms = self.objective.per_pair(values, positives.sum().clamp(min=1))
-        self.log("train/loss", self.objective.total(terms), prog_bar=True, batch_size=len(positives))
-        statistics = {f"train/loss_{name}": value for name, value in terms.items() if name}
-        if scores is not None:
-            if batch_idx % COLLAPSE_EVERY == 0:
-                self._collapse.look(self.objective, result)
-            statistics |= score_statistics(scores.detach(), positives)
-        self.log_dict(statistics, batch_size=len(positives))
+        loss = result.loss
+        self._finite.see_loss(self, loss)
+        if result.matches.scores is not None and batch_idx % COLLAPSE_EVERY == 0:
+            self._collapse.look(self.objective, result)
+        if is_shown(self._trainer, loss):
+            per_pair, statistics = step_statistics(self.objective, result, logged=is_logged(self._trainer))
+            images = len(result.matches.get("positives", self))
+            shown = per_pair.cpu()  # Lightning reads it again in every step until it is another one
+            self.log("train/loss", shown, prog_bar=True, batch_size=images)
+            self.log_dict(statistics, batch_size=images)
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Log the norm of the gradient, before it is clipped, and the learning rate."""
-        self.log("train/lr", max(group["lr"] for group in optimizer.param_groups))
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self._gradients.norm = torch.nn.utils.get_total_norm(gradients)
-        self.log("train/grad_norm", self._gradients.norm)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+        self._finite.see_norm(norm)
+        if is_logged(self._trainer):
+            self.log("train/lr", torch.tensor(max(float(group["lr"]) for group in optimizer.param_groups)))
+            self.log("train/grad_norm", norm)
 
     def on_train_end(self) -> None:
-        """Look at the gradients of the last step, which no other follows."""
-        self._check_gradients()
-
-    def _check_gradients(self) -> None:
-        problem = self._gradients.problem(self._trainer)
-        if problem is not None:
-            raise divergence(self, problem)
+        """Look at the last step, which no other follows."""
+        self._finite.check(self)
 
     def configure_optimizers(self) -> Any:
         """Parameter groups by ``lr_scale`` and weight decay; the schedule acts on all of them."""
@@ -280,9 +277,9 @@ class MatchingTask(EvaluatedModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record how the parts were built, so that the checkpoint reloads without the YAML; none is of a divergence."""
-        self._check_gradients()
+        self._finite.check(self)
         checkpoint["hyper_parameters"] = self._specification()
-        checkpoint["run_seed"] = self.run_seed
+        checkpoint |= {"run_seed": self.run_seed, "anchors": self.anchors.paths}
         if self._trainer is not None:  # so that a training that goes on knows whether it was finished
             checkpoint |= {"max_epochs": self._trainer.max_epochs, "max_steps": self._trainer.max_steps}
         optimizers = getattr(self._trainer, "optimizers", None)
@@ -295,6 +292,7 @@ class MatchingTask(EvaluatedModule):
         path = None if self._trainer is None else self._trainer.ckpt_path
         if self._trainer is not None:  # else no callback reads them
             leave_other_runs_alone(checkpoint, self._trainer)
+            self.anchors.tell_of_others(checkpoint, self._trainer)
         with naming(path):
             check_weights_fit(self, checkpoint)
         check_vocabulary(self.model.tokenizer, checkpoint)

@@ -28,6 +28,10 @@ class Backbone(Configurable):
     def __call__(self, images: Sequence[Any]) -> Tensor:
         """Maps (I, C, H, W) of RGB images of Pillow. Each covers its whole photo: nothing is cut off."""
 
+    def __repr__(self) -> str:
+        """The settings."""
+        return f"{type(self).__name__}({self.extra_repr()})"
+
 
 class PretrainedBackbone(Backbone):
     """A model of ``transformers``: DINOv2, SigLIP, CLIP, ViT, ResNet, ConvNeXt and others.

@@ -163,7 +163,7 @@ class PhotoFolder(DataSource):
         for photo, _ in described:
             if photo.place != photo.path:
                 raise ValueError(f"{photo.place}: in an archive, expected a file, of which PhotoPatches can be read")
-        return PatchFeatures([Path(photo.path) for photo, _ in described], **patches.spec["init_args"])
+        return PatchFeatures([Path(photo.path) for photo, _ in described], patches)
 
     def _file(self, stage: Stage) -> Path | None:
         """The file of the captions of a stage."""
@@ -225,7 +225,8 @@ class PhotoFolder(DataSource):
         unreadable = read_lines(folder / f"{SPLIT}_unreadable.txt")
         if unreadable:
             told = f"{len(unreadable)} photos cannot be read and are left out; {folder}/{SPLIT}_unreadable.txt has them"
-            print(f"{self.root}: {told}", file=sys.stderr)
+            first = unreadable[0].partition("\t")[2]
+            print(f"{self.root}: {told}; the first is {first}", file=sys.stderr)
         return PrecompFolder(folder, test=SPLIT).split("test")
 
 

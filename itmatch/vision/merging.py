@@ -51,6 +51,7 @@ def merge_parts(plan: Plan, out: Path, split: str, captions: Mapping[str, list[s
         save_array(f"{where}_sizes.npy", np.concatenate([part["sizes"] for part in filled]))
         if (lengths < most).any():
             save_array(f"{where}_lengths.npy", lengths)
+        write_text(f"{where}_extractor.json", json.dumps(plan.extractor.spec, indent=1) + "\n")
         write_text(f"{where}_photos.txt", "".join(f"{places[name]}\n" for name in names))
         _write_captions(where, names, captions)
         write_text(f"{where}_unreadable.txt", "".join(f"{name}\t{error}\n" for name, error in errors.items()))

@@ -15,12 +15,14 @@ import numpy as np
 import torch
 
 from itmatch.errors import PhotoError
+from itmatch.extractor import Extractor, other_setting
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import read_json, write_text, written_beside
 from itmatch.formats.messages import reason, shown
 from itmatch.ops.checks import check_whole
+from itmatch.spec import is_spec
 from itmatch.vision.extractor import PhotoRegions, RegionExtractor
-from itmatch.vision.photos import Photo
+from itmatch.vision.photos import Photo, made_of
 
 _COLUMNS = ("features", "boxes", "labels", "scores")
 FILLING = {"labels": -1, "relations": -1}
@@ -70,21 +72,40 @@ class Plan:
         Raises:
             ValueError: other photos or settings were extracted into this folder.
         """
-        settings = dict(self.extractor.spec["init_args"])
-        settings["part_size"] = self.part_size
-        plan = {"extractor": settings, "photos": [photo.name for photo in self.photos]}
+        plan = {"extractor": self.extractor.spec, "part_size": self.part_size}
+        plan["photos"] = [photo.name for photo in self.photos]
         path = self.folder / "plan.json"
         if not path.exists():
             write_text(path, json.dumps(plan, indent=1) + "\n")
             return
         there = read_json(path)
-        for key, value in settings.items():
-            before = there.get("extractor", {}).get(key)
-            if before != value:
-                found = f"begun with {key} {shown(before)}, now {shown(value)}"
-                raise ValueError(f"{path}: {found}; take another folder, or remove this one")
+        check_same_extractor(there.get("extractor"), self.extractor, path, "begun")
+        if there.get("part_size") != self.part_size:
+            raise _differ(path, "begun", "part_size", there.get("part_size"), self.part_size)
         if there.get("photos") != plan["photos"]:
             raise ValueError(f"{path}: begun with other photos; take another folder, or remove this one")
+
+
+def check_same_extractor(there: Any, now: Extractor, path: Path, done: str) -> None:
+    """Refuse to go on with another extractor than before.
+
+    Args:
+        there: how the one from before is recorded.
+        now: the other one.
+        path: the file that says so.
+        done: what was done with it, for the error message.
+
+    Raises:
+        ValueError: they differ; names the setting.
+    """
+    differs = other_setting(there if is_spec(there) else {"class_path": None}, now.spec)
+    if differs is not None:
+        raise _differ(path, done, *differs)
+
+
+def _differ(path: Path, done: str, name: str, before: Any, now: Any) -> ValueError:
+    found = f"{done} with {name} {shown(before)}, now {shown(now)}"
+    return ValueError(f"{path}: {found}; take another folder, or remove this one")
 
 
 def extract_parts(
@@ -135,27 +156,15 @@ def read_part(path: Path) -> dict[str, Any]:
 
 def _extract(extractor: RegionExtractor, photos: Sequence[Photo], errors: dict[str, str]) -> list[_Row]:
     """A row per photo, None for one that cannot be read."""
-    images: dict[int, Any] = {}
-    for place, photo in enumerate(photos):
-        try:
-            images[place] = photo.read()
-        except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
-                raise  # of the disk: the photo itself may be good
-            errors[photo.name] = reason(error)
     rows: list[_Row] = [None] * len(photos)
-    if not images:
-        return rows
-    try:
-        found = extractor(list(images.values()))
-        for row, place in enumerate(images):
-            rows[place] = _row(found, row)
-    except PhotoError:  # the others are extracted without it
-        for place, image in images.items():
-            try:
-                rows[place] = _row(extractor([image]), 0)
-            except PhotoError as error:
-                errors[photos[place].name] = f"{photos[place].place}: {reason(error)}"
+
+    def make(images: list[Any]) -> list[dict[str, Array]]:
+        found = extractor(images)
+        return [_row(found, row) for row in range(len(images))]
+
+    for places, made in made_of(photos, make, errors):
+        for place, row in zip(places, made, strict=True):
+            rows[place] = row
     return rows
 
 

@@ -13,6 +13,7 @@ import torch
 import yaml
 from helpers_cli import QUIET, error_of, run
 
+from itmatch.cli.running.runs import model_of_run
 from itmatch.data import PrecompFolder
 from itmatch.vision import RegionExtractor
 from itmatch.vision.parts import read_part
@@ -68,6 +69,34 @@ def test_a_folder_that_can_be_trained_on(folder, detector, tmp_path, capsys):
     assert not (tmp_path / "train.parts").exists()
     assert run(*arguments(folder, tmp_path, detector, "--split", "train")) == 0
     assert "train_ims.npy is there already" in capsys.readouterr().out
+    refused = error_of(capsys, *arguments(folder, tmp_path, detector, "--split", "train", "--regions", 4))
+    told = "made with regions 5, now 4; take another folder, or remove this one"
+    assert refused == f"{tmp_path}/train_extractor.json: {told}"
+
+
+def test_a_model_that_is_trained_on_a_folder_knows_its_extractor(folder, detector, tmp_path, capsys):
+    for split in ("train", "dev", "test"):
+        more = ["--split", split, "--captions", folder / "captions.txt"]
+        assert run(*arguments(folder, tmp_path / "data", detector, *more)) == 0
+    root = ["--data.source.root", tmp_path / "data", "--trainer.max_epochs=1", f"--trainer.logger.save_dir={tmp_path}"]
+    assert run("fit", "--config", "chan_features", *root, *QUIET) == 0
+    model = model_of_run(tmp_path / "lightning_logs/version_0", [])
+    assert model.extractor.spec == RegionExtractor(detector, regions=5).spec
+    photo = [folder / "03.png"]
+    stored = PrecompFolder(tmp_path / "data").split("train").image(3).features[None]
+    torch.testing.assert_close(model.score(photo, ["a dog"]), model.score(stored, ["a dog"]), atol=1e-2, rtol=0)
+    noted = tmp_path / "data/dev_extractor.json"
+    noted.write_text(noted.read_text().replace('"regions": 5', '"regions": 6'))
+    source = PrecompFolder(tmp_path / "data")
+    source.split("train")
+    with pytest.raises(ValueError, match=r"dev_extractor\.json: regions is 6, that of another split is 5"):
+        source.split("val")
+    noted.write_text('{"class_path": "no_such_module.Own", "init_args": {}}')
+    with pytest.warns(UserWarning, match="models that are trained on it take no photos"):
+        assert source.split("val").num_images == 22
+    noted.write_text('{"regions": 5}')
+    with pytest.raises(ValueError, match="no extractor in it, expected a class_path and its init_args"):
+        source.split("val")
 
 
 def test_relations_of_boxes_that_cmsei_is_trained_on(folder, detector, tmp_path, capsys):

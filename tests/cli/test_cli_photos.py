@@ -5,12 +5,14 @@ import warnings
 from pathlib import Path
 
 import pytest
-from helpers_cli import QUIET, run
+import torch
+from helpers_cli import QUIET, error_of, run
 from helpers_photo_folder import write_captions, write_photos
 from helpers_pretrained import save_backbone, save_dual_encoder
 
 from itmatch.cli.running.runs import model_of_run
 from itmatch.data import PhotoPatches
+from itmatch.nn import HardAligningSimilarity
 from itmatch.search import Index
 from itmatch.vision import RegionExtractor
 
@@ -84,9 +86,7 @@ def test_a_test_on_regions_that_were_made_otherwise_is_warned_of(made, tmp_path)
 def test_a_dual_encoder_by_its_folder(name, similarity, made, tmp_path, capsys):
     (tmp_path / "model").mkdir()
     model = save_dual_encoder(name.split("_")[0].removesuffix("2"), tmp_path / "model")
-    parts = [f"--model.{part}.model_name={model}" for part in ("image_encoder", "text_encoder")]
-    sizes = ["--data.source.extractor.image_size=32", "--data.source.extractor.patch_size=8"]
-    named = [*options(made, name), *parts, f"--data.tokenizer.name_or_path={model}", *sizes]
+    named = [*options(made, name), f"--system.model_name={model}"]
     if similarity == "hard":
         named += ["--model.similarity=HardAligningSimilarity", "--model.similarity.pooling=MeanPooling"]
     assert run("test", *named, f"--trainer.logger.save_dir={tmp_path}/before") == 0  # as it is, without training
@@ -99,6 +99,23 @@ def test_a_dual_encoder_by_its_folder(name, similarity, made, tmp_path, capsys):
     shutil.rmtree(model)  # the run needs it no more
     assert run("index", made / "photos", "--model", folder, "--out", tmp_path / "index") == 0
     assert len(Index.open(tmp_path / "index").images) == 24
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_patches_and_words_without_training(family, made, tmp_path, capsys):
+    (tmp_path / "model").mkdir()
+    named = ["--model", save_dual_encoder(family, tmp_path / "model")]
+    for name, more in {"whole": [], "aligned": ["--align"]}.items():
+        assert run("index", made / "photos", *named, *more, "--out", tmp_path / name) == 0
+    whole, aligned = (Index.open(tmp_path / name) for name in ("whole", "aligned"))
+    assert isinstance(aligned.model.similarity, HardAligningSimilarity)
+    assert not isinstance(whole.model.similarity, HardAligningSimilarity)
+    hits = aligned.search(["red beside green"], top=24)
+    scores = aligned.model.score([made / "photos" / name for name in hits.ids[0]], ["red beside green"])[:, 0]
+    torch.testing.assert_close(torch.as_tensor(hits.scores[0]), scores, atol=1e-3, rtol=0)
+    assert run("search", tmp_path / "aligned", "red beside green", "--html", tmp_path / "page.html") == 0
+    refused = error_of(capsys, "index", made / "photos", "--model", made / "run", "--align", "--out", tmp_path / "no")
+    assert refused.startswith(f"--align: {made}/run is no CLIP or SigLIP of transformers, and scores as it was trained")
 
 
 def test_a_missing_detector_is_named(made, tmp_path, capsys):

@@ -162,7 +162,7 @@ def figures(rank=0, world=1):
     """What a process finds of its share of the images and captions."""
     image, text = fragments(IMAGES, 5, 0), fragments(CAPTIONS, 9, 1)
     found = []
-    interactive = InteractiveSimilarity(cross_level=False, pooling=MeanPooling())
+    interactive = InteractiveSimilarity(cross_level=None, pooling=MeanPooling())
     for similarity in (HardAligningSimilarity(pooling=MeanPooling()), CosineSimilarity(), interactive):
         evaluator = Evaluator(similarity)
         # as a distributed sampler shares them out: uneven sizes are filled up with items from the beginning

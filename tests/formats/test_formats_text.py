@@ -8,6 +8,7 @@ from itmatch.data import (
     ConlluParses,
     ImageFolder,
     KarpathyJson,
+    PhotoPatches,
     PrecompFolder,
     Triples,
     Vocabulary,
@@ -115,7 +116,7 @@ def write(folder):
 def check_values(folder):
     data = PrecompFolder(folder).split("train")
     assert (data.captions, data.image_ids) == (["a dog", "a cat"], ["1", "2"])
-    photos = ImageFolder(folder, image_size=32).split("train")
+    photos = ImageFolder(folder, extractor=PhotoPatches(image_size=32)).split("train")
     assert (photos.captions, photos.image_ids) == (["a dog", "a cat"], ["1", "2"])
     karpathy = KarpathyJson(f"{folder}/karpathy.json", f"{folder}/train_ims.npy").split("train")
     assert karpathy.captions == ["a dog"] * 4 + ["b"] * 4

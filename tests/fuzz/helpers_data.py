@@ -15,6 +15,7 @@ from itmatch.data import (
     ConlluParses,
     ImageFolder,
     KarpathyJson,
+    PhotoPatches,
     PrecompFolder,
     Triples,
     Vocabulary,
@@ -224,7 +225,7 @@ def write_photos(folder):
 
 
 def read_photos(folder):
-    return everything(ImageFolder(folder, image_size=16, patch_size=8).split("val"))
+    return everything(ImageFolder(folder, extractor=PhotoPatches(image_size=16, patch_size=8)).split("val"))
 
 
 PHOTOS = dict.fromkeys(("b.jpg", "c.gif", "d.bmp", "e.tiff", "f.webp", "g.ppm"), (binary.png_of, binary.png_of, *BYTES))

@@ -9,6 +9,7 @@ from helpers_score_losses import grades_of, random_case
 import itmatch.losses
 from itmatch.losses import (
     AdaptiveMarginTripletLoss,
+    AnchoredMarginLoss,
     CircleLoss,
     ComplementaryLoss,
     DistanceWeightedNegatives,
@@ -43,6 +44,8 @@ LOSSES = [
     PolynomialLoss(0.4, [0.5, -0.5], [0.0, 0.0, 1.0], "mean"),
     LadderLoss(),
     LadderLoss([0.3, 0.1, 0.05], [0.7, 0.3], [0.5, 0.25], "mean"),
+    AnchoredMarginLoss(),
+    AnchoredMarginLoss(0.1, 0.3, "relative", 0.25, 0.5, "all", "mean", 1),
     AdaptiveMarginTripletLoss(0.3),
     AdaptiveMarginTripletLoss(negatives="all", reduction="mean"),
     HubnessAwareLoss(),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from itmatch.data import PhotoPatches
 from itmatch.models import clip_dual_encoder
 from itmatch.models.photos import extractor_of
-from itmatch.models.systems.clip import patches_of_processor
 from itmatch.nn import ClipImageEncoder, patches_of
 
 Image = pytest.importorskip("PIL.Image")
@@ -18,6 +18,14 @@ SETTINGS = {
     "text_config": {**TOWER, "vocab_size": 20, "max_position_embeddings": 8},
     "vision_config": {**TOWER, "image_size": 24, "patch_size": 8},
 }
+
+
+def save_settings(kind, folder):
+    """The settings of a small model, in a folder; returns its path."""
+    from transformers import AutoConfig
+
+    AutoConfig.for_model(kind, **SETTINGS, **({"projection_dim": 16} if kind == "clip" else {})).save_pretrained(folder)
+    return str(folder)
 
 
 def usual(kind):
@@ -31,7 +39,8 @@ def photo():
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])
 @pytest.mark.parametrize("colours", [None, ([0.1, 0.2, 0.3], [0.9, 0.8, 0.7])])
-def test_the_pixels_are_those_of_the_processor(kind, colours, tmp_path):
+@pytest.mark.parametrize("together", [False, True])  # with the tokenizer in one file, as whole processors are saved
+def test_the_pixels_are_those_of_the_processor(kind, colours, together, tmp_path):
     from transformers import CLIPImageProcessorPil, SiglipImageProcessorPil
 
     settings = {} if colours is None else {"image_mean": colours[0], "image_std": colours[1]}
@@ -41,8 +50,11 @@ def test_the_pixels_are_those_of_the_processor(kind, colours, tmp_path):
     else:
         processor = SiglipImageProcessorPil(size={"height": 24, "width": 24}, **settings)
     processor.save_pretrained(tmp_path)
+    if together:
+        settings = (tmp_path / "preprocessor_config.json").rename(tmp_path / "processor_config.json")
+        settings.write_text(json.dumps({"image_processor": json.loads(settings.read_text())}))
     expected = processor(images=[photo()], return_tensors="pt")["pixel_values"]
-    found = patches_of_processor(str(tmp_path), usual(kind))([photo()])
+    found = PhotoPatches(save_settings(kind, tmp_path))([photo()])
     torch.testing.assert_close(found.features, patches_of(expected, 8), atol=0.02 if kind == "clip" else 0.05, rtol=0)
     assert expected.std() > 0.3
     if colours is not None:
@@ -52,7 +64,7 @@ def test_the_pixels_are_those_of_the_processor(kind, colours, tmp_path):
 
 def test_without_a_processor_it_is_that_of_the_family(tmp_path):
     for kind in ("clip", "siglip"):
-        assert patches_of_processor(str(tmp_path), usual(kind)).spec == usual(kind).spec
+        assert PhotoPatches(save_settings(kind, tmp_path)).spec == usual(kind).spec
 
 
 @pytest.mark.parametrize(
@@ -68,8 +80,19 @@ def test_without_a_processor_it_is_that_of_the_family(tmp_path):
 )
 def test_what_is_not_done_here_is_told(settings, message, tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
-    with pytest.raises(ValueError, match=rf"preprocessor_config\.json: {message}"):
-        patches_of_processor(str(tmp_path), usual("clip"))
+    with pytest.raises(ValueError, match=message) as caught:
+        PhotoPatches(save_settings("clip", tmp_path))
+    assert str(caught.value).startswith(f"{tmp_path}: ")
+
+
+def test_settings_beside_a_name_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="mean: the files of "):
+        PhotoPatches(save_settings("clip", tmp_path), mean=[0.5] * 3)
+    with pytest.raises(FileNotFoundError, match="no such"):
+        PhotoPatches(tmp_path / "none")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match="a model of type 'bert' with image_size None and patch_size None, "):
+        PhotoPatches(tmp_path)
 
 
 def test_it_is_saved_with_the_model(tiny_bert, tmp_path):

@@ -255,7 +255,7 @@ def test_clip_reads_photos_itself(paths):
     model = small_clip()
     assert model.extractor is None
     found = model.encode_images(paths)
-    patches = PhotoPatches(16, 8)([Image.open(path) for path in paths])
+    patches = PhotoPatches(image_size=16, patch_size=8)([Image.open(path) for path in paths])
     assert same(found, model.encode_images(patches))
     assert patches.boxes.shape == (5, 4, 4)
     assert same(model.encode_images(Image.open(paths[0])), found[0])
@@ -264,7 +264,7 @@ def test_clip_reads_photos_itself(paths):
 def test_the_colours_of_the_models_own_processor(paths):
     model = small_clip()
     before = model.encode_images(paths)
-    model.extractor = PhotoPatches(16, 8, mean=[0.1, 0.2, 0.3], std=[1, 1, 1])
+    model.extractor = PhotoPatches(image_size=16, patch_size=8, mean=[0.1, 0.2, 0.3], std=[1, 1, 1])
     assert not torch.allclose(model.encode_images(paths).features, before.features)
 
 

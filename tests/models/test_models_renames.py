@@ -75,8 +75,10 @@ def test_data_without_an_end_is_left_to_the_one_who_builds():
                 "InteractiveSimilarity",
                 {"refinement": "residual", "embed_dim": None, "gamma": 7.0, "region_lambda": 2.0, "cross_level": False},
             ),
-            nn.InteractiveSimilarity(region_temperature=0.5, cross_level=False),
+            nn.InteractiveSimilarity(region_temperature=0.5, cross_level=None),
         ),
+        (("InteractiveSimilarity", {"cross_level": True}), nn.InteractiveSimilarity(cross_level="score")),
+        (("InteractiveSimilarity", {"cross_level": "refine"}), nn.InteractiveSimilarity(cross_level="refine")),
     ],
 )
 def test_what_the_version_before_wrote_is_built(before, now):

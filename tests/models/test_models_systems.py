@@ -1,31 +1,58 @@
 import pytest
 import torch
+from helpers_pretrained import save_backbone, save_dual_encoder, save_swin
 
 from itmatch import models
 from itmatch.models.systems.by_name import SYSTEMS, system_specs
 from itmatch.nn import RegionEncoder
 from itmatch.spec import build, noted_spec, only_noted
 
-SMALL = {"embed_dim": 8}
+SMALL = {"embed_dim": 16}
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", [name for name in SYSTEMS if name.endswith(("_gru", "_bert"))])
 def test_the_parts_are_those_of_the_model(name, tiny_bert):
     of_text = {"model_name": tiny_bert} if name.endswith("bert") else {"word_dim": 6}
     size = {} if name.endswith("bert") else {"vocabulary": 9}
     model = SYSTEMS[name](**size, region_dim=5, **SMALL, **of_text)
     specs = system_specs(name, SMALL | of_text)
-    assert "in_features" not in specs["image_encoder"]["init_args"]
-    assert "vocabulary" not in specs["text_encoder"]["init_args"]
-    specs["image_encoder"]["init_args"]["in_features"] = 5
-    specs["text_encoder"]["init_args"] |= size
+    image, text = (innermost(specs[part]) for part in ("image_encoder", "text_encoder"))
+    assert "in_features" not in image
+    assert "vocabulary" not in text
+    image["in_features"] = 5
+    text |= size
     for part in ("image_encoder", "text_encoder", "similarity"):
         assert build(specs[part]).spec == getattr(model, part).spec, part
     assert ("tokenizer" in specs) == (model.tokenizer is not None) == name.endswith("bert")
 
 
+def test_the_parts_of_a_dual_encoder_are_those_of_the_model_and_name_it_once(tmp_path):
+    folder = save_dual_encoder("siglip", tmp_path)
+    model, specs = models.clip_dual_encoder(folder), system_specs("clip_dual_encoder", {"model_name": folder})
+    for part in ("image_encoder", "text_encoder", "similarity", "tokenizer", "extractor"):
+        assert build(specs[part]).spec == getattr(model, part).spec, part
+    assert model.tokenizer.spec["init_args"]["max_length"] == 80  # as the model says
+
+
+@pytest.mark.parametrize("name", ["laps_vit", "laps_swin", "avse_vit"])
+def test_the_parts_of_a_system_that_reads_photos_are_those_of_the_model(name, tmp_path, tiny_bert):
+    folder = save_swin(tmp_path) if name == "laps_swin" else save_backbone(tmp_path)
+    settings = {"model_name": tiny_bert, "vision_name": folder, "embed_dim": 8}
+    settings |= {"block_dim": 4} if name == "avse_vit" else {}
+    model, specs = SYSTEMS[name](**settings), system_specs(name, settings)
+    for part in ("image_encoder", "text_encoder", "similarity", "tokenizer", "extractor"):
+        assert build(specs[part]).spec == getattr(model, part).spec, part
+    assert model.extractor.spec["init_args"]["image_size"] == 32
+
+
+def innermost(spec):
+    """The arguments of an encoder, or of the one within it."""
+    arguments = spec["init_args"]
+    return innermost(arguments["encoder"]) if "encoder" in arguments else arguments
+
+
 def test_every_public_composition_without_files_of_its_own_is_a_system():
-    public = {name for name in models.__all__ if name.endswith(("_gru", "_bert"))}
+    public = {name for name in models.__all__ if name.endswith(("_gru", "_bert", "_vit", "_swin", "_dual_encoder"))}
     assert public == set(SYSTEMS)
     assert all(getattr(models, name) is function for name, function in SYSTEMS.items())
 
@@ -40,9 +67,9 @@ def test_nothing_is_allocated_or_read():
     assert torch.is_tensor(next(RegionEncoder(4, 8).parameters()))
 
 
-@pytest.mark.parametrize("name", ["nothing", "clip_dual_encoder", "MatchingModel", "read_public_checkpoint"])
+@pytest.mark.parametrize("name", ["nothing", "MatchingModel", "read_public_checkpoint"])
 def test_no_other_function_is_called(name):
-    with pytest.raises(ValueError, match=f"no system '{name}'; there are chan_bert, "):
+    with pytest.raises(ValueError, match=f"no system '{name}'; there are avse_regions_bert, "):
         system_specs(name, {})
 
 

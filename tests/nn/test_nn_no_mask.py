@@ -11,6 +11,7 @@ POOLINGS = {
     "sum": nn.SumPooling(),
     "max": nn.MaxPooling(),
     "last": nn.LastPooling(),
+    "top k": nn.TopKPooling(),
     "softmax": nn.SoftmaxPooling(),
     "lse": nn.LogSumExpPooling(length_normalized=True),
     "generalized": nn.GeneralizedPooling(8, 4),

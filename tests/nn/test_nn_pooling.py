@@ -13,6 +13,7 @@ from itmatch.nn import (
     MeanPooling,
     SoftmaxPooling,
     SumPooling,
+    TopKPooling,
 )
 from itmatch.ops import lengths_to_mask
 
@@ -34,6 +35,7 @@ CASES = {
     "mean": (MeanPooling, lambda x: x.mean()),
     "sum": (SumPooling, lambda x: x.sum()),
     "max": (MaxPooling, lambda x: x.max()),
+    "top k": (lambda: TopKPooling(3), lambda x: x.sort().values[-3:].mean()),
     "softmax": (lambda: SoftmaxPooling(0.5), lambda x: (x * (x / 0.5).softmax(0)).sum()),
     "lse": (lambda: LogSumExpPooling(0.5), lambda x: 0.5 * (x / 0.5).exp().sum().log()),
     "lse unscaled": (lambda: LogSumExpPooling(0.5, scaled=False), lambda x: (x / 0.5).exp().sum().log()),

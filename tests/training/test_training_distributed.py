@@ -1,5 +1,6 @@
 """Training on several processes is training on one with the whole batch."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -90,6 +91,9 @@ def systems(vocabulary, dim):
     wrong_pairs = losses.ComplementaryLoss(temperature=0.2)
     wrong_pairs.memory.write(torch.arange(40), torch.arange(40) / 7 % 1)  # labels by places in the data
     yield "labels", chan, wrong_pairs
+    relations = losses.BatchRelationLoss(8, losses.HardNegativeTripletLoss(), 2, dropout=0.0, warmup_epochs=0)
+    yield "batch relations", chan, relations
+    yield "anchors", chan, losses.AnchoredMarginLoss()
     gcn = SpatialSemanticGCN(8, threshold=0.0, num_predicates=10)
     yield "cmsei", MatchingModel(*encoders([gcn]), InteractiveSimilarity(pooling=mean)), losses.InfoNCELoss()
     yield "resg", resg_gru(vocabulary, region_dim=dim, embed_dim=8, word_dim=6, predicates=10), resg_objective()
@@ -148,14 +152,17 @@ def check_systems(rank, world, find_unused):
     whole, own = collate([place for share in SHARES[world] for place in share]), collate(SHARES[world][rank])
     torch.manual_seed(0)
     for name, model, objective in systems(vocabulary, dim):
-        single = Step(model, objective, gather_negatives=False, relevance=relevance)
+        anchors = [copy.deepcopy(model).double()] if name == "anchors" else []
+        for parameter in (parameter for anchor in anchors for parameter in anchor.parameters()):
+            torch.nn.init.normal_(parameter.requires_grad_(False))
+        single = Step(model, objective, gather_negatives=False, relevance=relevance, anchors=anchors)
         if name == "resg" and world == 2:  # the second process has no relation at all
             first, second = map(len, SHARES[world])
             whole = bare(whole, range(first, first + second))
             own = bare(own, range(second)) if rank else own
         expected_loss, expected = gradients(single, whole)
         options = {"encode_chunk": 2} if name == "cmsei" else {}
-        step = Step(model, objective, relevance=relevance, **options)
+        step = Step(model, objective, relevance=relevance, anchors=anchors, **options)
         shared = DistributedDataParallel(step, find_unused_parameters=find_unused, bucket_cap_mb=0.0001)
         loss, found = gradients(shared, own)
         torch.testing.assert_close(loss, expected_loss, rtol=1e-9, atol=0, msg=name)

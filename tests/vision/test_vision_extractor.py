@@ -91,6 +91,14 @@ def test_settings_that_are_no_good(arguments, message):
         RegionExtractor(**arguments)
 
 
+def test_repr_shows_the_settings():
+    made = RegionExtractor("some/detector", backbone=PretrainedBackbone("b"), regions=9)
+    assert repr(made).startswith("RegionExtractor(detector='some/detector', backbone=PretrainedBackbone(name='b', ")
+    assert "regions=9" in repr(made)
+    shown = repr(PhotoPatches(image_size=32, patch_size=16))
+    assert shown.startswith("PhotoPatches(image_size=32, patch_size=16, fit='crop', mean=[0.48")
+
+
 def test_what_is_not_there_is_told_of(detector, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"detector '.*gone': no such folder here"):
         RegionExtractor(str(tmp_path / "gone"))(photos())
@@ -147,7 +155,7 @@ def test_a_device_that_is_not_there_is_one_line(detector):
         lambda: RegionExtractor("a", regions=10_001),
         lambda: RegionExtractor(None, backbone="a", regions=30_000**2),
         lambda: PretrainedBackbone("a", image_size=5000),
-        lambda: PhotoPatches(40_000, 20_000),
+        lambda: PhotoPatches(image_size=40_000, patch_size=20_000),
     ],
 )
 def test_no_settings_ask_for_any_amount_of_memory(made):

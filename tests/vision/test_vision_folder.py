@@ -153,6 +153,8 @@ def test_photos_that_cannot_be_read_are_left_out_and_listed(made, capsys):
     said = capsys.readouterr().err
     assert "1 photos cannot be read and are left out" in said
     assert "24 of 24 photos, " in said
+    assert said.count("03.png") == said.count("read and are left out") == 1
+    assert "could not be read" not in said
     (listed,) = (root / "cache").glob("*/photos_unreadable.txt")
     assert listed.read_text().startswith("03.png\t")
 

@@ -17,7 +17,8 @@ def test_ray_gives_the_regions_of_one_process(detector, tmp_path):
 
         def __call__(self, batch):
             found = self.extractor([str(path) for path in batch["path"]])
-            return {"path": batch["path"], "features": found.features.numpy(), "boxes": found.boxes.numpy()}
+            columns = {"features": found.features, "boxes": found.boxes, "mask": found.mask}
+            return {"path": batch["path"], **{name: column.numpy() for name, column in columns.items()}}
 
     for number, image in enumerate(photos()):
         image.save(tmp_path / f"{number}.png")
@@ -29,4 +30,5 @@ def test_ray_gives_the_regions_of_one_process(detector, tmp_path):
         ray.shutdown()
     expected = RegionExtractor(detector("rt_detr"), regions=4)(photos())
     for place in range(5):
+        assert rows[str(place)]["mask"].tolist() == expected.mask[place].tolist()
         np.testing.assert_allclose(rows[str(place)]["features"], expected.features[place], atol=1e-5)

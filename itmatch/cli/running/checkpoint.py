@@ -24,7 +24,11 @@ from itmatch.training import MatchingData, MatchingTask
 from itmatch.training.checkpoints.reading import built_settings, read_checkpoint, training_of
 from itmatch.trust import import_class
 
-VOCABULARY, IN_FEATURES = "text_encoder.init_args.vocabulary", "image_encoder.init_args.in_features"
+_WITHIN = ("init_args", "init_args.encoder.init_args")  # of an encoder, and of one around another
+VOCABULARY, IN_FEATURES = (
+    [f"{part}.{within}.{name}" for within in _WITHIN]
+    for part, name in (("text_encoder", "vocabulary"), ("image_encoder", "in_features"))
+)
 
 
 class GivenCheckpoint:
@@ -65,7 +69,7 @@ class GivenCheckpoint:
             )
         self.tokenizer = built.pop("tokenizer", None)  # not of the configuration: the data may bring its own
         self.extractor = built.pop("extractor", None)  # likewise
-        self.feature_dim = built["image_encoder"].spec["init_args"].get("in_features")
+        self.feature_dim = _feature_dim(built["image_encoder"])
         changed = _differences(_flat(model), _flat(settings_as_parsed(built)))
         if changed:
             warn(f"the checkpoint's settings win over those given: {'; '.join(changed)}")
@@ -114,7 +118,7 @@ class GivenStart:
         self.option = f"--init_from {path}"
         self.model = read_model(path, trusted_modules)
         tell_of_tokenizer(self.option, self.model.tokenizer)
-        self.feature_dim: int | None = self.model.image_encoder.spec["init_args"].get("in_features")
+        self.feature_dim: int | None = _feature_dim(self.model.image_encoder)
 
     def give_words(self, data: MatchingData) -> None:
         """Let the data's vocabulary begin with the words that the model knows."""
@@ -135,6 +139,15 @@ class GivenStart:
             )
             report += f"; {len(new)} of {tokenizer.vocab_size} words are new to it{some}"
         rank_zero_only(print)(report)
+
+
+def _feature_dim(encoder: Configurable) -> int | None:
+    """Size of the region features that an encoder, or the one within it, was built for."""
+    arguments = encoder.spec["init_args"]
+    while "in_features" not in arguments and is_spec(arguments.get("encoder")):
+        arguments = arguments["encoder"].get("init_args", {})
+    size: int | None = arguments.get("in_features")
+    return size
 
 
 def tell_of_tokenizer(option: str, tokenizer: Any) -> None:
@@ -183,7 +196,7 @@ def _differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """Settings that were given and that the checkpoint has otherwise; of parts of another class, only the class."""
     changed: dict[str, str] = {}
     for key in sorted(before, key=lambda key: (key.count("."), not key.endswith("class_path"), key)):
-        if key not in (VOCABULARY, IN_FEATURES) and key in after and not _agree(key, before[key], after[key]):
+        if key not in (*VOCABULARY, *IN_FEATURES) and key in after and not _agree(key, before[key], after[key]):
             part = key.removesuffix("class_path")
             if not any(name.endswith("class_path") and part.startswith(name[: -len("class_path")]) for name in changed):
                 changed[key] = f"model.{key} is {after[key]!r}, not {before[key]!r}"

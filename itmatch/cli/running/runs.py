@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from itmatch.errors import UsageError
 from itmatch.formats.configs import read_config
 from itmatch.formats.files import user_path
 from itmatch.formats.messages import close_to, shown
@@ -35,26 +36,37 @@ def source_of_run(run: Path, trusted: list[str]) -> DataSource:
     return found
 
 
-def any_model(name: Path, trusted: list[str]) -> MatchingModel:
+def any_model(name: Path, trusted: list[str], *, align: bool = False) -> MatchingModel:
     """A model as a user names it: a run, a checkpoint, a model folder, or a CLIP or SigLIP of ``transformers``.
 
     Where nothing is on this machine, OWNER/NAME is a model on the Hugging Face Hub.
 
+    Args:
+        name: of the model.
+        trusted: modules that it may name.
+        align: match patches with words, by hard alignment, where it is a model of ``transformers``.
+
     Raises:
         FileNotFoundError: there is none.
+        UsageError: ``align`` is asked of another model, whose similarity is its own.
         ValueError: it is broken, or names a class that is not admitted.
     """
     from itmatch.cli.running.checkpoint import read_model
     from itmatch.models import MatchingModel
-    from itmatch.models.systems.clip import clip_dual_encoder, is_dual_encoder
+    from itmatch.models.systems.clip import clip_dual_encoder, is_clip_model
+    from itmatch.nn import HardAligningSimilarity, MeanPooling
 
-    if (name / "config.yaml").is_file():
-        return model_of_run(name, trusted)
+    is_run = (name / "config.yaml").is_file()
     on_the_hub = not name.exists() and name.suffix.lower() not in _OF_FILES and str(name).count("/") == 1
-    if (on_the_hub or name.is_dir()) and is_dual_encoder(name):
-        return clip_dual_encoder(str(name), trainable=False).eval()
     if not name.exists() and not on_the_hub:
         raise FileNotFoundError(_no_model(name))
+    if not is_run and (on_the_hub or name.is_dir()) and is_clip_model(name):
+        similarity = HardAligningSimilarity(pooling=MeanPooling()) if align else None
+        return clip_dual_encoder(str(name), similarity, trainable=False).eval()
+    if align:
+        raise UsageError(f"--align: {name} is no CLIP or SigLIP of transformers, and scores as it was trained to")
+    if is_run:
+        return model_of_run(name, trusted)
     if on_the_hub:
         return MatchingModel.from_pretrained(str(name), trusted_modules=trusted)
     return read_model(str(name), trusted)

@@ -14,6 +14,7 @@ from itmatch.data.sources.caption_json import is_caption_json
 from itmatch.data.sources.features import FileFeatures, FolderFeatures
 from itmatch.data.sources.images import MOST_LETTERS, ImageFolder, PatchFeatures
 from itmatch.data.sources.layout import lists_in
+from itmatch.data.sources.patches import PhotoPatches
 from itmatch.data.split import ImageTextSplit
 from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.formats.features.opening import layout_of, open_regions
@@ -21,7 +22,7 @@ from itmatch.formats.features.photo_files import files_of
 from itmatch.formats.text import read_lines
 
 _STAGES: dict[Stage, str] = {"train": "train", "val": "dev", "test": "test"}  # that ImageFolder reads
-_SIZE = 32  # pixels of a side: enough to see whether a photo can be read
+_SMALL = PhotoPatches(image_size=32, patch_size=32)  # enough to see whether a photo can be read
 
 
 def check_photos(path: Path, photos: Path | None, tokenizer: Tokenizer | None) -> CheckReport:
@@ -32,7 +33,7 @@ def check_photos(path: Path, photos: Path | None, tokenizer: Tokenizer | None) -
     captions: dict[str, list[str]] = {}
     galleries: list[str] = []
     seen: dict[str, SeenSplit] = {}
-    source = ImageFolder(path, photos, image_size=_SIZE, patch_size=_SIZE)
+    source = ImageFolder(path, photos, extractor=_SMALL)
     for stage, split in _STAGES.items():
         if split not in there and (there or stage != "test"):  # without any list all photos are a gallery
             continue
@@ -61,7 +62,7 @@ def _numbers(dataset: ImageTextSplit) -> str:
 
 def _look_at_photos(report: CheckReport, paths: list[Path]) -> dict[bytes, int]:
     """Read all photos, and note those that cannot be read; returns the first of each kind, by a hash."""
-    store, prints = PatchFeatures(paths, _SIZE, _SIZE), dict[bytes, int]()
+    store, prints = PatchFeatures(paths, _SMALL), dict[bytes, int]()
     for place in range(len(store)):
         pixels = report.attempt(partial(store.__getitem__, place))
         if pixels is not None:

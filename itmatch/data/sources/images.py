@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.features import FeatureStore
@@ -15,11 +14,11 @@ from itmatch.data.split import ImageTextSplit
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
 from itmatch.formats.messages import shown
-from itmatch.formats.photos import PHOTO_ENDINGS, image_module, open_photo, photo_size
+from itmatch.formats.photos import PHOTO_ENDINGS, image_module, photo_size
 from itmatch.formats.text import read_lines
 
 MOST_LETTERS = 500  # of the name of a file
-_SPLITS = {"train": "train", "val": "dev", "test": "test"}
+_SPLITS = {"train": "train", "val": "dev"}
 
 
 class PatchFeatures(FeatureStore):
@@ -29,32 +28,19 @@ class PatchFeatures(FeatureStore):
 
     Args:
         paths: the files, in image order.
-        image_size: pixels of a side, a multiple of ``patch_size``.
-        patch_size: pixels of a side of a patch, p.
-        fit: see :class:`PhotoPatches`.
-        mean: likewise.
-        std: likewise.
+        patches: makes them.
     """
 
-    def __init__(
-        self,
-        paths: Sequence[Path],
-        image_size: int = 224,
-        patch_size: int = 32,
-        *,
-        fit: Literal["crop", "stretch"] = "crop",
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-    ) -> None:
+    def __init__(self, paths: Sequence[Path], patches: PhotoPatches) -> None:
         image_module()  # a missing package is told of now
-        self.paths, self.patches = list(paths), PhotoPatches(image_size, patch_size, fit=fit, mean=mean, std=std)
+        self.paths, self.patches = list(paths), patches
         self.feature_dim, self.num_regions = self.patches.feature_dim, self.patches.num_regions
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> Array:
-        return self.patches.patches(open_photo(self.paths[index]))
+        return self.patches.patches(self.paths[index])
 
     def boxes(self, index: int) -> Array:
         """(P, 4) x1 y1 x2 y2 of the patches, as fractions of the width and height of the photo."""
@@ -76,11 +62,9 @@ class ImageFolder(DataSource):
     Args:
         root: folder of the lists.
         images: folder of the photos; None = ``images`` or ``flickr30k-images`` in ``root``, or else ``root``.
-        image_size: pixels of a side, a multiple of ``patch_size``; that of the model.
-        patch_size: pixels of a side of a patch; that of the model.
-        fit: see :class:`PhotoPatches`.
-        mean: of red, green and blue; by default CLIP's. SigLIP has 0.5 thrice.
-        std: likewise.
+        extractor: makes patches of the photos, ``PhotoPatches(NAME)`` of the model of this name; None =
+            ``PhotoPatches()``, those of CLIP ViT-B/32.
+        test: name of the split to report (``testall`` for the 5K images of COCO).
 
     Raises:
         FileNotFoundError: a list is missing.
@@ -92,28 +76,23 @@ class ImageFolder(DataSource):
         root: str | Path,
         images: str | Path | None = None,
         *,
-        image_size: int = 224,
-        patch_size: int = 32,
-        fit: Literal["crop", "stretch"] = "crop",
-        mean: list[float] | None = None,
-        std: list[float] | None = None,
+        extractor: PhotoPatches | None = None,
+        test: str = "test",
     ) -> None:
         self.root = user_path(root)
         self.images = _folder_of_photos(self.root) if images is None else user_path(images)
-        self.image_size, self.patch_size, self.fit = image_size, patch_size, fit
-        self.mean, self.std = mean, std
+        self.test = test
+        self.extractor: PhotoPatches = PhotoPatches() if extractor is None else extractor
 
     def split(self, stage: Stage) -> ImageTextSplit:
         """The photos and captions of one stage."""
         self._check_stage(stage)
-        name = _SPLITS[stage]
+        name = self.test if stage == "test" else _SPLITS[stage]
         where = lists_in(self.root) / name
         texts, ids, owners = read_texts(where), self._listed(where), None
         if texts.describe:
             ids, owners = owners_of(ids, len(texts.lines), f"{where}_ids.txt")
-        features = PatchFeatures(
-            self.files(ids), self.image_size, self.patch_size, fit=self.fit, mean=self.mean, std=self.std
-        )
+        features = PatchFeatures(self.files(ids), self.extractor)
         files = {"captions": str(texts.path), "image_ids": f"{where}_ids.txt"}
         pictures = [str(path) for path in features.paths]
         name = f"{self.root} ({name})"

@@ -10,6 +10,7 @@ from itmatch.data.caption_graphs.relations import CaptionRelations
 from itmatch.data.items import Names
 from itmatch.data.sources.base import DataSource, Stage
 from itmatch.data.sources.boxes import open_boxes
+from itmatch.data.sources.extracted import extractor_beside, same_extractor
 from itmatch.data.sources.features import ArrayFeatures, open_features
 from itmatch.data.sources.galleries import gallery_layout, read_texts
 from itmatch.data.sources.layout import Layout, find_layout, per_image
@@ -45,6 +46,8 @@ class PrecompFolder(DataSource):
     ``{split}_{relation_scores}.npy``       (N, K) float in [0, 1]
     ``{split}_{caption_relations}.npz``     relations of the captions, as ``itmatch data parse`` writes them
                                             (:class:`CaptionRelations`)
+    ``{split}_extractor.json``              what has made the features, as ``itmatch extract`` notes it; a model that is
+                                            trained on them then takes photos
     ``predicates.json``, ``labels.json``    lists of names, for ``num_predicates`` and for pictures
     ======================================  ==========================================================================
 
@@ -128,6 +131,7 @@ class PrecompFolder(DataSource):
         name = self.splits[stage]
         where = self.root / name
         features = open_features(self._features_file(name), self.grid)
+        self.extractor = same_extractor(self.extractor, extractor_beside(where), where)
         texts = read_texts(where)
         captions = texts.lines
         ids_file = Path(f"{where}_ids.txt")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from itmatch.data.tokenizers.base import Tokenizer, digest
 from itmatch.formats.hub.asking import check_on_hub
+from itmatch.formats.hub.models import load_pretrained
 from itmatch.formats.messages import reason, shown
 from itmatch.ops.checks import check_several
 
@@ -35,19 +36,24 @@ class HuggingFaceTokenizer(Tokenizer):
 
     Args:
         name_or_path: a model on the Hugging Face hub, or a folder; with ``serialized`` only for information.
-        max_length: longer captions are cut to so many tokens, the frame included.
+        max_length: longer captions are cut to so many tokens, the frame included; None = to as many as the model reads,
+            which its settings are asked for when the tokenizer is first needed.
         serialized: the tokenizer as :attr:`spec` records it. Nothing is then loaded, and ``transformers`` not imported.
 
     Raises:
         ValueError: ``max_length`` leaves no room for a word, or ``serialized`` is not what a spec holds.
     """
 
-    def __init__(self, name_or_path: str, max_length: int = 64, *, serialized: dict[str, Any] | None = None) -> None:
-        if max_length < 3:
+    def __init__(
+        self, name_or_path: str, max_length: int | None = 64, *, serialized: dict[str, Any] | None = None
+    ) -> None:
+        if max_length is not None and max_length < 3:
             raise ValueError(f"max_length: {max_length}, expected 3 or more (two of them frame the caption)")
         self.name_or_path = str(name_or_path)
         self.max_length = max_length
         if serialized is not None:
+            if max_length is None:
+                raise ValueError(f"{self.name_or_path}: serialized, and max_length is None, expected a number")
             problem = _serialized_problem(serialized)
             if problem:
                 raise ValueError(f"{self.name_or_path}: serialized {problem}")
@@ -55,6 +61,8 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def spec_arguments(self) -> dict[str, Any]:
         """With the tokenizer itself where it is fast; asking for it loads the tokenizer."""
+        with suppress(FileNotFoundError):  # :meth:`fit` tells of it
+            self._most()
         arguments = super().spec_arguments()
         if "serialized" in arguments:
             try:
@@ -74,6 +82,14 @@ class HuggingFaceTokenizer(Tokenizer):
             backend = json.loads(self._backend.to_str())  # as this version of the library writes it
             arguments["serialized"]["backend"] = {**backend, "truncation": None}  # max_length is there
         return digest(spec)
+
+    def _most(self) -> int:
+        """How many tokens a caption may have; None becomes a number."""
+        if self.max_length is None:
+            config = load_pretrained("AutoConfig", self.name_or_path, "model")
+            settings = getattr(config, "text_config", config)
+            self.max_length = int(settings.max_position_embeddings)
+        return self.max_length
 
     @cached_property
     def _loaded(self) -> Any:
@@ -107,20 +123,21 @@ class HuggingFaceTokenizer(Tokenizer):
             backend = Backend.from_str(self._content["backend"])
             _check_ids(backend)
             backend.no_padding()  # a folder may hold the settings of somebody's last call
-            backend.enable_truncation(self.max_length, direction=self._content["truncation_side"])
+            backend.enable_truncation(self._most(), direction=self._content["truncation_side"])
             backend.encode_special_tokens = self._content["split_special_tokens"]
         return backend
 
     def fit(self, captions: Iterable[str]) -> None:
         """Load, so that a wrong name is reported now."""
         _ = self._loaded if self._content is None else self._backend
+        self._most()
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text."""
         check_several("texts", texts)
         if self._content is not None:
             return [list(encoding.ids) for encoding in self._encoded(texts)]
-        encoded = self._loaded(list(texts), truncation=True, max_length=self.max_length, padding=False)
+        encoded = self._loaded(list(texts), truncation=True, max_length=self._most(), padding=False)
         ids: list[list[int]] = encoded["input_ids"]
         return ids
 
@@ -137,7 +154,7 @@ class HuggingFaceTokenizer(Tokenizer):
         if self._content is not None:
             offsets = [encoding.offsets for encoding in self._encoded(texts)]
         elif getattr(self._loaded, "is_fast", False):
-            arguments = {"truncation": True, "max_length": self.max_length, "padding": False}
+            arguments = {"truncation": True, "max_length": self._most(), "padding": False}
             offsets = self._loaded(list(texts), return_offsets_mapping=True, **arguments)["offset_mapping"]
         else:
             raise ValueError(

@@ -48,3 +48,22 @@ def load_pretrained(auto_class: str, name: str, kind: str, **options: Any) -> An
         if not bool(value.isfinite().all()):
             raise ValueError(f"{kind} {name!r}: its weight {weight} holds a NaN or an infinity")
     return part
+
+
+def patch_and_image_size(config: Any) -> tuple[int, int]:
+    """Pixels of a side of a patch that a vision model makes a state of in the end, and of an image.
+
+    Args:
+        config: the settings of the vision model, of ``transformers``.
+
+    Raises:
+        ValueError: it does not read images of one size in square patches.
+    """
+    patch, image = (getattr(config, name, None) for name in ("patch_size", "image_size"))
+    if not isinstance(patch, int) or not isinstance(image, int):
+        raise ValueError(
+            f"a model of type {config.model_type!r} with image_size {image} and patch_size {patch}, expected squares "
+            "of a whole number of pixels"
+        )
+    merged = len(getattr(config, "depths", [1])) - 1  # each stage of Swin but the first makes one patch of four
+    return patch * 2**merged, image

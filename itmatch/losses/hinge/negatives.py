@@ -164,14 +164,18 @@ class DistanceWeightedNegatives(Negatives):
 
     def chosen(self, hinge: Tensor, scores: Tensor, own: Tensor, negative: Tensor) -> Tensor:
         """The weighted sum of the hinges."""
+        weights = self.weights(scores, negative)
+        return ((_one_of(weights) if self.sample else weights) * hinge).sum(1)
+
+    def weights(self, scores: Tensor, negative: Tensor) -> Tensor:
+        """How likely each negative is drawn (P, T), from scores (P, T) and the mask of negatives (P, T)."""
         square = 2 - 2 * scores.detach().clamp(-1, 1)  # (P, T) squared distances
         near = negative & (square <= self.far**2)
         some = near.any(1, keepdim=True)
         square = square.clamp(min=self.cutoff**2)
         opposite = (1 - square / 4).clamp(min=1e-8)
         log_weight = (2 - self.dim) / 2 * square.log() + (3 - self.dim) / 2 * opposite.log()
-        weights = masked_softmax(log_weight.masked_fill(~some, 0), torch.where(some, near, negative), 1)
-        return ((_one_of(weights) if self.sample else weights) * hinge).sum(1)
+        return masked_softmax(log_weight.masked_fill(~some, 0), torch.where(some, near, negative), 1)
 
 
 def _one_of(weights: Tensor) -> Tensor:

@@ -8,14 +8,15 @@ from typing import Any
 
 from itmatch.formats.messages import meant
 from itmatch.models.matching import MatchingModel
-from itmatch.models.systems import chan, cmsei, hire, resg, scan, sgraf, vse
+from itmatch.models.parts import PARTS
+from itmatch.models.systems import avse, chan, clip, cmsei, dive, hire, hrem, laps, resg, scan, sgraf, vse
 from itmatch.spec import Spec, noted_spec, only_noted
 
 SYSTEMS: dict[str, Callable[..., MatchingModel]] = {
     name: function
-    for module in (chan, cmsei, hire, resg, scan, sgraf, vse)
+    for module in (avse, chan, clip, cmsei, dive, hire, hrem, laps, resg, scan, sgraf, vse)
     for name, function in sorted(vars(module).items())
-    if name.endswith(("_gru", "_bert"))
+    if name.endswith(("_gru", "_bert", "_vit", "_swin", "_dual_encoder"))
 }
 OF_THE_DATA = ("vocabulary", "region_dim")
 
@@ -25,10 +26,10 @@ class _OfTheData(int):
 
 
 def system_specs(name: str, settings: Mapping[str, Any]) -> dict[str, Spec]:
-    """The parts of a system, without building any: ``image_encoder``, ``text_encoder``, ``similarity``, ``tokenizer``.
+    """The parts of a system, without building any: the names of :data:`itmatch.models.parts.PARTS`.
 
-    What the data decide (the vocabulary, the size of the features) is left out; so is the tokenizer, where the system
-    has none of its own.
+    What the data decide (the vocabulary, the size of the features) is left out; so are tokenizer and extractor, where
+    the system has none of its own.
 
     Args:
         name: of a function in :data:`SYSTEMS`; no other is ever called.
@@ -53,5 +54,5 @@ def system_specs(name: str, settings: Mapping[str, Any]) -> dict[str, Spec]:
             model = SYSTEMS[name](**dict.fromkeys(of_the_data, unknown), **settings)
     except TypeError as error:  # an argument that the system, or a block of it, does not have
         raise ValueError(f"{name}: {str(error).removeprefix(f'{name}() ')}") from None
-    parts = {part: getattr(model, part) for part in ("image_encoder", "text_encoder", "similarity", "tokenizer")}
+    parts = {part: getattr(model, part) for part in PARTS}
     return {part: noted_spec(value, unknown) for part, value in parts.items() if value is not None}

@@ -18,6 +18,8 @@ class ImageEncoder(Block, ABC):
 
     Attributes:
         embed_dim: D, the size of the shared space; the constructor sets it. A model needs two encoders of one size.
+        offset: place of the fragment that stands for the first region, behind which the others follow; None where a
+            fragment stands for no single region. It says what pictures of alignments may show.
 
     Example:
         >>> from torch import nn
@@ -33,6 +35,7 @@ class ImageEncoder(Block, ABC):
     """
 
     embed_dim: int
+    offset: int | None = 0
 
     @abstractmethod
     def forward(self, regions: Regions) -> Fragments:
@@ -49,9 +52,11 @@ class TextEncoder(Block, ABC):
 
     Attributes:
         embed_dim: D, the size of the shared space; the constructor sets it.
+        offset: place of the fragment that stands for the first token, as for :class:`ImageEncoder`.
     """
 
     embed_dim: int
+    offset: int | None = 0
 
     @abstractmethod
     def forward(self, captions: Captions) -> Fragments:

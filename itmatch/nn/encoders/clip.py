@@ -15,12 +15,16 @@ from itmatch.batch import Captions, Fragments, Regions
 from itmatch.formats.hub.models import load_pretrained
 from itmatch.nn.block import Block
 from itmatch.nn.encoders._output import takes_no_rows
+from itmatch.nn.encoders._patches import grid_shapes, pixels_of
 from itmatch.nn.encoders._pretrained import model_from_config, recorded
 from itmatch.nn.encoders.base import ImageEncoder, TextEncoder
+from itmatch.nn.encoders.lora import Lora
 from itmatch.ops.checks import check_whole
 from itmatch.ops.masking import l2_normalize
 
-_TYPES = ("clip", "siglip")
+_TYPES = ("clip", "siglip", "siglip2")
+_EXPECTED = "expected clip, siglip or siglip2"
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "spiece.model", "vocab.txt")
 
 
 class _Tower(Block):
@@ -33,7 +37,10 @@ class _Tower(Block):
             from them, with random weights. A checkpoint rebuilds through it.
         trainable: False freezes the tower and keeps its dropout off.
         normalize: L2-normalise fragments and vectors at the end.
+        lora: train small updates of the tower's weights, and its projection, and not these weights.
     """
+
+    embed_dim: int = 1  # of one that is not built but noted (:func:`itmatch.spec.only_noted`)
 
     def __init__(
         self,
@@ -42,6 +49,7 @@ class _Tower(Block):
         config: dict[str, Any] | None = None,
         trainable: bool = True,
         normalize: bool = True,
+        lora: Lora | None = None,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -49,18 +57,21 @@ class _Tower(Block):
             raise ValueError(f"{name}: neither model_name nor config, expected one of them")
         if config is not None:
             if config.get("model_type") not in _TYPES:
-                raise ValueError(f"{name}.config: model_type {config.get('model_type')!r}, expected clip or siglip")
+                raise ValueError(f"{name}.config: model_type {config.get('model_type')!r}, {_EXPECTED}")
             model = model_from_config(config, name)
         else:
             model = load_pretrained("AutoModel", str(model_name), "model")
         if model.config.model_type not in _TYPES:
-            raise ValueError(f"{name}: a model of type {model.config.model_type!r}, expected clip or siglip")
+            raise ValueError(f"{name}: a model of type {model.config.model_type!r}, {_EXPECTED}")
         model = model.float()  # models are stored in half precision too; autocast is meant for that
         self.config = model.config
         self.is_clip = model.config.model_type == "clip"
         self.trainable, self.normalize = trainable, normalize
         self._take(model)
         self.requires_grad_(trainable)
+        for part in ("vision_model", "text_model"):
+            if lora is not None and part in self._modules:
+                setattr(self, part, lora.added_to(getattr(self, part), name, trainable=trainable))
         self.train(self.training)  # `from_pretrained` hands the model over in evaluation mode
 
     @abstractmethod
@@ -85,16 +96,19 @@ class ClipImageEncoder(_Tower, ImageEncoder):
     """Image encoder: the image tower of CLIP or SigLIP, with the patches of an image as its fragments.
 
     The regions of an image are its patches as raw pixels, row after row of the grid, all of them
-    (:class:`itmatch.data.ImageFolder` reads them, :func:`patches_of` makes them of pixels).
+    (:class:`itmatch.data.PhotoPatches` makes them of photos, :func:`patches_of` of pixels). A SigLIP 2 of variable
+    resolution (NaFlex) takes grids of any height and width, and two numbers more in a patch: its row and its column.
 
     Args:
         model_name: name on the Hugging Face hub, or a local folder that ``save_pretrained`` has written.
         config: settings of the whole model, which is then built with random weights.
         trainable: False freezes the tower and keeps its dropout off.
         normalize: L2-normalise fragments and vectors at the end.
+        lora: train small updates of the tower's weights, and its projection, and not these weights.
 
     Shape:
-        ``Regions`` with features (I, P, 3 p p), P patches of p x p pixels -> ``Fragments`` with features (I, P, D) and
+        ``Regions`` with features (I, P, 3 p p), P patches of p x p pixels (of a NaFlex (I, P, 3 p p + 2), in which the
+        images have different numbers of patches) -> ``Fragments`` with features (I, P, D) and
         pooled (I, D), the image embedding of the model. The fragments are its last hidden states through the same
         normalisation and projection as the embedding.
 
@@ -106,6 +120,7 @@ class ClipImageEncoder(_Tower, ImageEncoder):
         >>> small = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
         >>> vision = {**small, "image_size": 16, "patch_size": 8}
         >>> encoder = ClipImageEncoder(config={"model_type": "siglip", "text_config": small, "vision_config": vision})
+        >>> from itmatch.nn import patches_of
         >>> patches = patches_of(torch.randn(2, 3, 16, 16), 8)
         >>> encoder(Regions(patches, torch.ones(2, 4, dtype=torch.bool))).features.shape
         torch.Size([2, 4, 16])
@@ -117,15 +132,20 @@ class ClipImageEncoder(_Tower, ImageEncoder):
         self.projection = model.visual_projection if self.is_clip else torch.nn.Identity()
 
     @property
-    def num_patches(self) -> int:
-        """P, the patches of an image."""
+    def is_flexible(self) -> bool:
+        """Whether the images may have grids of different heights and widths."""
+        return bool(self.config.model_type == "siglip2")
+
+    @property
+    def num_patches(self) -> int | None:
+        """P, the patches of an image; None where images have different numbers of them."""
         settings = self.config.vision_config
-        return int(settings.image_size // settings.patch_size) ** 2
+        return None if self.is_flexible else int(settings.image_size // settings.patch_size) ** 2
 
     @property
     def in_features(self) -> int:
-        """Pixel values of a patch."""
-        return 3 * int(self.config.vision_config.patch_size) ** 2
+        """Numbers of a patch: its pixel values, and of a flexible grid its row and column."""
+        return 3 * int(self.config.vision_config.patch_size) ** 2 + 2 * self.is_flexible
 
     def _mismatch(self, regions: Regions) -> str:
         settings, counts = self.config.vision_config, regions.mask.sum(1)
@@ -144,15 +164,39 @@ class ClipImageEncoder(_Tower, ImageEncoder):
     @takes_no_rows
     def forward(self, regions: Regions) -> Fragments:
         """Encode a batch of images."""
-        if regions.features.shape[1:] != (self.num_patches, self.in_features) or not bool(regions.mask.all()):
-            raise ValueError(self._mismatch(regions))
-        patch = self.config.vision_config.patch_size
-        weight = next(self.vision_model.parameters())
-        output = self.vision_model(pixel_values=pixels_of(regions.features.to(weight.dtype), patch))
+        output = self._flexible(regions) if self.is_flexible else self._square(regions)
         hidden = output.last_hidden_state
         if self.is_clip:
             hidden = self.vision_model.post_layernorm(hidden[:, 1:])  # without the class token
         return self._fragments(self.projection(hidden), regions.mask, self.projection(output.pooler_output))
+
+    def _square(self, regions: Regions) -> Any:
+        if regions.features.shape[1:] != (self.num_patches, self.in_features) or not bool(regions.mask.all()):
+            raise ValueError(self._mismatch(regions))
+        patch = self.config.vision_config.patch_size
+        return self.vision_model(pixel_values=pixels_of(regions.features.to(self._dtype), patch))
+
+    def _flexible(self, regions: Regions) -> Any:
+        """Of grids of any height and width, whose patches are filled up to those of the largest."""
+        patch, mask = int(self.config.vision_config.patch_size), regions.mask
+        if regions.features.shape[2] != self.in_features:
+            raise ValueError(
+                f"ClipImageEncoder: regions of size {regions.features.shape[2]}, expected {self.in_features}: pixel "
+                f"values of patches of {patch} x {patch}, and the row and column of each"
+            )
+        pixels, places = regions.features[..., :-2], regions.features[..., -2:]
+        shapes = grid_shapes(places, mask)
+        values = (
+            pixels.reshape(*mask.shape, 3, patch, patch).permute(0, 1, 3, 4, 2).flatten(2)
+        )  # colours last, as it has them
+        return self.vision_model(
+            pixel_values=values.to(self._dtype), pixel_attention_mask=mask.long(), spatial_shapes=shapes
+        )
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        weight: Tensor = next(self.vision_model.parameters())
+        return weight.dtype
 
 
 class ClipTextEncoder(_Tower, TextEncoder):
@@ -163,8 +207,9 @@ class ClipTextEncoder(_Tower, TextEncoder):
         config: settings of the whole model, which is then built with random weights.
         trainable: False freezes the tower and keeps its dropout off.
         normalize: L2-normalise fragments and vectors at the end.
-        pad_id: token id that captions of SigLIP are filled up with, that of its tokenizer's padding; None = that of the
-            model's settings, which may be another one.
+        lora: train small updates of the tower's weights, and its projection, and not these weights.
+        pad_id: token id that captions of SigLIP are filled up with; None = that of the model's tokenizer, or of its
+            settings, which may be another one, where it comes without a tokenizer or from ``config``.
 
     Shape:
         ``Captions`` with input_ids (T, W) of the model's own tokenizer -> ``Fragments`` with features (T, W, D) and
@@ -189,14 +234,20 @@ class ClipTextEncoder(_Tower, TextEncoder):
         config: dict[str, Any] | None = None,
         trainable: bool = True,
         normalize: bool = True,
+        lora: Lora | None = None,
         pad_id: int | None = None,
     ) -> None:
-        super().__init__(model_name, config=config, trainable=trainable, normalize=normalize)
+        super().__init__(model_name, config=config, trainable=trainable, normalize=normalize, lora=lora)
         settings = self.config.text_config
-        own = settings.pad_token_id or 0
+        named = model_name if config is None and pad_id is None and not self.is_clip else None  # a CLIP has a mask
+        own = _padding(str(model_name), settings.pad_token_id) if named is not None else settings.pad_token_id or 0
         self.pad_id = check_whole("ClipTextEncoder.pad_id", own if pad_id is None else pad_id, 0)
         if self.pad_id >= settings.vocab_size:
-            raise ValueError(f"ClipTextEncoder.pad_id: {pad_id}, expected an id below {settings.vocab_size}")
+            raise ValueError(f"ClipTextEncoder.pad_id: {self.pad_id}, expected an id below {settings.vocab_size}")
+
+    def spec_arguments(self) -> dict[str, Any]:
+        """With the padding, wherever it comes from."""
+        return super().spec_arguments() | {"pad_id": self.pad_id}
 
     def _take(self, model: Any) -> None:
         self.text_model = model.text_model
@@ -224,21 +275,9 @@ class ClipTextEncoder(_Tower, TextEncoder):
         return self._fragments(self.text_model.head(output.last_hidden_state[:, :length]), mask, output.pooler_output)
 
 
-def patches_of(pixels: Tensor, size: int) -> Tensor:
-    """(I, 3, H, W) pixels to (I, P, 3 size size) patches, row after row of the grid.
-
-    Raises:
-        ValueError: height or width is no multiple of ``size``.
-    """
-    images, channels, height, width = pixels.shape
-    if height % size or width % size:
-        raise ValueError(f"pixels: {height} x {width}, expected multiples of {size}")
-    grid = pixels.view(images, channels, height // size, size, width // size, size)
-    return grid.permute(0, 2, 4, 1, 3, 5).reshape(images, -1, channels * size * size)
-
-
-def pixels_of(patches: Tensor, size: int) -> Tensor:
-    """(I, P, 3 size size) patches of square images to (I, 3, H, H) pixels; undoes :func:`patches_of`."""
-    side = isqrt(patches.shape[1])
-    grid = patches.view(len(patches), side, side, -1, size, size)
-    return grid.permute(0, 3, 1, 4, 2, 5).reshape(len(patches), -1, side * size, side * size)
+def _padding(model_name: str, otherwise: int | None) -> int:
+    """The padding of a model's tokenizer, or the other one where it comes without a tokenizer."""
+    if Path(model_name).is_dir() and not any((Path(model_name) / name).is_file() for name in _TOKENIZERS):
+        return otherwise or 0  # transformers would make one without words
+    found = load_pretrained("AutoTokenizer", model_name, "tokenizer").pad_token_id
+    return int(found if found is not None else otherwise or 0)

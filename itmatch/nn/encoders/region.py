@@ -11,7 +11,7 @@ from itmatch.batch import Fragments, Regions
 from itmatch.nn.class_embedding import UNKNOWN, ClassEmbedding
 from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
 from itmatch.nn.encoders.base import ImageEncoder
-from itmatch.nn.linear import xavier_linear
+from itmatch.nn.linear import Perceptron, xavier_linear
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Relation, check_heads
 from itmatch.ops.checks import check_choice, check_dropout, check_kind_or_none, check_whole
@@ -92,7 +92,7 @@ class RegionEncoder(ImageEncoder):
         self.input_layer_norm = nn.LayerNorm(in_features) if input_norm == "layer" else None
         self.labels = labels
         self.fc = xavier_linear(in_features + (0 if labels is None else labels.dim), embed_dim)
-        self.mlp = _MLP(self.fc.in_features, embed_dim // 2, embed_dim) if mlp else None
+        self.mlp = Perceptron(self.fc.in_features, embed_dim) if mlp else None
         self.dropout = nn.Dropout(dropout)
         self.norm = nn.LayerNorm(embed_dim) if self_attention else None
         self.attention: nn.MultiheadAttention | None = None
@@ -111,7 +111,7 @@ class RegionEncoder(ImageEncoder):
         features = self._with_labels(self._normalized_input(features), regions)
         encoded = self.fc(features)  # (I, R, D)
         if self.mlp is not None:
-            encoded = encoded.index_put((mask,), encoded[mask] + self.mlp(features[mask]))
+            encoded = self.mlp.added_to(encoded, features, mask)
         encoded = self.dropout(encoded)
         related = self.relations(self._attend(encoded, mask), mask, regions.boxes, regions.graph)
         return to_fragments(related, mask, normalize=self.normalize, pooling=self.pooling)
@@ -139,9 +139,3 @@ class RegionEncoder(ImageEncoder):
         attended, _ = self.attention(query, query, query, key_padding_mask=ignored, need_weights=False)
         result: Tensor = encoded + attended
         return result
-
-
-class _MLP(nn.Sequential):
-    def __init__(self, in_features: int, hidden: int, out_features: int) -> None:
-        layers = nn.Linear(in_features, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, out_features)
-        super().__init__(*layers)

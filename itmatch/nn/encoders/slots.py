@@ -32,10 +32,21 @@ class SlotImageEncoder(ImageEncoder):
         torch.Size([2, 4, 8])
     """
 
+    offset = None  # a vector of a set stands for no single one
+
     def __init__(self, encoder: ImageEncoder, slots: SlotPooling) -> None:
         super().__init__()
         self.encoder, self.slots = check_kind("encoder", encoder, ImageEncoder), _fitting(slots, encoder)
-        self.embed_dim = slots.embed_dim
+
+    @property
+    def embed_dim(self) -> int:  # type: ignore[override]
+        """D, that of the slots."""
+        return self.slots.embed_dim
+
+    @property
+    def in_features(self) -> int | None:
+        """F, where the encoder says it."""
+        return getattr(self.encoder, "in_features", None)
 
     def forward(self, regions: Regions) -> Fragments:
         """Encode a batch of images."""
@@ -64,10 +75,16 @@ class SlotTextEncoder(TextEncoder):
         torch.Size([1, 4, 8])
     """
 
+    offset = None  # a vector of a set stands for no single one
+
     def __init__(self, encoder: TextEncoder, slots: SlotPooling) -> None:
         super().__init__()
         self.encoder, self.slots = check_kind("encoder", encoder, TextEncoder), _fitting(slots, encoder)
-        self.embed_dim = slots.embed_dim
+
+    @property
+    def embed_dim(self) -> int:  # type: ignore[override]
+        """D, that of the slots."""
+        return self.slots.embed_dim
 
     def forward(self, captions: Captions) -> Fragments:
         """Encode a batch of captions."""

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import inspect
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 from itmatch.batch import Captions, Fragments
-from itmatch.formats.hub.models import load_pretrained
 from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
-from itmatch.nn.encoders._pretrained import model_from_config, recorded
+from itmatch.nn.encoders._pretrained import HasTransformer, named_or_new, without_pooler
 from itmatch.nn.encoders.base import TextEncoder
-from itmatch.nn.linear import xavier_linear
+from itmatch.nn.encoders.lora import Lora
+from itmatch.nn.linear import Perceptron, xavier_linear
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Relation
 from itmatch.ops.checks import check_dropout, check_kind_or_none, check_whole
 
 
-class TransformerTextEncoder(TextEncoder):
+class TransformerTextEncoder(HasTransformer, TextEncoder):
     """Text encoder: a text model of ``transformers``, its last hidden states projected into the shared space.
 
     Args:
@@ -40,6 +38,8 @@ class TransformerTextEncoder(TextEncoder):
         pooling: makes ``Fragments.pooled``, from the words before their normalisation; None makes none.
         relations: blocks through which the words learn from each other, in this order, before pooling and
             normalisation; they are given ``Captions.graph`` too.
+        mlp: add to the projection that of a perceptron, as :class:`RegionEncoder` has it.
+        lora: train small updates of the transformer's weights, and not these.
 
     Shape:
         ``Captions`` with input_ids (T, W) of the model's own tokenizer -> ``Fragments`` with features (T, W, D). Padded
@@ -71,42 +71,26 @@ class TransformerTextEncoder(TextEncoder):
         bf16: bool = False,
         pooling: Pooling | None = None,
         relations: list[Relation] | None = None,
+        mlp: bool = False,
+        lora: Lora | None = None,
     ) -> None:
         super().__init__()
-        if config is None and model_name is None:
-            raise ValueError("TransformerTextEncoder: neither model_name nor config, expected one of them")
         check_whole("TransformerTextEncoder.embed_dim", embed_dim)
         check_dropout("TransformerTextEncoder.dropout", dropout)
-        self.embed_dim, self.trainable, self.normalize, self.bf16 = embed_dim, trainable, normalize, bf16
-        if config is not None:
-            model = model_from_config(config, "TransformerTextEncoder")
-        else:
-            model = load_pretrained("AutoModel", str(model_name), "text model")
-        self.transformer = _encoder_part(model)
+        model = named_or_new(model_name, config, "TransformerTextEncoder", "text model")
+        self.embed_dim, self.normalize, self.bf16 = embed_dim, normalize, bf16
+        if getattr(model.config, "is_encoder_decoder", False):
+            model = model.get_encoder()
+        self.take(without_pooler(model), trainable=trainable, lora=lora, gradient_checkpointing=gradient_checkpointing)
         hidden_size = getattr(self.transformer.config, "hidden_size", None)
         if not isinstance(hidden_size, int):
             raise ValueError(f"{model_name or config}: no text encoder, its configuration has no hidden_size")
         self.fc = xavier_linear(hidden_size, embed_dim)
+        self.mlp = Perceptron(hidden_size, embed_dim) if mlp else None
         self.dropout = nn.Dropout(dropout)
         self.pooling = check_kind_or_none("pooling", pooling, Pooling)
         self.relations = RelationList(relations)
-        if gradient_checkpointing:
-            _checkpoint_activations(self.transformer)
-        self.transformer.requires_grad_(trainable)
         self.train(self.training)  # `from_pretrained` hands the model over in evaluation mode
-
-    def spec_arguments(self) -> dict[str, Any]:
-        """With the transformer's settings, so that neither hub nor folder is needed to build the model again."""
-        arguments = super().spec_arguments()
-        if "config" in arguments:
-            arguments["config"] = recorded(self.transformer.config)
-        return arguments
-
-    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 (the signature of nn.Module)
-        """Set the mode of everything but a frozen transformer, which stays in evaluation mode."""
-        super().train(mode)
-        self.transformer.train(mode and self.trainable)
-        return self
 
     @takes_no_rows
     def forward(self, captions: Captions) -> Fragments:
@@ -119,7 +103,10 @@ class TransformerTextEncoder(TextEncoder):
         with half:
             output = self.transformer(input_ids=input_ids, attention_mask=mask.long())
         hidden = output.last_hidden_state.to(self.fc.weight.dtype)  # (T, W, H)
-        features = self.fc(self.dropout(hidden))
+        hidden = self.dropout(hidden)
+        features = self.fc(hidden)
+        if self.mlp is not None:
+            features = self.mlp.added_to(features, hidden, mask)
         related = self.relations(features, mask, None, captions.graph)
         return to_fragments(related, mask, normalize=self.normalize, pooling=self.pooling)
 
@@ -138,19 +125,3 @@ class TransformerTextEncoder(TextEncoder):
                 f"TransformerTextEncoder: token id {int(input_ids.max())}, expected ids below the vocabulary size "
                 f"{size} (the tokenizer has to be the model's own)"
             )
-
-
-def _encoder_part(model: Any) -> Any:
-    """The part that makes hidden states: no decoder, and no pooler, whose weights would never have a gradient."""
-    if getattr(model.config, "is_encoder_decoder", False):
-        model = model.get_encoder()
-    optional = "add_pooling_layer" in inspect.signature(type(model).__init__).parameters
-    if optional and getattr(model, "pooler", None) is not None:
-        model.pooler = None
-    return model.float()  # models are stored in half precision too; autocast is meant for that
-
-
-def _checkpoint_activations(model: Any) -> None:
-    current = hasattr(model, "activation_checkpointing_enable")  # its name since transformers 5
-    enable = model.activation_checkpointing_enable if current else model.gradient_checkpointing_enable
-    enable({"use_reentrant": False})

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Literal, get_args
+
 import torch
 from torch import Tensor, nn
 
 from itmatch.batch import Fragments
 from itmatch.nn.pooling import MeanPooling, Pooling
 from itmatch.nn.similarity.tiled import TiledSimilarity
-from itmatch.ops.checks import check_above_zero, check_whole_or_none
+from itmatch.ops.checks import check_above_zero, check_choice, check_whole_or_none
 from itmatch.ops.masking import at_least_float32
 from itmatch.ops.pairs.attention import attention_weights
-from itmatch.ops.pairs.interaction import Attended, RefinedCosines
+from itmatch.ops.pairs.interaction import Attended, RefinedCosines, object_sentence_weights, word_image_weights
 from itmatch.ops.pairs.tiles import PairTile
+
+CrossLevel = Literal["refine", "score"]
+CROSS_LEVELS: tuple[CrossLevel, ...] = get_args(CrossLevel)
 
 _GAMMA = 0.1  # where the learned factors of the refinement start
 
@@ -20,16 +26,18 @@ _GAMMA = 0.1  # where the learned factors of the refinement start
 class InteractiveSimilarity(TiledSimilarity):
     r"""CMSEI: regions and words attend to each other, are refined by what they attend to, and are then compared.
 
-    The score of a pair is the mean of its parts: refined words against the refined regions that they attend to, the
-    mirror of it if wanted, and one global vector per side, weighed by the other side (object-sentence and word-image
-    attention).
+    The score of a pair is that of refined words against the refined regions that they attend to, or the mean of it and
+    other parts. Attention across levels (regions by the sentence, words by the image) refines these, or makes a part of
+    its own: one global vector per side.
 
     Nothing of size ``I * T * R * D`` is made: all cosines follow exactly from the inner products of regions and words
     and from the two Gram matrices.
 
     Args:
         region_alignment: take the part of the regions too; it costs time.
-        cross_level: take the part of the global vectors.
+        cross_level: what attention across levels does. ``"refine"``: it weighs the regions that words attend to and
+            the words that are pooled, by learned factors that start at 0; ``"score"``: it makes the part of the global
+            vectors; None: nothing.
         region_temperature: of the attention of regions over words.
         word_temperature: of the attention of words over regions.
         cross_level_temperature: of the softmax that weighs regions by the sentence and words by the image.
@@ -44,9 +52,12 @@ class InteractiveSimilarity(TiledSimilarity):
         with the attention of SCAN and learned factors :math:`\gamma, \delta`. The parts are
         :math:`\mathrm{pool}_w \cos(t'_w, \sum_r \beta_{rw} v'_r)`, its mirror
         :math:`\mathrm{pool}_r \cos(v'_r, \sum_w \alpha_{rw} t'_w)`, and
-        :math:`\cos(\sum_r \pi_r v'_r, \sum_w \rho_w t'_w)` with
+        with ``"score"`` :math:`\cos(\sum_r \pi_r v'_r, \sum_w \rho_w t'_w)`, where
         :math:`\pi = \mathrm{softmax}_r(v'_r \cdot \bar t / (|\bar t| \tau))`, :math:`\rho` mirrored, :math:`\bar t` the
-        mean word before refinement.
+        mean word before refinement. With ``"refine"`` words attend by :math:`\beta_{rw} (1 + \eta R \pi_r)` in the
+        place of :math:`\beta_{rw}`, and the pooling is
+        :math:`(1 - \mu)\, \mathrm{pool}_w x_w + \mu \sum_w \rho_w x_w`, that of the mirrored part likewise with
+        :math:`\pi`; :math:`\eta` and :math:`\mu` are learned.
 
     Source:
         CMSEI (WACV 2023) and Hire (2024) name the steps: interactive object-word attention with alignment, then
@@ -64,7 +75,7 @@ class InteractiveSimilarity(TiledSimilarity):
         self,
         *,
         region_alignment: bool = False,
-        cross_level: bool = True,
+        cross_level: CrossLevel | None = "score",
         region_temperature: float = 1 / 4,
         word_temperature: float = 1 / 9,
         cross_level_temperature: float = 0.1,
@@ -72,7 +83,8 @@ class InteractiveSimilarity(TiledSimilarity):
         chunk_size: int | None = None,
     ) -> None:
         super().__init__()
-        self.region_alignment, self.cross_level = region_alignment, cross_level
+        self.region_alignment = region_alignment
+        self.cross_level = check_choice("cross_level", cross_level, *CROSS_LEVELS, None)
         self.region_temperature = check_above_zero("region_temperature", region_temperature)
         self.word_temperature = check_above_zero("word_temperature", word_temperature)
         self.cross_level_temperature = check_above_zero("cross_level_temperature", cross_level_temperature)
@@ -80,6 +92,9 @@ class InteractiveSimilarity(TiledSimilarity):
         self.chunk_size = check_whole_or_none("chunk_size", chunk_size)
         self.gamma_regions = nn.Parameter(torch.tensor([_GAMMA]))
         self.gamma_words = nn.Parameter(torch.tensor([_GAMMA]))
+        if cross_level == "refine":
+            self.eta = nn.Parameter(torch.zeros(1))
+            self.mu = nn.Parameter(torch.zeros(1))
 
     def align(self, image: Fragments, text: Fragments) -> Tensor:
         """Mean of the two attentions, words over regions and regions over words, (R, W)."""
@@ -93,14 +108,27 @@ class InteractiveSimilarity(TiledSimilarity):
 
     def score_tile(self, tile: PairTile) -> Tensor:
         """(i, t, 1) scores of a tile of pairs."""
-        attended = Attended.of(tile, self.region_temperature, self.word_temperature)
+        refine = self.cross_level == "refine"
+        scale = partial(self._region_factors, tile) if refine else None
+        attended = Attended.of(tile, self.region_temperature, self.word_temperature, scale)
         refined = RefinedCosines(tile, attended, self.gamma_regions, self.gamma_words)
-        parts = [self._pool(refined.word_cosines(), tile.word_mask)]
+        temperature = self.cross_level_temperature
+        rho = word_image_weights(tile, attended.beta, self.gamma_words, temperature) if refine else None
+        parts = [self._pool(refined.word_cosines(), tile.word_mask, rho)]
         if self.region_alignment:
-            parts.append(self._pool(refined.region_cosines(), tile.region_mask))
-        if self.cross_level:
-            parts.append(refined.cross_level_cosine(self.cross_level_temperature))
+            pi = object_sentence_weights(tile, attended.alpha, self.gamma_regions, temperature) if refine else None
+            parts.append(self._pool(refined.region_cosines(), tile.region_mask, pi))
+        if self.cross_level == "score":
+            parts.append(refined.cross_level_cosine(temperature))
         return torch.stack(parts).mean(0)[..., None]
 
-    def _pool(self, values: Tensor, mask: Tensor | None) -> Tensor:
-        return at_least_float32(self.pooling(values, mask))
+    def _region_factors(self, tile: PairTile, alpha: Tensor) -> Tensor:
+        """(i, t, 1, R): how much the sentence makes of each region, 1 on average where eta is 0."""
+        pi = object_sentence_weights(tile, alpha, self.gamma_regions, self.cross_level_temperature)
+        mask = tile.region_mask
+        count = pi.shape[2] if mask is None else mask.sum(2, keepdim=True)
+        return (1 + self.eta * count * pi)[:, :, None]
+
+    def _pool(self, values: Tensor, mask: Tensor | None, weights: Tensor | None) -> Tensor:
+        pooled = at_least_float32(self.pooling(values, mask))
+        return pooled if weights is None else pooled + self.mu * ((weights * values).sum(2) - pooled)

@@ -10,6 +10,7 @@ Tensors are laid out as in :class:`~itmatch.ops.pairs.tiles.PairTile`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +38,7 @@ class Attended:
 
     Args:
         alpha: (i, t, W, R), sums to 1 over the words.
-        beta: (i, t, W, R), sums to 1 over the regions.
+        beta: (i, t, W, R), sums to 1 over the regions, unless they are scaled.
         words: (i, t, W, R), ``t_w . c_r``.
         regions: (i, t, W, R), ``d_w . v_r``.
     """
@@ -48,8 +49,17 @@ class Attended:
     regions: Tensor
 
     @classmethod
-    def of(cls, tile: PairTile, region_temperature: float, word_temperature: float) -> Attended:
-        """Attention with two temperatures, of regions and of words as queries."""
+    def of(
+        cls,
+        tile: PairTile,
+        region_temperature: float | Tensor,
+        word_temperature: float | Tensor,
+        scale: Callable[[Tensor], Tensor] | None = None,
+    ) -> Attended:
+        """Attention with two temperatures, of regions and of words as queries.
+
+        ``scale`` gives factors (i, t, 1, R) of the regions that words attend to, from ``alpha``.
+        """
         alpha = attention_weights(
             tile.scores, "regions", region_temperature, region_mask=tile.region_mask, word_mask=tile.word_mask
         )
@@ -58,8 +68,28 @@ class Attended:
         )
         alpha = keep(alpha, None if tile.region_mask is None else tile.region_mask[:, :, None])
         beta = keep(beta, None if tile.word_mask is None else tile.word_mask[..., None])
+        if scale is not None:
+            beta = beta * scale(alpha)
         words = torch.bmm(tile.word_gram, alpha.flatten(0, 1)).view_as(alpha)
         return cls(alpha, beta, words, tile.times_region_gram(beta))
+
+
+def object_sentence_weights(tile: PairTile, alpha: Tensor, gamma: Tensor, temperature: float) -> Tensor:
+    """(i, t, R) softmax over the refined regions, by their products with the direction of the mean word."""
+    total = tile.captions.gram.sum(1)  # (t, W): products with the sum of all words, whose direction the mean has
+    square = total.sum(1)[:, None]
+    attended = (total[:, None] @ alpha)[:, :, 0]
+    logits = (tile.scores.sum(WORDS) + gamma * attended) / (root(square) * temperature)
+    return softmax_over(zero_where(is_zero(square), logits), tile.region_mask, 2)
+
+
+def word_image_weights(tile: PairTile, beta: Tensor, delta: Tensor, temperature: float) -> Tensor:
+    """(i, t, W) softmax over the refined words, by their products with the direction of the mean region."""
+    total = tile.images.gram.sum(1)  # (images, R)
+    square = tile.per_image(total.sum(1, keepdim=True))
+    attended = (beta @ tile.per_image(total)[..., None])[..., 0]
+    logits = (tile.scores.sum(REGIONS) + delta * attended) / (root(square) * temperature)
+    return softmax_over(zero_where(is_zero(square), logits), tile.word_mask, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +148,8 @@ class RefinedCosines:
     def cross_level_cosine(self, temperature: float) -> Tensor:
         """(i, t): cosine of the refined regions as the sentence weighs them and the refined words as the image does."""
         tile, gamma, delta = self.tile, self.gamma, self.delta
-        pi, rho = self._cross_level_weights(temperature)  # (i, t, 1, R), (i, t, 1, W)
+        pi = object_sentence_weights(tile, self.attended.alpha, gamma, temperature)[:, :, None]  # (i, t, 1, R)
+        rho = word_image_weights(tile, self.attended.beta, delta, temperature)[:, :, None]  # (i, t, 1, W)
         a = pi @ self.attended.alpha.transpose(2, 3)  # v* = sum_r pi_r v_r + gamma sum_w a_w t_w
         b = rho @ self.attended.beta  # t* = sum_w rho_w t_w + delta sum_r b_r v_r
         regions, words = torch.cat((pi, b), 2), torch.cat((rho, a), 2)  # (i, t, 2, R), (i, t, 2, W)
@@ -130,17 +161,3 @@ class RefinedCosines:
         image = of_regions[..., 0, 0] + gamma * (2 * met[..., 1, 0] + gamma * of_words[..., 1, 1])
         text = of_words[..., 0, 0] + delta * (2 * met[..., 0, 1] + delta * of_regions[..., 1, 1])
         return cosine(product, image, text)
-
-    def _cross_level_weights(self, temperature: float) -> tuple[Tensor, Tensor]:
-        """(i, t, 1, R) weights of the regions by the mean word, (i, t, 1, W) of the words by the mean region."""
-        tile = self.tile
-        sums = tile.captions.gram.sum(1), tile.images.gram.sum(1)  # (t, W), (images, R): products with the sum of all
-        sentence = sums[0].sum(1)[:, None]  # its squared length; the mean has the same direction
-        picture = tile.per_image(sums[1].sum(1, keepdim=True))
-        c_sentence = (sums[0][:, None] @ self.attended.alpha)[:, :, 0]
-        d_picture = (self.attended.beta @ tile.per_image(sums[1])[..., None])[..., 0]
-        to_sentence = (tile.scores.sum(WORDS) + self.gamma * c_sentence) / (root(sentence) * temperature)
-        to_picture = (tile.scores.sum(REGIONS) + self.delta * d_picture) / (root(picture) * temperature)
-        pi = softmax_over(zero_where(is_zero(sentence), to_sentence), tile.region_mask, 2)
-        rho = softmax_over(zero_where(is_zero(picture), to_picture), tile.word_mask, 2)
-        return pi[:, :, None], rho[:, :, None]

@@ -9,7 +9,7 @@ import pytest
 from helpers_cli import write_precomp
 from helpers_layouts import write_bottom_up, write_h5, write_npz, write_vinvl
 
-from itmatch.data import CaptionRelations, ImageFolder, KarpathyJson, PrecompFolder, check_path
+from itmatch.data import CaptionRelations, ImageFolder, KarpathyJson, PhotoPatches, PrecompFolder, check_path
 
 STAGES = ("train", "val", "test")
 
@@ -257,7 +257,10 @@ def test_photos(what, tmp_path):
         (tmp_path / f"{split}_ids.txt").write_text(f"{2 * number}.png\n{2 * number + 1}.png\n")
         (tmp_path / f"{split}_caps.txt").write_text("a dog\n" * 4)
     PHOTOS[what](tmp_path)
-    told, report = everything(ImageFolder(tmp_path, image_size=8, patch_size=4)), check_path(tmp_path)
+    told, report = (
+        everything(ImageFolder(tmp_path, extractor=PhotoPatches(image_size=8, patch_size=4))),
+        check_path(tmp_path),
+    )
     assert report.ok is (not told), (told, report.problems)
     assert report.ready is (not told)
 

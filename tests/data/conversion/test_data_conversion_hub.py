@@ -8,11 +8,13 @@ import pytest
 from helpers_cli import error_of, run
 from helpers_files import files_in
 
-from itmatch.data import ImageFolder
+from itmatch.data import ImageFolder, PhotoPatches
 
 pyarrow = pytest.importorskip("pyarrow")
 Image = pytest.importorskip("PIL.Image")
 from pyarrow import ipc, parquet  # noqa: E402 - after the skip
+
+PLAIN = PhotoPatches(image_size=16, patch_size=16, mean=[0, 0, 0], std=[1, 1, 1])
 
 
 def photo(seed):
@@ -52,7 +54,7 @@ def save_parquet(folder, content, name="test-00000-of-00001"):
 
 
 def check(out, stage, index, count=1):
-    split = ImageFolder(out, image_size=16, patch_size=16, mean=[0, 0, 0], std=[1, 1, 1]).split(stage)
+    split = ImageFolder(out, extractor=PLAIN).split(stage)
     assert (split.num_images, split.num_captions) == (count, 2 * count)
     pixels = split.image(0).features.numpy().reshape(3, 16, 16)
     np.testing.assert_allclose(pixels, photo(index)[0].transpose(2, 0, 1) / 255, rtol=1e-5)
@@ -95,7 +97,7 @@ def wrong(**changed):
         (wrong(filename=".hidden"), r"row 0: photo '.hidden', expected"),
         (wrong(split="../evil"), "a split called '../evil', expected letters and digits"),
         (wrong(image="no photo"), "row 0: no photo under 'image'; columns there: caption, filename"),
-        (wrong(caption=[]), "row 0: no text under any of caption, captions"),
+        (wrong(caption=[]), "row 0: no text under any of captions, caption, "),
         (wrong(caption=[" "]), "caps.txt:1: empty caption"),
         (rows(1) * 2, "row 1: photo '100.png' is there already"),
     ],

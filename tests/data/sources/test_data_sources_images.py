@@ -6,8 +6,9 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 
-from itmatch.data import ImageFolder, PatchFeatures
+from itmatch.data import ImageFolder, PatchFeatures, PhotoPatches
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -18,9 +19,26 @@ def write(path, width, height, seed=0):
     return values
 
 
+def stored(paths, image_size, patch_size, **options):
+    return PatchFeatures(paths, PhotoPatches(image_size=image_size, patch_size=patch_size, **options))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "L", "CMYK", "P", "I;16"])
+def test_an_image_of_any_kind_is_made_what_its_file_would_be(mode, tmp_path):
+    write(tmp_path / "rgb.png", 16, 16)
+    image = Image.open(tmp_path / "rgb.png")
+    image = Image.fromarray(np.full((16, 16), 300, np.uint16)) if mode == "I;16" else image.convert(mode)
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    image.save(path)
+    patches = PhotoPatches(image_size=16, patch_size=8)
+    expected = patches([path]).features
+    assert torch.equal(patches([Image.open(path)]).features, expected)
+    assert np.array_equal(patches.patches(Image.open(path)), expected[0])
+
+
 def test_pixels_of_a_photo_that_fits_are_its_own(tmp_path):
     values = write(tmp_path / "a.png", 16, 16)
-    store = PatchFeatures([tmp_path / "a.png"], 16, 8, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+    store = stored([tmp_path / "a.png"], 16, 8, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
     assert (len(store), store.num_regions, store.feature_dim) == (1, 4, 192)
     patches = store[0].reshape(2, 2, 3, 8, 8)  # row, column, colour, y, x
     expected = (values / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.4]
@@ -29,9 +47,9 @@ def test_pixels_of_a_photo_that_fits_are_its_own(tmp_path):
 
 def test_the_middle_is_cut_out_or_the_whole_is_squeezed(tmp_path):
     values = write(tmp_path / "wide.png", 32, 16)
-    crop = PatchFeatures([tmp_path / "wide.png"], 16, 16, mean=(0, 0, 0), std=(1, 1, 1))[0]
+    crop = stored([tmp_path / "wide.png"], 16, 16, mean=(0, 0, 0), std=(1, 1, 1))[0]
     np.testing.assert_allclose(crop.reshape(3, 16, 16), values[:, 8:24].transpose(2, 0, 1) / 255, rtol=1e-5)
-    squeezed = PatchFeatures([tmp_path / "wide.png"], 16, 16, fit="stretch", mean=(0, 0, 0), std=(1, 1, 1))[0]
+    squeezed = stored([tmp_path / "wide.png"], 16, 16, fit="stretch", mean=(0, 0, 0), std=(1, 1, 1))[0]
     assert squeezed.shape == (1, 768)
     assert abs(squeezed.mean() - values.mean() / 255) < 0.02
     assert not np.allclose(squeezed, crop)
@@ -39,7 +57,7 @@ def test_the_middle_is_cut_out_or_the_whole_is_squeezed(tmp_path):
 
 def colours(path):
     """(H, W, 3) values in 0..255 of a photo that fits."""
-    pixels = PatchFeatures([path], 16, 16, mean=(0, 0, 0), std=(1, 1, 1))[0]
+    pixels = stored([path], 16, 16, mean=(0, 0, 0), std=(1, 1, 1))[0]
     return np.rint(pixels.reshape(3, 16, 16).transpose(1, 2, 0) * 255).astype(int)
 
 
@@ -133,7 +151,7 @@ def test_an_image_that_pillow_cannot_convert(tmp_path, monkeypatch):
 )
 def test_means_of_colours(options, message):
     with pytest.raises(ValueError, match=message):
-        PatchFeatures([], 16, 8, **options)
+        stored([], 16, 8, **options)
 
 
 def test_a_folder_of_photos(tmp_path):
@@ -142,7 +160,7 @@ def test_a_folder_of_photos(tmp_path):
         write(tmp_path / "photos" / f"{i}.png", 20, 30, i)
     (tmp_path / "dev_ids.txt").write_text("0.png \r\n1.png\r\n2.png")
     (tmp_path / "dev_caps.txt").write_text("".join(f"caption {i}\n" for i in range(6)))
-    data = ImageFolder(tmp_path, tmp_path / "photos", image_size=16, patch_size=8).split("val")
+    data = ImageFolder(tmp_path, tmp_path / "photos", extractor=PhotoPatches(image_size=16, patch_size=8)).split("val")
     assert (data.num_images, data.num_captions, data.image_ids[2]) == (3, 6, "2.png")
     assert data.caption_image.tolist() == [0, 0, 1, 1, 2, 2]
     assert data.image(2).features.shape == (4, 192)
@@ -158,16 +176,16 @@ def test_what_is_wrong_is_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="no stage 'dev'"):
         ImageFolder(tmp_path).split("dev")
     with pytest.raises(ValueError, match="expected a multiple of patch_size 7"):
-        PatchFeatures([], 16, 7)
+        stored([], 16, 7)
     with pytest.raises(ValueError, match="fit: 'pad'"):
-        PatchFeatures([], 16, 8, fit="pad")
+        stored([], 16, 8, fit="pad")
     with pytest.raises(FileNotFoundError, match=r"gone\.png: no such file"):
-        PatchFeatures([tmp_path / "gone.png"], 16, 8)[0]
+        stored([tmp_path / "gone.png"], 16, 8)[0]
     with pytest.raises(ValueError, match=r"test_ids\.txt: no image that can be read"):
-        PatchFeatures([tmp_path / "test_ids.txt"], 16, 8)[0]
+        stored([tmp_path / "test_ids.txt"], 16, 8)[0]
     monkeypatch.setitem(sys.modules, "PIL", None)
     with pytest.raises(ImportError, match=r"itmatch\[images\]"):
-        PatchFeatures([], 16, 8)
+        stored([], 16, 8)
 
 
 def test_damaged_and_harmful_pictures_are_named(tmp_path):
@@ -182,7 +200,7 @@ def test_damaged_and_harmful_pictures_are_named(tmp_path):
     }.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=rf"{name}: no image that can be read \(.+\)$"):
-            PatchFeatures([tmp_path / name], 16, 8)[0]
+            stored([tmp_path / name], 16, 8)[0]
 
 
 def test_a_very_long_picture_is_read_in_little_memory(tmp_path):
@@ -190,7 +208,7 @@ def test_a_very_long_picture_is_read_in_little_memory(tmp_path):
     Image.fromarray(values).save(tmp_path / "long.png")
     Image.fromarray(values[9968:10032]).save(tmp_path / "middle.png")
     tracemalloc.start()
-    long, middle = (PatchFeatures([tmp_path / name], 64, 32)[0] for name in ("long.png", "middle.png"))
+    long, middle = (stored([tmp_path / name], 64, 32)[0] for name in ("long.png", "middle.png"))
     largest = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     np.testing.assert_array_equal(long, middle)
@@ -199,7 +217,7 @@ def test_a_very_long_picture_is_read_in_little_memory(tmp_path):
     resize = Image.Image.resize
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Image.Image, "resize", lambda self, size, *more: sizes.append(size) or resize(self, size, *more))
-        _ = PatchFeatures([tmp_path / "long.png"], 64, 32)[0]
+        _ = stored([tmp_path / "long.png"], 64, 32)[0]
     assert sizes == [(64, 4096)]  # and not (64, 1280000)
 
 
@@ -211,7 +229,7 @@ def test_ordinary_photos_are_read_as_they_always_were(tmp_path, size):
     width, height = (max(64, int(side * scale)) for side in size)
     left, top = (width - 64) // 2, (height - 64) // 2
     expected = image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + 64, top + 64))
-    found = PatchFeatures([tmp_path / "a.png"], 64, 64, mean=(0, 0, 0), std=(1, 1, 1))[0].reshape(3, 64, 64)
+    found = stored([tmp_path / "a.png"], 64, 64, mean=(0, 0, 0), std=(1, 1, 1))[0].reshape(3, 64, 64)
     np.testing.assert_array_equal(found.transpose(1, 2, 0), np.asarray(expected, np.float32) / 255)
 
 
@@ -235,7 +253,9 @@ def test_the_layout_of_vse_infinity_and_laps(tmp_path, photos, repeated):
     lines = owners if repeated else ["9", "7"]
     (tmp_path / "precomp/test_ids.txt").write_text("".join(f"{line}\n" for line in lines))
     (tmp_path / "precomp/test_caps.txt").write_text("".join(f"{i} of {name}\n" for i, name in enumerate(owners)))
-    split = ImageFolder(tmp_path, image_size=16, patch_size=16, mean=[0, 0, 0], std=[1, 1, 1]).split("test")
+    split = ImageFolder(
+        tmp_path, extractor=PhotoPatches(image_size=16, patch_size=16, mean=[0, 0, 0], std=[1, 1, 1])
+    ).split("test")
     assert (split.image_ids, split.caption_image.tolist()) == (["9", "7"], [0, 0, 1, 1])
     for image, pixels in enumerate(values):
         found = split.image(image).features.numpy().reshape(3, 16, 16)
@@ -253,5 +273,15 @@ def test_ids_of_captions_allow_any_number_of_captions(tmp_path):
         write(tmp_path / f"{name}.png", 16, 16)
     (tmp_path / "train_ids.txt").write_text("a.png\na.png\nb.png\n")
     (tmp_path / "train_caps.txt").write_text("one\ntwo\nthree\n")
-    split = ImageFolder(tmp_path, image_size=16, patch_size=16).split("train")
+    split = ImageFolder(tmp_path, extractor=PhotoPatches(image_size=16, patch_size=16)).split("train")
     assert (split.image_ids, split.caption_image.tolist()) == (["a.png", "b.png"], [0, 0, 1])
+
+
+def test_the_split_to_report_may_have_another_name(tmp_path):
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    for split, count in (("test", 1), ("testall", 3)):
+        (tmp_path / f"{split}_ids.txt").write_text("".join(f"{number}.png\n" for number in range(count)))
+        (tmp_path / f"{split}_caps.txt").write_text("a dog\n" * count)
+    assert ImageFolder(tmp_path).split("test").num_images == 1
+    assert ImageFolder(tmp_path, test="testall").split("test").num_images == 3

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers_files import files_in, small_files
+from helpers_python_2 import ordered, write_of_python_2
 
 from itmatch.__main__ import main
 from itmatch.batch import Captions, Fragments, Regions
@@ -377,6 +378,32 @@ def test_vse_pp_gives_the_scores_of_its_definition(photos, tmp_path):
         if photos
         else []
     )
+
+
+def test_a_checkpoint_and_vocabulary_of_python_2(tmp_path, capsys):
+    """VSE++'s published files are of Python 2: texts are bytes there, and the tensors lie behind the pickle."""
+    states = [linear(8), gru(8, words=6, bidirectional=False)]
+    network = {"cnn.module.conv1.weight": torch.randn(2, 3, 3, 3)}
+    options = {"measure": "cosine", "use_abs": False, "no_imgnorm": False, "cnn_type": "resnet152", "margin": 0.2}
+    content = {"epoch": 30, "model": [ordered(states[0] | network), ordered(states[1])], "best_rsum": 400.5}
+    content |= {"opt": argparse.Namespace(**options), "Eiters": 10}
+    path = write_of_python_2(tmp_path / "model_best.pth.tar", content)
+    words = ["<pad>", "<start>", "<end>", "<unk>", "a", "dog"]
+    text = [b"U" + bytes([len(word)]) + word.encode() for word in words]
+    there = b"".join(word + b"K" + bytes([i]) for i, word in enumerate(text))
+    back = b"".join(b"K" + bytes([i]) + word for i, word in enumerate(text))
+    state = b"(U\x08word2idx}(" + there + b"uU\x08idx2word}(" + back + b"uU\x03idxK\x06d"
+    vocabulary = tmp_path / "coco_vocab.pkl"
+    vocabulary.write_bytes(b"\x80\x02c__main__\nVocabulary\n)\x81" + state + b"b.")
+    out = tmp_path / "vse_pp"
+    command = ["convert", path, "--format", "vse_pp", "--out", out, "--vocabulary", vocabulary]
+    assert main([str(argument) for argument in command]) == 0
+    assert "the network (resnet152) is left out" in capsys.readouterr().out
+    images = torch.randn(3, 6)
+    unit = torch.nn.functional.normalize(images, dim=1)
+    expected = public_vse_pp(states, unit, torch.tensor([[1, 4, 5, 2]]), [4])
+    found = MatchingModel.from_pretrained(out).score(images[:, None], ["a dog"])
+    torch.testing.assert_close(found, expected.detach(), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from itmatch.batch import Captions, Regions
-from itmatch.data import ImageFolder
+from itmatch.data import ImageFolder, PhotoPatches
 from itmatch.models import MatchingModel, clip_dual_encoder
 from itmatch.nn import (
     ClipImageEncoder,
@@ -72,7 +72,7 @@ def test_padding_is_the_tokenizers(folder, original):
     assert ClipTextEncoder(folder, pad_id=5).spec["init_args"]["pad_id"] == 5
     again = clip_dual_encoder(folder)
     assert again.text_encoder.pad_id == again.tokenizer.pad_id
-    assert again.tokenizer.max_length == 12
+    assert again.tokenizer.spec["init_args"]["max_length"] == 12
     with pytest.raises(ValueError, match="pad_id: 99, expected an id below"):
         ClipTextEncoder(folder, pad_id=99)
 
@@ -146,7 +146,7 @@ def test_a_frozen_tower_keeps_out_of_training(folder):
 def test_what_does_not_fit(folder, tiny_bert):
     with pytest.raises(ValueError, match="neither model_name nor config"):
         ClipTextEncoder()
-    with pytest.raises(ValueError, match="type 'bert', expected clip or siglip"):
+    with pytest.raises(ValueError, match="type 'bert', expected clip, siglip or siglip2"):
         ClipTextEncoder(tiny_bert)
     with pytest.raises(ValueError, match="config: model_type 'bert', expected clip or siglip"):
         ClipImageEncoder(config={"model_type": "bert"})
@@ -169,7 +169,7 @@ def test_from_photos_to_scores(folder, tmp_path):
         image.fromarray(values.numpy()).save(tmp_path / f"{i}.png")
     (tmp_path / "test_ids.txt").write_text("0.png\n1.png\n")
     (tmp_path / "test_caps.txt").write_text("a dog\na cat\n")
-    data = ImageFolder(tmp_path, image_size=24, patch_size=8).split("test")
+    data = ImageFolder(tmp_path, extractor=PhotoPatches(image_size=24, patch_size=8)).split("test")
     features = torch.stack([data.image(i).features for i in range(2)])
     scores = clip_dual_encoder(folder).score(features, data.captions)
     assert scores.shape == (2, 2)

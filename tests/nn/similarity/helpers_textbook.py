@@ -73,36 +73,42 @@ def interactive_scores(
     word_temperature=1 / 9,
     normalization="clipped_l2norm",
     temperature=0.1,
+    eta=0.0,
+    mu=0.0,
 ):
     """Interactive attention, refinement, alignment both ways, cross-level attention.
 
     ``refine_regions(v, c)`` and ``refine_words(t, d)`` make the refined fragments from the fragments and from what they
-    attend to; None leaves the fragments as they are.
+    attend to; None leaves the fragments as they are. ``eta`` is how far the sentence scales the regions that words
+    attend to, ``mu`` the share of the pooling in which the other side weighs the words, or the regions.
     """
 
     def pair(regions, words):
         alpha = attention(regions, words, region_temperature, normalization)  # (R, W), a row sums to 1
         beta = attention(words, regions, word_temperature, normalization)  # (W, R), a row sums to 1
         refined_regions = regions if refine_regions is None else refine_regions(regions, alpha @ words)
-        refined_words = words if refine_words is None else refine_words(words, beta @ regions)
+        pi = weights_of(words.mean(0), refined_regions, temperature)
+        scales = 1 + eta * len(regions) * pi[:, None]
+        refined_words = words if refine_words is None else refine_words(words, beta @ (scales * regions))
+        rho = weights_of(regions.mean(0), refined_words, temperature)
         found = []
         if "words" in parts:
-            found.append(pool(cosines(refined_words, beta @ refined_regions)))
+            values = cosines(refined_words, beta @ (scales * refined_regions))
+            found.append((1 - mu) * pool(values) + mu * (rho * values).sum())
         if "regions" in parts:
-            found.append(pool(cosines(refined_regions, alpha @ refined_words)))
+            values = cosines(refined_regions, alpha @ refined_words)
+            found.append((1 - mu) * pool(values) + mu * (pi * values).sum())
         if "cross" in parts:
-            image_vector = attended_by(words.mean(0), refined_regions, temperature)
-            text_vector = attended_by(regions.mean(0), refined_words, temperature)
-            found.append(cosines(image_vector[None], text_vector[None])[0])
+            found.append(cosines((pi @ refined_regions)[None], (rho @ refined_words)[None])[0])
         return sum(found) / len(found)
 
     return all_pairs(image, text, pair)
 
 
-def attended_by(query, keys, temperature):
-    """Mean of the keys (K, D), weighted by a softmax of their products with the direction of the query (D)."""
+def weights_of(query, keys, temperature):
+    """Of the keys (K, D): a softmax of their products with the direction of the query (D)."""
     direction = query / torch.linalg.vector_norm(query).clamp(min=1e-8)
-    return (keys @ direction / temperature).softmax(0) @ keys
+    return (keys @ direction / temperature).softmax(0)
 
 
 def residual(gamma):

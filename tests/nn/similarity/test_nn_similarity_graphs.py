@@ -55,6 +55,7 @@ SIMILARITIES = {
     "regions in chunks": lambda: CrossAttentionSimilarity("regions", normalization="softmax", chunk_size=2),
     "interactive": InteractiveSimilarity,
     "all parts": lambda: InteractiveSimilarity(region_alignment=True),
+    "refined": lambda: InteractiveSimilarity(region_alignment=True, cross_level="refine"),
     "sgr": lambda: VectorSimilarity(SIZE, SimilarityReasoning(4)),
     "saf": lambda: VectorSimilarity(SIZE, SimilarityFiltration(4), GlobalAttentionPooling(SIZE)),
     "smooth sets": lambda: SetSimilarity(length_normalized=True, normalize=True),

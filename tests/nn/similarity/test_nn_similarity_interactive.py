@@ -24,9 +24,26 @@ BF16, FP16, FP32, FP64 = torch.bfloat16, torch.float16, torch.float32, torch.flo
 TYPES = [(BF16, BF16), (FP16, BF16), (FP32, FP16), (FP64, BF16)]
 
 
+LEVEL = ["score"]  # what cross-level attention does
+
+
+@pytest.fixture(autouse=True, params=["score", "refine"])
+def level(request):
+    LEVEL[0] = request.param
+    return request.param
+
+
+def switched(*parts):
+    """The arguments by which these parts and no others are taken."""
+    return {
+        "region_alignment": "region_alignment" in parts,
+        "cross_level": LEVEL[0] if "cross_level" in parts else None,
+    }
+
+
 def build(*, pooling="mean", dtype=torch.double, **kwargs):
     """A similarity with all parts, whose parameters are far from where they start, so that each of them counts."""
-    kwargs.setdefault("region_alignment", True)
+    kwargs = {"region_alignment": True, "cross_level": LEVEL[0]} | kwargs
     torch.manual_seed(5)
     similarity = InteractiveSimilarity(pooling=POOLINGS[pooling], **kwargs).double()
     with torch.no_grad():
@@ -41,7 +58,10 @@ def refinements(similarity):
 
 
 def textbook(similarity, image, text, pool="mean", **kwargs):
-    kwargs.setdefault("parts", [part for name, part in PARTS.items() if getattr(similarity, name, True)])
+    taken = ["words", "regions"] if similarity.region_alignment else ["words"]
+    kwargs.setdefault("parts", taken + (["cross"] if similarity.cross_level == "score" else []))
+    if similarity.cross_level == "refine":
+        kwargs |= {"eta": similarity.eta[0], "mu": similarity.mu[0]}
     refine_regions, refine_words = refinements(similarity)
     return interactive_scores(image, text, POOLS[pool], refine_regions, refine_words, **kwargs)
 
@@ -70,7 +90,7 @@ def test_scores_and_dense_gradients_of_the_textbook(pooling):
     image, text = ragged_pair()
     similarity = build(pooling=pooling)
     found = assert_same(similarity, image, text, dense(), pool=pooling)
-    assert len(found) == 4
+    assert len(found) == (4 if LEVEL[0] == "score" else 6)
     assert all(gradient.abs().sum() > 0 for gradient in found)
 
 
@@ -84,7 +104,7 @@ def test_scores_and_dense_gradients_of_the_textbook(pooling):
 )
 def test_parts(parts):
     image, text = ragged_pair()
-    similarity = build(**{name: name in parts for name in ("region_alignment", "cross_level")})
+    similarity = build(**switched(*parts))
     assert_same(similarity, image, text, dense())
 
 
@@ -92,11 +112,12 @@ def test_parts(parts):
 def test_factors_of_0_refine_nothing(part):
     image, text = ragged_pair()
     parts = PARTS if part == "all" else {"word_alignment": "words", part: PARTS[part]}
-    similarity = build(region_alignment="region_alignment" in parts, cross_level="cross_level" in parts)
+    similarity = build(**switched(*parts))
     with torch.no_grad():
-        similarity.gamma_regions.zero_()
-        similarity.gamma_words.zero_()
-    expected = interactive_scores(image, text, POOLS["mean"], parts=list(parts.values()))
+        for parameter in similarity.parameters():
+            parameter.zero_()
+    scored = [name for part, name in parts.items() if part != "cross_level" or LEVEL[0] == "score"]
+    expected = interactive_scores(image, text, POOLS["mean"], parts=scored)
     torch.testing.assert_close(similarity(image, text), expected, **CLOSE)
 
 
@@ -141,7 +162,7 @@ def test_parameters_learn_from_frozen_features():
 def test_parameters_of_a_learned_pooling():
     image, text = ragged_pair()
     pooling = GeneralizedPooling(8, 4).double()
-    similarity = InteractiveSimilarity(pooling=pooling, region_alignment=True).double()
+    similarity = InteractiveSimilarity(pooling=pooling, region_alignment=True, cross_level="score").double()
     assert {"gamma_regions", "gamma_words"} < {name for name, _ in similarity.named_parameters()}
     whole = torch.ones(1, dtype=torch.bool)
     refine_regions, refine_words = refinements(similarity)
@@ -297,7 +318,11 @@ def test_scores_of_vectors_that_nearly_vanish_are_cosines(part, noise, dtype):
         with torch.no_grad():
             side.features.add_(noise / 16 * torch.randn_like(side.features))  # of length noise
         sides.append(side)
-    scores = build(dtype=dtype, **{name: name == part for name in ("region_alignment", "cross_level")})(*sides)
+    similarity = build(dtype=dtype, **switched(part))
+    if similarity.cross_level == "refine":
+        with torch.no_grad():
+            similarity.mu.fill_(0.4)  # not beyond the cosines that it mixes
+    scores = similarity(*sides)
     assert (scores.abs() <= 1 + 1e-5).all()
     assert all(torch.isfinite(g).all() for g in gradients(scores, [side.features for side in sides]))
 
@@ -336,7 +361,7 @@ def test_an_image_that_is_its_caption():
         similarity = build(dtype=dtype)
         scores = similarity(*sides)
         torch.testing.assert_close(scores, textbook(similarity, *sides), atol=tolerance, rtol=0)
-        assert (scores <= 1 + 1e-5).all()
+        assert (scores <= 1 + 1e-5).all() or similarity.cross_level == "refine"
         assert all(torch.isfinite(g).all() for g in gradients(scores, [s.features for s in sides]))
 
 
@@ -403,6 +428,8 @@ def test_parameters_and_defaults():
 
 def test_bad_arguments_are_named():
     image, text = ragged_pair()
+    with pytest.raises(ValueError, match="cross_level: 'both', expected 'refine', 'score' or None"):
+        InteractiveSimilarity(cross_level="both")
     with pytest.raises(ValueError, match="cross_level_temperature: 0"):
         InteractiveSimilarity(cross_level_temperature=0.0)
     with pytest.raises(ValueError, match="region_temperature: -1"):

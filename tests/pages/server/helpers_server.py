@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from helpers_photos import small_clip, write_photos
 
-from itmatch.data import ImageFolder, ImageTextSplit, RelationScenes, WordTokenizer
+from itmatch.data import ImageFolder, ImageTextSplit, PhotoPatches, RelationScenes, WordTokenizer
 from itmatch.models import chan_gru
 from itmatch.pages.server.app import SearchApp
 from itmatch.pages.server.connections import SearchServer
@@ -42,7 +42,7 @@ def scene_index(folder, captions=None, ids=None, pictures=DRAWN):
 def photo_index(folder):
     """An index of three photos, of a CLIP with random weights."""
     model = small_clip()
-    split = ImageFolder(write_photos(folder), image_size=16, patch_size=8).split("test")
+    split = ImageFolder(write_photos(folder), extractor=PhotoPatches(image_size=16, patch_size=8)).split("test")
     return Index.build(model, split, folder / "index")
 
 
