@@ -18,7 +18,7 @@ from itmatch.batch import Captions, Fragments, Regions
 from itmatch.data import ImageTextSplit, Tokenizer
 from itmatch.extractor import Extractor
 from itmatch.formats.files import user_path, write_text, written_beside, written_together
-from itmatch.models._inputs import Images, batches_of, region_batches
+from itmatch.models._inputs import Images, batches_of, check_no_photos, region_batches
 from itmatch.models.bounds import bounded_by
 from itmatch.models.folders import DOWNLOAD_ARGUMENTS, WEIGHTS_NAME, folder_or_name, model_file, settings_and_sizes
 from itmatch.models.parts import PARTS, built_parts, in_places
@@ -132,10 +132,12 @@ class MatchingModel(
             batch_size: captions that are encoded at a time.
 
         Raises:
+            TypeError: one of them is a photo, or the path of one.
             ValueError: strings were given and the model has no tokenizer, or one of them is empty.
         """
         check_whole("batch_size", batch_size)
         if not isinstance(texts, Captions):
+            check_no_photos(texts)
             texts = self._own_tokenizer().batch([texts] if isinstance(texts, str) else texts)
         starts = range(0, max(1, len(texts)), batch_size)  # once for no rows too, which gives the right sizes
         return self._encode(self.text_encoder, (texts[start : start + batch_size] for start in starts))

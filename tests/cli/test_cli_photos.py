@@ -131,6 +131,19 @@ def test_a_missing_detector_is_named(made, tmp_path, capsys):
     assert not (Path(made) / "lightning_logs/version_1").exists()
 
 
+def test_an_extraction_that_fails_is_tried_once(made, tmp_path, capsys, monkeypatch):
+    tried = []
+
+    def fail(self, photos):
+        tried.append(len(photos))
+        raise ValueError("it fails")
+
+    monkeypatch.setattr(RegionExtractor, "__call__", fail)
+    error = error_of_last(capsys, "fit", *options(made), f"--data.source.cache={tmp_path}/new")
+    assert error == "itmatch: error: it fails"
+    assert len(tried) == 1
+
+
 def error_of_last(capsys, *words):
     assert run(*words) == 1
     return capsys.readouterr().err.splitlines()[-1]

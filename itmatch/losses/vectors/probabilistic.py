@@ -15,7 +15,6 @@ from itmatch.losses.vectors._products import squared_distances
 from itmatch.ops.checks import check_above_zero, check_choice, check_finite, check_not_negative
 from itmatch.ops.masking import l2_normalize
 
-
 Distance = Literal["sampled", "wasserstein"]
 
 
