@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,52 +10,9 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from itmatch.losses.base import EmbeddingLoss
 from itmatch.losses.checks import check_relevance, check_vectors
-from itmatch.losses.vectors._products import squared_distances
 from itmatch.ops.checks import check_above_zero, check_choice, check_finite, check_not_negative
+from itmatch.ops.distances import Distance, sampled_distances
 from itmatch.ops.masking import l2_normalize
-
-Distance = Literal["sampled", "wasserstein"]
-
-
-def sampled_distances(image: Tensor, text: Tensor, *, normalize: bool = True, distance: Distance = "sampled") -> Tensor:
-    r"""Expected squared distance of a sample of each image to a sample of each caption, in closed form.
-
-    Formula:
-        .. math:: d(v, t) = \| \mu_v - \mu_t \|^2 + \| \sigma_v^2 + \sigma_t^2 \|_1
-
-        for Gaussians with diagonal covariance; the first half of a vector is :math:`\mu`, the second
-        :math:`\log \sigma^2`. With ``distance="wasserstein"``, an ablation of the paper, the second term is
-        :math:`\| \sigma_v - \sigma_t \|^2`, which two equal Gaussians have at 0.
-
-    Shape:
-        - image: (N, 2 D)
-        - text: (M, 2 D)
-        - result: (N, M), at least float32
-
-    Source:
-        Chun, *Improved Probabilistic Image-Text Representations* (PCME++), ICLR 2024.
-
-    Example:
-        >>> point = torch.tensor([[1.0, 0.0, -100.0, -100.0]])
-        >>> wide = torch.tensor([[0.0, 1.0, 0.0, 0.0]])
-        >>> sampled_distances(point, wide)  # 2 between the means, variance 1 in each of 2 dimensions
-        tensor([[4.]])
-    """
-    check_choice("distance", distance, "sampled", "wasserstein")
-    dtype = torch.promote_types(torch.promote_types(image.dtype, text.dtype), torch.float32)
-    means, logs = [], []
-    for name, vectors in (("image", image), ("text", text)):
-        if vectors.ndim != 2 or vectors.shape[1] % 2:
-            raise ValueError(
-                f"{name}: shape {tuple(vectors.shape)}, expected (pairs, 2 D): mean and logarithm of the variance"
-            )
-        mean, log_variance = vectors.to(dtype).chunk(2, dim=1)
-        means.append(l2_normalize(mean) if normalize else mean)
-        logs.append(log_variance)
-    if distance == "wasserstein":
-        return squared_distances(*means) + squared_distances(*((log / 2).exp() for log in logs))
-    spreads = [log.exp().sum(1) for log in logs]
-    return squared_distances(*means) + spreads[0][:, None] + spreads[1]
 
 
 def probabilistic_matching_loss(
@@ -159,9 +115,8 @@ class ProbabilisticMatchingLoss(EmbeddingLoss):
     r"""The objective of PCME++ on vectors of means and variances; see :func:`probabilistic_matching_loss`.
 
     The vectors hold two halves: the mean, and the logarithm of the variance, which no normalisation may touch. An
-    encoder with ``pooling`` and ``normalize=False`` makes such ``Fragments.pooled``; one of your own can start the
-    logarithm well below 0, which is better, since variances of 1 in D dimensions put all pairs at least 2 D apart.
-    Retrieval needs a similarity that ranks by :func:`sampled_distances`.
+    encoder with ``normalize=False`` and :class:`itmatch.nn.GaussianPooling` makes such ``Fragments.pooled``, and
+    :class:`itmatch.nn.GaussianSimilarity` ranks by their :func:`sampled_distances`.
 
     Args:
         temperature: starting value of :math:`\tau`, learned as ``log_scale`` = ln(1 / temperature), so that it stays
