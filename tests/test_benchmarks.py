@@ -107,6 +107,7 @@ def test_memory_of_a_long_training():
 WAITS = {"VSE++": 0, "VSE-infinity": 0, "SCAN": 1, "SGR": 1, "CHAN": 1, "CMSEI": 1, "Hire": 1, "ReSG": 2}
 
 
+@pytest.mark.slow
 def test_waits_of_a_step(tmp_path):
     """Most ask once which pairs have a gradient, ReSG for objects and for relations; all else was known before."""
     tiny = ["--batch", "8", "--steps", "3", "--log-every", "4", "--only", *WAITS]
@@ -120,6 +121,7 @@ def test_waits_of_a_step(tmp_path):
 SECTIONS = ["precision", "tests", "waits", "scoring", "training", "loading", "ranks"]
 
 
+@pytest.mark.slow
 def test_gpu_without_a_gpu(tmp_path):
     files = ["--json", str(tmp_path / "a"), "--table", str(tmp_path / "b")]
     text = run("--device", "cpu", "--small", *files, script="gpu.py", tiny=[], timeout=280)
@@ -133,6 +135,7 @@ def test_gpu_without_a_gpu(tmp_path):
     assert (tmp_path / "b").read_text().strip() == text.strip()
 
 
+@pytest.mark.slow
 def test_the_ways_of_a_gpu_give_the_same():
     text = run("--device", "twin", "--small", "--only", "precision", script="gpu.py", tiny=[], timeout=280)
     rows = table_of(text)

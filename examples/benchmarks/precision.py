@@ -102,7 +102,8 @@ def matches() -> Matches:
     assert image.pooled is not None
     relevance = torch.rand(IMAGES, CAPTIONS, generator=generator).masked_fill(positives, 1)
     anchors = 0.5 * torch.randn(1, IMAGES, CAPTIONS, generator=generator).tanh()
-    vectors = image.pooled[owner], text.pooled
+    assert text.pooled is not None
+    vectors = image.pooled[owner], text.pooled.clone()  # leaves of their own
     return Matches(scores, positives, *vectors, owner, relevance, torch.arange(CAPTIONS), anchors, (image, text))
 
 
@@ -117,8 +118,8 @@ def of_similarity(module: nn.Module, device: torch.device, mode: str) -> list[Te
     weights = torch.randn(IMAGES, CAPTIONS, generator=torch.Generator().manual_seed(2)).to(device)
     with precision(mode, device):
         scores = module(image, text)
-        gradients = torch.autograd.grad((scores.float() * weights).sum(), leaves, allow_unused=True)
-    return [x.detach().float().cpu() for x in (scores, *gradients) if x is not None]
+        gradients = torch.autograd.grad((scores.float() * weights).sum(), leaves, materialize_grads=True)
+    return [x.detach().float().cpu() for x in (scores, *gradients)]
 
 
 def of_loss(module: Loss, device: torch.device, mode: str) -> list[Tensor]:
@@ -134,8 +135,8 @@ def of_loss(module: Loss, device: torch.device, mode: str) -> list[Tensor]:
     torch.manual_seed(0)
     with precision(mode, device):
         value = module.of(Matches(**moved))
-        gradients = torch.autograd.grad(value.sum(), leaves, allow_unused=True)
-    return [x.detach().float().cpu() for x in (value, *gradients) if x is not None]
+        gradients = torch.autograd.grad(value.sum(), leaves, materialize_grads=True)
+    return [x.detach().float().cpu() for x in (value, *gradients)]
 
 
 def distance(ours: list[Tensor], theirs: list[Tensor]) -> tuple[float, float]:
@@ -145,7 +146,7 @@ def distance(ours: list[Tensor], theirs: list[Tensor]) -> tuple[float, float]:
         first, second = (torch.cat([x.double().flatten() for x in side]) for side in (a, b))
         return float((first - second).norm() / second.norm().clamp(min=1e-12))
 
-    return relative(ours[:1], theirs[:1]), relative(ours[1:], theirs[1:]) if ours[1:] else 0.0
+    return relative(ours[:1], theirs[:1]), relative(ours[1:], theirs[1:])
 
 
 def compare(device: torch.device, modes: tuple[str, ...] = MODES) -> Iterator[dict[str, Any]]:
