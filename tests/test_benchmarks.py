@@ -179,6 +179,13 @@ def test_loading(tmp_path):
     assert len(json.loads((tmp_path / "a").read_text())["rows"]) == 3
 
 
+def test_extracting():
+    (row,) = table_of(run("--count", "3", "--processes", "1", script="extracting.py", tiny=[]))
+    assert (row["way"], row["processes"]) == ("itmatch extract", "1")
+    assert int(row["bytes a photo"]) > 36 * (2 * 16 + 24)
+    assert int(row["MB a process"]) > 100
+
+
 def test_search(tmp_path):
     chan_gru(Vocabulary.build([["a", "dog"]], min_count=1), region_dim=6, embed_dim=8).save_pretrained(tmp_path / "m")
     model = MatchingModel.from_pretrained(tmp_path / "m")
