@@ -12,12 +12,14 @@ does not look again.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from itmatch.errors import NonFiniteError
+from itmatch.hostcopies import followed
 from itmatch.tensordata import RowData, Rows, TensorData, check_mask, check_tensor, chosen_rows, readable
 
 
@@ -202,13 +204,13 @@ class Fragments(RowData):
         """The fragments that are no relations: regions or words, in their places."""
         if self.is_relation is None:
             return self
-        return Fragments.unchecked(self.features, self.mask & ~self.is_relation, self.pooled)
+        return Fragments.unchecked(self.features, followed(_less, self.mask, self.is_relation), self.pooled)
 
     def relations(self) -> Fragments | None:
         """The fragments that are relations, in their places; a row may have none. None where an encoder makes none."""
         if self.is_relation is None:
             return None
-        return Fragments.unchecked(self.features, self.mask & self.is_relation, self.pooled)
+        return Fragments.unchecked(self.features, followed(torch.logical_and, self.mask, self.is_relation), self.pooled)
 
     @staticmethod
     def cat(parts: list[Fragments]) -> Fragments:
@@ -222,9 +224,8 @@ class Fragments(RowData):
             if len(values) not in (0, len(parts)):
                 raise ValueError(f"Fragments.cat: some parts have {field.name} and some have none")
             if values:
-                joined[field.name] = torch.cat(
-                    values if field.name == "pooled" else [_widened(v, length) for v in values]
-                )
+                cat = _cat if field.name == "pooled" else partial(_cat, length=length)
+                joined[field.name] = followed(cat, *values)
         return Fragments.unchecked(**joined)
 
 
@@ -263,6 +264,14 @@ class Batch(TensorData):
         if self.image_index is None or self.caption_image is None:
             raise ValueError("Batch.positives needs both images and captions")
         return self.image_index[:, None] == self.caption_image[None, :]
+
+
+def _less(mask: Tensor, other: Tensor) -> Tensor:
+    return mask & ~other
+
+
+def _cat(*values: Tensor, length: int | None = None) -> Tensor:
+    return torch.cat(values if length is None else [_widened(value, length) for value in values])
 
 
 def _widened(values: Tensor, length: int) -> Tensor:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from itmatch.hostcopies import keep, known_copy, on_host
+
 Rows: TypeAlias = int | slice | Tensor | Sequence[int]
 """Which rows of a batch: one (the result is still a batch, of one row), consecutive ones, or any."""
 
@@ -43,12 +45,18 @@ class TensorData:
         dtype: torch.dtype | None = None,
         non_blocking: bool = False,
     ) -> Self:
-        """The same data on another device, its floating-point numbers in another type; None leaves either as it is."""
+        """The same data on another device, its floating-point numbers in another type; None leaves either as it is.
+
+        Masks, numbers and edges are still known in host memory then (:mod:`itmatch.hostcopies`).
+        """
 
         def move(value: Tensor | TensorData) -> Tensor | TensorData:
             if isinstance(value, Tensor):
                 wanted = dtype if value.is_floating_point() else None
-                return value.to(value.device if device is None else device, wanted, non_blocking=non_blocking)
+                moved = value.to(value.device if device is None else device, wanted, non_blocking=non_blocking)
+                if value.device.type == "cpu" and _is_small(value):
+                    keep(moved, value)
+                return moved
             return value.to(device, dtype=dtype, non_blocking=non_blocking)
 
         return self._map(move)
@@ -84,7 +92,11 @@ class RowData(TensorData):
     def __getitem__(self, rows: Rows) -> Self:
         """Some of the rows, as a batch; only consecutive ones, by a number or a slice, where there is a graph."""
         chosen = chosen_rows(rows, len(self), type(self).__name__)
-        return self._map(lambda value: value[chosen])
+        part = self._map(lambda value: value[chosen])
+        copy = known_copy(self.mask)
+        if copy is not None and copy is not self.mask:
+            keep(part.mask, copy[chosen if isinstance(chosen, slice) else on_host(chosen)])
+        return part
 
 
 def chosen_rows(rows: Rows, count: int, name: str) -> slice | Tensor:
@@ -143,6 +155,11 @@ def check_mask(name: str, mask: Tensor) -> None:
     if readable(mask) and not bool(mask.any(1).all()):
         row = int((~mask.any(1)).nonzero()[0])
         raise ValueError(f"{name}: row {row} has no valid fragment")
+
+
+def _is_small(value: Tensor) -> bool:
+    """Whether a copy in host memory is worth its place: of all but features and boxes."""
+    return not value.is_floating_point() or value.ndim == 1
 
 
 def _shown(name: str, value: Any) -> str:

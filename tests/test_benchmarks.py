@@ -103,6 +103,19 @@ def test_memory_of_a_long_training():
     assert re.search(r"after step 2: \d+\.\d MB; most since: \d+\.\d MB", text)
 
 
+WAITS = {"VSE++": 0, "VSE-infinity": 0, "SCAN": 1, "SGR": 1, "CHAN": 1, "CMSEI": 1, "Hire": 1, "ReSG": 2}
+
+
+def test_waits_of_a_step(tmp_path):
+    """Most ask once which pairs have a gradient, ReSG for objects and for relations; all else was known before."""
+    tiny = ["--batch", "8", "--steps", "3", "--log-every", "4", "--only", *WAITS]
+    text = run("--json", str(tmp_path / "a"), script="waits.py", tiny=tiny)
+    for row in json.loads((tmp_path / "a").read_text())["rows"]:
+        assert row["most"] <= WAITS[row["work"]], row
+        assert row["logged"] > row["most"]  # else nothing was counted
+    assert [row["system"] for row in table_of(text)] == list(WAITS)
+
+
 def test_evaluation(tmp_path):
     tiny = ["--images", "30", "--matrix-images", "20", "--dim", "8", "--regions", "4", "--threads", "1"]
     text = run("--json", str(tmp_path / "a"), script="evaluation.py", tiny=tiny)
@@ -122,6 +135,13 @@ def test_loading(tmp_path):
     assert [row["work"] for row in rows] == ["library", "library, augmented", "textbook"]
     assert all(float(row["samples/s"]) > 0 for row in rows)
     assert len(json.loads((tmp_path / "a").read_text())["rows"]) == 3
+
+
+def test_extracting():
+    (row,) = table_of(run("--count", "3", "--processes", "1", script="extracting.py", tiny=[]))
+    assert (row["way"], row["processes"]) == ("itmatch extract", "1")
+    assert int(row["bytes a photo"]) > 36 * (2 * 16 + 24)
+    assert int(row["MB a process"]) > 100
 
 
 def test_search(tmp_path):

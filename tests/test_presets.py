@@ -100,6 +100,20 @@ def test_every_preset_runs(name, tmp_path, tiny_bert, photos, capsys):
     assert "itmatch: warning" not in capsys.readouterr().err  # of settings that the checkpoint had otherwise
 
 
+def test_a_tower_of_a_preset_is_trained_by_lora(tmp_path, tiny_bert, photos, capsys):
+    lora = ["--model.image_encoder.lora=Lora", "--model.image_encoder.lora.rank=2"]
+    limits = ["--trainer.limit_train_batches=1", "--trainer.max_epochs=1"]
+    options = shrunk("laps_vit_f30k", tmp_path, tiny_bert, photos)
+    assert run("fit", "--config", "laps_vit_f30k", *options, *lora, *limits, *QUIET) == 0
+    folder = Path("runs/lightning_logs/version_0")
+    checkpoint = torch.load(folder / "checkpoints/last.ckpt", weights_only=True)
+    learned = [name for name in checkpoint["state_dict"] if "image_encoder" in name and "lora_" in name]
+    assert {tuple(checkpoint["state_dict"][name].shape) for name in learned} == {(2, WIDTH), (WIDTH, 2)}
+    capsys.readouterr()
+    assert run("test", "--config", folder / "config.yaml", "--ckpt_path", folder / "checkpoints/last.ckpt") == 0
+    assert "itmatch: warning" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_every_preset_parses_as_it_is_printed(name, capsys):
     parsed = whole(capsys, name)

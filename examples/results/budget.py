@@ -412,8 +412,8 @@ def print_table(
     print("|---" * len(head) + "|")
     for name, runs in ((name, results[name]) for name in labels if name in results):
         cells = [labels[name]]
-        cells += [_mean([run["test"][recall] for run in runs], spread=spread) for recall in recalls]
-        cells += [_mean([run["test"]["rsum"] for run in runs]), f"{runs[0]['parameters']:,}"]
+        cells += [mean([run["test"][recall] for run in runs], spread=spread) for recall in recalls]
+        cells += [mean([run["test"]["rsum"] for run in runs]), f"{runs[0]['parameters']:,}"]
         for cost in ("step_ms", "seconds_per_epoch", "peak_memory_mb"):
             cells.append(f"{min(run[cost] for run in runs):.0f}")
         cells += [f"{min(run[cost] for run in runs):.2f}" for cost in costs or {}]
@@ -421,6 +421,7 @@ def print_table(
         print("| " + " | ".join(cells) + " |")
 
 
-def _mean(values: Sequence[float], *, spread: bool = True) -> str:
+def mean(values: Sequence[float], *, spread: bool = True) -> str:
+    """A mean, and the standard deviation where there are several values."""
     deviation = f" ± {statistics.stdev(values):.1f}" if spread and len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{deviation}"

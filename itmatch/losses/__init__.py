@@ -26,6 +26,14 @@ from itmatch.losses.relevance.adaptive_margin import AdaptiveMarginTripletLoss, 
 from itmatch.losses.relevance.base import RelevanceLoss
 from itmatch.losses.relevance.ladder import LadderLoss, ladder_loss
 from itmatch.losses.relevance.smooth_ndcg import SmoothNDCGLoss, smooth_ndcg_loss
+from itmatch.losses.sets.discrepancy import DiscrepancyLoss, discrepancy_loss
+from itmatch.losses.sets.diversity import (
+    SetDiversityLoss,
+    SetUniformityLoss,
+    set_diversity_loss,
+    set_uniformity_loss,
+)
+from itmatch.losses.sets.redundancy import ViewRedundancyLoss, view_redundancy_loss
 from itmatch.losses.vectors.batch_relation import BatchRelationLoss
 from itmatch.losses.vectors.center_hinge import CenterHingeLoss, center_hinge_loss
 from itmatch.losses.vectors.probabilistic import (
@@ -41,6 +49,7 @@ __all__ = [
     "CenterHingeLoss",
     "CircleLoss",
     "ComplementaryLoss",
+    "DiscrepancyLoss",
     "DistanceWeightedNegatives",
     "EmbeddingLoss",
     "HardNegativeTripletLoss",
@@ -58,11 +67,14 @@ __all__ = [
     "RelevanceLoss",
     "ScoreLoss",
     "SelectiveNegatives",
+    "SetDiversityLoss",
+    "SetUniformityLoss",
     "SigmoidLoss",
     "SimilarityDistributionLoss",
     "SmoothNDCGLoss",
     "SoftMarginTripletLoss",
     "TripletAlignmentLoss",
+    "ViewRedundancyLoss",
     "adaptive_margin_triplet_loss",
     "anchored_margin_loss",
     "center_hinge_loss",
@@ -71,6 +83,7 @@ __all__ = [
     "circle_loss",
     "clean_probability",
     "complementary_loss",
+    "discrepancy_loss",
     "hard_negative_triplet_loss",
     "hubness_aware_loss",
     "info_nce_loss",
@@ -81,9 +94,12 @@ __all__ = [
     "positive_negative_margin_loss",
     "probabilistic_matching_loss",
     "sampled_distances",
+    "set_diversity_loss",
+    "set_uniformity_loss",
     "sigmoid_loss",
     "similarity_distribution_loss",
     "smooth_ndcg_loss",
     "soft_margin_triplet_loss",
     "triplet_alignment_loss",
+    "view_redundancy_loss",
 ]

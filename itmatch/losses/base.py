@@ -95,9 +95,15 @@ class Loss(Configurable, nn.Module, ABC):
             1.2
             >>> SigmoidLoss().collapse_value(Matches(torch.rand(3, 3)))
         """
+        level = self.collapse_level(matches)
+        return None if level is None else level.item() or None
+
+    @torch.no_grad()
+    def collapse_level(self, matches: Matches) -> Tensor | None:
+        """:meth:`collapse_value` as a scalar where the scores are, which may be 0; nothing waits for a GPU."""
         if not self.level_free or matches.scores is None or ("relevance" in self.needs and matches.relevance is None):
             return None
-        return self.of(replace(matches, scores=torch.zeros_like(matches.scores))).item() or None
+        return self.of(replace(matches, scores=torch.zeros_like(matches.scores)))
 
 
 class ScoreLoss(Loss):

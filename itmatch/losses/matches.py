@@ -35,6 +35,16 @@ class Matches:
     anchors: Tensor | None = None
     fragments: tuple[Fragments, Fragments] | None = None
 
+    def both_sides(self, reader: object) -> tuple[Fragments, Fragments]:
+        """The fragments of images and of captions, which ``reader`` cannot do without.
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self.fragments is None:
+            raise ValueError(f"fragments: None, but {type(reader).__name__} reads them")
+        return self.fragments
+
     def get(self, field: str, reader: object) -> Tensor:
         """A tensor that ``reader`` cannot do without.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from itmatch.hostcopies import followed, on_host, real_places
 from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
 from itmatch.ops.checks import check_dropout, check_whole, check_whole_or_none
@@ -62,7 +63,8 @@ class GlobalAttentionPooling(Pooling):
                 f"GlobalAttentionPooling: values {tuple(values.shape)}, dim={dim}; "
                 f"expected (N, L, {self.embed_dim}) and dim=1"
             )
-        values, real = at_least_float32(values), or_all(mask, values).expand(*values.shape[:2], 1)[..., 0]  # (N, L)
+        values, length = at_least_float32(values), values.shape[:2]
+        real = followed(lambda mask: mask.expand(*length, 1)[..., 0], or_all(mask, values))  # (N, L)
         dtype = self.local.weight.dtype  # half, where the whole model is
         known = values.masked_fill(~real[..., None], 0)  # NaN in padding would enter the gradient of the weights
         local = self._normalized(self.local(known.to(dtype)), real)
@@ -79,8 +81,10 @@ class GlobalAttentionPooling(Pooling):
             found: Tensor = self.local_norm(local.flatten(0, 1)).view(local.shape)
             return found.masked_fill(~real[..., None], 0)
         if self.positions is None:
-            return torch.zeros_like(local).index_put((real,), _batch_norm(self.local_norm, local[real]))
-        if real.shape[1] != self.positions or (not torch.compiler.is_compiling() and not bool(real.all())):
+            places, flat = real_places(real), local.flatten(0, 1)
+            found = _batch_norm(self.local_norm, flat.index_select(0, places))
+            return torch.zeros_like(flat).index_copy(0, places, found.to(flat.dtype)).view(local.shape)
+        if real.shape[1] != self.positions or (not torch.compiler.is_compiling() and not bool(on_host(real).all())):
             raise ValueError(
                 f"GlobalAttentionPooling: {int(real.sum(1).min())} to {int(real.sum(1).max())} fragments, expected "
                 f"{self.positions} everywhere; positions=None takes any number"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from itmatch.hostcopies import real_places
+
 
 def xavier_linear(in_features: int, out_features: int) -> nn.Linear:
     """A linear layer with Xavier-uniform weight and zero bias, as the published code starts it."""
@@ -23,4 +25,6 @@ class Perceptron(nn.Sequential):
 
     def added_to(self, projected: Tensor, features: Tensor, mask: Tensor) -> Tensor:
         """(N, L, D) a projection with the perceptron's output of real features (N, L, F): padding has no statistics."""
-        return projected.index_put((mask,), projected[mask] + self(features[mask]))
+        places = real_places(mask)
+        added = self(features.flatten(0, 1).index_select(0, places))
+        return projected.flatten(0, 1).index_add(0, places, added.to(projected.dtype)).view(projected.shape)

@@ -8,6 +8,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from itmatch.hostcopies import followed, on_host, sent
 from itmatch.nn.block import Block
 from itmatch.nn.recurrent import recurrent_states
 from itmatch.ops.checks import check_above_zero, check_kind, check_whole
@@ -233,7 +234,7 @@ class GeneralizedPooling(Pooling):
     def forward(self, values: Tensor, mask: Tensor | None = None, dim: int = -1) -> Tensor:
         """Reduce ``dim``."""
         mask = values.new_ones(values.shape[dim], dtype=torch.bool) if mask is None else mask
-        mask = mask.movedim(dim, -1) if mask.ndim == values.ndim else mask
+        mask = followed(lambda mask: mask.movedim(dim, -1), mask) if mask.ndim == values.ndim else mask
         weights = self.rank_weights(mask)  # (..., L)
         values = at_least_float32(values).movedim(dim, -1).masked_fill(~mask, -torch.inf)  # padding comes last
         ranked = values.sort(-1, descending=True).values
@@ -241,12 +242,13 @@ class GeneralizedPooling(Pooling):
 
     def rank_weights(self, mask: Tensor) -> Tensor:
         """Weights (..., L) of the ranks for masks (..., L); they sum to 1 where anything is real."""
-        counts = mask_to_lengths(mask)
+        counts = mask_to_lengths(on_host(mask))
         present = torch.bincount(counts.reshape(-1)) > 0
         lengths, row = present.nonzero().squeeze(1), (present.cumsum(0) - 1)[counts]  # one row per distinct length
-        real = torch.arange(mask.shape[-1], device=mask.device) < lengths[:, None]  # (U, L)
-        positions = self._positions(mask.shape[-1]).to(self.linear.weight)
-        states = recurrent_states(self.gru, positions.expand(len(lengths), -1, -1), lengths.clamp(min=1).cpu())
+        real = sent(torch.arange(mask.shape[-1]) < lengths[:, None], mask.device)  # (U, L)
+        row = sent(row, mask.device)
+        positions = sent(self._positions(mask.shape[-1]), mask.device).to(self.linear.weight.dtype)
+        states = recurrent_states(self.gru, positions.expand(len(lengths), -1, -1), lengths.clamp(min=1))
         scores = self.linear(sum(states.chunk(2, -1)) / 2).squeeze(-1)  # (U, L)
         return masked_softmax(at_least_float32(scores) / self.temperature, real, -1)[row]
 

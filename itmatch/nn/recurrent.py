@@ -5,6 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from itmatch.hostcopies import sent
+
 
 def recurrent_states(rnn: nn.GRU, values: Tensor, lengths: Tensor) -> Tensor:
     """The states of a recurrent network at each real step.
@@ -24,5 +26,7 @@ def recurrent_states(rnn: nn.GRU, values: Tensor, lengths: Tensor) -> Tensor:
         # packed, the backward pass on a CPU writes a gradient of full size for each step
         states: Tensor = rnn(values)[0]
         return states
-    packed = pack_padded_sequence(values, lengths, batch_first=True, enforce_sorted=False)
-    return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=values.shape[1])[0]
+    order = lengths.argsort(descending=True, stable=True)  # in place of PyTorch's sorting, which waits for a GPU
+    packed = pack_padded_sequence(values.index_select(0, sent(order, values.device)), lengths[order], batch_first=True)
+    states = pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=values.shape[1])[0]
+    return states.index_select(0, sent(order.argsort(), values.device))

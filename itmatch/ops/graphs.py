@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from itmatch.batch import SceneGraph
+from itmatch.hostcopies import on_host, sent
 from itmatch.ops.checks import check_choice, check_share, check_whole, check_whole_or_none
 from itmatch.ops.geometry import box_iou
 from itmatch.ops.masking import at_least_float32
@@ -143,7 +144,7 @@ def semantic_graph(
     weight = scene_graph.confidence
     weight = torch.ones_like(scene_graph.row, dtype=torch.float32) if weight is None else weight
     if check_share("min_confidence", min_confidence) > 0:
-        kept = (weight >= min_confidence).nonzero().squeeze(1)
+        kept = sent((on_host(weight) >= min_confidence).nonzero().squeeze(1), weight.device)
         index, weight, types = index[:, kept], weight[kept], None if types is None else types[kept]
     if types is not None and num_predicates is not None:
         types = torch.cat((types, types + num_predicates))
@@ -173,9 +174,10 @@ def nearest_boxes(boxes: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tens
     itself = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
     distance = (centres[:, :, None] - centres[:, None]).square().sum(3)  # cdist rounds otherwise for more boxes
     # stable, so that of others at the same distance, as windows of a grid are, the first are taken whatever the padding
-    nearest, other = distance.masked_fill(~mask[:, None] | itself, torch.inf).sort(stable=True)
-    nearest, other = nearest[..., :count], other[..., :count]  # (N, L, k)
-    row, box, rank = (nearest.isfinite() & mask[..., None]).nonzero(as_tuple=True)
+    other = distance.masked_fill(~mask[:, None] | itself, torch.inf).argsort(stable=True)[..., :count]  # (N, L, k)
+    here = on_host(mask)
+    there_are = torch.arange(other.shape[2]) < here.sum(1)[:, None, None] - 1  # (N, 1, k) others, which come first
+    row, box, rank = (sent(x, mask.device) for x in (there_are & here[..., None]).nonzero(as_tuple=True))
     return row, torch.stack((box, other[row, box, rank]))
 
 
@@ -198,18 +200,19 @@ def strongest_edges(scene_graph: SceneGraph, min_confidence: float = 0.0, most: 
     """
     check_share("min_confidence", min_confidence)
     check_whole_or_none("most", most, 0)
-    row, confidence = scene_graph.row, scene_graph.confidence
+    row, confidence = on_host(scene_graph.row), scene_graph.confidence
+    confidence = None if confidence is None else on_host(confidence)
     kept = torch.ones_like(row, dtype=torch.bool) if confidence is None else confidence >= min_confidence
     if most is not None:
-        order = torch.arange(len(row), device=row.device)
+        order = torch.arange(len(row))
         if confidence is not None:
             order = confidence.argsort(descending=True, stable=True)
         order = order[row[order].argsort(stable=True)]  # by row, then by confidence
         counts = torch.bincount(row, minlength=len(scene_graph))
         start = (counts.cumsum(0) - counts)[row[order]]
-        rank = torch.empty_like(row).index_put((order,), torch.arange(len(row), device=row.device) - start)
+        rank = torch.empty_like(row).index_put((order,), torch.arange(len(row)) - start)
         kept = kept & (rank < most)
-    return kept.nonzero()[:, 0]
+    return sent(kept.nonzero()[:, 0], scene_graph.row.device)
 
 
 def check_boxes(boxes: Tensor, mask: Tensor) -> None:

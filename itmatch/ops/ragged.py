@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from itmatch.batch import Fragments
+from itmatch.hostcopies import on_host, real_places, sent
 from itmatch.ops.collectives import all_gather_ragged
 from itmatch.ops.masking import lengths_to_mask
 from itmatch.tensordata import Rows, chosen_rows
@@ -57,16 +58,16 @@ class Ragged:
             flat.lengths,
             flat.starts,
             pooled if dtype is None or pooled is None else pooled.to(dtype),
-            None if is_relation is None else is_relation[fragments.mask],
+            None if is_relation is None else is_relation.flatten()[real_places(fragments.mask)],
         )
 
     @classmethod
     def from_padded(cls, features: Tensor, mask: Tensor) -> Ragged:
         """What stands in ``features`` (N, L, D) where ``mask`` (N, L) is True. Gradients flow back."""
-        lengths = mask.sum(1).cpu()
+        lengths = on_host(mask).sum(1)
         values = features.flatten(0, 1)
         if int(lengths.sum()) < len(values):
-            values = values.index_select(0, mask.flatten().nonzero()[:, 0])
+            values = values.index_select(0, real_places(mask))
         return cls(values, lengths, _starts(lengths))
 
     @classmethod
@@ -75,7 +76,7 @@ class Ragged:
 
         The values are all of ``features``, where the real fragments of each row stand first; elsewhere the real ones.
         """
-        width, here = mask.shape[1], mask.cpu()
+        width, here = mask.shape[1], on_host(mask)
         lengths = here.sum(1)
         if not torch.equal(here, lengths_to_mask(lengths, width)):
             return cls.from_padded(features, mask)
@@ -84,7 +85,7 @@ class Ragged:
     @classmethod
     def grouped(cls, values: Tensor, row: Tensor, num_rows: int) -> Ragged:
         """Values (K, D), each of one of ``num_rows`` rows (K,), in their order; a row may have none."""
-        lengths = torch.bincount(row, minlength=num_rows).cpu()
+        lengths = torch.bincount(on_host(row), minlength=num_rows)
         return cls(values[row.argsort(stable=True)], lengths, _starts(lengths))
 
     def __len__(self) -> int:
@@ -102,7 +103,7 @@ class Ragged:
         part = self.select(rows)
         mask = lengths_to_mask(part.lengths)  # (n, L)
         index = part._index(mask)
-        mask = mask.to(self.values.device)
+        mask = sent(mask, self.values.device)
         features = _padded(self.values, index, mask)
         is_relation = None if self.is_relation is None else _padded(self.is_relation, index, mask)
         return Fragments.unchecked(features, mask, part.pooled, is_relation)
@@ -114,14 +115,14 @@ class Ragged:
             first = int(self.starts[0]) if len(self) else 0
             return slice(first, first + mask.numel())
         grid = self.starts[:, None] + torch.arange(mask.shape[1])  # (n, L)
-        return grid.flatten().clamp(max=len(self.values) - 1).to(self.values.device)
+        return sent(grid.flatten().clamp(max=len(self.values) - 1), self.values.device)
 
     def select(self, rows: slice | Tensor) -> Ragged:
         """Some of the rows, in that order; the values are not copied."""
-        rows = rows if isinstance(rows, slice) else rows.cpu()
+        rows = rows if isinstance(rows, slice) else on_host(rows)
         pooled = self.pooled
         if pooled is not None:
-            pooled = pooled[rows if isinstance(rows, slice) else rows.to(pooled.device)]
+            pooled = pooled[rows if isinstance(rows, slice) else sent(rows, pooled.device)]
         return replace(self, lengths=self.lengths[rows], starts=self.starts[rows], pooled=pooled)
 
     def blocks(self, fits: Callable[[int, int, int, int], bool]) -> Iterator[Tensor]:
@@ -171,7 +172,7 @@ class Ragged:
         """
         if not torch.equal(self.starts, _starts(self.lengths)):
             raise ValueError("Ragged.gathered: a selection of rows; gather first, then select")
-        lengths = all_gather_ragged(self.lengths.to(self.values.device)).cpu()
+        lengths = all_gather_ragged(sent(self.lengths, self.values.device)).cpu()
         return Ragged(
             all_gather_ragged(self.values),
             lengths,
@@ -192,7 +193,7 @@ def at_places(values: Tensor, mask: Tensor, dim: int = 0) -> Tensor:
     if values.shape[dim] != mask.numel():
         shape = list(values.shape)
         shape[dim] = mask.numel()
-        places = mask.flatten().nonzero()[:, 0].to(values.device)
+        places = sent(real_places(mask), values.device)
         values = values.new_zeros(shape).index_copy_(dim, places, values)
     return values.view(*values.shape[:dim], *mask.shape, *values.shape[dim + 1 :])
 

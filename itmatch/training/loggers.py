@@ -1,4 +1,4 @@
-"""The log of a run as a CSV file."""
+"""The log of a run as a CSV file, and which steps go into it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+from torch import Tensor
 
 from itmatch.formats.files import written_beside
+from itmatch.tensordata import readable
+
+
+def is_logged(trainer: Trainer | None) -> bool:
+    """Whether the step that is being taken goes into the log, and figures of it are worth computing."""
+    return trainer is not None and trainer._logger_connector.should_update_logs
+
+
+def is_shown(trainer: Trainer | None, loss: Tensor) -> bool:
+    """Whether a progress bar gets the loss of this step; Lightning reads it at once, which on a GPU waits for it."""
+    return readable(loss) or is_logged(trainer) or (trainer is not None and trainer.is_last_batch)
 
 
 class SafeCSVLogger(CSVLogger):

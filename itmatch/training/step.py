@@ -183,13 +183,13 @@ def _vectors(image: Fragments, text: Fragments, objective: Loss) -> tuple[Tensor
     )
 
 
-def step_statistics(objective: Loss, result: StepResult) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of a step per pair; and what else is logged of it, by name: the terms of the loss, mean scores."""
+def step_statistics(objective: Loss, result: StepResult, *, logged: bool) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of a step per pair; and of one that is logged, by name, the terms of the loss and mean scores."""
     scores, positives = result.matches.scores, result.matches.get("positives", objective)
     values = {name: value.detach() for name, value in result.terms.items()}
     terms = objective.per_pair(values, positives.sum().clamp(min=1))
-    statistics = {f"train/loss_{name}": value for name, value in terms.items() if name}
-    if scores is not None:
+    statistics = {f"train/loss_{name}": value for name, value in terms.items() if name and logged}
+    if scores is not None and logged:
         statistics |= score_statistics(scores.detach(), positives)
     return objective.total(terms), statistics
 

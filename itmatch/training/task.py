@@ -31,9 +31,10 @@ from itmatch.training.checkpoints.restoring import (
     restored,
 )
 from itmatch.training.checkpoints.writing import use_atomic_checkpoints
-from itmatch.training.divergence import COLLAPSE_EVERY, CollapseWatch, GradientWatch, divergence, told_as_divergence
+from itmatch.training.divergence import COLLAPSE_EVERY, CollapseWatch, FiniteWatch, told_as_divergence
 from itmatch.training.evaluating import EvaluatedModule
 from itmatch.training.limits import tell_of_accumulation
+from itmatch.training.loggers import is_logged, is_shown
 from itmatch.training.optimizers import default_optimizer, make_optimizer, replaced_settings
 from itmatch.training.schedules import scheduled
 from itmatch.training.step import check_relevance_known, check_rows_apart, compute_loss, step_statistics
@@ -45,9 +46,10 @@ class MatchingTask(EvaluatedModule):
     Logs ``train/loss`` (of a sum the part of one pair, so that it does not depend on the size of the batch),
     ``train/positive`` and ``train/hardest_negative`` (mean scores), ``train/grad_norm`` (before clipping), ``train/lr``
     (the largest of the groups), ``train/loss_<name>`` for each term of an objective of several, before weighting, and
-    the recalls as ``val/i2t_r1`` ... ``val/rsum``. A loss, a gradient or an encoding that is NaN
-    or infinite stops the run (FloatingPointError, with the step and the learning rate); a loss that sits at the value
-    of a collapsed model is warned of. An objective of vectors alone has no scores to log.
+    the recalls as ``val/i2t_r1`` ... ``val/rsum``; of training, all but the loss only in steps that go into the log. A
+    loss, a gradient or an encoding that is NaN or infinite stops the run (FloatingPointError, with the step and the
+    learning rate; on a GPU one step later); a loss that sits at the value of a collapsed model is warned of. An
+    objective of vectors alone has no scores to log.
 
     Every batch draws its random numbers (dropout) from the seed of the run, the epoch and the number of the batch, so a
     run that was killed and resumed ends with the weights of one that was not.
@@ -121,7 +123,7 @@ class MatchingTask(EvaluatedModule):
         self.anchors = Anchors(anchors)
         self.run_seed: int | None = None
         self._collapse = CollapseWatch()
-        self._gradients = GradientWatch()
+        self._finite = FiniteWatch()
         self._specification()  # a part that cannot be recorded is told of now, not at the first checkpoint
 
     @classmethod
@@ -205,7 +207,7 @@ class MatchingTask(EvaluatedModule):
         tell_of_accumulation(self.trainer)
         self.anchors.to(self.device)
         self._random_state = torch.get_rng_state()
-        self._gradients = GradientWatch()
+        self._finite = FiniteWatch()
 
     def on_fit_end(self) -> None:
         """Go on with the random numbers of before the training."""
@@ -238,32 +240,28 @@ class MatchingTask(EvaluatedModule):
                 encode_chunk=self.encode_chunk,
             )
         loss = result.loss
-        if not bool(torch.isfinite(loss)):
-            raise divergence(self, f"the loss is {loss.item()}")
-        self._check_gradients()
+        self._finite.see_loss(self, loss)
         if result.matches.scores is not None and batch_idx % COLLAPSE_EVERY == 0:
             self._collapse.look(self.objective, result)
-        per_pair, statistics = step_statistics(self.objective, result)
-        images = len(result.matches.get("positives", self))
-        self.log("train/loss", per_pair, prog_bar=True, batch_size=images)
-        self.log_dict(statistics, batch_size=images)
+        if is_shown(self._trainer, loss):
+            per_pair, statistics = step_statistics(self.objective, result, logged=is_logged(self._trainer))
+            images = len(result.matches.get("positives", self))
+            shown = per_pair.cpu()  # Lightning reads it again in every step until it is another one
+            self.log("train/loss", shown, prog_bar=True, batch_size=images)
+            self.log_dict(statistics, batch_size=images)
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Log the norm of the gradient, before it is clipped, and the learning rate."""
-        self.log("train/lr", max(group["lr"] for group in optimizer.param_groups))
-        gradients = [p.grad for p in self.parameters() if p.grad is not None]
-        self._gradients.norm = torch.nn.utils.get_total_norm(gradients)
-        self.log("train/grad_norm", self._gradients.norm)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
+        self._finite.see_norm(norm)
+        if is_logged(self._trainer):
+            self.log("train/lr", torch.tensor(max(float(group["lr"]) for group in optimizer.param_groups)))
+            self.log("train/grad_norm", norm)
 
     def on_train_end(self) -> None:
-        """Look at the gradients of the last step, which no other follows."""
-        self._check_gradients()
-
-    def _check_gradients(self) -> None:
-        problem = self._gradients.problem(self._trainer)
-        if problem is not None:
-            raise divergence(self, problem)
+        """Look at the last step, which no other follows."""
+        self._finite.check(self)
 
     def configure_optimizers(self) -> Any:
         """Parameter groups by ``lr_scale`` and weight decay; the schedule acts on all of them."""
@@ -279,7 +277,7 @@ class MatchingTask(EvaluatedModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Record how the parts were built, so that the checkpoint reloads without the YAML; none is of a divergence."""
-        self._check_gradients()
+        self._finite.check(self)
         checkpoint["hyper_parameters"] = self._specification()
         checkpoint |= {"run_seed": self.run_seed, "anchors": self.anchors.paths}
         if self._trainer is not None:  # so that a training that goes on knows whether it was finished

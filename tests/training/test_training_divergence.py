@@ -26,6 +26,15 @@ class Broken(ScoreLoss):
         return scores.mean() * (self.value if now else 1.0)
 
 
+class Seen(Callback):
+    """How many steps have ended."""
+
+    ended = 0
+
+    def on_train_batch_end(self, *_):
+        self.ended += 1
+
+
 def fit(folder, task, data, **options):
     trainer = small_trainer(folder, **options)
     trainer.fit(task, data)
@@ -50,6 +59,21 @@ def test_a_loss_that_is_not_finite(value, tmp_path):
     told = TOLD.format(step=2, epoch=0, rate=0.25, what=f"the loss is -?{value}")
     with pytest.raises(FloatingPointError, match=told):
         fit(tmp_path, task, data)
+
+
+@pytest.mark.parametrize("step", [2, 4])  # followed by another one; the last of the run
+def test_on_a_device_a_loss_is_looked_at_a_step_later(step, tmp_path, monkeypatch):
+    monkeypatch.setattr("itmatch.training.divergence.readable", lambda tensor: False)
+    data, seen = small_data(), Seen()
+    task = small_task(data, objective=Broken(value=float("nan"), gradient=0.0, step=step), optimizer=sgd(0.25))
+    keeping = BestCheckpoint(dirpath=tmp_path / "kept", save_last=True)
+    options = {"callbacks": [seen, keeping], "enable_checkpointing": True, "limit_val_batches": 0}
+    told = TOLD.format(step=step, epoch=0, rate=0.25, what="the loss is nan")
+    monkeypatch.setattr("itmatch.batch.readable", lambda tensor: False)  # as nothing is on a device
+    with pytest.raises(FloatingPointError, match=told):
+        fit(tmp_path, task, data, **options)
+    assert seen.ended == step + 1
+    assert not list(tmp_path.rglob("*.ckpt"))
 
 
 @pytest.mark.parametrize("step", [1, 4])  # followed by another one; the last of the run

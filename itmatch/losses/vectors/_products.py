@@ -18,6 +18,13 @@ def squared_distances(first: Tensor, second: Tensor) -> Tensor:
     return (lengths - 2 * inner_products(first, second)).clamp(min=0)
 
 
+def exact_distances(first: Tensor, second: Tensor) -> Tensor:
+    """(M, D), (N, D) -> (M, N), by differences, since products round small distances; at 0 the gradient is 0."""
+    dtype = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
+    with torch.autocast(first.device.type, enabled=False):
+        return torch.cdist(first.to(dtype), second.to(dtype), compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def square_root(squares: Tensor) -> Tensor:
     """Square root whose gradient at 0 is 0 instead of infinite."""
     zero = squares <= torch.finfo(squares.dtype).tiny

@@ -12,7 +12,7 @@ from itmatch.losses.base import Loss, ScoreLoss
 from itmatch.losses.hinge.triplet import HardNegativeTripletLoss
 from itmatch.losses.matches import Matches
 from itmatch.losses.vectors._fragment_relevance import LARGEST, Alignments, fragment_alignments
-from itmatch.losses.vectors._products import inner_products
+from itmatch.losses.vectors._products import exact_distances, inner_products
 from itmatch.ops.checks import check_above_zero, check_dropout, check_kind, check_not_negative, check_share, check_whole
 from itmatch.ops.masking import at_least_float32, l2_normalize
 
@@ -149,9 +149,7 @@ class BatchRelationLoss(Loss):
 
     def of(self, matches: Matches) -> Tensor:
         """Loss of the vectors and fragments of a batch."""
-        if matches.fragments is None:
-            raise ValueError(f"fragments: None, but {type(self).__name__} reads them")
-        image, text = matches.fragments
+        image, text = matches.both_sides(self)
         device = image.features.device.type
         with torch.autocast(device, enabled=False):
             vectors, captions = self._vectors(image, "image"), self._vectors(text, "text")
@@ -225,8 +223,8 @@ def _perceptron(dropout: float) -> nn.Sequential:
 
 
 def _nearness(first: Tensor, second: Tensor) -> Tensor:
-    """From 1 for equal vectors down to 0, (N, M); by differences, since products round small distances."""
-    return (-torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")).exp()
+    """From 1 for equal vectors down to 0, (N, M)."""
+    return (-exact_distances(first, second)).exp()
 
 
 def _largest_of_rows(values: Tensor, share: float) -> Tensor:

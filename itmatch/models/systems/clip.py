@@ -12,7 +12,7 @@ from itmatch.data import HuggingFaceTokenizer, PhotoPatches
 from itmatch.formats.files import read_json
 from itmatch.models.folders import model_file
 from itmatch.models.matching import MatchingModel
-from itmatch.nn import ClipImageEncoder, ClipTextEncoder, CosineSimilarity, Similarity
+from itmatch.nn import ClipImageEncoder, ClipTextEncoder, CosineSimilarity, Lora, Similarity
 
 
 def clip_dual_encoder(
@@ -20,6 +20,7 @@ def clip_dual_encoder(
     similarity: Similarity | None = None,
     *,
     trainable: bool = True,
+    lora: Lora | None = None,
 ) -> MatchingModel:
     """Both towers of a pretrained CLIP or SigLIP; it takes photos, prepared as the model's own processor does.
 
@@ -28,11 +29,12 @@ def clip_dual_encoder(
         similarity: by default the cosine of the two embeddings, as published. ``HardAligningSimilarity(pooling=
             MeanPooling())`` matches tokens with patches instead.
         trainable: False freezes both towers.
+        lora: train small updates of the weights of both towers, and not these weights.
     """
     name = str(model_name)
     return MatchingModel(
-        image_encoder=ClipImageEncoder(name, trainable=trainable),
-        text_encoder=ClipTextEncoder(name, trainable=trainable),
+        image_encoder=ClipImageEncoder(name, trainable=trainable, lora=lora),
+        text_encoder=ClipTextEncoder(name, trainable=trainable, lora=lora),
         similarity=CosineSimilarity() if similarity is None else similarity,
         tokenizer=HuggingFaceTokenizer(name, max_length=None),
         extractor=PhotoPatches(name),

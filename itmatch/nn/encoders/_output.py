@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.batch import Captions, Fragments, Regions, SceneGraph
+from itmatch.hostcopies import followed
 from itmatch.nn.block import Block
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.relations.base import Related, Relation
@@ -72,19 +73,32 @@ class RelationList(nn.ModuleList):
         if not made:
             return features
         nodes, nodes_mask = [m.nodes for m in made], [m.nodes_mask for m in made]
-        return Related(features, torch.cat(nodes, 1), torch.cat(nodes_mask, 1))
+        return Related(features, torch.cat(nodes, 1), followed(_side_by_side, *nodes_mask))
 
 
 def to_fragments(encoded: Tensor | Related, mask: Tensor, *, normalize: bool, pooling: Pooling | None) -> Fragments:
     """Zero the padding, pool what stands before normalisation, L2-normalise; fragments of relations come last."""
     features = encoded.features if isinstance(encoded, Related) else encoded
     features = features.masked_fill(~mask[..., None], 0.0)  # (N, L, D)
-    pooled = None if pooling is None else pooling(features, mask[..., None], dim=1)  # (N, D)
+    pooled = None if pooling is None else pooling(features, followed(_of_fragments, mask), dim=1)  # (N, D)
     is_relation = None
     if isinstance(encoded, Related):
-        is_relation = torch.cat((torch.zeros_like(mask), torch.ones_like(encoded.nodes_mask)), 1)
-        features, mask = torch.cat((features, encoded.nodes), 1), torch.cat((mask, encoded.nodes_mask), 1)
+        features = torch.cat((features, encoded.nodes), 1)
+        is_relation = followed(_which_are_nodes, mask, encoded.nodes_mask)
+        mask = followed(_side_by_side, mask, encoded.nodes_mask)
     if normalize:
         features = l2_normalize(features)
         pooled = None if pooled is None else l2_normalize(pooled)
     return Fragments(features, mask, pooled, is_relation)
+
+
+def _side_by_side(*masks: Tensor) -> Tensor:
+    return torch.cat(masks, 1)
+
+
+def _which_are_nodes(mask: Tensor, nodes_mask: Tensor) -> Tensor:
+    return torch.cat((torch.zeros_like(mask), torch.ones_like(nodes_mask)), 1)
+
+
+def _of_fragments(mask: Tensor) -> Tensor:
+    return mask[..., None]

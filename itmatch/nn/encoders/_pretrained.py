@@ -32,13 +32,13 @@ class HasTransformer(Block):
         self, transformer: Any, *, trainable: bool, lora: Lora | None = None, gradient_checkpointing: bool = False
     ) -> None:
         """Keep a model, and decide what of it is trained."""
-        if lora is not None and not trainable:
-            raise ValueError(f"{type(self).__name__}: lora with trainable=False, expected one of them")
         if gradient_checkpointing:
             _checkpoint_activations(transformer)
         self.trainable = trainable
         transformer.requires_grad_(trainable)
-        self.transformer = transformer if lora is None else lora.added_to(transformer, type(self).__name__)
+        if lora is not None:
+            transformer = lora.added_to(transformer, type(self).__name__, trainable=trainable)
+        self.transformer = transformer
 
     def spec_arguments(self) -> dict[str, Any]:
         """With the transformer's settings, so that neither hub nor folder is needed to build the model again."""

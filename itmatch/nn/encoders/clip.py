@@ -18,6 +18,7 @@ from itmatch.nn.encoders._output import takes_no_rows
 from itmatch.nn.encoders._patches import grid_shapes, pixels_of
 from itmatch.nn.encoders._pretrained import model_from_config, recorded
 from itmatch.nn.encoders.base import ImageEncoder, TextEncoder
+from itmatch.nn.encoders.lora import Lora
 from itmatch.ops.checks import check_whole
 from itmatch.ops.masking import l2_normalize
 
@@ -36,6 +37,7 @@ class _Tower(Block):
             from them, with random weights. A checkpoint rebuilds through it.
         trainable: False freezes the tower and keeps its dropout off.
         normalize: L2-normalise fragments and vectors at the end.
+        lora: train small updates of the tower's weights, and its projection, and not these weights.
     """
 
     embed_dim: int = 1  # of one that is not built but noted (:func:`itmatch.spec.only_noted`)
@@ -47,6 +49,7 @@ class _Tower(Block):
         config: dict[str, Any] | None = None,
         trainable: bool = True,
         normalize: bool = True,
+        lora: Lora | None = None,
     ) -> None:
         super().__init__()
         name = type(self).__name__
@@ -66,6 +69,9 @@ class _Tower(Block):
         self.trainable, self.normalize = trainable, normalize
         self._take(model)
         self.requires_grad_(trainable)
+        for part in ("vision_model", "text_model"):
+            if lora is not None and part in self._modules:
+                setattr(self, part, lora.added_to(getattr(self, part), name, trainable=trainable))
         self.train(self.training)  # `from_pretrained` hands the model over in evaluation mode
 
     @abstractmethod
@@ -98,6 +104,7 @@ class ClipImageEncoder(_Tower, ImageEncoder):
         config: settings of the whole model, which is then built with random weights.
         trainable: False freezes the tower and keeps its dropout off.
         normalize: L2-normalise fragments and vectors at the end.
+        lora: train small updates of the tower's weights, and its projection, and not these weights.
 
     Shape:
         ``Regions`` with features (I, P, 3 p p), P patches of p x p pixels (of a NaFlex (I, P, 3 p p + 2), in which the
@@ -200,6 +207,7 @@ class ClipTextEncoder(_Tower, TextEncoder):
         config: settings of the whole model, which is then built with random weights.
         trainable: False freezes the tower and keeps its dropout off.
         normalize: L2-normalise fragments and vectors at the end.
+        lora: train small updates of the tower's weights, and its projection, and not these weights.
         pad_id: token id that captions of SigLIP are filled up with; None = that of the model's tokenizer, or of its
             settings, which may be another one, where it comes without a tokenizer or from ``config``.
 
@@ -226,9 +234,10 @@ class ClipTextEncoder(_Tower, TextEncoder):
         config: dict[str, Any] | None = None,
         trainable: bool = True,
         normalize: bool = True,
+        lora: Lora | None = None,
         pad_id: int | None = None,
     ) -> None:
-        super().__init__(model_name, config=config, trainable=trainable, normalize=normalize)
+        super().__init__(model_name, config=config, trainable=trainable, normalize=normalize, lora=lora)
         settings = self.config.text_config
         named = model_name if config is None and pad_id is None and not self.is_clip else None  # a CLIP has a mask
         own = _padding(str(model_name), settings.pad_token_id) if named is not None else settings.pad_token_id or 0

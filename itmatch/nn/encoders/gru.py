@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from itmatch.batch import Captions, Fragments
 from itmatch.formats.vocabularies import read_vocabulary
 from itmatch.formats.word_vectors import load_word_vectors
+from itmatch.hostcopies import on_host
 from itmatch.nn.encoders._output import RelationList, takes_no_rows, to_fragments
 from itmatch.nn.encoders.base import TextEncoder
 from itmatch.nn.pooling import Pooling
@@ -122,7 +123,7 @@ class GRUTextEncoder(TextEncoder):
         """Encode the words of a batch of captions."""
         mask = captions.mask
         input_ids = captions.input_ids.masked_fill(~mask, 0)  # (T, W)
-        lengths = self._check(input_ids, mask)
+        lengths = self._check(captions)
         embedded = self.dropout(self.embed(input_ids))  # (T, W, word_dim)
         self.rnn.flatten_parameters()
         output = recurrent_states(self.rnn, embedded, lengths)
@@ -130,11 +131,12 @@ class GRUTextEncoder(TextEncoder):
         related = self.relations(features, mask, None, captions.graph)
         return to_fragments(related, mask, normalize=self.normalize, pooling=self.pooling)
 
-    def _check(self, input_ids: Tensor, mask: Tensor) -> Tensor:
-        """(T,) number of real tokens, on the CPU; everything that is checked is copied there at once."""
-        positions = torch.arange(1, mask.shape[1] + 1, device=mask.device)
-        facts = torch.stack([mask.sum(1), (mask * positions).amax(1), input_ids.amax(1)]).cpu()
-        lengths, ends, largest = facts.unbind()
+    def _check(self, captions: Captions) -> Tensor:
+        """(T,) number of real tokens, in host memory, where everything is checked."""
+        mask = on_host(captions.mask)
+        lengths, places = mask.sum(1), torch.arange(1, mask.shape[1] + 1)
+        ends = (mask * places).amax(1)
+        largest = on_host(captions.input_ids).masked_fill(~mask, 0).amax(1)
         if bool((lengths != ends).any()):
             row = int((lengths != ends).nonzero()[0])
             raise ValueError(f"GRUTextEncoder: row {row} of the mask has padding before a real token, expected it last")

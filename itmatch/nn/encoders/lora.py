@@ -47,13 +47,15 @@ class Lora(Configurable):
         """The settings, as an encoder with them is shown."""
         return f"Lora({self.extra_repr()})"
 
-    def added_to(self, model: Any, where: str) -> Any:
+    def added_to(self, model: Any, where: str, *, trainable: bool) -> Any:
         """The same model, with the updates in it; nothing else of it is trained.
 
         Raises:
             ImportError: ``peft`` is not installed.
-            ValueError: the model has no such layers.
+            ValueError: the model has no such layers, or is not to be trained.
         """
+        if not trainable:
+            raise ValueError(f"{where}: lora with trainable=False, expected one of them")
         try:
             from peft import LoraConfig, inject_adapter_in_model
         except ImportError as error:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.batch import SceneGraph
+from itmatch.hostcopies import on_host
 from itmatch.nn.recurrent import recurrent_states
 from itmatch.nn.relations.base import Relation
 from itmatch.ops.checks import check_choice, check_whole
@@ -58,7 +59,7 @@ class ContextualOrder(Relation):
         features, mask = self.prepared(features, mask, self.embed_dim)
         rank = self._rank(mask, boxes)  # (N, L) the position in the order; real ones first
         index = rank.argsort(1)[..., None].expand_as(features)
-        lengths = mask.sum(1).cpu()
+        lengths = on_host(mask).sum(1)
         self.rnn.flatten_parameters()
         hidden = recurrent_states(self.rnn, features.gather(1, index), lengths)
         ordered = hidden.view(*mask.shape, 2, self.embed_dim).mean(2)  # (N, L, D) in the order

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from itmatch.batch import SceneGraph
+from itmatch.hostcopies import on_host, sent
 from itmatch.nn.relations._nodes import RelationNodes
 from itmatch.nn.relations.base import Related, Relation, check_heads
 from itmatch.ops.checks import check_choice, check_dropout
@@ -92,5 +93,6 @@ class TextualRelationGraph(Relation):
         if self.unparsed == "none" or mask.shape[1] < 2:
             nothing = torch.zeros(0, dtype=torch.int64, device=mask.device)
             return nothing, nothing.expand(2, 0), None
-        row, word = (mask[:, :-1] & mask[:, 1:]).nonzero(as_tuple=True)
-        return row, torch.stack((word, word + 1)), None
+        here = on_host(mask)
+        row, word = (here[:, :-1] & here[:, 1:]).nonzero(as_tuple=True)
+        return sent(row, mask.device), sent(torch.stack((word, word + 1)), mask.device), None

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from itmatch.batch import SceneGraph
+from itmatch.hostcopies import followed
 from itmatch.nn.class_embedding import UNKNOWN, ClassEmbedding
 from itmatch.nn.relations._nodes import RelationNodes
 from itmatch.nn.relations.base import Related, Relation, check_heads
@@ -140,12 +141,13 @@ class VisualRelationGraph(Relation):
                 raise ValueError("VisualRelationGraph: the scene graphs have no predicates; expected predicates=None")
             if predicate is None:
                 predicate = torch.full_like(graph.row, UNKNOWN)
-            found.append((graph.row[edges], graph.edge_index[:, edges], predicate[edges], _confidence(graph)[edges]))
+            row = followed(_picked, graph.row, edges)
+            found.append((row, graph.edge_index[:, edges], predicate[edges], _confidence(graph)[edges]))
         if self.neighbours:
             assert boxes is not None
             row, ends = nearest_boxes(boxes, mask, self.neighbours)
             found.append((row, ends, torch.full_like(row, UNKNOWN), torch.ones(row.shape, device=row.device)))
-        row, ends, predicate, confidence = (torch.cat(parts, -1) for parts in zip(*found, strict=True))
+        row, ends, predicate, confidence = (followed(_joined, *parts) for parts in zip(*found, strict=True))
         return row, ends, predicate, confidence
 
     def _extra(self, features: Tensor, boxes: Tensor | None, row: Tensor, ends: Tensor, predicate: Tensor) -> Tensor:
@@ -156,6 +158,14 @@ class VisualRelationGraph(Relation):
         if self.geometry and boxes is not None:
             parts.append(edge_geometry(boxes[row, ends[0]], boxes[row, ends[1]]).to(features.dtype))
         return torch.cat(parts, -1)
+
+
+def _picked(values: Tensor, places: Tensor) -> Tensor:
+    return values[places]
+
+
+def _joined(*parts: Tensor) -> Tensor:
+    return torch.cat(parts, -1)
 
 
 def _confidence(graph: SceneGraph) -> Tensor:

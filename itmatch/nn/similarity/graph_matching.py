@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from itmatch.batch import Fragments
+from itmatch.hostcopies import on_host, sent
 from itmatch.nn.pooling import MeanPooling, Pooling
 from itmatch.nn.similarity.base import Similarity
 from itmatch.nn.similarity.hard_aligning import HardAligningSimilarity
@@ -99,7 +100,12 @@ class GraphMatchingSimilarity(Similarity):
         of_image, of_text = image.relations(), text.relations()
         if of_image is None or of_text is None or self.relation_weight == 0:
             return None
-        return (of_image.mask.any(1).nonzero()[:, 0], of_image), (of_text.mask.any(1).nonzero()[:, 0], of_text)
+        return (_not_empty(of_image), of_image), (_not_empty(of_text), of_text)
+
+
+def _not_empty(fragments: Fragments) -> Tensor:
+    """Which rows have any."""
+    return sent(on_host(fragments.mask).any(1).nonzero()[:, 0], fragments.mask.device)
 
 
 def _never_empty(fragments: Fragments) -> Fragments:

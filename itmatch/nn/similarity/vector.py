@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from itmatch.batch import Fragments
+from itmatch.hostcopies import followed
 from itmatch.nn.attention_pooling import GlobalAttentionPooling
 from itmatch.nn.linear import xavier_linear
 from itmatch.nn.pooling import Pooling
@@ -121,6 +123,7 @@ class VectorSimilarity(TiledSimilarity):
 
 def _with_whole(fragments: Fragments, pooling: Pooling) -> Fragments:
     """The fragments with the vector of the whole, of length 1, as the first of them."""
-    whole = l2_normalize(pooling(fragments.features, fragments.mask[..., None], dim=1))[:, None]
+    mask = followed(lambda mask: mask[..., None], fragments.mask)
+    whole = l2_normalize(pooling(fragments.features, mask, dim=1))[:, None]
     features = torch.cat((whole.to(fragments.features.dtype), fragments.features), 1)
-    return Fragments.unchecked(features, torch.cat((fragments.mask.new_ones(whole.shape[0], 1), fragments.mask), 1))
+    return Fragments.unchecked(features, followed(lambda mask: pad(mask, (1, 0), value=True), fragments.mask))

@@ -11,12 +11,14 @@ in the autocast type; elsewhere half precision is converted before they are. Gra
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from itmatch.hostcopies import real_places, sent
 from itmatch.ops.derivatives import first_derivative_only
 from itmatch.ops.pairs.blocks import block_shape, key_block, packed_blocks
 from itmatch.ops.pairs.few import as_they_lie, best_in_place
@@ -118,65 +120,90 @@ class _HardAlignment(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, queries: Tensor, keys: Ragged, rows: int, columns: int) -> Tensor:
         best, winner = _best_keys(keys, queries, rows, columns, winners=True)
-        ctx.save_for_backward(values, queries, winner, keys.starts.to(winner.device))
+        ctx.starts = keys.starts
+        ctx.save_for_backward(values, queries, winner, sent(keys.starts, winner.device))
         return best
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         keys, queries, winner, offsets = ctx.saved_tensors
-        needed = ctx.needs_input_grad
-        of_keys = _gradient_of_keys(grad, winner, offsets, keys, queries) if needed[0] else None
-        of_queries = _gradient_of_queries(grad, winner, offsets, keys, queries) if needed[1] else None
-        return of_keys, of_queries, None, None, None
+        return *_gradients(grad, winner, offsets, keys, queries, ctx.starts, ctx.needs_input_grad[:2]), None, None, None
 
 
-def _gradient_of_keys(grad: Tensor, winner: Tensor, offsets: Tensor, keys: Tensor, queries: Tensor) -> Tensor:
+def _gradients(
+    grad: Tensor,
+    winner: Tensor,
+    offsets: Tensor,
+    keys: Tensor,
+    queries: Tensor,
+    starts: Tensor,
+    needed: tuple[bool, ...] = (True, True),
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of the keys and of the queries; ``starts`` are the offsets of the rows in host memory."""
     if grad.numel() == 0:
-        return torch.zeros_like(keys)
+        return torch.zeros_like(keys), torch.zeros_like(queries)
+    used = _Used.of(grad) if grad.numel() <= _ENTRIES else None  # asked for once; larger ones are gone over in parts
+    of_keys = _gradient_of_keys(grad, winner, offsets, keys, queries, starts, used) if needed[0] else None
+    of_queries = _gradient_of_queries(grad, winner, offsets, keys, used) if needed[1] else None
+    return of_keys, of_queries
+
+
+@dataclass(frozen=True, eq=False)
+class _Used:
+    """Where a gradient (J, M) is not zero, row after row; after hard-negative mining it is nearly everywhere."""
+
+    row: Tensor
+    column: Tensor
+
+    @classmethod
+    def of(cls, grad: Tensor) -> _Used:
+        row, column = grad.nonzero().unbind(1)  # a GPU is waited for here, and nowhere else in the backward pass
+        return cls(row, column)
+
+
+def _gradient_of_keys(
+    grad: Tensor, winner: Tensor, offsets: Tensor, keys: Tensor, queries: Tensor, starts: Tensor, used: _Used | None
+) -> Tensor:
     step = max(1, _ENTRIES // max(1, grad.shape[1]))
-    parts = [
-        _scatter_to_keys(grad[j : j + step], winner[j : j + step], offsets[j:], len(keys), step, queries)
-        for j in range(0, len(grad), step)
-    ]
+    ends = [*starts[::step].tolist(), len(keys)]
+    parts = []
+    for j, first, last in zip(range(0, len(grad), step), ends[:-1], ends[1:], strict=True):
+        part, rows = used or _Used.of(grad[j : j + step]), slice(j, j + step)
+        parts.append(_scatter_to_keys(part, grad[rows], winner[rows], offsets[rows] - first, last - first, queries))
     return torch.cat(parts)
 
 
-def _gradient_of_queries(grad: Tensor, winner: Tensor, offsets: Tensor, keys: Tensor, queries: Tensor) -> Tensor:
-    if grad.numel() == 0:
-        return torch.zeros_like(queries)
+def _gradient_of_queries(grad: Tensor, winner: Tensor, offsets: Tensor, keys: Tensor, used: _Used | None) -> Tensor:
     step = max(1, _ENTRIES // max(1, len(grad)))
-    parts = [
-        _gather_from_keys(grad[:, m : m + step], winner[:, m : m + step], offsets, keys)
-        for m in range(0, grad.shape[1], step)
-    ]
+    parts = []
+    for m in range(0, grad.shape[1], step):
+        columns = slice(m, m + step)
+        part = used or _Used.of(grad[:, columns])
+        parts.append(_gather_from_keys(part, grad[:, columns], winner[:, columns], offsets, keys))
     return torch.cat(parts)
 
 
-def _gather_from_keys(grad: Tensor, winner: Tensor, offsets: Tensor, keys: Tensor) -> Tensor:
+def _gather_from_keys(used: _Used, grad: Tensor, winner: Tensor, offsets: Tensor, keys: Tensor) -> Tensor:
     """Gradient of each query: the sum, over rows of keys, of its winner there times the incoming gradient."""
-    grad = grad.T
-    used = grad != 0  # after hard-negative mining nearly all are zero
-    index = (winner.T + offsets).masked_select(used)
-    return _weighted_sums(keys, index, used.sum(1), grad.masked_select(used))
+    column, order = used.column.sort(stable=True)
+    row = used.row.index_select(0, order)
+    key = winner[row, column] + offsets.index_select(0, row)
+    return _weighted_sums(keys, key, column, grad.shape[1], grad[row, column])
 
 
-def _scatter_to_keys(grad: Tensor, winner: Tensor, offsets: Tensor, total: int, step: int, queries: Tensor) -> Tensor:
+def _scatter_to_keys(used: _Used, grad: Tensor, winner: Tensor, offsets: Tensor, count: int, queries: Tensor) -> Tensor:
     """Gradient of the keys of a block of rows: the sum of the queries they won times the incoming gradient."""
-    first, last = int(offsets[0]), int(offsets[step]) if len(offsets) > step else total
-    used = grad != 0
-    place = winner + (offsets[: len(grad), None] - first)
-    key, order = place.masked_select(used).sort(stable=True)
-    query = torch.arange(grad.shape[1], device=grad.device).expand_as(grad).masked_select(used).index_select(0, order)
-    weight = grad.masked_select(used).index_select(0, order)
-    return _weighted_sums(queries, query, torch.bincount(key, minlength=last - first), weight)
+    place = winner[used.row, used.column] + offsets.index_select(0, used.row)
+    key, order = place.sort(stable=True)
+    row, column = used.row.index_select(0, order), used.column.index_select(0, order)
+    return _weighted_sums(queries, column, key, count, grad[row, column])
 
 
-def _weighted_sums(values: Tensor, index: Tensor, counts: Tensor, weight: Tensor) -> Tensor:
-    """(G, D): sums of ``weight * values[index]`` over consecutive groups of ``counts`` (G,) entries."""
-    return embedding_bag(
-        index, values, counts.cumsum(0) - counts, mode="sum", per_sample_weights=weight.to(values.dtype)
-    )
+def _weighted_sums(values: Tensor, index: Tensor, group: Tensor, groups: int, weight: Tensor) -> Tensor:
+    """(G, D): sums of ``weight * values[index]`` over the entries of each of G groups; ``group`` is sorted."""
+    starts = torch.searchsorted(group, torch.arange(groups, device=group.device))
+    return embedding_bag(index, values, starts, mode="sum", per_sample_weights=weight.to(values.dtype))
 
 
 def _best_keys(keys: Ragged, queries: Tensor, rows: int, columns: int, *, winners: bool) -> tuple[Tensor, Tensor]:
@@ -266,10 +293,11 @@ def _backward_operator(
 ) -> tuple[Tensor, Tensor]:
     keys, queries, places, shape = _plan(image, image_mask, text, text_mask, query, chunk_size)
     _, winner = _best_keys(keys, queries.values, *shape, winners=True)
-    grad = (grad if query == "words" else grad.transpose(0, 1))[:, places]  # (J, M)
-    offsets = keys.starts.to(winner.device)
-    of_keys = _gradient_of_keys(grad, winner, offsets, keys.values, queries.values)
-    of_queries = _gradient_of_queries(grad, winner, offsets, keys.values, queries.values)
+    grad = (grad if query == "words" else grad.transpose(0, 1)).flatten(1)[:, real_places(places)]  # (J, M)
+    offsets = sent(keys.starts, winner.device)
+    of_keys, of_queries = _gradients(grad, winner, offsets, keys.values, queries.values, keys.starts)
+    assert of_keys is not None
+    assert of_queries is not None
     image_grad, text_grad = (of_keys, of_queries) if query == "words" else (of_queries, of_keys)
     return at_places(image_grad, image_mask), at_places(text_grad, text_mask)
 

@@ -9,6 +9,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
+from itmatch.hostcopies import sent
 from itmatch.ops.pairs.sides import Query
 from itmatch.ops.ragged import Ragged
 
@@ -45,7 +46,7 @@ def packed_blocks(ragged: Ragged, block_rows: int) -> Iterator[PackedBlock]:
         runs = [(len(list(same)), count) for count, same in groupby(alive.sum(1).tolist())]
         grid = ragged.starts[rows] + places
         index = grid.flatten() if len(runs) == 1 else grid[alive]
-        yield PackedBlock(rows.to(device), index.to(device), runs)
+        yield PackedBlock(sent(rows, device), sent(index, device), runs)
 
 
 def block_shape(keys: Ragged, queries: Ragged, width: int, query: Query, chunk_size: int | None) -> tuple[int, int]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from itmatch.hostcopies import followed, on_host
 from itmatch.ops.compiling import left_out_of_graphs
 from itmatch.ops.derivatives import first_derivative_only
 from itmatch.ops.pairs.sides import check_sides, compute_dtype, real_or_all
@@ -105,9 +106,10 @@ def _in_tiles(
     plan = _Plan.make(kernel, output, extra, images, captions, chunk_size, numbers)
     packed = images[:].features, captions[:].features  # the real fragments of a row first
     values: Tensor = _OverPairs.apply(plan, *packed, *parameters)  # type: ignore[no-untyped-call]
-    if output == "words":
-        return _unpacked(values, text_mask[None])
-    return _unpacked(values, image_mask[:, None]) if output == "regions" else values[..., 0]
+    if output == "pair":
+        return values[..., 0]
+    axis, mask = (0, text_mask) if output == "words" else (1, image_mask)
+    return _unpacked(values, followed(lambda mask: mask.unsqueeze(axis), mask))
 
 
 def _in_padded_tiles(
@@ -191,7 +193,7 @@ class _OverPairs(torch.autograd.Function):
         inputs = ctx.saved_tensors
         needed = ctx.needs_input_grad[1:]
         sums = [torch.zeros_like(value) if need else None for value, need in zip(inputs, needed, strict=True)]
-        used = (grad != 0).any(2)  # (I, T); a few in each row after hard-negative mining
+        used = (grad != 0).any(2).cpu()  # (I, T); a few in each row after hard-negative mining
         dense = int(used.sum()) > _DENSE * used.numel()
         parts = _all_tiles(ctx.plan, grad) if dense else _used_pairs(ctx.plan, grad, used, inputs[0].shape[2])
         with torch.autocast(inputs[0].device.type, enabled=False), torch.enable_grad():
@@ -234,7 +236,7 @@ def _all_tiles(plan: _Plan, grad: Tensor) -> Iterator[_Part]:
 
 def _used_pairs(plan: _Plan, grad: Tensor, used: Tensor, size: int) -> Iterator[_Part]:
     """Single pairs with a gradient, those with captions of a length together."""
-    image, text = used.nonzero().cpu().unbind(1)
+    image, text = used.nonzero().unbind(1)
     lengths = torch.stack((plan.text_lengths[text], plan.image_lengths[image]))  # (2, pairs)
     longest = int(lengths.max()) if lengths.numel() else 1
     order = (lengths[0] * (longest + 1) + lengths[1]).argsort(stable=True)
@@ -268,7 +270,7 @@ def _add_gradient(plan: _Plan, part: _Part, inputs: tuple[Tensor, ...], sums: li
 
 def _unpacked(values: Tensor, mask: Tensor) -> Tensor:
     """(I, T, longest) values of packed fragments at the places of ``mask``, which broadcasts to (I, T, L)."""
-    if values.shape[2] == mask.shape[2] and bool(mask.all()):
+    if values.shape[2] == mask.shape[2] and bool(on_host(mask).all()):
         return values
     if values.shape[2] == 0:
         return pad(values, (0, mask.shape[2]))  # with its gradient, of nothing

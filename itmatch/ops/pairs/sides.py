@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from itmatch.hostcopies import keep, on_host
 from itmatch.ops.checks import check_choice, check_whole_or_none
 
 Query = Literal["words", "regions"]
@@ -19,7 +20,11 @@ def check_query(query: str) -> None:
 
 def real_or_all(mask: Tensor | None, features: Tensor) -> Tensor:
     """The mask (N, L) of fragments (N, L, D); None says that all of them are real."""
-    return features.new_ones(features.shape[:2], dtype=torch.bool) if mask is None else mask
+    if mask is not None:
+        return mask
+    made = features.new_ones(features.shape[:2], dtype=torch.bool)
+    keep(made, torch.ones(features.shape[:2], dtype=torch.bool))
+    return made
 
 
 def check_sides(image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tensor, chunk_size: int | None) -> None:
@@ -34,7 +39,7 @@ def check_sides(image: Tensor, image_mask: Tensor, text: Tensor, text_mask: Tens
         raise ValueError(f"embedding sizes differ: image {image.shape[2]}, text {text.shape[2]}")
     check_whole_or_none("chunk_size", chunk_size)
     for name, mask in (("image", image_mask), ("text", text_mask)):
-        if not torch.compiler.is_compiling() and not bool(mask.any(1).all()):  # a graph cannot ask
+        if not torch.compiler.is_compiling() and not bool(on_host(mask).any(1).all()):  # a graph cannot ask
             raise ValueError(f"{name}: row {int(mask.sum(1).argmin())} has no valid fragment")
 
 

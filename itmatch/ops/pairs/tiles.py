@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from itmatch.hostcopies import sent
 from itmatch.ops.compiling import cached_property
 from itmatch.ops.masking import at_least_float32, lengths_to_mask
 
@@ -107,8 +108,8 @@ class TileRows:
         """Of the rows with these numbers, and the lengths of all rows; both are on the CPU."""
         chosen = lengths[rows]
         longest = int(chosen.max()) if len(chosen) else 0
-        mask = None if bool((chosen == longest).all()) else lengths_to_mask(chosen).to(device)
-        return cls(rows.to(device), longest, mask)
+        mask = None if bool((chosen == longest).all()) else sent(lengths_to_mask(chosen), device)
+        return cls(sent(rows, device), longest, mask)
 
     def of(self, features: Tensor) -> Tensor:
         """Their fragments."""

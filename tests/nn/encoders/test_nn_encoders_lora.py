@@ -4,10 +4,11 @@ import sys
 
 import pytest
 import torch
+from helpers_pretrained import save_dual_encoder
 
 from itmatch.batch import Captions, Regions
 from itmatch.losses import HardNegativeTripletLoss
-from itmatch.models import MatchingModel
+from itmatch.models import MatchingModel, clip_dual_encoder
 from itmatch.nn import HardAligningSimilarity, Lora, TransformerImageEncoder, TransformerTextEncoder, patches_of
 from itmatch.spec import build
 
@@ -86,3 +87,27 @@ def test_what_does_not_fit(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(ImportError, match=r'TransformerImageEncoder.lora needs peft: pip install "itmatch\[lora\]"'):
         build({"class_path": "itmatch.nn.TransformerImageEncoder", "init_args": {"config": VIT, "lora": Lora().spec}})
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_both_towers_of_a_dual_encoder(family, tmp_path):
+    folder = save_dual_encoder(family, tmp_path)
+    model = clip_dual_encoder(folder, lora=Lora(rank=2))
+    plain = clip_dual_encoder(folder)
+    regions = Regions(patches_of(torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(1)), 8))
+    captions = model.tokenizer.batch(["a red", "blue beside the left", "green", "white is left"])
+    torch.testing.assert_close(model.score(regions, captions), plain.score(regions, captions))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05)
+    for _ in range(2):
+        HardNegativeTripletLoss()(model.train()(regions, captions)).backward()
+        optimizer.step()
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    updates = {name for name in before if "lora_" in name}
+    assert {name.split(".")[0] for name in updates} == {"image_encoder", "text_encoder"}
+    assert changed == updates | {name for name in before if ".projection." in name}
+    model.save_pretrained(tmp_path / "saved")
+    again = MatchingModel.from_pretrained(tmp_path / "saved")
+    assert torch.equal(again.score(regions, captions), model.score(regions, captions))
+    with pytest.raises(ValueError, match="ClipImageEncoder: lora with trainable=False, expected one of them"):
+        clip_dual_encoder(folder, trainable=False, lora=Lora())

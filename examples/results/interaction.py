@@ -1,0 +1,59 @@
+"""What should attention across levels do in CMSEI: nothing, refine the alignment, or make a score of its own?
+
+    python examples/results/interaction.py DATA/flickr30k_scenes --vectors DATA/word_vectors/glove.8k.100d.txt
+
+The data, encoders and objective are those of relations.py; batches are smaller and epochs fewer, so that a run takes
+a few minutes. Dev, by which one chooses, is the 100 dev photos and the last 300 test photos; the first 400 are tested.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import budget
+import relations
+
+
+def learned(task: Any, *_: Any) -> dict[str, Any]:
+    """Where the learned factors of the similarity ended."""
+    return {"learned": {name: float(value.detach()) for name, value in task.model.similarity.named_parameters()}}
+
+
+LEVELS = {"score": "score", "off": None, "refine": "refine"}
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "cmsei_none": {},
+    "cmsei_both": {"graph": {}},
+    "hire": {"graph": {}, "implicit": True},
+}
+VARIANTS = {
+    f"{system}_{name}": partial(
+        relations.parts, similarity=("InteractiveSimilarity", {"cross_level": level}), **options
+    )
+    for system, options in SYSTEMS.items()
+    for name, level in LEVELS.items()
+}
+READINGS = {"score": "a third score", "off": "no attention across levels", "refine": "refined"}
+LABELS = {f"{system}_{name}": f"{budget.LABELS[system]}, {READINGS[name]}" for system in SYSTEMS for name in LEVELS}
+BUDGET = replace(relations.BUDGET, epochs=3, batch_size=32, also=learned)
+
+
+def print_readings(results: dict[str, list[dict[str, Any]]]) -> None:
+    """A row for each system and reading: dev and test rSum, the factors that were learned, the time of a step."""
+    print("| | dev rSum | test rSum | learned factors | ms a step | seeds |\n" + "|---" * 6 + "|")
+    for name, runs in results.items():
+        factors = {factor: [run["learned"][factor] for run in runs] for factor in runs[0]["learned"]}
+        cells = [
+            LABELS[name],
+            budget.mean([run["dev_rsum"][-1] for run in runs]),
+            budget.mean([run["test"]["rsum"] for run in runs]),
+        ]
+        cells.append(", ".join(f"{factor} {statistics.mean(values):.2f}" for factor, values in factors.items()))
+        cells += [f"{min(run['step_ms'] for run in runs):.0f}", str(len(runs))]
+        print("| " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    print_readings(budget.run_all(VARIANTS, __doc__.splitlines()[0], BUDGET))

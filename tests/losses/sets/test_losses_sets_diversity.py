@@ -1,0 +1,160 @@
+import math
+
+import pytest
+import torch
+from helpers_sets import close, leaf, reference
+
+from itmatch.batch import Fragments
+from itmatch.losses import (
+    DiscrepancyLoss,
+    HardNegativeTripletLoss,
+    Matches,
+    Objective,
+    SetDiversityLoss,
+    SetUniformityLoss,
+    set_diversity_loss,
+    set_uniformity_loss,
+)
+from itmatch.nn import SetSimilarity
+
+FUNCTIONS = [set_uniformity_loss, set_diversity_loss]
+
+
+def uniform(sets, temperature):
+    found = []
+    for one in sets:
+        one = torch.nn.functional.normalize(one, dim=1)
+        pairs = [(k, n) for k in range(len(one)) for n in range(k)]
+        if pairs:
+            found.append(sum(math.exp(-(one[k] - one[n]).square().sum() / temperature) for k, n in pairs) / len(pairs))
+    return sum(found) / len(found)
+
+
+def diverse(sets):
+    found = []
+    for one in sets:
+        one = torch.nn.functional.normalize(one, dim=1)
+        if len(one) > 1:
+            squares = [(one[k] @ one[n]).item() ** 2 for k in range(len(one)) for n in range(len(one)) if k != n]
+            found.append(math.sqrt(sum(squares)) / len(one) ** 2)
+    return sum(found) / len(found)
+
+
+def ragged():
+    torch.manual_seed(0)
+    sets, mask = torch.randn(4, 3, 5, dtype=torch.float64), torch.arange(3) < torch.tensor([3, 1, 2, 3])[:, None]
+    return sets, mask, [one[real] for one, real in zip(sets, mask, strict=True)]
+
+
+def test_equals_the_formula_and_ignores_padding():
+    sets, mask, each = ragged()
+    dirty = sets.masked_fill(~mask[..., None], torch.nan).requires_grad_()
+    value = set_uniformity_loss(dirty, mask, temperature=0.3)
+    assert value.item() == pytest.approx(uniform(each, 0.3), rel=1e-9)
+    other = set_diversity_loss(dirty, mask)
+    assert other.item() == pytest.approx(diverse(each), rel=1e-9)
+    (value + other).backward()
+    assert dirty.grad.isfinite().all()
+    assert not dirty.grad[~mask].any()
+
+
+def test_uniformity_agrees_with_the_public_code():
+    for side in ("image", "text"):
+        residuals = leaf("sets.npz", f"loss.{side}_residuals")
+        value = set_uniformity_loss(residuals)
+        close(value, reference("sets.npz", f"uniformity.{side}_residuals"))
+        if side == "image":
+            value.backward()
+            close(residuals.grad, reference("sets.npz", "uniformity.grad.image_residuals"))
+    sets = reference("sets.npz", "loss.image_sets")
+    close(set_uniformity_loss(sets), reference("sets.npz", "uniformity.image_sets_t2"))
+    close(set_uniformity_loss(sets, temperature=0.2), reference("sets.npz", "uniformity.image_sets_t5"))
+
+
+def test_diversity_agrees_with_the_public_code():
+    residuals = leaf("sets.npz", "loss.image_residuals")
+    value = set_diversity_loss(residuals)
+    value.backward()
+    close(value, reference("sets.npz", "diversity.image_residuals"))
+    close(residuals.grad, reference("sets.npz", "diversity.grad.image_residuals"))
+    close(set_diversity_loss(reference("sets.npz", "loss.image_sets")), reference("sets.npz", "diversity.image_sets"))
+
+
+def batch():
+    """The sets of a batch with two captions an image, and its positives."""
+    image, text = leaf("sets.npz", "loss.image_sets"), leaf("sets.npz", "loss.text_sets")
+    positives = torch.arange(len(text)) // 2 == torch.arange(len(image))[:, None]
+    return image, text, positives
+
+
+def test_the_whole_objective_agrees_with_the_public_code():
+    image, text, positives = batch()
+    sides = Fragments(image), Fragments(text)
+    triplet = HardNegativeTripletLoss(0.2, reduction="mean")
+    objective = Objective(
+        {"triplet": triplet, "discrepancy": DiscrepancyLoss(), "uniformity": SetUniformityLoss()},
+        weights={"discrepancy": 0.01, "uniformity": 0.01},
+    )
+    value = objective.of(Matches(SetSimilarity("smooth_chamfer")(*sides), positives, fragments=sides))
+    value.backward()
+    name = "loss.hardest_uniform_on_sets"
+    close(value, reference("sets.npz", f"{name}.total"))
+    for side, sets in (("image", image), ("text", text)):
+        close(tangent(sets.grad, sets), tangent(reference("sets.npz", f"{name}.grad.{side}_sets"), sets))
+
+
+def tangent(gradient, sets):
+    """Without the part along the vectors, which are divided by their lengths here, and there are given so."""
+    return gradient - (gradient * sets).sum(2, keepdim=True) * sets.detach()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "diversity"),
+    [("hardest", "smooth_chamfer", 0.0), ("hardest_diversity", "smooth_chamfer", 0.1), ("chamfer", "chamfer", 0.0)],
+)
+def test_the_published_objective_is_made_of_the_same_terms(name, kind, diversity):
+    """There uniformity and diversity are of what the slots have found."""
+    image, text, positives = batch()
+    sides = Fragments(image), Fragments(text)
+    residuals = [leaf("sets.npz", f"loss.{side}_residuals") for side in ("image", "text")]
+    found = tuple(Fragments(one) for one in residuals)
+    scores = SetSimilarity(kind)(*sides)
+    value = HardNegativeTripletLoss(0.2, reduction="mean")(scores, positives)
+    value = value + 0.01 * DiscrepancyLoss().of(Matches(fragments=sides))
+    value = value + 0.01 * SetUniformityLoss().of(Matches(fragments=found))
+    value = value + diversity * SetDiversityLoss().of(Matches(fragments=found))
+    value.backward()
+    close(value, reference("sets.npz", f"loss.{name}.total"))
+    for side, sets, residual in (("image", image, residuals[0]), ("text", text, residuals[1])):
+        close(sets.grad, reference("sets.npz", f"loss.{name}.grad.{side}_sets"))
+        close(residual.grad, reference("sets.npz", f"loss.{name}.grad.{side}_residuals"))
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_gradcheck(function):
+    sets, mask, _ = ragged()
+    assert torch.autograd.gradcheck(lambda x: function(x, mask), sets.requires_grad_())
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_edges(function):
+    one = torch.randn(2, 1, 3, requires_grad=True)
+    value = function(one)
+    value.backward()
+    assert value == 0
+    assert not one.grad.any()
+    apart = torch.eye(3)[None].requires_grad_()
+    value = function(apart)
+    value.backward()
+    assert value < 0.02
+    assert apart.grad.isfinite().all()
+    empty = torch.zeros(1, 2, 3, requires_grad=True)
+    function(empty).backward()
+    assert empty.grad.isfinite().all()
+    half = torch.randn(3, 4, 5).half()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = function(half)
+    torch.testing.assert_close(found, function(half.float()))
+    assert torch.isnan(function(torch.full((1, 2, 2), torch.nan)))
+    with pytest.raises(ValueError, match=r"sets: shape \(2, 3\), expected \(sets, vectors, size\)"):
+        function(torch.ones(2, 3))
