@@ -131,8 +131,7 @@ class MatchingModel(nn.Module, ModelHubMixin, library_name="itmatch", tags=TAGS,
             batch_size: captions that are encoded at a time.
 
         Raises:
-            TypeError: one of them is a photo, or the path of one.
-            ValueError: strings were given and the model has no tokenizer, or one of them is empty.
+            TypeError, ValueError: one of them is a photo, or empty; strings, and the model has no tokenizer.
         """
         check_whole("batch_size", batch_size)
         if not isinstance(texts, Captions):
