@@ -168,10 +168,9 @@ class MatchingModel(nn.Module, ModelHubMixin, library_name="itmatch", tags=TAGS,
             return torch.cat([self.similarity(image[start : start + chunk_size], text) for start in starts])
 
     def align(self, image: Fragments | Images, text: Fragments | Captions | str) -> Tensor:
-        """How the regions of one image meet the words of one caption, (R, W), for pictures.
+        """How the regions of one image meet the words of one caption, (R, W), for pictures; not all models can say it.
 
-        Raises:
-            NotImplementedError: the similarity has no alignment, or an encoder no fragments of single regions or words.
+        Raises ``NotImplementedError`` where similarity or encoders know no single regions and words.
         """
         images = image if isinstance(image, Fragments) else self.encode_images(image)
         texts = text if isinstance(text, Fragments) else self.encode_texts(text)

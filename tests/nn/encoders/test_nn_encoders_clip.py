@@ -148,7 +148,7 @@ def test_what_does_not_fit(folder, tiny_bert):
         ClipTextEncoder()
     with pytest.raises(ValueError, match="type 'bert', expected clip, siglip or siglip2"):
         ClipTextEncoder(tiny_bert)
-    with pytest.raises(ValueError, match="config: model_type 'bert', expected clip or siglip"):
+    with pytest.raises(ValueError, match="config: model_type 'bert', expected clip, siglip or siglip2"):
         ClipImageEncoder(config={"model_type": "bert"})
     with pytest.raises(FileNotFoundError, match="nowhere"):
         ClipImageEncoder("./nowhere/at/all")
