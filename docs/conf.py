@@ -1,11 +1,15 @@
 """Sphinx configuration. The built pages take nothing from another site: formulas are MathML, made while building."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from latex2mathml.converter import convert
 
 from itmatch import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))  # reference.py
 
 project = "itmatch"
 author = "the itmatch authors"
@@ -18,6 +22,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
+    "reference",
 ]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
@@ -29,6 +34,8 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "special-members": "__call__", "show-inheritance": True}
+nitpicky = True
+nitpick_ignore = [("py:class", "E"), ("py:class", "Numbers")]  # words of docstrings before a colon, taken for types
 exclude_patterns = ["_build"]
 html_theme = "furo"  # light and dark by the reader's choice
 html_title = f"itmatch {release}"

@@ -1,5 +1,6 @@
 """The benchmarks run, made tiny, and their textbook versions say the same as the library. No time is asserted."""
 
+import argparse
 import json
 import os
 import re
@@ -18,10 +19,10 @@ FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
 TINY = ["--images", "4", "--captions", "6", "--dim", "16", "--regions", "5", "--threads", "1", "--repeat", "1"]
 
 
-def run(*arguments, script="scoring.py", tiny=TINY):
+def run(*arguments, script="scoring.py", tiny=TINY, timeout=120):
     command = [sys.executable, str(FOLDER / script), *tiny, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environment).stdout
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=timeout, env=environment).stdout
 
 
 @pytest.fixture(scope="module")
@@ -106,14 +107,55 @@ def test_memory_of_a_long_training():
 WAITS = {"VSE++": 0, "VSE-infinity": 0, "SCAN": 1, "SGR": 1, "CHAN": 1, "CMSEI": 1, "Hire": 1, "ReSG": 2}
 
 
+@pytest.mark.slow
 def test_waits_of_a_step(tmp_path):
     """Most ask once which pairs have a gradient, ReSG for objects and for relations; all else was known before."""
     tiny = ["--batch", "8", "--steps", "3", "--log-every", "4", "--only", *WAITS]
-    text = run("--json", str(tmp_path / "a"), script="waits.py", tiny=tiny)
+    text = run("--json", str(tmp_path / "a"), script="waits.py", tiny=tiny, timeout=280)
     for row in json.loads((tmp_path / "a").read_text())["rows"]:
         assert row["most"] <= WAITS[row["work"]], row
         assert row["logged"] > row["most"]  # else nothing was counted
     assert [row["system"] for row in table_of(text)] == list(WAITS)
+
+
+SECTIONS = ["precision", "tests", "waits", "scoring", "training", "loading", "ranks"]
+
+
+@pytest.mark.slow
+def test_gpu_without_a_gpu(tmp_path):
+    files = ["--json", str(tmp_path / "a"), "--table", str(tmp_path / "b")]
+    text = run("--device", "cpu", "--small", *files, script="gpu.py", tiny=[], timeout=280)
+    numbers = json.loads((tmp_path / "a").read_text())
+    rows = {section["section"]: section["rows"] for section in numbers["rows"]}
+    assert list(rows) == SECTIONS
+    assert [name for name in SECTIONS if not rows[name]] == ["waits"]  # of a CPU
+    assert numbers["environment"]["failures"] == []
+    assert {row["batch"] for row in rows["training"]} == {4, 8}
+    assert {row["work"] for row in rows["training"]} == set(WAITS)
+    assert (tmp_path / "b").read_text().strip() == text.strip()
+
+
+@pytest.mark.slow
+def test_the_ways_of_a_gpu_give_the_same():
+    text = run("--device", "twin", "--small", "--only", "precision", script="gpu.py", tiny=[], timeout=280)
+    rows = table_of(text)
+    assert len(rows) > 30
+    assert all(float(row["float32"]) < 1e-5 and float(row["float32, gradient"]) < 1e-4 for row in rows), text
+
+
+def test_gpu_leaves_out_what_would_be_too_late():
+    text = run("--device", "cpu", "--small", "--minutes", "0", script="gpu.py", tiny=[], timeout=280)
+    assert [f"{name}: left out, no time was left" in text for name in SECTIONS] == [True] * len(SECTIONS)
+
+
+def test_what_fails_in_a_section_is_told_of(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    gpu = pytest.importorskip("gpu")
+    options = argparse.Namespace(failures=[], stored=2, batches=(3,), regions=-1, features=2)
+    assert gpu.run("loading", torch.device("cpu"), options) == []
+    assert options.failures[0].startswith("loading: RuntimeError: ")
+    for name in [name for name, module in sys.modules.items() if str(FOLDER) in str(getattr(module, "__file__", ""))]:
+        sys.modules.pop(name)
 
 
 def test_evaluation(tmp_path):
@@ -135,6 +177,13 @@ def test_loading(tmp_path):
     assert [row["work"] for row in rows] == ["library", "library, augmented", "textbook"]
     assert all(float(row["samples/s"]) > 0 for row in rows)
     assert len(json.loads((tmp_path / "a").read_text())["rows"]) == 3
+
+
+def test_extracting():
+    (row,) = table_of(run("--count", "3", "--processes", "1", script="extracting.py", tiny=[]))
+    assert (row["way"], row["processes"]) == ("itmatch extract", "1")
+    assert int(row["bytes a photo"]) > 36 * (2 * 16 + 24)
+    assert int(row["MB a process"]) > 100
 
 
 def test_search(tmp_path):

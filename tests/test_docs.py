@@ -18,7 +18,8 @@ from itmatch.__main__ import RUN_COMMANDS, main
 from itmatch.data import Vocabulary
 
 ROOT = Path(__file__).parents[1]
-PAGES = ["README.md", "examples/README.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))]
+WRITTEN = sorted(page for folder in ("docs", "docs/howto") for page in (ROOT / folder).glob("*.md"))
+PAGES = ["README.md", "examples/README.md", *(page.relative_to(ROOT).as_posix() for page in WRITTEN)]
 TINY = ["--data.source.num_train", "8", "--data.source.num_val", "4", "--data.source.num_test", "4"]
 TRAINER = ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
 
@@ -30,6 +31,8 @@ SHRUNK = {
         ("max_epochs=5", "max_epochs=1, accelerator='cpu', enable_progress_bar=False, enable_model_summary=False"),
     ],
     "docs/start.md": [("RelationScenes()", "RelationScenes(num_test=4)")],
+    "docs/howto/features.md": [("max_epochs=5", "max_epochs=1, accelerator='cpu', enable_progress_bar=False")],
+    "docs/howto/plain_pytorch.md": [("RelationScenes()", "RelationScenes(num_train=8, num_test=4)")],
     "docs/index.md": [
         ("RelationScenes(num_train=1000)", "RelationScenes(num_train=8, num_val=4, num_test=4)"),
         ("max_epochs=5", "max_epochs=1, accelerator='cpu', enable_progress_bar=False, enable_model_summary=False"),
@@ -122,10 +125,29 @@ def test_python_blocks_run(page, place, capsys):
     run_python(page)
 
 
-ACTS = ("print", "add", "delete", "compact", "savefig", "write", "manual_seed")  # called for what they do
+ACTS = (
+    "print",
+    "add",
+    "delete",
+    "compact",
+    "savefig",
+    "write",
+    "manual_seed",
+    "seed_everything",
+    "fit",
+    "eval",
+    "save_pretrained",
+)  # called for what they do
 
 
-@pytest.mark.parametrize("page", ["docs/search.md", "docs/pages.md"])
+SHOWING = [
+    "docs/searching.md",
+    "docs/pages.md",
+    *(page for page in PAGES if "howto" in page and blocks(page, "python")),
+]
+
+
+@pytest.mark.parametrize("page", SHOWING)
 def test_python_blocks_show_something(page):
     """Somebody who runs a block as a script sees what it found: no value stands there alone."""
     for block in blocks(page, "python"):
@@ -226,6 +248,7 @@ def test_every_page_is_in_the_index():
     names = {line for part in listed for line in part.split()}
     there = {p.relative_to(ROOT / "docs").with_suffix("").as_posix() for p in (ROOT / "docs").rglob("*.md")}
     assert names == {name for name in there if not name.startswith("_build")} - {"index"}
+    assert names.isdisjoint({"search", "genindex", "modindex"}), "Sphinx has pages of these names of its own"
 
 
 def test_figures_of_the_first_page_are_those_of_the_results():

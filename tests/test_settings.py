@@ -42,6 +42,7 @@ ARGUMENTS = {
     "DistanceWeightedNegatives": {"dim": 8},
     "Evaluator": {"similarity": torch.nn.Identity()},
     "GRUTextEncoder": {"vocabulary": 9, "embed_dim": 8, "word_dim": 4},
+    "GaussianPooling": {"embed_dim": 8},
     "GlobalAttentionPooling": {"embed_dim": 8, "batch_norm": True},
     "ImplicitRelationAttention": {"embed_dim": 8},
     "MemoryLoss": {"loss": InfoNCELoss(), "embed_dim": 8, "size": 4},
@@ -60,7 +61,7 @@ ARGUMENTS = {
 LEFT_OUT = {"AligningSimilarity", "ChoiceFigure", "PlausibleMatch"}  # abstract; an answer; checks the files it is given
 NO_NUMBERS = {"vocabulary"}  # may be much else, with errors of its own
 MAY_BE_0 = {"feedforward_dim", "neighbours", "pad_id", "warmup_epochs"}  # of the whole numbers
-SIGNED = {"bias", "gamma", "negative_margin", "positive_margin", "threshold"}  # of the others
+SIGNED = {"bias", "log_variance", "gamma", "negative_margin", "positive_margin", "threshold"}  # of the others
 ABOVE_0 = re.compile("temperature|scale$|cutoff|far|relevance_weight")
 
 

@@ -31,6 +31,12 @@ def seconds(work: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
+def times(work: Callable[[], Any], device: torch.device, repeat: int) -> float:
+    """Median seconds of a call, after one that warms up."""
+    work()
+    return statistics.median(seconds(work, device) for _ in range(repeat))
+
+
 def peak_extra_bytes(work: Callable[[], Any], device: torch.device) -> tuple[Any, int | None]:
     """What a call returns, and the largest memory in use during it, less that before it; None where it is not known.
 

@@ -9,7 +9,8 @@ those of the CPU. Every operation for which a real GPU would have to be waited f
 - *to host*, *to device*: a copy between the two that is not ``non_blocking``.
 
 These are the places where PyTorch synchronises on CUDA (``torch.cuda.set_sync_debug_mode`` tells of the same). The
-device is made with PyTorch's backends in Python and stays until the process ends; :func:`waits` counts within a block.
+device is made with PyTorch's backends in Python, before the first backward pass of the process (which asks what devices
+there are), and stays until the process ends; :func:`waits` counts within a block. There is no mixed precision.
 """
 
 from __future__ import annotations

@@ -14,9 +14,8 @@ from __future__ import annotations
 import argparse
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,41 +25,15 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from measure import print_table, write_json
+from systems import systems
 
 from itmatch.data import RelationScenes
 from itmatch.losses import HardNegativeTripletLoss
-from itmatch.models import (
-    MatchingModel,
-    chan_gru,
-    cmsei_gru,
-    hire_gru,
-    resg_gru,
-    scan_gru,
-    sgraf_gru,
-    vse_infty_gru,
-    vse_pp_gru,
-)
 from itmatch.training import MatchingData, MatchingTask
 
 WARM_UP = 2  # steps: the first makes what is made once, the second reads what was noted of the first
 Found = Counter[tuple[str, str]]
 Row = dict[str, Any]
-
-
-def systems(data: MatchingData) -> dict[str, Callable[[], MatchingModel]]:
-    """Every system with a bidirectional GRU, tiny."""
-    sizes: dict[str, Any] = {"region_dim": data.feature_dim, "embed_dim": 16, "word_dim": 8}
-    predicates = len(RelationScenes.predicates)
-    return {
-        "VSE++": partial(vse_pp_gru, data.vocabulary, **sizes),
-        "VSE-infinity": partial(vse_infty_gru, data.vocabulary, **sizes),
-        "SCAN": partial(scan_gru, data.vocabulary, **sizes),
-        "SGR": partial(sgraf_gru, data.vocabulary, **sizes),
-        "CHAN": partial(chan_gru, data.vocabulary, **sizes),
-        "CMSEI": partial(cmsei_gru, data.vocabulary, num_predicates=predicates, **sizes),
-        "Hire": partial(hire_gru, data.vocabulary, num_predicates=predicates, **sizes),
-        "ReSG": partial(resg_gru, data.vocabulary, predicates=predicates, **sizes),
-    }
 
 
 class TwinAccelerator(Accelerator):
@@ -135,7 +108,9 @@ def measure(name: str, options: argparse.Namespace) -> Row:
     seed_everything(0, verbose=False)
     source = RelationScenes("easy", num_train=4 * options.batch, num_val=2, num_test=2, captions_per_image=4)
     data = MatchingData(source, batch_size=options.batch)
-    task = MatchingTask.from_model(systems(data)[name](), objective=HardNegativeTripletLoss(margin=0.05))
+    sizes = {"region_dim": data.feature_dim, "embed_dim": 16, "word_dim": 8}
+    model = systems(sizes, data.vocabulary, len(RelationScenes.predicates))[name]()
+    task = MatchingTask.from_model(model, objective=HardNegativeTripletLoss(margin=0.05))
     on_gpu = options.device != twin.NAME
     with (cuda_waits if on_gpu else twin.waits)() as found:
         steps = Steps(found, options.log_every)
@@ -179,8 +154,7 @@ def main() -> None:
     parser.add_argument("--where", action="store_true", help="say where the step with the most waits has waited")
     parser.add_argument("--json", type=Path, help="file for the numbers of the table")
     options = parser.parse_args()
-    names = options.only or systems(MatchingData(RelationScenes("easy", num_train=2, num_val=2, num_test=2)))
-    rows = [measure(name, options) for name in names]
+    rows = [measure(name, options) for name in options.only or systems({})]
     print_table(
         {
             "system": lambda row: row["work"],

@@ -23,7 +23,7 @@ import relations
 import systems
 from budget import LABELS, add_options, run_each
 
-TABLES = {
+TABLES: dict[str, tuple[Any, dict[str, Any]]] = {
     "systems": (
         systems,
         {

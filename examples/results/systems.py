@@ -16,7 +16,7 @@ import time
 from functools import partial
 from typing import Any
 
-from budget import EMBED_DIM, Budget, encoders, photos, print_table, relations, resg, run_all
+from budget import EMBED_DIM, Budget, Members, Variant, encoders, photos, print_table, relations, resg, run_all
 
 PREDICATES = 50
 GRAPH = {"num_predicates": PREDICATES, "min_confidence": 0.2}
@@ -91,7 +91,72 @@ def related(*, implicit: bool) -> dict[str, Any]:
     return {"relations": relations(GRAPH, implicit=implicit)}
 
 
-VARIANTS = {
+def dive(data: Any, vectors: str | None) -> dict[str, Any]:
+    """DivE: four vectors a side, and losses that keep them apart."""
+    from itmatch import losses, nn
+
+    def slots() -> Any:
+        return nn.SlotPooling(EMBED_DIM, head_dim=EMBED_DIM // 4, depth=2)
+
+    text = {"normalize": False, "pooling": nn.LastPooling()}
+    found = encoders(data, vectors, text=text, mlp=True, normalize=False, pooling=nn.MaxPooling())
+    return {
+        "image_encoder": nn.SlotImageEncoder(found["image_encoder"], slots()),
+        "text_encoder": nn.SlotTextEncoder(found["text_encoder"], slots()),
+        "similarity": nn.SetSimilarity("smooth_chamfer"),
+        "objective": losses.Objective(
+            {
+                "triplet": losses.HardNegativeTripletLoss(margin=0.1, reduction="mean", warmup_epochs=1),
+                "discrepancy": losses.DiscrepancyLoss(),
+                "uniformity": losses.SetUniformityLoss(),
+            },
+            weights={"discrepancy": 0.01, "uniformity": 0.01},
+        ),
+    }
+
+
+def views(data: Any, vectors: str | None) -> dict[str, Any]:
+    """AVSE on regions: two views of an image, compared with a caption block by block."""
+    from itmatch import losses, nn
+
+    text = {"normalize": False, "pooling": nn.LayerNormPooling(nn.GeneralizedPooling(), EMBED_DIM)}
+    found = encoders(data, vectors, text=text, normalize=False)
+    return {
+        "image_encoder": nn.RegionViewEncoder(found["image_encoder"]),
+        "text_encoder": found["text_encoder"],
+        "similarity": nn.BlockSimilarity(EMBED_DIM // 4),
+        "objective": losses.Objective(
+            {
+                "triplet": losses.HardNegativeTripletLoss(margin=0.2, warmup_epochs=1),
+                "redundancy": losses.ViewRedundancyLoss(divided_twice=True),
+            }
+        ),
+    }
+
+
+def slimmed() -> Any:
+    """LAPS."""
+    from itmatch.nn import PatchSlimmingSimilarity
+
+    return PatchSlimmingSimilarity(EMBED_DIM, 36, 0.8, 0.6, class_token=False)
+
+
+def batch_relations(data: Any, vectors: str | None) -> dict[str, Any]:
+    """HREM: one vector a side, which learn from each other in training; the graph in the second epoch alone."""
+    from itmatch import losses, nn
+
+    def pooling() -> Any:
+        return nn.TransformerPooling(EMBED_DIM, 8)
+
+    triplet = losses.HardNegativeTripletLoss(margin=0.2, warmup_epochs=1)
+    return {
+        **encoders(data, vectors, text={"pooling": pooling()}, mlp=True, pooling=pooling()),
+        "similarity": cosine(),
+        "objective": losses.BatchRelationLoss(EMBED_DIM, triplet, 8, warmup_epochs=1),
+    }
+
+
+VARIANTS: dict[str, Variant | Members] = {
     "vse_pp": partial(
         parts,
         similarity=cosine,
@@ -119,6 +184,16 @@ VARIANTS = {
         margins={"triplet": 0.05, "center": 0.2, "positive": 0.8, "negative": 0.4},
         terms=("triplet", "center", "positive_negative"),
     ),
+    "dive": dive,
+    "hrem": batch_relations,
+    "avse": views,
+    "laps": partial(
+        parts,
+        similarity=slimmed,
+        margin=0.2,
+        text=partial(dict, normalize=False),
+        region=partial(dict, normalize=False),
+    ),
     "scan": ("scan_t2i", "scan_i2t"),
     "sgraf": ("sgr", "saf"),
 }
@@ -135,6 +210,10 @@ LABELS = {
     "cmsei": "CMSEI",
     "hire": "Hire",
     "resg": "ReSG",
+    "dive": "DivE",
+    "hrem": "HREM",
+    "avse": "AVSE, regions",
+    "laps": "LAPS, regions",
 }
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from jsonargparse import ArgumentError, Namespace, get_loader, set_loader, set_parsing_settings
 from jsonargparse.typing import PositiveInt
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelSummary, RichModelSummary
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from yaml import YAMLError
@@ -27,6 +27,7 @@ from itmatch.cli.running.checkpoint import (
 )
 from itmatch.cli.running.configs import PROTOCOLS
 from itmatch.cli.running.help import short_help, takes_all
+from itmatch.cli.running.kept import checkpoints_of, told_where_to_go_on, warn_of_no_best
 from itmatch.cli.running.mistakes import first_mistake
 from itmatch.cli.running.saving import SaveConfig, leave_report
 from itmatch.errors import UsageError
@@ -34,13 +35,12 @@ from itmatch.evaluation import EvaluationProtocol, SeveralProtocols
 from itmatch.evaluation.memory import byte_count
 from itmatch.formats.configs import limited_yaml
 from itmatch.formats.files import user_path
-from itmatch.stopping import Stopped
 from itmatch.training import MatchingData, MatchingTask
 from itmatch.training.checkpoints.writing import BestCheckpoint
 from itmatch.training.fragments import FragmentWriter
 from itmatch.training.limits import fast_dev_batches
 from itmatch.training.processes import OwnSignals, Processes
-from itmatch.training.report import EpochLines, RecallReport
+from itmatch.training.report import EpochLines, PartSizes, RecallReport
 
 _RUNS = "runs"  # the folder of all runs, where none is named
 CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # what Lightning takes after --ckpt_path instead of a file
@@ -194,6 +194,7 @@ class MatchingCLI(LightningCLI):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, SaveConfig):
                 callback.note(trainer)
+        trainer.callbacks = [PartSizes() if _is_default_summary(one) else one for one in trainer.callbacks]  # type: ignore[attr-defined]
         self.processes.follow(trainer)
         return trainer
 
@@ -218,11 +219,11 @@ class MatchingCLI(LightningCLI):
 
     def _test_best(self) -> None:
         """Test, and say which weights."""
-        kept = _checkpoints(self.trainer)
+        kept = checkpoints_of(self.trainer)
         best = kept[0].best_model_path if kept else ""
         tested = self._get(self.config, "test_after_fit")
         if not best:
-            _warn_of_no_best(self.trainer, kept, tested=tested)
+            warn_of_no_best(self.trainer, kept, tested=tested)
         if not tested:
             return
         if best:
@@ -244,7 +245,7 @@ def run(args: Sequence[str]) -> MatchingCLI:
     arguments, whole_help = takes_all(args)
     strict = {"exit_on_error": False, "allow_abbrev": False}
     processes = Processes()
-    with warnings.catch_warnings(), plain_errors(args), _told_where_to_go_on(args[0], processes), processes:
+    with warnings.catch_warnings(), plain_errors(args), told_where_to_go_on(args[0], processes), processes:
         for message in NOISE:
             warnings.filterwarnings("ignore", message)
         return MatchingCLI(
@@ -267,34 +268,11 @@ def run(args: Sequence[str]) -> MatchingCLI:
         )
 
 
-@contextmanager
-def _told_where_to_go_on(command: str, processes: Processes) -> Iterator[None]:
-    """A run that is stopped says which checkpoint holds it."""
-    try:
-        yield
-    except Stopped as stop:
-        if command == "fit" and stop.message is not None:
-            kept = [] if processes.trainer is None else _checkpoints(processes.trainer)
-            last = next((one.written for one in kept if one.written), None)
-            found = "no last.ckpt was written" if last is None else f"--ckpt_path {last} goes on from there"
-            raise Stopped(f"{stop.message}; {found}", stop.status) from stop
-        raise
-
-
-def _checkpoints(trainer: Trainer) -> list[BestCheckpoint]:
-    return [callback for callback in trainer.checkpoint_callbacks if isinstance(callback, BestCheckpoint)]
-
-
-def _warn_of_no_best(trainer: Trainer, kept: Sequence[BestCheckpoint], *, tested: bool) -> None:
-    """Say why there is no best checkpoint, and what there is."""
-    reason = "no validation took place" if trainer.global_step else "no training step was made"
-    if kept and kept[0].monitor in trainer.callback_metrics:
-        reason = "no checkpoint of a validation was kept"
-    last = kept[0].written if kept else ""
-    found = f"{last} holds the last weights" if last else "no file holds the last weights"
-    warn(f"{reason}, so there is no best checkpoint; {found}{', which are tested' if tested else ''}")
-
-
 def _listed(value: str | list[str]) -> list[str]:
     """An option that takes several values, and one as it is."""
     return [value] if isinstance(value, str) else value
+
+
+def _is_default_summary(callback: Callback) -> bool:
+    """Whether it is the table that Lightning makes by itself, of the model as a whole and its FLOPs, which are 0."""
+    return type(callback) in (ModelSummary, RichModelSummary) and getattr(callback, "_max_depth", None) == 1

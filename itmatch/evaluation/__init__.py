@@ -1,5 +1,9 @@
 """Ranks, recalls, twin accuracy and benchmark protocols. In percent; ranks are exact, ties count against the model."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from itmatch.evaluation.bootstrap import BootstrapResult, PairResult, holm, paired_bootstrap, pairwise_bootstrap
 from itmatch.evaluation.choices import ChoiceFigure, choice_table
 from itmatch.evaluation.coco.protocols import Cxc, EccvCaption, PlausibleMatch
@@ -7,7 +11,7 @@ from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.identity import IdentityRetrieval, MeanRecall
 from itmatch.evaluation.protocols import Coco1K, Coco5K, EvaluationProtocol, Flickr30K, ScoredSplit, SeveralProtocols
 from itmatch.evaluation.ranks import RetrievalRanks, retrieval_ranks, streamed_ranks
-from itmatch.evaluation.recalls import RetrievalMetrics, retrieval_metrics
+from itmatch.evaluation.recalls.figures import retrieval_metrics
 from itmatch.evaluation.relevance import Relevance, RetrievedHits, streamed_hits
 from itmatch.evaluation.results.figures import Spread, spread_over
 from itmatch.evaluation.results.forms import ResultGroup, ResultRow
@@ -16,6 +20,9 @@ from itmatch.evaluation.results.table import grouped_table, recall_table, result
 from itmatch.evaluation.scores import FragmentScores, rank_fragments
 from itmatch.evaluation.top_k import TopK, top_k
 from itmatch.evaluation.twins import twin_accuracy
+
+if TYPE_CHECKING:
+    from itmatch.evaluation.recalls.metric import RetrievalMetrics
 
 __all__ = [
     "BootstrapResult",
@@ -61,3 +68,15 @@ __all__ = [
     "top_k",
     "twin_accuracy",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "RetrievalMetrics":  # torchmetrics imports much
+        from itmatch.evaluation.recalls.metric import RetrievalMetrics
+
+        return RetrievalMetrics
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from itmatch.evaluation.memory import fitting_block, held_scores
 from itmatch.evaluation.protocols import ScoredSplit
 from itmatch.evaluation.ranks import RetrievalRanks, ScoreBlock, streamed_ranks
-from itmatch.evaluation.recalls import RetrievalMetrics
 from itmatch.evaluation.relevance import Relevance, RetrievedHits, streamed_hits
 from itmatch.evaluation.scores import FragmentScores
 from itmatch.evaluation.top_k import TopK, top_k
@@ -85,6 +84,8 @@ class CollectedSplit(ScoredSplit):
 
     def ranks(self, images: slice = slice(None)) -> RetrievalRanks:
         """Ranks among some consecutive images and their captions alone, on every process."""
+        from itmatch.evaluation.recalls.metric import RetrievalMetrics  # here, since torchmetrics imports much
+
         chosen = self.everywhere[images]
         whole = len(chosen) == self.num_images
         if whole and self.whole is not None:

@@ -14,7 +14,7 @@ from itmatch.evaluation.collected import CollectedSplit, EvaluatedSplit
 from itmatch.evaluation.memory import GRANTED, byte_count
 from itmatch.evaluation.protocols import EvaluationProtocol, SeveralProtocols
 from itmatch.evaluation.ranks import RetrievalRanks
-from itmatch.evaluation.recalls import retrieval_metrics
+from itmatch.evaluation.recalls.figures import retrieval_metrics
 from itmatch.evaluation.top_k import TopK
 from itmatch.ops.ragged import Ragged
 

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from itmatch.evaluation.protocols import EvaluationProtocol, ScoredSplit
-from itmatch.evaluation.recalls import retrieval_metrics
+from itmatch.evaluation.recalls.figures import retrieval_metrics
 from itmatch.evaluation.relevance import Relevance
 from itmatch.formats.files import read_json
 from itmatch.formats.messages import shown
-
-_NAMES = ("file_path", "img_path", "image", "file", "filename")
+from itmatch.formats.records import file_of_record
 
 
 class IdentityRetrieval(EvaluationProtocol):
@@ -82,7 +81,7 @@ def _identities(path: str | Path) -> dict[str, str]:
         content = [{"image": name, "id": identity} for name, identity in content.items()]
     found: dict[str, str] = {}
     for number, record in enumerate(content if isinstance(content, list) else []):
-        name = next((record[key] for key in _NAMES if key in record), None) if isinstance(record, dict) else None
+        name = file_of_record(record, or_id=False) if isinstance(record, dict) else None
         if not isinstance(name, str) or not isinstance(record.get("id"), (str, int)):
             raise ValueError(f"{path}: record {number} is {shown(record)}, expected a photo (file_path) and an id")
         found[name] = str(record["id"])

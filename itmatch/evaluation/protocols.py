@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from itmatch.evaluation.ranks import RetrievalRanks
-from itmatch.evaluation.recalls import retrieval_metrics
+from itmatch.evaluation.recalls.figures import retrieval_metrics
 from itmatch.evaluation.relevance import Relevance, RetrievedHits
 from itmatch.ops.arrays import ArrayLike, as_tensor
 from itmatch.ops.checks import check_whole

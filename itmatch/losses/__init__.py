@@ -36,11 +36,8 @@ from itmatch.losses.sets.diversity import (
 from itmatch.losses.sets.redundancy import ViewRedundancyLoss, view_redundancy_loss
 from itmatch.losses.vectors.batch_relation import BatchRelationLoss
 from itmatch.losses.vectors.center_hinge import CenterHingeLoss, center_hinge_loss
-from itmatch.losses.vectors.probabilistic import (
-    ProbabilisticMatchingLoss,
-    probabilistic_matching_loss,
-    sampled_distances,
-)
+from itmatch.losses.vectors.probabilistic import ProbabilisticMatchingLoss, probabilistic_matching_loss
+from itmatch.ops.distances import sampled_distances
 
 __all__ = [
     "AdaptiveMarginTripletLoss",

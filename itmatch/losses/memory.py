@@ -12,8 +12,8 @@ from itmatch.losses.checks import check_vectors
 from itmatch.losses.hinge.negatives import Negatives, NegativesName, rule_of
 from itmatch.losses.matches import Matches
 from itmatch.losses.reductions import Reduction, check_reduction
-from itmatch.losses.vectors._products import inner_products
 from itmatch.ops.checks import check_kind, check_not_negative, check_whole
+from itmatch.ops.distances import inner_products
 from itmatch.ops.masking import l2_normalize
 
 

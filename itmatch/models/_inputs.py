@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import reduce
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -16,7 +17,10 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from itmatch.batch import Batch, Regions
 from itmatch.data import CaptionDataset, Collator, ImageDataset, ImageTextSplit, Tokenizer
 from itmatch.extractor import Extractor
-from itmatch.models.photos import AT_A_TIME, Photo, as_photos, photo_batches
+from itmatch.formats.files import user_path
+from itmatch.formats.messages import shown
+from itmatch.formats.photos import PHOTO_ENDINGS
+from itmatch.models.photos import AT_A_TIME, Photo, as_photos, is_photo, photo_batches
 from itmatch.ops import lengths_to_mask
 from itmatch.ops.arrays import as_tensor
 
@@ -59,12 +63,15 @@ def as_regions(images: Any, encoder: nn.Module) -> Regions:
     if isinstance(images, Regions):
         return images
     if isinstance(images, (Tensor, np.ndarray)) and images.dtype != object:
+        _check_no_pixels("images", images)
         features = as_tensor("images", images)
         if features.ndim != 3:
             raise ValueError(f"images: shape {tuple(features.shape)}, expected (images, regions, features)")
         return Regions(features)
     if isinstance(images, (str, bytes)) or not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
         raise TypeError(f"images: a {type(images).__name__}, expected Regions, features, photos, or a list of them")
+    for i in range(len(images)):
+        _check_no_pixels(f"images[{i}]", images[i])
     rows = [as_tensor(f"images[{i}]", images[i]) for i in range(len(images))]
     if not rows:
         return Regions(torch.zeros(0, 1, getattr(encoder, "in_features", 0)))
@@ -78,6 +85,31 @@ def as_regions(images: Any, encoder: nn.Module) -> Regions:
     features = pad_sequence([row.to(rows[0].device, dtype) for row in rows], batch_first=True)
     mask = lengths_to_mask(torch.tensor([len(row) for row in rows]))
     return Regions(features, mask.to(features.device))
+
+
+def _check_no_pixels(where: str, image: Any) -> None:
+    """Raise where the pixels of a photo are given in the place of features.
+
+    Raises:
+        ValueError: whole numbers of 8 bits.
+    """
+    if str(getattr(image, "dtype", "")).removeprefix("torch.") == "uint8":
+        told = "expected features; of pixels Image.fromarray of Pillow makes a photo"
+        raise ValueError(f"{where}: uint8 of shape {tuple(image.shape)}, {told}")
+
+
+def check_no_photos(texts: Any) -> None:
+    """Raise where a photo is given in the place of a text: the path of a file that is there, or an image.
+
+    Raises:
+        TypeError: names it.
+    """
+    given = [texts] if isinstance(texts, (str, Path)) or not isinstance(texts, (list, tuple)) else texts
+    for place, text in enumerate(given):
+        is_path = isinstance(text, str) and text.lower().endswith(PHOTO_ENDINGS) and user_path(text).is_file()
+        if is_path or (is_photo(text) and not isinstance(text, str)):
+            found = shown(str(text)) if isinstance(text, (str, Path)) else f"a {type(text).__name__}"
+            raise TypeError(f"texts[{place}]: {found} is a photo, expected a text; images come first, and texts second")
 
 
 def batches_of(

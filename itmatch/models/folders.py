@@ -39,6 +39,7 @@ def model_file(model: str, name: str, download: dict[str, Any]) -> Path:
             told = near(model, "one", name)
             if (place := folder_near(model, *_CHECKPOINTS)) is not None:
                 told = f"; there is {next(place / one for one in _CHECKPOINTS if (place / one).is_file())}"
+                told += ", which MatchingTask.load_from_checkpoint reads"
             raise FileNotFoundError(f"{model}: no {name}, expected a folder of save_pretrained, or a checkpoint{told}")
         return Path(model) / name
     return hub_file(model, name, **download)

@@ -18,8 +18,9 @@ from itmatch.batch import Captions, Fragments, Regions
 from itmatch.data import ImageTextSplit, Tokenizer
 from itmatch.extractor import Extractor
 from itmatch.formats.files import user_path, write_text, written_beside, written_together
-from itmatch.models._inputs import Images, batches_of, region_batches
+from itmatch.models._inputs import Images, batches_of, check_no_photos, region_batches
 from itmatch.models.bounds import bounded_by
+from itmatch.models.card import CARD, TAGS, card_fields
 from itmatch.models.folders import DOWNLOAD_ARGUMENTS, WEIGHTS_NAME, folder_or_name, model_file, settings_and_sizes
 from itmatch.models.parts import PARTS, built_parts, in_places
 from itmatch.models.photos import takes_photos
@@ -32,9 +33,7 @@ if TYPE_CHECKING:
     from itmatch.evaluation import EvaluationProtocol
 
 
-class MatchingModel(
-    nn.Module, ModelHubMixin, library_name="itmatch", tags=["image-text-matching", "cross-modal-retrieval"]
-):
+class MatchingModel(nn.Module, ModelHubMixin, library_name="itmatch", tags=TAGS, model_card_template=CARD):
     """Scores images against captions; works without Lightning.
 
     Training calls the model with a batch, ``model(regions, captions)``. The methods :meth:`encode_images`,
@@ -132,10 +131,12 @@ class MatchingModel(
             batch_size: captions that are encoded at a time.
 
         Raises:
+            TypeError: one of them is a photo, or the path of one.
             ValueError: strings were given and the model has no tokenizer, or one of them is empty.
         """
         check_whole("batch_size", batch_size)
         if not isinstance(texts, Captions):
+            check_no_photos(texts)
             texts = self._own_tokenizer().batch([texts] if isinstance(texts, str) else texts)
         starts = range(0, max(1, len(texts)), batch_size)  # once for no rows too, which gives the right sizes
         return self._encode(self.text_encoder, (texts[start : start + batch_size] for start in starts))
@@ -221,7 +222,8 @@ class MatchingModel(
 
         Args:
             save_directory: folder, made if missing.
-            kwargs: ``push_to_hub``, ``repo_id`` and what else ``huggingface_hub.ModelHubMixin`` takes.
+            kwargs: ``push_to_hub``, ``repo_id`` and what else ``huggingface_hub.ModelHubMixin`` takes;
+                ``model_card_kwargs={"data": ..., "figures": ...}`` says what it was trained on and reached.
 
         Returns:
             The URL of the commit if the model was pushed to the Hub.
@@ -239,7 +241,7 @@ class MatchingModel(
                 save_model(self, str(beside), metadata={"format": "pt"})
             write_text(folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False))
             if not (folder / "README.md").exists():  # a model card that somebody wrote is kept
-                card = self.generate_model_card(**(kwargs.get("model_card_kwargs") or {}))
+                card = self.generate_model_card(**card_fields(self, kwargs.get("model_card_kwargs")))
                 write_text(folder / "README.md", str(card))
         if push.pop("push_to_hub", False):
             return self.push_to_hub(repo_id=push.pop("repo_id", None) or folder.name, **push)

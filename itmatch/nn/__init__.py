@@ -13,6 +13,7 @@ from itmatch.nn.encoders.slots import SlotImageEncoder, SlotTextEncoder
 from itmatch.nn.encoders.transformer import TransformerTextEncoder
 from itmatch.nn.encoders.views import RegionViewEncoder, ViewEncoder
 from itmatch.nn.encoders.vision import TransformerImageEncoder
+from itmatch.nn.gaussian_pooling import GaussianPooling
 from itmatch.nn.pooling import (
     GeneralizedPooling,
     LastPooling,
@@ -34,7 +35,7 @@ from itmatch.nn.relations.visual_graph import VisualRelationGraph
 from itmatch.nn.similarity.aligning import AligningSimilarity
 from itmatch.nn.similarity.base import Similarity
 from itmatch.nn.similarity.blocks import BlockSimilarity
-from itmatch.nn.similarity.cosine import CosineSimilarity
+from itmatch.nn.similarity.cosine import CosineSimilarity, GaussianSimilarity
 from itmatch.nn.similarity.cross_attention import CrossAttentionSimilarity
 from itmatch.nn.similarity.graph_matching import GraphMatchingSimilarity
 from itmatch.nn.similarity.hard_aligning import HardAligningSimilarity
@@ -59,6 +60,8 @@ __all__ = [
     "CosineSimilarity",
     "CrossAttentionSimilarity",
     "GRUTextEncoder",
+    "GaussianPooling",
+    "GaussianSimilarity",
     "GeneralizedPooling",
     "GlobalAttentionPooling",
     "GraphMatchingSimilarity",

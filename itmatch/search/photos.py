@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
 
 import numpy as np
 
-from itmatch.batch import Regions
-from itmatch.errors import PhotoError
-from itmatch.extractor import Extractor
-from itmatch.formats.messages import reason
 from itmatch.models import MatchingModel
 from itmatch.models.photos import AT_A_TIME, extractor_of, names_of, regions_of
 from itmatch.search.adding import caption_columns, image_columns, with_names, with_split
@@ -20,7 +16,7 @@ from itmatch.search.sources import Source, SplitPart, file_of
 from itmatch.search.store.manifest import Manifest
 from itmatch.search.store.writing import Commit, ShardWriter
 from itmatch.vision.captions import Described
-from itmatch.vision.photos import Photo
+from itmatch.vision.photos import made_of
 
 _TOLD = 3  # photos that cannot be read, of which each has a line
 
@@ -48,6 +44,7 @@ def with_photos(
         The manifest with them.
 
     Raises:
+        OSError: a photo could not be read for a reason that lies in the disk.
         ValueError: the model takes no photos, none of them can be read, or a caption is none.
     """
     if model.tokenizer is None:
@@ -58,8 +55,11 @@ def with_photos(
         model.tokenizer.batch([text for photo in photos[start : start + batch_size] for text in texts[photo.name]])
     writer, names = ShardWriter(commit, "images", manifest.next_serial["images"]), manifest.names
     size, read = min(batch_size, AT_A_TIME), list[str]()
+    make = partial(regions_of, encoder=model.image_encoder, extractor=extractor)
     for start in range(0, len(photos), size):
-        for good, regions in _regions(model, extractor, photos[start : start + size], errors):
+        few = photos[start : start + size]
+        for places, regions in made_of(few, make, errors):
+            good = [few[place] for place in places]
             names = with_names(names, "photos", names_of(extractor))
             ids, pictures = [photo.name for photo in good], [file_of(photo) or "" for photo in good]
             fragments = model.encode_images(regions, batch_size=len(ids))
@@ -93,32 +93,6 @@ def _with_texts(
     writer.flush()
     serials = {**manifest.next_serial, "captions": writer.next_serial}
     return replace(manifest, captions=(*manifest.captions, *writer.written), next_serial=serials)
-
-
-def _regions(
-    model: MatchingModel, extractor: Extractor, photos: Sequence[Photo], errors: dict[str, str]
-) -> Iterator[tuple[list[Photo], Regions]]:
-    """The photos that can be read with their regions, together or one by one; what is wrong with others is noted."""
-    images: dict[Photo, Any] = {}
-    for photo in photos:
-        try:
-            images[photo] = photo.read()
-        except (OSError, ValueError) as error:
-            errors[photo.name] = reason(error)
-    try:
-        together = regions_of(list(images.values()), model.image_encoder, extractor) if images else None
-    except PhotoError:  # the others are taken without it
-        together = None
-    if together is not None:
-        yield list(images), together
-        return
-    for photo, image in images.items():
-        try:
-            alone = regions_of([image], model.image_encoder, extractor)
-        except PhotoError as error:
-            errors[photo.name] = f"{photo.place}: {reason(error)}"
-        else:
-            yield [photo], alone
 
 
 def _tell(errors: list[str], count: int) -> None:

@@ -108,6 +108,10 @@ class MatchingData(LightningDataModule):
         self._contents: dict[str, str] = {}
         self._tokenizer = tokenizer
 
+    def __str__(self) -> str:
+        """In a line, for error messages too; Lightning's reads all splits for it."""
+        return f"{type(self).__name__} of {type(self.source).__name__}"
+
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer; its vocabulary is built on the first call if it has to be."""
@@ -196,13 +200,8 @@ class MatchingData(LightningDataModule):
 
     def splits_of(self, stage: str) -> tuple[Stage, ...]:
         """The splits that "fit", "validate", "test" or "predict" needs."""
-        splits: dict[str, tuple[Stage, ...]] = {
-            "fit": ("train", "val"),
-            "validate": ("val",),
-            "test": ("test",),
-            "predict": (self.predict_stage,),
-        }
-        return splits[stage]
+        named: dict[str, tuple[Stage, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+        return named.get(stage, (self.predict_stage,))
 
     def setup(self, stage: str) -> None:
         """Read the splits that a stage needs, and note the seed of the run.

@@ -7,12 +7,13 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from torch import nn
 
 from itmatch.data import Stage
 from itmatch.data.tokenizers.base import digest
@@ -22,6 +23,7 @@ from itmatch.evaluation.hits import hit_files, write_hits
 from itmatch.evaluation.results.figures import by_protocol
 from itmatch.formats.files import user_path, write_text, written_together
 from itmatch.formats.npz import write_npz
+from itmatch.models import MatchingModel
 from itmatch.ops.checks import check_choice
 from itmatch.training.data import MatchingData
 from itmatch.training.limits import fast_dev_batches
@@ -180,10 +182,20 @@ def run_folder(trainer: Trainer) -> str | None:
 class EpochLines(Callback):
     """Prints one line per epoch: the loss of its last logged step, rSum of the validation, seconds.
 
-    With a progress bar, which shows the same, nothing is printed.
+    With a progress bar, which shows the same, nothing is printed. Where an epoch has fewer steps than
+    ``log_every_n_steps``, its last one is logged.
     """
 
     _start: float | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """See that each epoch has a step that is logged."""
+        data: Any = getattr(trainer, "datamodule", None)
+        if stage == "fit" and isinstance(data, MatchingData):
+            steps, limit = len(data.train_dataloader()), trainer.limit_train_batches
+            steps = min(steps, limit) if isinstance(limit, int) else int(steps * limit)
+            flags: Any = trainer
+            flags.log_every_n_steps = min(flags.log_every_n_steps, max(1, steps))
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Note the time."""
@@ -200,3 +212,29 @@ class EpochLines(Callback):
             if figure in trainer.callback_metrics:
                 said.append(f"{name} {float(trainer.callback_metrics[figure]):.{digits}f}")
         print(*said, f"{time.monotonic() - start:.0f} s", sep="  ", flush=True)
+
+
+class PartSizes(Callback):
+    """Prints how many parameters each part of a model has that is to be trained, in one line."""
+
+    @rank_zero_only
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the line."""
+        model = getattr(pl_module, "model", None)
+        if not isinstance(model, MatchingModel):
+            return
+        parts = {name.replace("_", " "): part for name, part in model.named_children()}
+        told = [f"{_number(_size(part))} in the {name}" for name, part in parts.items() if _size(part)]
+        trained = sum(one.numel() for one in pl_module.parameters() if one.requires_grad)
+        print(f"parameters: {', '.join(told)}; {_number(trained)} are trained", flush=True)
+
+
+def _size(part: nn.Module) -> int:
+    return sum(one.numel() for one in part.parameters())
+
+
+def _number(count: int) -> str:
+    """A count in words of its size: 229 K, 1.4 M."""
+    if count < 1000:
+        return str(count)
+    return f"{count / 1000:.0f} K" if count < 999_500 else f"{count / 1e6:.1f} M"

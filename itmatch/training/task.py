@@ -31,6 +31,7 @@ from itmatch.training.checkpoints.restoring import (
     restored,
 )
 from itmatch.training.checkpoints.writing import use_atomic_checkpoints
+from itmatch.training.compiling import compile_encoders
 from itmatch.training.divergence import COLLAPSE_EVERY, CollapseWatch, FiniteWatch, told_as_divergence
 from itmatch.training.evaluating import EvaluatedModule
 from itmatch.training.limits import tell_of_accumulation
@@ -78,6 +79,8 @@ class MatchingTask(EvaluatedModule):
             this one (:class:`itmatch.losses.AnchoredMarginLoss`); no part of the model, nor of its checkpoints.
         decay_one_dimensional: let weight decay act on parameters of one dimension too: biases, norms, ``log_scale``,
             ``gamma_*``. They are left out by default, since decay pulls them to 0 without making the model any simpler.
+        compile: have ``torch.compile`` take the encoders without a recurrent network. It pays on a GPU and for long
+            trainings alone, since the first steps wait for the compiler. Weights keep their names.
 
     Attributes:
         protocol: what a test, or a validation that is asked for, measures; None: recalls of the whole split.
@@ -106,6 +109,7 @@ class MatchingTask(EvaluatedModule):
         decay_one_dimensional: bool = False,  # noqa: FBT001, FBT002
         extractor: Extractor | None = None,
         anchors: list[str] | None = None,
+        compile: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         super().__init__(MatchingModel(image_encoder, text_encoder, similarity, tokenizer, extractor), fragment_dtype)
         if check_whole_or_none("encode_chunk", encode_chunk) is not None:
@@ -119,7 +123,7 @@ class MatchingTask(EvaluatedModule):
         self.scheduler_interval = check_choice("scheduler_interval", scheduler_interval, "epoch", "step")
         self.lr_scale = dict(lr_scale or {})
         self.gather_negatives, self.encode_chunk = gather_negatives, encode_chunk
-        self.decay_one_dimensional = decay_one_dimensional
+        self.decay_one_dimensional, self.compiled = decay_one_dimensional, compile
         self.anchors = Anchors(anchors)
         self.run_seed: int | None = None
         self._collapse = CollapseWatch()
@@ -174,16 +178,9 @@ class MatchingTask(EvaluatedModule):
         return [name for name in signature(cls).parameters if name not in ("optimizer", "scheduler", "anchors")]
 
     def _specification(self) -> dict[str, Any]:
-        return {
-            **self.model.spec,
-            "objective": self.objective.spec,
-            "scheduler_interval": self.scheduler_interval,
-            "lr_scale": self.lr_scale,
-            "gather_negatives": self.gather_negatives,
-            "encode_chunk": self.encode_chunk,
-            "fragment_dtype": self.fragment_dtype,
-            "decay_one_dimensional": self.decay_one_dimensional,
-        }
+        named = ("scheduler_interval", "lr_scale", "gather_negatives", "encode_chunk", "fragment_dtype")
+        settings = {name: getattr(self, name) for name in (*named, "decay_one_dimensional")}
+        return {**self.model.spec, "objective": self.objective.spec, **settings, "compile": self.compiled}
 
     # ------------------------------------------------------------------------------------------------- training
 
@@ -191,6 +188,8 @@ class MatchingTask(EvaluatedModule):
         """Take over what the data has to say, or check that it agrees; write checkpoints whole or not at all."""
         use_atomic_checkpoints(self.trainer)
         super().setup(stage)
+        if self.compiled:
+            compile_encoders(self.model)
         if stage == "fit":
             self.anchors.read(type(self), self.objective, self.model.tokenizer)
             check_relevance_known(self.objective, self._relevance)

@@ -11,10 +11,10 @@ from typing import Any
 from itmatch.formats.files import read_text, user_path
 from itmatch.formats.json import parse_json
 from itmatch.formats.messages import shown
+from itmatch.formats.records import file_of_record, texts_of_record
 from itmatch.formats.text import read_lines
-from itmatch.vision.photos import Photo, texts_of
+from itmatch.vision.photos import Photo
 
-_NAMES = ("file", "file_name", "filename", "image", "path", "id")
 _TEXTS = (".txt", ".tsv")
 _ENDINGS = "expected a .json, .txt or .tsv"
 
@@ -42,8 +42,9 @@ def with_captions(photos: Sequence[Photo], captions: Path | None) -> Described:
 
     Args:
         photos: of :func:`itmatch.vision.photos.find_photos`.
-        captions: a json (a list of records with a file and captions, also under ``images``; or captions by file), or
-            a text file of lines ``file<tab>caption``; None = those that came with the photos.
+        captions: a json (a list of records with a file and captions, also under ``images``; captions by file; or a
+            file of COCO's own, ``images`` and ``annotations``), or a text file of lines ``file<tab>caption``; None =
+            those that came with the photos.
 
     Raises:
         ValueError: a file that is none of these, or that names none of the photos, or has a name that fits several.
@@ -164,7 +165,7 @@ def _of_text(path: Path) -> Iterable[tuple[str, list[str]]]:
 
 def _of_json(path: Path) -> Iterable[tuple[str, list[str]]]:
     for number, (name, record) in enumerate(_records(path)):
-        texts = texts_of(record)
+        texts = texts_of_record(record)
         if texts is None:
             raise _no_record(path, number, record)
         yield name, texts
@@ -173,15 +174,33 @@ def _of_json(path: Path) -> Iterable[tuple[str, list[str]]]:
 def _records(path: Path) -> Iterable[tuple[str, Mapping[str, Any]]]:
     """The records of a json, by what names their photos."""
     content = _content(path)
+    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
+        content = _of_annotations(path, content)
     if isinstance(content, dict) and isinstance(content.get("images"), list):
         content = content["images"]
     if isinstance(content, dict):
         content = [{"file": name, "captions": texts} for name, texts in content.items()]
     for number, record in enumerate(content if isinstance(content, list) else []):
-        name = next((record[key] for key in _NAMES if key in record), None) if isinstance(record, dict) else None
+        name = file_of_record(record) if isinstance(record, dict) else None
         if name is None:
             raise _no_record(path, number, record)
-        yield str(name), record
+        yield name, record
+
+
+def _of_annotations(path: Path, content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A record per caption of a file of COCO's own, such as captions_val2017.json."""
+    images = content.get("images")
+    found, files = list[dict[str, Any]](), dict[str, Any]()
+    for image in images if isinstance(images, list) else []:
+        if isinstance(image, dict):
+            files[str(image.get("id"))] = image
+    for number, one in enumerate(content["annotations"]):
+        image = files.get(str(one.get("image_id"))) if isinstance(one, dict) else None
+        if image is None or "caption" not in one or (name := file_of_record(image)) is None:
+            told = "a caption, and the image_id of one of the images, which has a file_name"
+            raise ValueError(f"{path}: annotations[{number}] is {shown(one)}, expected {told}")
+        found.append({"file": name, "caption": one["caption"]})
+    return found
 
 
 def _content(path: Path) -> Any:

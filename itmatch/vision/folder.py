@@ -19,6 +19,7 @@ from itmatch.data import (
     Stage,
 )
 from itmatch.data.sources.features import FeatureStore, open_features
+from itmatch.extractor import Extractor
 from itmatch.formats.arrays import Array, take_rows
 from itmatch.formats.files import existing_file, user_path
 from itmatch.formats.messages import shown, shown_keys
@@ -67,7 +68,7 @@ class PhotoFolder(DataSource):
         self,
         root: str | Path,
         captions: dict[str, str] | str | Path | None = None,
-        extractor: RegionExtractor | PhotoPatches | None = None,
+        extractor: Extractor | None = None,  # one base class, so that what is wrong with either is told as it is
         *,
         cache: str | Path | None = None,
         val_share: float = 0.1,
@@ -75,6 +76,9 @@ class PhotoFolder(DataSource):
         batch_size: int = 8,
     ) -> None:
         self.root, self.captions = user_path(root), captions
+        if extractor is not None and not isinstance(extractor, (RegionExtractor, PhotoPatches)):
+            found = type(extractor).__name__
+            raise TypeError(f"extractor: a {found}, expected a RegionExtractor or PhotoPatches")
         self.extractor: RegionExtractor | PhotoPatches = RegionExtractor() if extractor is None else extractor
         self.cache = default_cache() if cache is None else user_path(cache)
         self.val_share, self.test_share = check_share("val_share", val_share), check_share("test_share", test_share)

@@ -22,7 +22,7 @@ from itmatch.formats.messages import reason, shown
 from itmatch.ops.checks import check_whole
 from itmatch.spec import is_spec
 from itmatch.vision.extractor import PhotoRegions, RegionExtractor
-from itmatch.vision.photos import Photo
+from itmatch.vision.photos import Photo, made_of
 
 _COLUMNS = ("features", "boxes", "labels", "scores")
 FILLING = {"labels": -1, "relations": -1}
@@ -156,27 +156,15 @@ def read_part(path: Path) -> dict[str, Any]:
 
 def _extract(extractor: RegionExtractor, photos: Sequence[Photo], errors: dict[str, str]) -> list[_Row]:
     """A row per photo, None for one that cannot be read."""
-    images: dict[int, Any] = {}
-    for place, photo in enumerate(photos):
-        try:
-            images[place] = photo.read()
-        except (OSError, ValueError) as error:
-            if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
-                raise  # of the disk: the photo itself may be good
-            errors[photo.name] = reason(error)
     rows: list[_Row] = [None] * len(photos)
-    if not images:
-        return rows
-    try:
-        found = extractor(list(images.values()))
-        for row, place in enumerate(images):
-            rows[place] = _row(found, row)
-    except PhotoError:  # the others are extracted without it
-        for place, image in images.items():
-            try:
-                rows[place] = _row(extractor([image]), 0)
-            except PhotoError as error:
-                errors[photos[place].name] = f"{photos[place].place}: {reason(error)}"
+
+    def make(images: list[Any]) -> list[dict[str, Array]]:
+        found = extractor(images)
+        return [_row(found, row) for row in range(len(images))]
+
+    for places, made in made_of(photos, make, errors):
+        for place, row in zip(places, made, strict=True):
+            rows[place] = row
     return rows
 
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from itmatch.errors import PhotoError
 from itmatch.formats.files import existing_file
 from itmatch.formats.hub.photos import hub_files, hub_photos, parquet_photo
 from itmatch.formats.json import parse_json
 from itmatch.formats.messages import reason, shown
 from itmatch.formats.photos import PHOTO_ENDINGS, open_photo
+from itmatch.formats.records import texts_of_record
 from itmatch.formats.text import read_lines
 
-_CAPTIONS = ("captions", "caption", "sentences", "raw", "text")
+Made = TypeVar("Made")
 _MOST_BYTES = 256 << 20  # of one photo in a tar file
 
 
@@ -100,16 +102,44 @@ def find_photos(source: Path, split: str | None = None) -> list[Photo]:
     return photos
 
 
-def texts_of(record: Mapping[str, Any]) -> list[str] | None:
-    """The captions of a record: a text, several, or records with a text each; None if it has none of these."""
-    given = next((record[key] for key in _CAPTIONS if key in record), None)
-    texts: list[str] = []
-    for one in given if isinstance(given, list) else [given]:
-        found = texts_of(one) if isinstance(one, dict) else [one] if isinstance(one, str) else None
-        if found is None:
-            return None
-        texts += found
-    return texts
+def made_of(
+    photos: Sequence[Photo], make: Callable[[list[Any]], Made], errors: dict[str, str]
+) -> Iterator[tuple[list[int], Made]]:
+    """What is made of photos together; or, where nothing can be made of one of them, of each alone.
+
+    Args:
+        photos: to be read.
+        make: makes something of images of Pillow, or raises a PhotoError where it cannot for one of them.
+        errors: gets, by name, what is wrong with photos that cannot be read, or of which nothing can be made.
+
+    Yields:
+        Places in ``photos``, and what was made of those.
+
+    Raises:
+        OSError: a photo could not be read for a reason that lies in the disk.
+    """
+    images: dict[int, Any] = {}
+    for place, photo in enumerate(photos):
+        try:
+            images[place] = photo.read()
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno is not None and not isinstance(error, FileNotFoundError):
+                raise  # of the disk: the photo itself may be good
+            errors[photo.name] = reason(error)
+    if not images:
+        return
+    try:
+        together = make(list(images.values()))
+    except PhotoError:  # the others are taken without it
+        for place, image in images.items():
+            try:
+                alone = make([image])
+            except PhotoError as error:
+                errors[photos[place].name] = f"{photos[place].place}: {reason(error)}"
+            else:
+                yield [place], alone
+    else:
+        yield list(images), together
 
 
 def _in_tar(path: Path) -> list[Photo]:
@@ -158,7 +188,7 @@ def _of_member(text: str, ending: str, where: str) -> tuple[str, ...]:
         lines: Sequence[str] = text.splitlines()
     else:
         record = parse_json(text, where)
-        lines = (texts_of(record) if isinstance(record, dict) else None) or []
+        lines = (texts_of_record(record) if isinstance(record, dict) else None) or []
     return tuple(one for line in lines if (one := " ".join(line.split())))
 
 

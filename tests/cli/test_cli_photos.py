@@ -118,11 +118,30 @@ def test_patches_and_words_without_training(family, made, tmp_path, capsys):
     assert refused.startswith(f"--align: {made}/run is no CLIP or SigLIP of transformers, and scores as it was trained")
 
 
+def test_a_missing_dual_encoder_is_named(made, tmp_path, capsys):
+    named = [*options(made, "clip_vitb32"), f"--system.model_name={tmp_path}/none"]
+    error = error_of_last(capsys, "fit", *named)
+    assert f"model '{tmp_path}/none': no such folder here" in error
+
+
 def test_a_missing_detector_is_named(made, tmp_path, capsys):
     given = [one for one in options(made) if "extractor" not in one]
     error = error_of_last(capsys, "fit", *given, f"--data.source.extractor.detector={tmp_path}/none")
     assert f"detector '{tmp_path}/none'" in error
     assert not (Path(made) / "lightning_logs/version_1").exists()
+
+
+def test_an_extraction_that_fails_is_tried_once(made, tmp_path, capsys, monkeypatch):
+    tried = []
+
+    def fail(self, photos):
+        tried.append(len(photos))
+        raise ValueError("it fails")
+
+    monkeypatch.setattr(RegionExtractor, "__call__", fail)
+    error = error_of_last(capsys, "fit", *options(made), f"--data.source.cache={tmp_path}/new")
+    assert error == "itmatch: error: it fails"
+    assert len(tried) == 1
 
 
 def error_of_last(capsys, *words):

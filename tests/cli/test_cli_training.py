@@ -153,6 +153,19 @@ def test_the_closing_test_can_be_left_out(capsys):
     assert re.fullmatch(r"epoch 0  loss \d+\.\d{4}  rSum \d+\.\d  \d+ s\nreport: \S+/report\.html\n", printed)
 
 
+def test_a_short_run_says_what_there_is_and_nothing_else(capsys):
+    """Without options that keep it quiet: no table of Lightning's, no warnings, a line an epoch."""
+    loud = [option for option in DEMO if "summary" not in option and "log_every" not in option]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*log_every_n_steps.*")
+        assert run("fit", *loud, "--test_after_fit=false", "--trainer.max_epochs=2") == 0
+    printed = capsys.readouterr()
+    sizes = r"parameters: \d+ K in the image encoder, \d+ K in the text encoder; \d+ K are trained\n"
+    epochs = "".join(rf"epoch {epoch}  loss \d+\.\d{{4}}  rSum \d+\.\d  \d+ s\n" for epoch in (0, 1))
+    assert re.fullmatch(rf"{sizes}{epochs}report: \S+/report\.html\n", printed.out), printed.out
+    assert printed.err == ""
+
+
 def test_a_progress_bar_takes_the_place_of_the_line_of_an_epoch(capsys):
     assert run("fit", *DEMO, "--test_after_fit=false", "--trainer.enable_progress_bar=true") == 0
     assert not re.search("^epoch 0  loss", capsys.readouterr().out, re.MULTILINE)

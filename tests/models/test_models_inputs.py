@@ -91,6 +91,12 @@ def test_images_of_different_numbers_of_regions(give):
         ([padded(features(2))], ValueError, r"images\[0\]: a Regions"),
         ([torch.full((2, 6), float("nan"))], ValueError, "NaN or inf at row 0, place 0"),
         ([torch.zeros(2, 6, dtype=torch.int64)], ValueError, "torch.int64, expected float"),
+        (
+            np.zeros((48, 64, 3), np.uint8),
+            ValueError,
+            r"images: uint8 of shape \(48, 64, 3\), expected features; of",
+        ),
+        ([torch.zeros(3, 8, 8, dtype=torch.uint8)], ValueError, r"images\[0\]: uint8 of shape \(3, 8, 8\), expected"),
         ("a dog", ValueError, "this model reads region features of 6 numbers, not photos"),
         (None, TypeError, "images: a NoneType"),
         (7, TypeError, "images: a int"),

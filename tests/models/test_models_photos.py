@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from helpers_photos import Halves, a_photo, halves_model, small_clip
+from helpers_photos import Halves, a_photo, halves_model, small_clip, write_photos
 
 from itmatch.batch import Regions
 from itmatch.data import PhotoPatches
@@ -333,3 +333,19 @@ def test_what_cannot_be_read_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 1000)
     with pytest.raises(ValueError, match=r"huge.png: no image that can be read \([^\n]*exceeds limit"):
         halves_model().encode_images(tmp_path / "huge.png")
+
+
+def test_a_photo_is_no_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_photos(tmp_path)
+    model = halves_model()
+    photos = [tmp_path / "red.jpg", tmp_path / "green.jpg"]
+    for texts, told in (
+        (photos, r"texts\[0\]: '.*red.jpg' is a photo, expected a text; images come first, and texts second"),
+        (["a photo", "green.jpg"], r"texts\[1\]: 'green.jpg' is a photo"),
+        ("red.jpg", r"texts\[0\]: 'red.jpg' is a photo"),
+        (Image.open("red.jpg"), r"texts\[0\]: a JpegImageFile is a photo"),
+    ):
+        with pytest.raises(TypeError, match=told):
+            model.score(photos, texts)
+    assert model.score(photos, "white.jpg").shape == (2, 1)  # there is no such file: words like others

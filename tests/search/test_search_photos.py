@@ -100,8 +100,8 @@ def test_photos_find_captions(folder, tmp_path):
         torch.testing.assert_close(found.scores, expected.scores)
     for one in (paths[1], Image.open(paths[1])):
         assert index.search(one, 3).ids == [expected.ids[1]]
-    with pytest.warns(UserWarning, match="knows no word"):
-        assert index.search(str(paths[1]), 1).kind == "images"  # a string is a text
+    with pytest.raises(TypeError, match=r"texts\[0\]: '.*green.jpg' is a photo, expected a text"):
+        index.search(str(paths[1]), 1)  # a string is a text
 
 
 def test_a_list_and_a_tar_file(folder, tmp_path):

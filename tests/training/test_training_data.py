@@ -79,6 +79,12 @@ def coverage_of(stage="fit", **captions):
     return data
 
 
+def test_its_text_reads_nothing():
+    data = small_data()
+    assert str(data) == "MatchingData of RelationScenes"
+    assert data.datasets == {}
+
+
 def test_captions_that_are_unknown_to_the_tokenizer_are_refused():
     with pytest.raises(ValueError, match=r"^val: 100\.0 % of the tokens are unknown to WordTokenizer \(7 entries\)"):
         coverage_of(train=["a dog"], val=CHINESE)

@@ -55,7 +55,7 @@ def test_a_whole_evaluation_is_not_called_a_part(tmp_path, capsys):
     task, data, _ = fitted(tmp_path)
     small_trainer(tmp_path, callbacks=[RecallReport(tmp_path)]).test(task, data, verbose=False)
     assert "images" not in json.loads((tmp_path / "test_metrics.json").read_text())
-    assert capsys.readouterr().out.startswith("test\n")
+    assert capsys.readouterr().out.startswith("test: 8 images, 40 captions\n")
 
 
 def test_a_protocol_sees_the_part(tmp_path):

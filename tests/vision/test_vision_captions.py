@@ -9,6 +9,18 @@ from itmatch.vision.captions import with_captions
 from itmatch.vision.photos import find_photos
 
 
+def coco(captions):
+    """As in captions_val2017.json."""
+    images = [{"id": 7, "file_name": "z.png", "height": 4}, {"id": 8, "file_name": "gone.png"}]
+    return {
+        "info": {},
+        "images": images,
+        "annotations": [
+            {"id": 100 + number, "image_id": image, "caption": text} for number, (image, text) in enumerate(captions)
+        ],
+    }
+
+
 @pytest.fixture
 def folder(tmp_path):
     root = tmp_path / "photos"
@@ -28,6 +40,9 @@ def folder(tmp_path):
         ("c.json", {"images": [{"filename": "z.png", "sentences": [{"raw": "one"}, {"raw": "two"}]}]}),
         ("c.json", [{"image": "z", "caption": "one"}, {"image": "z", "caption": " two "}]),
         ("c.txt", "z.png\tone\nz.png\ttwo\n\n"),
+        ("c.json", [{"id": 7, "file_path": "z.png", "captions": ["one", "two"], "split": "train"}]),  # of CUHK-PEDES
+        ("c.json", [{"id": 7, "img_path": "z.png", "captions": ["one", "two"]}]),  # of RSTPReid
+        ("c.json", coco([(7, "one"), (8, "three"), (7, "two")])),
     ],
 )
 def test_captions(folder, name, content):
@@ -52,6 +67,8 @@ def test_captions(folder, name, content):
         ("c.json", "[]", r"c\.json: empty, expected"),
         ("c.tsv", " \n", r"c\.tsv: empty, expected"),
         ("c.csv", "z.png,one\n", r"c\.csv:1: not json \(Expecting value\); expected a \.json, \.txt or \.tsv"),
+        ("c.json", json.dumps(coco([(7, "one"), (9, "two")])), r"annotations\[1\] is .*, expected a caption, and the"),
+        ("c.json", '{"annotations": [{"image_id": [], "caption": "a"}]}', r"annotations\[0\] is "),
         ("c.txt", "z.png one\n", r"c\.txt:1: 'z\.png one', expected a file and a caption with a tab"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from itmatch.errors import UsageError
 from itmatch.formats.configs import read_config
 from itmatch.formats.files import user_path
-from itmatch.formats.messages import shown
+from itmatch.formats.messages import close_to, shown
 
 if TYPE_CHECKING:
     from itmatch.data import DataSource
@@ -58,6 +58,8 @@ def any_model(name: Path, trusted: list[str], *, align: bool = False) -> Matchin
 
     is_run = (name / "config.yaml").is_file()
     on_the_hub = not name.exists() and name.suffix.lower() not in _OF_FILES and str(name).count("/") == 1
+    if not name.exists() and not on_the_hub:
+        raise FileNotFoundError(_no_model(name))
     if not is_run and (on_the_hub or name.is_dir()) and is_clip_model(name):
         similarity = HardAligningSimilarity(pooling=MeanPooling()) if align else None
         return clip_dual_encoder(str(name), similarity, trainable=False).eval()
@@ -68,6 +70,16 @@ def any_model(name: Path, trusted: list[str], *, align: bool = False) -> Matchin
     if on_the_hub:
         return MatchingModel.from_pretrained(str(name), trusted_modules=trusted)
     return read_model(str(name), trusted)
+
+
+def _no_model(name: Path) -> str:
+    """What is said of a model that is not there: one beside it that may be meant, or what a model is named by."""
+    beside = [path.name for path in name.parent.iterdir()] if name.parent.is_dir() else []
+    close = close_to(name.name, beside)
+    if close is not None:
+        return f"{name}: no such file or folder; did you mean {name.parent / close}?"
+    known = "a run, a checkpoint, a folder of save_pretrained, or a CLIP or SigLIP by its folder or its name on the Hub"
+    return f"{name}: no such file or folder; expected {known}, such as openai/clip-vit-base-patch32"
 
 
 def model_of_run(run: Path, trusted: list[str]) -> MatchingModel:

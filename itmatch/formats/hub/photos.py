@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from itmatch.formats.messages import reason, shown, shown_keys
+from itmatch.formats.records import CAPTION_KEYS, FILE_KEYS, file_of_record, texts_of_record
 
-_CAPTIONS = ("caption", "captions", "sentences", "raw", "text", "alt_text")
-_NAMES = ("filename", "file_name", "image_id", "img_id", "cocoid")
 _SPLITS = {"validation": "dev", "val": "dev", "valid": "dev", "restval": "train"}
 _ROWS = 64  # a batch
 
@@ -73,9 +72,10 @@ def hub_photos(file: Path, *, described: bool) -> Iterator[HubPhoto]:
         where, there = f"{file}: row {number}", f"columns there: {shown_keys(row)}"
         if size == 0:
             raise ValueError(f"{where}: no photo under 'image'; {there}")
-        split, name, captions = _split_of(row, file), _name(row, where), tuple(_texts(row))
+        split, name = _split_of(row, file), _name(row, where)
+        captions = tuple(" ".join(text.split()) for text in texts_of_record(row) or ())
         if described and not captions:
-            raise ValueError(f"{where}: no text under any of {', '.join(_CAPTIONS)}; {there}")
+            raise ValueError(f"{where}: no text under any of {', '.join(CAPTION_KEYS)}; {there}")
         yield HubPhoto(file, number, split, name, captions, start, size)
 
 
@@ -193,17 +193,10 @@ def _split_of(row: Mapping[str, Any], file: Path) -> str:
 
 def _name(row: Mapping[str, Any], where: str) -> str:
     image = row.get("image")
-    given = next((row[key] for key in _NAMES if row.get(key) is not None), None)
-    given = given if given is not None else image.get("path") if isinstance(image, dict) else None
-    name = str(given) if given is not None else ""
+    given = file_of_record(row) or (image.get("path") if isinstance(image, dict) else None)
+    name = given if isinstance(given, str) else ""
     if not name or name != Path(name).name or name.startswith(".") or len(name) > 200 or not name.isprintable():
-        raise ValueError(f"{where}: photo {shown(given)}, expected the name of a file under one of {', '.join(_NAMES)}")
+        raise ValueError(
+            f"{where}: photo {shown(given)}, expected the name of a file under one of {', '.join(FILE_KEYS)}"
+        )
     return name
-
-
-def _texts(row: Mapping[str, Any]) -> Iterator[str]:
-    found = next((row[key] for key in _CAPTIONS if row.get(key) is not None), None)
-    found = found if found is not None else [row[key] for key in sorted(row) if key.startswith("caption_")]
-    for text in [found] if isinstance(found, str) else found if isinstance(found, list) else ():
-        if isinstance(text, str):
-            yield " ".join(text.split())

@@ -8,8 +8,8 @@ from torch import Tensor
 from itmatch.losses.base import Loss
 from itmatch.losses.matches import Matches
 from itmatch.losses.reductions import Total
-from itmatch.losses.vectors._products import exact_distances
 from itmatch.ops.checks import check_above_zero, check_choice
+from itmatch.ops.distances import exact_distances
 
 
 def discrepancy_loss(image: Tensor, text: Tensor, *, temperature: float = 2.0, reduction: Total = "mean") -> Tensor:

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from itmatch.losses.base import Loss
 from itmatch.losses.matches import Matches
-from itmatch.losses.vectors._products import square_root
 from itmatch.ops.checks import check_above_zero
+from itmatch.ops.distances import square_root
 from itmatch.ops.masking import at_least_float32, l2_normalize, or_all
 
 

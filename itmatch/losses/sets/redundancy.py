@@ -9,8 +9,8 @@ from torch import Tensor
 
 from itmatch.losses.base import Loss
 from itmatch.losses.matches import Matches
-from itmatch.losses.vectors._products import inner_products
 from itmatch.ops.checks import check_not_negative
+from itmatch.ops.distances import inner_products
 from itmatch.ops.masking import at_least_float32, l2_normalize
 
 

@@ -12,8 +12,8 @@ from itmatch.losses.base import Loss, ScoreLoss
 from itmatch.losses.hinge.triplet import HardNegativeTripletLoss
 from itmatch.losses.matches import Matches
 from itmatch.losses.vectors._fragment_relevance import LARGEST, Alignments, fragment_alignments
-from itmatch.losses.vectors._products import exact_distances, inner_products
 from itmatch.ops.checks import check_above_zero, check_dropout, check_kind, check_not_negative, check_share, check_whole
+from itmatch.ops.distances import exact_distances, inner_products
 from itmatch.ops.masking import at_least_float32, l2_normalize
 
 _EQUAL = 1e-6  # differences of cosines and mean alignments that are rounding

@@ -10,8 +10,8 @@ from torch import Tensor
 from itmatch.losses.base import EmbeddingLoss
 from itmatch.losses.checks import check_vectors
 from itmatch.losses.reductions import Reduction, check_reduction
-from itmatch.losses.vectors._products import inner_products, square_root, squared_distances
 from itmatch.ops.checks import check_choice, check_not_negative
+from itmatch.ops.distances import inner_products, square_root, squared_distances
 from itmatch.ops.masking import l2_normalize
 
 Variant = Literal["separation", "compactness"]

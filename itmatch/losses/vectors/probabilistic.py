@@ -9,46 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from itmatch.losses.base import EmbeddingLoss
-from itmatch.losses.checks import check_vectors
-from itmatch.losses.vectors._products import squared_distances
-from itmatch.ops.checks import check_above_zero, check_finite, check_not_negative
+from itmatch.losses.checks import check_relevance, check_vectors
+from itmatch.ops.checks import check_above_zero, check_choice, check_finite, check_not_negative
+from itmatch.ops.distances import Distance, sampled_distances
 from itmatch.ops.masking import l2_normalize
-
-
-def sampled_distances(image: Tensor, text: Tensor, *, normalize: bool = True) -> Tensor:
-    r"""Expected squared distance of a sample of each image to a sample of each caption, in closed form.
-
-    Formula:
-        .. math:: d(v, t) = \| \mu_v - \mu_t \|^2 + \| \sigma_v^2 + \sigma_t^2 \|_1
-
-        for Gaussians with diagonal covariance; the first half of a vector is :math:`\mu`, the second
-        :math:`\log \sigma^2`.
-
-    Shape:
-        - image: (N, 2 D)
-        - text: (M, 2 D)
-        - result: (N, M), at least float32
-
-    Source:
-        Chun, *Improved Probabilistic Image-Text Representations* (PCME++), ICLR 2024.
-
-    Example:
-        >>> point = torch.tensor([[1.0, 0.0, -100.0, -100.0]])
-        >>> wide = torch.tensor([[0.0, 1.0, 0.0, 0.0]])
-        >>> sampled_distances(point, wide)  # 2 between the means, variance 1 in each of 2 dimensions
-        tensor([[4.]])
-    """
-    dtype = torch.promote_types(torch.promote_types(image.dtype, text.dtype), torch.float32)
-    means, spreads = [], []
-    for name, vectors in (("image", image), ("text", text)):
-        if vectors.ndim != 2 or vectors.shape[1] % 2:
-            raise ValueError(
-                f"{name}: shape {tuple(vectors.shape)}, expected (pairs, 2 D): mean and logarithm of the variance"
-            )
-        mean, log_variance = vectors.to(dtype).chunk(2, dim=1)
-        means.append(l2_normalize(mean) if normalize else mean)
-        spreads.append(log_variance.exp().sum(1))
-    return squared_distances(*means) + spreads[0][:, None] + spreads[1]
 
 
 def probabilistic_matching_loss(
@@ -61,6 +25,8 @@ def probabilistic_matching_loss(
     pseudo_positives: float = 0.1,
     prior: float = 1e-4,
     normalize: bool = True,
+    distance: Distance = "sampled",
+    matched: Tensor | None = None,
 ) -> Tensor:
     r"""Cross-entropy of the probability that an image and a caption match, for all pairs.
 
@@ -77,17 +43,24 @@ def probabilistic_matching_loss(
         (:math:`\beta`): :math:`\mathrm{KL} = \frac12 \mathrm{mean}(\mu^2 + \sigma^2 - \log \sigma^2 - 1)`, the
         distance to the standard normal distribution, which keeps the variances from vanishing.
 
+        With ``matched``, :math:`y` is how well caption :math:`k` fits image :math:`n`, from 0 to 1; what is as near as
+        the best of its row, or column, in :math:`y` gets the value of that.
+
     Shape:
         - image, text: (N, 2 D), the two sides of each pair: mean, then logarithm of the variance
         - groups: (N,) int64, or None when all pairs are of different images
+        - matched: (N, N) from 0 to 1, in place of groups
         - result: scalar, float32 (float64 for float64 vectors)
 
     Source:
-        Chun, *Improved Probabilistic Image-Text Representations* (PCME++), ICLR 2024.
+        Chun, *Improved Probabilistic Image-Text Representations* (PCME++), ICLR 2024, and its public code, with which
+        values and gradients agree to 1e-5, but for the factor 2.
 
     Deviation:
-        The public code adds the two directions instead of averaging them, so its values are twice these. Its mixed
-        samples (Mixup, CutMix) are left out: they are of the data.
+        The public code adds the two directions instead of averaging them, so its values are twice these. Where an image
+        has several captions, its pseudo-positives of a pair are as near as the first of them in the batch; here, as
+        near as the caption of the pair. Its mixed samples (Mixup, CutMix) are left out: they are of the data, and make
+        such a ``matched``.
 
     Example:
         >>> mean, log_variance = torch.eye(2), torch.full((2, 2), -9.0)
@@ -103,13 +76,14 @@ def probabilistic_matching_loss(
     if not isinstance(bias, Tensor):
         check_finite("bias", bias)
     image, text, groups = check_vectors(image, text, groups)
-    logits = bias - sampled_distances(image, text, normalize=normalize) / temperature  # (N, N)
-    matched = groups[:, None] == groups
-    loss = _cross_entropy(logits, matched)
+    distances = sampled_distances(image, text, normalize=normalize, distance=distance)
+    logits = bias - distances / temperature  # (N, N)
+    soft = (groups[:, None] == groups).to(logits.dtype) if matched is None else check_relevance(matched, logits)
+    loss = _cross_entropy(logits, soft)
     if pseudo_positives:
-        own = logits.detach().diagonal()
-        captions = _cross_entropy(logits, matched | (logits.detach() >= own[:, None]))
-        images = _cross_entropy(logits, matched | (logits.detach() >= own))
+        own = None if matched is not None else torch.arange(len(soft), device=soft.device)
+        captions = _cross_entropy(logits, _with_pseudo_positives(logits.detach(), soft, own))
+        images = _cross_entropy(logits.T, _with_pseudo_positives(logits.detach().T, soft.T, own))
         loss = loss + pseudo_positives * (captions + images) / 2
     if prior:
         loss = loss + prior * (_divergence(image, normalize=normalize) + _divergence(text, normalize=normalize)) / 2
@@ -117,7 +91,13 @@ def probabilistic_matching_loss(
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    return binary_cross_entropy_with_logits(logits, target.to(logits.dtype))
+    return binary_cross_entropy_with_logits(logits, target)
+
+
+def _with_pseudo_positives(logits: Tensor, target: Tensor, own: Tensor | None) -> Tensor:
+    """Targets (N, K) in which all that is as near as a row's own column, by default its best, gets its value."""
+    place = (target.argmax(1) if own is None else own)[:, None]
+    return torch.where(logits >= logits.gather(1, place), target.gather(1, place), target)
 
 
 def _divergence(vectors: Tensor, *, normalize: bool) -> Tensor:
@@ -135,9 +115,8 @@ class ProbabilisticMatchingLoss(EmbeddingLoss):
     r"""The objective of PCME++ on vectors of means and variances; see :func:`probabilistic_matching_loss`.
 
     The vectors hold two halves: the mean, and the logarithm of the variance, which no normalisation may touch. An
-    encoder with ``pooling`` and ``normalize=False`` makes such ``Fragments.pooled``; one of your own can start the
-    logarithm well below 0, which is better, since variances of 1 in D dimensions put all pairs at least 2 D apart.
-    Retrieval needs a similarity that ranks by :func:`sampled_distances`.
+    encoder with ``normalize=False`` and :class:`itmatch.nn.GaussianPooling` makes such ``Fragments.pooled``, and
+    :class:`itmatch.nn.GaussianSimilarity` ranks by their :func:`sampled_distances`.
 
     Args:
         temperature: starting value of :math:`\tau`, learned as ``log_scale`` = ln(1 / temperature), so that it stays
@@ -146,6 +125,7 @@ class ProbabilisticMatchingLoss(EmbeddingLoss):
         pseudo_positives: weight of the cross-entropy with pseudo-positives; 0 leaves them out.
         prior: weight of the distance to the prior; 0 leaves it out.
         normalize: divide the means by their length first.
+        distance: that of the paper, or that of its ablation; see :func:`sampled_distances`.
 
     Example:
         >>> loss = ProbabilisticMatchingLoss(pseudo_positives=0.0, prior=0.0)
@@ -164,6 +144,7 @@ class ProbabilisticMatchingLoss(EmbeddingLoss):
         prior: float = 1e-4,
         *,
         normalize: bool = True,
+        distance: Distance = "sampled",
     ) -> None:
         super().__init__()
         _check_options(pseudo_positives, prior)
@@ -174,7 +155,9 @@ class ProbabilisticMatchingLoss(EmbeddingLoss):
         self.pseudo_positives = pseudo_positives
         self.prior = prior
         self.normalize = normalize
+        self.distance: Distance = check_choice("distance", distance, "sampled", "wasserstein")
 
     def forward(self, image: Tensor, text: Tensor, groups: Tensor | None = None) -> Tensor:
         """Loss of paired vectors (N, 2 D)."""
-        return self.call(probabilistic_matching_loss, image, text, groups, temperature=(-self.log_scale).exp())
+        temperature = (-self.log_scale).exp()
+        return self.call(probabilistic_matching_loss, image, text, groups, temperature=temperature, matched=None)

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from itmatch.batch import Fragments, Regions
+from itmatch.extractor import MOST_PIXELS, check_at_most
 from itmatch.formats.hub.models import patch_and_image_size
 from itmatch.nn.encoders._output import takes_no_rows, to_fragments
 from itmatch.nn.encoders._patches import pixels_of
@@ -86,6 +87,7 @@ class TransformerImageEncoder(HasTransformer, ImageEncoder):
         model = _vision_part(named_or_new(model_name, config, _NAME, "vision model"))
         self.patch_size, own = patch_and_image_size(model.config)
         self.image_size = check_whole(f"{_NAME}.image_size", own if image_size is None else image_size)
+        check_at_most(f"{_NAME}.image_size", self.image_size, MOST_PIXELS)
         if self.image_size % self.patch_size:
             raise ValueError(f"{_NAME}.image_size: {self.image_size}, expected a multiple of {self.patch_size}")
         takes = inspect.signature(model.forward).parameters

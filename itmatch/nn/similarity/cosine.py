@@ -1,4 +1,4 @@
-"""Cosine of one vector per image and one vector per caption."""
+"""Scores of one vector per image and one vector per caption: their cosine, or how near two Gaussians are."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from torch import Tensor
 
 from itmatch.batch import Fragments
 from itmatch.nn.similarity.base import Similarity
+from itmatch.ops.checks import check_choice
+from itmatch.ops.distances import Distance, sampled_distances
 from itmatch.ops.masking import at_least_float32, l2_normalize, masked_mean
 
 
@@ -39,6 +41,45 @@ class CosineSimilarity(Similarity):
         regions = image.features[0].masked_fill(~image.mask[0, :, None], 0)
         words = text.features[0].masked_fill(~text.mask[0, :, None], 0)
         return _products(regions, words)
+
+
+class GaussianSimilarity(Similarity):
+    """How near two Gaussians are, one per image and one per caption: the score of PCME++.
+
+    ``Fragments.pooled`` of both sides is a mean and, behind it, the logarithm of a variance (:class:`GaussianPooling`).
+    Encoders must not normalise it: ``normalize=False``.
+
+    Args:
+        normalize: divide the means by their length first.
+        distance: of the paper, or of its ablation; see :func:`itmatch.losses.sampled_distances`.
+
+    Formula:
+        ``S[i, t] = -(|mu_i - mu_t|^2 + |sigma_i^2 + sigma_t^2|_1)``
+
+    Source:
+        Chun, "Improved Probabilistic Image-Text Representations" (PCME++), ICLR 2024: the negative of its distance,
+        which orders pairs as its probability of a match does.
+
+    Example:
+        >>> image, text = (Fragments(torch.randn(n, 5, 8), pooled=torch.randn(n, 16)) for n in (3, 4))
+        >>> GaussianSimilarity()(image, text).shape
+        torch.Size([3, 4])
+    """
+
+    def __init__(self, *, normalize: bool = True, distance: Distance = "sampled") -> None:
+        super().__init__()
+        self.normalize = normalize
+        self.distance: Distance = check_choice("distance", distance, "sampled", "wasserstein")
+
+    def forward(self, image: Fragments, text: Fragments) -> Tensor:
+        """All scores."""
+        self.check(image, text)
+        sides = []
+        for name, fragments in (("image", image), ("text", text)):
+            if fragments.pooled is None:
+                raise ValueError(f"{type(self).__name__}: no vector per {name}; both encoders need a GaussianPooling")
+            sides.append(fragments.pooled)
+        return -sampled_distances(*sides, normalize=self.normalize, distance=self.distance)
 
 
 def _vectors(fragments: Fragments) -> Tensor:

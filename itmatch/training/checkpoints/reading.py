@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 
 from itmatch.formats.files import user_path
+from itmatch.formats.nearby import folder_near
 from itmatch.formats.tensors import is_torch_file
 from itmatch.losses import Loss
 from itmatch.models.parts import MAY_LACK, PARTS
@@ -21,6 +22,7 @@ from itmatch.models.renames import renamed
 from itmatch.spec import build
 
 BUILT: dict[str, type] = PARTS | {"objective": Loss}  # the settings that are objects; the others are plain values
+_KEPT = "best.ckpt", "last.ckpt"
 _PATHS = ("best_model_path", "last_model_path", "kth_best_model_path")
 
 
@@ -43,7 +45,10 @@ def read_checkpoint(path: str | Path | IO[bytes], map_location: Any = "cpu", *, 
     elif isinstance(path, (str, Path)):
         file = user_path(path)
         if not file.is_file():
-            raise FileNotFoundError(f"{path}: no such file")
+            what = "a folder, expected the file of a checkpoint" if file.is_dir() else "no such file"
+            place = folder_near(file, *_KEPT)
+            some = "" if place is None else f"; {next(place / one for one in _KEPT if (place / one).is_file())} is one"
+            raise FileNotFoundError(f"{path}: {what}{some}")
     try:
         on_disk = mmap and isinstance(file, Path) and zipfile.is_zipfile(file)
         content: dict[str, Any] = torch.load(file, weights_only=True, map_location=map_location, mmap=on_disk)

@@ -27,3 +27,14 @@ def test_a_name_that_is_nothing_here_is_looked_for_on_the_hub_once(name, elsewhe
 def test_a_path_that_is_nothing_here_is_not(name, elsewhere):
     with pytest.raises(FileNotFoundError, match=f"^{re.escape(name)}: no such file"):
         any_model(Path(name), [])
+
+
+def test_a_model_that_is_not_there_is_helped_with(elsewhere):
+    Path("runs/version_3").mkdir(parents=True)
+    known = r"expected a run, a checkpoint, a folder of save_pretrained, or a CLIP or SigLIP .* such as openai/clip-"
+    for name, told in (
+        ("runs/../runs/version_33", r"runs/version_33: no such file or folder; did you mean runs/../runs/version_3\?$"),
+        ("vit", rf"^vit: no such file or folder; {known}"),
+    ):
+        with pytest.raises(FileNotFoundError, match=told):
+            any_model(Path(name), [])

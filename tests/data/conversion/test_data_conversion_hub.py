@@ -97,7 +97,7 @@ def wrong(**changed):
         (wrong(filename=".hidden"), r"row 0: photo '.hidden', expected"),
         (wrong(split="../evil"), "a split called '../evil', expected letters and digits"),
         (wrong(image="no photo"), "row 0: no photo under 'image'; columns there: caption, filename"),
-        (wrong(caption=[]), "row 0: no text under any of caption, captions"),
+        (wrong(caption=[]), "row 0: no text under any of captions, caption, "),
         (wrong(caption=[" "]), "caps.txt:1: empty caption"),
         (rows(1) * 2, "row 1: photo '100.png' is there already"),
     ],

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from helpers_robust_losses import MATRICES, close, reference, robust
+from torch.nn.functional import cross_entropy, normalize
 
 from itmatch.losses import InfoNCELoss, Matches, ScoreLoss, info_nce_loss
 from itmatch.spec import build
@@ -160,3 +161,25 @@ def test_bad_temperature(temperature):
 def test_starting_beyond_the_bound():
     with pytest.raises(ValueError, match="min_temperature"):
         InfoNCELoss(0.001, learnable=True)
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize("scale", [50, 20, 5])
+def test_agrees_with_the_public_code_of_rde(matrix, scale):
+    """Which knows the diagonal alone."""
+    name = f"infonce.{matrix}.scale{scale}"
+    scores, _, expected, gradient = robust(matrix, f"{name}.mean", f"{name}.grad_of_mean")
+    value = InfoNCELoss(1 / scale)(scores)
+    value.backward()
+    close(value, expected)
+    close(scores.grad, gradient)
+
+
+@pytest.mark.parametrize("scale", [50, 10])
+def test_agrees_with_irra_on_features(scale):
+    image, text = (reference(f"irra.{side}").clone().requires_grad_() for side in ("image", "text"))
+    value = InfoNCELoss(1 / scale)(normalize(image, dim=1) @ normalize(text, dim=1).T)
+    value.backward()
+    close(value, reference(f"irra.itc.scale{scale}.loss"))
+    close(image.grad, reference(f"irra.itc.scale{scale}.grad.image"))
+    close(text.grad, reference(f"irra.itc.scale{scale}.grad.text"))

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from helpers_robust_losses import MATRICES, close, robust
+from helpers_robust_losses import MATRICES, close, reference, robust
 from helpers_score_losses import both_directions, random_case
 
 from itmatch.losses import SimilarityDistributionLoss, similarity_distribution_loss
@@ -40,6 +40,18 @@ def test_agrees_with_the_public_code(matrix, scale):
     value.backward()
     close(value, expected)
     close(scores.grad, gradient)
+
+
+@pytest.mark.parametrize("scale", [50, 10])
+def test_agrees_with_irra_on_features(scale):
+    image, text = (reference(f"irra.{side}").clone().requires_grad_() for side in ("image", "text"))
+    ids, name = reference("irra.ids"), f"irra.sdm.scale{scale}"
+    scores = torch.nn.functional.normalize(image, dim=1) @ torch.nn.functional.normalize(text, dim=1).T
+    value = SimilarityDistributionLoss(1 / scale)(scores, ids[:, None] == ids)
+    value.backward()
+    close(value, reference(f"{name}.loss"))
+    close(image.grad, reference(f"{name}.grad.image"))
+    close(text.grad, reference(f"{name}.grad.text"))
 
 
 def test_gradcheck():

@@ -1,9 +1,13 @@
 import math
+from functools import cache
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from itmatch.losses import EmbeddingLoss, ProbabilisticMatchingLoss, probabilistic_matching_loss, sampled_distances
+from itmatch.losses.vectors.probabilistic import _with_pseudo_positives
 from itmatch.spec import build
 
 
@@ -243,3 +247,83 @@ def test_bad_settings(settings, message):
 def test_vectors_without_two_halves():
     with pytest.raises(ValueError, match=r"image: shape \(3, 3\), expected \(pairs, 2 D\)"):
         ProbabilisticMatchingLoss()(torch.eye(3), torch.eye(3))
+
+
+# --------------------------------------------------------------------------------------------- the public code
+
+PUBLIC = {
+    "plain": {},
+    "vib": {"prior": 1e-4},
+    "vib_large": {"prior": 0.1},
+    "pseudo": {"pseudo_positives": 0.1},
+    "published": {"prior": 1e-4, "pseudo_positives": 0.1},
+    "wasserstein": {"distance": "wasserstein"},
+    "shift2_scale3": {"bias": 2.0, "scale": 3.0},
+}
+
+
+@cache
+def arrays():
+    with np.load(Path(__file__).parents[2] / "reference" / "pcmepp.npz", allow_pickle=False) as file:
+        return {name: torch.from_numpy(file[name]) for name in file.files}
+
+
+def close(found, expected):
+    assert (found.detach() - expected).abs().max() <= 1e-5 * max(1.0, expected.abs().max().item())
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "same_image", "mixed"])
+@pytest.mark.parametrize("setting", PUBLIC)
+def test_agrees_with_the_public_code(setting, kind):
+    data, name = arrays(), f"{setting}.{kind}"
+    if f"{name}.loss" not in data:
+        assert kind == "mixed"
+        return
+    settings = {"prior": 0.0, "pseudo_positives": 0.0, "bias": 5.0, "scale": 5.0} | PUBLIC[setting]
+    scale, bias = (torch.tensor(settings.pop(key), requires_grad=True) for key in ("scale", "bias"))
+    sides = [
+        torch.cat((data[f"{side}.mean"], data[f"{side}.log_variance"]), 1).requires_grad_()
+        for side in ("image", "text")
+    ]
+    settings |= {"temperature": 1 / scale, "bias": bias, "normalize": False, "matched": data[f"matched.{kind}"]}
+    value = 2 * probabilistic_matching_loss(*sides, **settings)
+    value.backward()
+    close(value, data[f"{name}.loss"])
+    for side, vectors in zip(("image", "text"), sides, strict=True):
+        for part, gradient in zip(("mean", "log_variance"), vectors.grad.chunk(2, 1), strict=True):
+            close(gradient, data[f"{name}.grad.{side}.{part}"])
+    close(bias.grad, data[f"{name}.grad.shift"])
+    assert abs(scale.grad.abs() - data[f"{name}.grad.negative_scale"].abs()) < 1e-5 * max(1, scale.grad.abs())
+
+
+@pytest.mark.parametrize("setting", ["plain", "vib", "pseudo", "published", "wasserstein"])
+def test_groups_give_the_same_as_the_matrix_of_the_public_code(setting):
+    """But for pseudo-positives where an image has several captions: as near as the first of them, or as the own."""
+    data = arrays()
+    sides = [torch.cat((data[f"{side}.mean"], data[f"{side}.log_variance"]), 1) for side in ("image", "text")]
+    settings = {"prior": 0.0, "pseudo_positives": 0.0} | PUBLIC[setting]
+    for kind, groups in (("diagonal", None), ("same_image", data["image_ids"])):
+        value = 2 * probabilistic_matching_loss(*sides, groups, normalize=False, **settings)
+        expected = data[f"{setting}.{kind}.loss"]
+        if settings["pseudo_positives"] and groups is not None:
+            assert abs(value - expected) > 1e-4  # other pseudo-positives
+        else:
+            close(value, expected)
+        close(ProbabilisticMatchingLoss(normalize=False, **settings)(*sides, groups), value / 2)
+
+
+def test_pseudo_positives_agree_with_the_public_code():
+    data = arrays()
+    for kind in ("diagonal", "same_image", "mixed"):
+        logits, matched = data[f"pseudo.{kind}.logits"], data[f"matched.{kind}"]
+        found = _with_pseudo_positives(logits, matched, None), _with_pseudo_positives(logits.T, matched.T, None)
+        assert torch.equal(found[0], data[f"pseudo.{kind}.pseudo_targets.image"])
+        assert torch.equal(found[1], data[f"pseudo.{kind}.pseudo_targets.text"])
+
+
+def test_what_is_no_matching():
+    image, text, _ = random_case(0)
+    with pytest.raises(ValueError, match="relevance: 2 at"):
+        probabilistic_matching_loss(image, text, matched=torch.full((6, 6), 2.0))
+    with pytest.raises(ValueError, match="distance: 'far', expected 'sampled' or 'wasserstein'"):
+        ProbabilisticMatchingLoss(distance="far")

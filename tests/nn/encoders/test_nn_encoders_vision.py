@@ -130,6 +130,7 @@ def test_images_of_another_size(kind):
         ({"config": {"model_type": "bert", **SIZES}}, "a model of type 'bert', expected one that reads images"),
         ({"config": {"model_type": "siglip2_vision_model", **SIZES}}, "'siglip2_vision_model', expected one that"),
         ({"config": {"model_type": "vit", **SIZES, "patch_size": [8, 4]}}, r"patch_size \[8, 4\], expected squares"),
+        ({"config": {**config("swin"), "image_size": 2**20}}, "image_size: 1048576, expected at most 4096"),
         ({"config": config("vit"), "image_size": 36}, "image_size: 36, expected a multiple of 8"),
         ({}, "TransformerImageEncoder: neither model_name nor config"),
     ],

@@ -26,3 +26,17 @@ def test_a_model_of_before_still_loads_and_scores_the_same(load):
     regions = Collator(model.tokenizer)([split.image(0), split.image(1)]).regions
     assert torch.allclose(model.score(regions, split.captions[:3]), torch.tensor(SCORES), atol=1e-4)
     assert model.spec["tokenizer"]["class_path"] == "itmatch.data.WordTokenizer"
+
+
+def test_the_folder_of_a_run_is_helped_with(tmp_path):
+    (tmp_path / "run/checkpoints").mkdir(parents=True)
+    best = tmp_path / "run/checkpoints/best.ckpt"
+    best.write_bytes((BEFORE / "model.ckpt").read_bytes())
+    for load, told in (
+        (MatchingTask.load_from_checkpoint, rf"run: a folder, expected the file of a checkpoint; {best} is one$"),
+        (MatchingModel.from_pretrained, rf"run: no config.json, .*; there is {best}, which MatchingTask.load_from_ch"),
+    ):
+        with pytest.raises(FileNotFoundError, match=told):
+            load(tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match=r"none.ckpt: no such file$"):
+        MatchingTask.load_from_checkpoint(tmp_path / "none.ckpt")

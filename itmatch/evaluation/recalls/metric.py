@@ -1,4 +1,4 @@
-"""Recalls, median and mean ranks; as a function of ranks, and as a metric that gathers ranks over processes."""
+"""Recalls, median and mean ranks as a metric of torchmetrics, which gathers ranks over processes."""
 
 from __future__ import annotations
 
@@ -11,58 +11,21 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from itmatch.evaluation.ranks import RetrievalRanks
+from itmatch.evaluation.recalls.figures import check_ks, check_ranks, retrieval_metrics
 from itmatch.ops.arrays import ArrayLike, as_tensor
-from itmatch.ops.checks import check_list, check_whole
 
 _UNNUMBERED = -1
 
 
-def retrieval_metrics(ranks: RetrievalRanks, ks: Sequence[int] = (1, 5, 10)) -> dict[str, float]:
-    """Recalls and rank statistics of both directions.
-
-    Args:
-        ranks: as from :func:`itmatch.evaluation.retrieval_ranks`, its two parts tensors or numpy arrays; images without
-            captions (rank -1) are left out.
-        ks: the K of R@K.
-
-    Returns:
-        For ``i2t`` (an image looks for captions) and ``t2i`` (a caption looks for its image): ``i2t_r1``, ``i2t_r5``,
-        ``i2t_r10`` in percent; ``i2t_medr`` and ``i2t_meanr``, median (rounded down) and mean rank counted from 1.
-        ``rsum`` is the sum of all the recalls, so at most 600 for three ``ks``.
-
-    Raises:
-        ValueError: a direction without any query.
-
-    Example:
-        >>> metrics = retrieval_metrics(RetrievalRanks(torch.tensor([0, 7]), torch.tensor([0, 0, 2, 0])))
-        >>> metrics["i2t_r1"], metrics["t2i_r1"], metrics["t2i_r5"], metrics["rsum"]
-        (50.0, 75.0, 100.0, 475.0)
-    """
-    _check_ks(ks)
-    metrics: dict[str, float] = {}
-    for direction, values in (("i2t", ranks.image_to_text), ("t2i", ranks.text_to_image)):
-        values = _check_ranks(direction, values)
-        values = values[values >= 0].sort().values
-        count = len(values)
-        if count == 0:
-            raise ValueError(f"{direction}: no query to average over")
-        for k in ks:
-            metrics[f"{direction}_r{k}"] = 100 * int((values < k).sum()) / count
-        metrics[f"{direction}_medr"] = float((values[(count - 1) // 2] + values[count // 2]) // 2 + 1)
-        metrics[f"{direction}_meanr"] = int(values.sum()) / count + 1
-    metrics["rsum"] = sum(metrics[f"{direction}_r{k}"] for direction in ("i2t", "t2i") for k in ks)
-    return metrics
-
-
 class RetrievalMetrics(Metric):
-    """:func:`retrieval_metrics` with the life cycle of torchmetrics, for queries that are spread over processes.
+    """The figures of :func:`~itmatch.evaluation.retrieval_metrics` of queries that are spread over processes.
 
     Each process ranks its share of the images and of the captions against **all** candidates and calls
     :meth:`update` with the ranks. Numbering the queries (``image_index``, ``caption_index``) makes one that a
     distributed sampler repeated count once; if its ranks differ, the worst counts. Queries without a number count
     every time. With a full score matrix on one process: ``metric(retrieval_ranks(scores, caption_image_index))``.
 
-    ``compute`` returns a dict of scalar tensors, under the names of :func:`retrieval_metrics`.
+    ``compute`` returns a dict of scalar tensors, under the names of :func:`~itmatch.evaluation.retrieval_metrics`.
 
     Args:
         ks: the K of R@K.
@@ -87,7 +50,7 @@ class RetrievalMetrics(Metric):
 
     def __init__(self, ks: Sequence[int] = (1, 5, 10), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.ks = tuple(_check_ks(ks))
+        self.ks = tuple(check_ks(ks))
         for name in ("image_ranks", "image_index", "caption_ranks", "caption_index"):
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
@@ -105,7 +68,7 @@ class RetrievalMetrics(Metric):
             ("image", ranks.image_to_text, image_index, self.image_ranks, self.image_index),
             ("caption", ranks.text_to_image, caption_index, self.caption_ranks, self.caption_index),
         ):
-            values = _check_ranks(direction, values).to(self.device)
+            values = check_ranks(direction, values).to(self.device)
             ranks_state.append(values)
             index_state.append(_check_numbers(f"{direction}_index", index, values))
 
@@ -141,26 +104,11 @@ class RetrievalMetrics(Metric):
         return self
 
 
-def _check_ks(ks: Sequence[int]) -> Sequence[int]:
-    if not check_list("ks", ks):
-        raise ValueError("ks: none, expected at least one K")
-    for place, k in enumerate(ks):
-        check_whole(f"ks[{place}]", k)
-    return ks
-
-
 def _once(ranks: Tensor, index: Tensor) -> Tensor:
     numbered = index != _UNNUMBERED
     items, inverse = torch.unique(index[numbered], return_inverse=True)
     worst = ranks.new_full(items.shape, -1).scatter_reduce(0, inverse, ranks[numbered], "amax")
     return torch.cat([worst, ranks[~numbered]])
-
-
-def _check_ranks(name: str, given: ArrayLike) -> Tensor:
-    ranks = as_tensor(f"{name} ranks", given)
-    if ranks.ndim != 1 or ranks.is_floating_point() or ranks.dtype == torch.bool:
-        raise TypeError(f"{name} ranks: {tuple(ranks.shape)} {ranks.dtype}, expected one dimension of integers")
-    return ranks.detach().long()
 
 
 def _check_numbers(name: str, given: ArrayLike | None, ranks: Tensor) -> Tensor:
