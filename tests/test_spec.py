@@ -166,7 +166,7 @@ EXAMPLES = {
     PatchSlimmingSimilarity: lambda _: PatchSlimmingSimilarity(8, 9, 0.8, 0.6, class_token=False, empty_rest=True),
     SetSimilarity: lambda _: SetSimilarity(temperature=0.2, length_normalized=True, clipped=True, chunk_size=2),
     InteractiveSimilarity: lambda _: InteractiveSimilarity(
-        region_alignment=True, word_temperature=0.2, pooling=GeneralizedPooling(2)
+        region_alignment=True, cross_level="score", word_temperature=0.2, pooling=GeneralizedPooling(2)
     ),
     RegionEncoder: lambda _: RegionEncoder(
         5, 4, self_attention=True, num_heads=2, pooling=GeneralizedPooling(2), relations=[SpatialSemanticGCN(8)]

@@ -131,9 +131,9 @@ SCAN = {q: (partial(CrossAttentionSimilarity, q), partial(textbook_scan, query=q
 SETS = (SetSimilarity, textbook_sets)
 LAPS = (PatchSlimmingSimilarity, textbook_slimming)
 VIEWS: dict[str, Any] = {"regions": 2, "words": 1, "products": BLOCKS, "sized": True}
-INTERACTIVE = (InteractiveSimilarity, textbook_interactive)
-ALL_PARTS = (partial(InteractiveSimilarity, region_alignment=True), textbook_interactive)
-REFINED = (partial(InteractiveSimilarity, cross_level="refine"), textbook_interactive)
+INTERACTIVE = (partial(InteractiveSimilarity, cross_level="score"), textbook_interactive)
+ALL_PARTS = (partial(InteractiveSimilarity, region_alignment=True, cross_level="score"), textbook_interactive)
+REFINED = (InteractiveSimilarity, textbook_interactive)
 WORKS = {
     "hard": Work("hard alignment", *HARD, 256, 1000, "inference"),
     "t2i": Work("SCAN t2i", *SCAN["words"], 128, 320, "inference"),

@@ -75,7 +75,7 @@ class InteractiveSimilarity(TiledSimilarity):
         self,
         *,
         region_alignment: bool = False,
-        cross_level: CrossLevel | None = "score",
+        cross_level: CrossLevel | None = "refine",
         region_temperature: float = 1 / 4,
         word_temperature: float = 1 / 9,
         cross_level_temperature: float = 0.1,

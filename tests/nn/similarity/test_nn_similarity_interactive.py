@@ -417,10 +417,10 @@ def test_align():
 
 def test_parameters_and_defaults():
     similarity = InteractiveSimilarity()
-    assert sorted(similarity.state_dict()) == ["gamma_regions", "gamma_words"]
-    for gamma in similarity.parameters():
-        assert gamma.shape == (1,)  # FSDP shards no scalars
-        assert gamma.item() == pytest.approx(0.1)
+    starts = {name: value.tolist() for name, value in similarity.named_parameters()}  # no scalars: FSDP shards none
+    gamma = [pytest.approx(0.1)]
+    assert starts == {"gamma_regions": gamma, "gamma_words": gamma, "eta": [0.0], "mu": [0.0]}
+    assert sorted(InteractiveSimilarity(cross_level="score").state_dict()) == ["gamma_regions", "gamma_words"]
     image, text = ragged_pair()
     expected = textbook(similarity, image, text)
     torch.testing.assert_close(similarity(image, text), expected, atol=1e-6, rtol=0)

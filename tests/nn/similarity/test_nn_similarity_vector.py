@@ -142,7 +142,7 @@ def test_align_is_the_attention_of_the_words():
     [
         VectorSimilarity(8, SimilarityReasoning(5)),
         InteractiveSimilarity(),
-        InteractiveSimilarity(region_alignment=True),
+        InteractiveSimilarity(region_alignment=True, cross_level="score"),
     ],
 )
 def test_layers_take_half_precision_inner_products(similarity, monkeypatch):
