@@ -204,7 +204,8 @@ class Fragments(RowData):
         """The fragments that are no relations: regions or words, in their places."""
         if self.is_relation is None:
             return self
-        return Fragments.unchecked(self.features, followed(_less, self.mask, self.is_relation), self.pooled)
+        mask = followed(torch.gt, self.mask, self.is_relation)  # the one and not the other
+        return Fragments.unchecked(self.features, mask, self.pooled)
 
     def relations(self) -> Fragments | None:
         """The fragments that are relations, in their places; a row may have none. None where an encoder makes none."""
@@ -264,10 +265,6 @@ class Batch(TensorData):
         if self.image_index is None or self.caption_image is None:
             raise ValueError("Batch.positives needs both images and captions")
         return self.image_index[:, None] == self.caption_image[None, :]
-
-
-def _less(mask: Tensor, other: Tensor) -> Tensor:
-    return mask & ~other
 
 
 def _cat(*values: Tensor, length: int | None = None) -> Tensor:

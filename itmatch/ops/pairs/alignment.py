@@ -11,12 +11,10 @@ in the autocast type; elsewhere half precision is converted before they are. Gra
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag
 
 from itmatch.hostcopies import real_places, sent
 from itmatch.ops.derivatives import first_derivative_only
@@ -24,9 +22,8 @@ from itmatch.ops.pairs.blocks import block_shape, key_block, packed_blocks
 from itmatch.ops.pairs.few import as_they_lie, best_in_place
 from itmatch.ops.pairs.over_pairs import wants_gradient
 from itmatch.ops.pairs.sides import Query, check_query, check_sides, compute_dtype, real_or_all
+from itmatch.ops.pairs.winners import gradients
 from itmatch.ops.ragged import Ragged, at_places
-
-_ENTRIES = 1 << 22  # winners that the backward pass looks at in one go
 
 
 def hard_alignment(
@@ -128,82 +125,7 @@ class _HardAlignment(torch.autograd.Function):
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         keys, queries, winner, offsets = ctx.saved_tensors
-        return *_gradients(grad, winner, offsets, keys, queries, ctx.starts, ctx.needs_input_grad[:2]), None, None, None
-
-
-def _gradients(
-    grad: Tensor,
-    winner: Tensor,
-    offsets: Tensor,
-    keys: Tensor,
-    queries: Tensor,
-    starts: Tensor,
-    needed: tuple[bool, ...] = (True, True),
-) -> tuple[Tensor | None, Tensor | None]:
-    """Of the keys and of the queries; ``starts`` are the offsets of the rows in host memory."""
-    if grad.numel() == 0:
-        return torch.zeros_like(keys), torch.zeros_like(queries)
-    used = _Used.of(grad) if grad.numel() <= _ENTRIES else None  # asked for once; larger ones are gone over in parts
-    of_keys = _gradient_of_keys(grad, winner, offsets, keys, queries, starts, used) if needed[0] else None
-    of_queries = _gradient_of_queries(grad, winner, offsets, keys, used) if needed[1] else None
-    return of_keys, of_queries
-
-
-@dataclass(frozen=True, eq=False)
-class _Used:
-    """Where a gradient (J, M) is not zero, row after row; after hard-negative mining it is nearly everywhere."""
-
-    row: Tensor
-    column: Tensor
-
-    @classmethod
-    def of(cls, grad: Tensor) -> _Used:
-        row, column = grad.nonzero().unbind(1)  # a GPU is waited for here, and nowhere else in the backward pass
-        return cls(row, column)
-
-
-def _gradient_of_keys(
-    grad: Tensor, winner: Tensor, offsets: Tensor, keys: Tensor, queries: Tensor, starts: Tensor, used: _Used | None
-) -> Tensor:
-    step = max(1, _ENTRIES // max(1, grad.shape[1]))
-    ends = [*starts[::step].tolist(), len(keys)]
-    parts = []
-    for j, first, last in zip(range(0, len(grad), step), ends[:-1], ends[1:], strict=True):
-        part, rows = used or _Used.of(grad[j : j + step]), slice(j, j + step)
-        parts.append(_scatter_to_keys(part, grad[rows], winner[rows], offsets[rows] - first, last - first, queries))
-    return torch.cat(parts)
-
-
-def _gradient_of_queries(grad: Tensor, winner: Tensor, offsets: Tensor, keys: Tensor, used: _Used | None) -> Tensor:
-    step = max(1, _ENTRIES // max(1, len(grad)))
-    parts = []
-    for m in range(0, grad.shape[1], step):
-        columns = slice(m, m + step)
-        part = used or _Used.of(grad[:, columns])
-        parts.append(_gather_from_keys(part, grad[:, columns], winner[:, columns], offsets, keys))
-    return torch.cat(parts)
-
-
-def _gather_from_keys(used: _Used, grad: Tensor, winner: Tensor, offsets: Tensor, keys: Tensor) -> Tensor:
-    """Gradient of each query: the sum, over rows of keys, of its winner there times the incoming gradient."""
-    column, order = used.column.sort(stable=True)
-    row = used.row.index_select(0, order)
-    key = winner[row, column] + offsets.index_select(0, row)
-    return _weighted_sums(keys, key, column, grad.shape[1], grad[row, column])
-
-
-def _scatter_to_keys(used: _Used, grad: Tensor, winner: Tensor, offsets: Tensor, count: int, queries: Tensor) -> Tensor:
-    """Gradient of the keys of a block of rows: the sum of the queries they won times the incoming gradient."""
-    place = winner[used.row, used.column] + offsets.index_select(0, used.row)
-    key, order = place.sort(stable=True)
-    row, column = used.row.index_select(0, order), used.column.index_select(0, order)
-    return _weighted_sums(queries, column, key, count, grad[row, column])
-
-
-def _weighted_sums(values: Tensor, index: Tensor, group: Tensor, groups: int, weight: Tensor) -> Tensor:
-    """(G, D): sums of ``weight * values[index]`` over the entries of each of G groups; ``group`` is sorted."""
-    starts = torch.searchsorted(group, torch.arange(groups, device=group.device))
-    return embedding_bag(index, values, starts, mode="sum", per_sample_weights=weight.to(values.dtype))
+        return *gradients(grad, winner, offsets, keys, queries, ctx.starts, ctx.needs_input_grad[:2]), None, None, None
 
 
 def _best_keys(keys: Ragged, queries: Tensor, rows: int, columns: int, *, winners: bool) -> tuple[Tensor, Tensor]:
@@ -295,7 +217,7 @@ def _backward_operator(
     _, winner = _best_keys(keys, queries.values, *shape, winners=True)
     grad = (grad if query == "words" else grad.transpose(0, 1)).flatten(1)[:, real_places(places)]  # (J, M)
     offsets = sent(keys.starts, winner.device)
-    of_keys, of_queries = _gradients(grad, winner, offsets, keys.values, queries.values, keys.starts)
+    of_keys, of_queries = gradients(grad, winner, offsets, keys.values, queries.values, keys.starts)
     assert of_keys is not None
     assert of_queries is not None
     image_grad, text_grad = (of_keys, of_queries) if query == "words" else (of_queries, of_keys)
