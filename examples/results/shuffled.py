@@ -55,8 +55,8 @@ VARIANTS = {f"{loss}_{percent}": partial(parts, loss=loss, percent=percent) for 
 
 def print_shares(results: dict[str, list[dict[str, Any]]]) -> None:
     """A table: rSum on test photos by loss and by the share of mixed-up captions."""
-    print("| | " + " | ".join(f"{percent} % mixed up" for percent in SHARES) + " | ms a step | seeds |")
-    print("|---" * (len(SHARES) + 3) + "|")
+    print("| loss | " + " | ".join(f"{percent} % mixed up" for percent in SHARES) + " | seeds |")
+    print("|---" * (len(SHARES) + 2) + "|")
     for loss, label in LABELS.items():
         cells, done = [], [run for percent in SHARES for run in results.get(f"{loss}_{percent}", [])]
         for percent in SHARES:
@@ -65,7 +65,7 @@ def print_shares(results: dict[str, list[dict[str, Any]]]) -> None:
             cells.append(f"{statistics.mean(values):.1f}{spread}" if values else "")
         if done:
             seeds = max(len(results.get(f"{loss}_{percent}", [])) for percent in SHARES)
-            cells += [f"{min(run['step_ms'] for run in done):.0f}", str(seeds)]
+            cells.append(str(seeds))
             print("| " + " | ".join([label, *cells]) + " |")
 
 
