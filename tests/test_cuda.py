@@ -27,7 +27,7 @@ def test_similarities_and_losses_are_those_of_the_cpu():
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_step_is_that_of_the_cpu(name):
-    training, systems = pytest.importorskip("training"), pytest.importorskip("systems")
+    training, systems = pytest.importorskip("training"), pytest.importorskip("steps")
     options = argparse.Namespace(batch=8, dim=16, features=12, words=6, regions=5, device="cpu")
     batch, found = training.made_up(options), []
     for device in ("cpu", "cuda"):

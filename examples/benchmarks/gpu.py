@@ -37,7 +37,7 @@ import waits
 from evaluation import fragments, moved
 from inputs import Inputs
 from measure import Product, environment, megabytes, peak_extra_bytes, print_table, times, write_json
-from systems import systems
+from steps import systems
 from torch import Tensor
 
 from itmatch.evaluation import rank_fragments, retrieval_metrics

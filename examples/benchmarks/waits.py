@@ -25,7 +25,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.accelerators import Accelerator
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from measure import print_table, write_json
-from systems import systems
+from steps import systems
 
 from itmatch.data import RelationScenes
 from itmatch.losses import HardNegativeTripletLoss

@@ -18,6 +18,7 @@ def compile_encoders(model: MatchingModel) -> list[str]:
     for name in ("image_encoder", "text_encoder"):
         encoder: nn.Module = getattr(model, name)
         if not any(isinstance(module, nn.RNNBase) for module in encoder.modules()):
-            encoder.compile()
+            if encoder._compiled_call_impl is None:  # once, for fit, validation and test
+                encoder.compile()
             compiled.append(name)
     return compiled

@@ -24,7 +24,7 @@ _ADVICE = "try a smaller learning rate, a warm-up, trainer.gradient_clip_val, or
 
 @contextmanager
 def told_as_divergence(task: LightningModule) -> Iterator[None]:
-    """A number that is not finite, met within, is told of as what it is.
+    """A number that is not finite, met within, is told of as what it is; what a FiniteWatch took before comes first.
 
     Raises:
         FloatingPointError: see :func:`divergence`.
@@ -32,6 +32,9 @@ def told_as_divergence(task: LightningModule) -> Iterator[None]:
     try:
         yield
     except NonFiniteError as error:
+        watch = getattr(task, "_finite", None)
+        if isinstance(watch, FiniteWatch):
+            watch.check(task)
         raise divergence(task, str(error)) from error
 
 
@@ -87,7 +90,7 @@ class FiniteWatch:
 
     def __init__(self) -> None:
         self._loss: tuple[_Later, str | None] | None = None
-        self._norm: _Later | None = None
+        self._norm: tuple[_Later, str | None] | None = None
 
     def see_loss(self, task: LightningModule, loss: Tensor) -> None:
         """Take the loss of a step.
@@ -95,15 +98,15 @@ class FiniteWatch:
         Raises:
             FloatingPointError: it is not finite, or something of the step before was not.
         """
+        self.check(task)  # a gradient that was not finite is why this loss is not
         if readable(loss) and not math.isfinite(loss.item()):
             raise divergence(task, f"the loss is {loss.item()}")
-        self.check(task)
         if not readable(loss):
-            self._loss = _Later(loss), None if task._trainer is None else place(task._trainer)
+            self._loss = _Later(loss), _place(task)
 
-    def see_norm(self, norm: Tensor) -> None:
-        """Take the norm of a gradient."""
-        self._norm = _Later(norm)
+    def see_norm(self, task: LightningModule, norm: Tensor) -> None:
+        """Take the norm of the gradient of a step."""
+        self._norm = _Later(norm), _place(task)
 
     def check(self, task: LightningModule) -> None:
         """Look at what has been taken and not been looked at.
@@ -116,18 +119,22 @@ class FiniteWatch:
             raise divergence(task, f"the loss is {value}", loss[1])
         problem = self._problem(task._trainer)
         if problem is not None:
-            raise divergence(task, problem)
+            raise divergence(task, *problem)
 
-    def _problem(self, trainer: Trainer | None) -> str | None:
-        """What is wrong with the gradients, or None."""
+    def _problem(self, trainer: Trainer | None) -> tuple[str, str | None] | None:
+        """What is wrong with the gradients, and of which step; or None."""
         scaler: Any = getattr(getattr(trainer, "precision_plugin", None), "scaler", None)
         if scaler is not None:
             scale = scaler.get_scale()
             small = scaler.is_enabled() and scale < LOWEST_SCALE
-            return f"the gradients are infinite in float16 even at a scale of {scale:g}" if small else None
-        if self._norm is None or math.isfinite(norm := self._norm.read()):
+            return (f"the gradients are infinite in float16 even at a scale of {scale:g}", None) if small else None
+        if self._norm is None or math.isfinite(norm := self._norm[0].read()):
             return None
-        return f"the norm of the gradient is {norm}"
+        return f"the norm of the gradient is {norm}", self._norm[1]
+
+
+def _place(task: LightningModule) -> str | None:
+    return None if task._trainer is None else place(task._trainer)
 
 
 class CollapseWatch:

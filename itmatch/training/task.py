@@ -253,7 +253,7 @@ class MatchingTask(EvaluatedModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Log the norm of the gradient, before it is clipped, and the learning rate."""
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
-        self._finite.see_norm(norm)
+        self._finite.see_norm(self, norm)
         if is_logged(self._trainer):
             self.log("train/lr", torch.tensor(max(float(group["lr"]) for group in optimizer.param_groups)))
             self.log("train/grad_norm", norm)

@@ -411,7 +411,7 @@ def test_the_page_is_served_until_ctrl_c(serving, number, status, out, err):
         assert len(json.load(answer)["hits"]) == 2
     waiting = socket.create_connection(("127.0.0.1", int(address.rsplit(":")[-1].strip("/"))))  # says nothing
     os.kill(process.pid, number)
-    told = process.communicate(timeout=20)
+    told = process.communicate(timeout=90)
     waiting.close()
     assert (process.returncode, *told) == (status, out, err)
     with pytest.raises(OSError, match="refused"):
@@ -422,7 +422,7 @@ def test_who_can_reach_the_page_is_told(serving):
     process, address = serving("--host", "0.0.0.0")
     assert address.startswith("http://127.0.0.1:")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=90)
     assert err.startswith("itmatch: warning: --host 0.0.0.0: whoever can reach this machine can search")
 
 

@@ -84,8 +84,8 @@ def test_a_gradient_that_is_not_finite(step, validated, tmp_path):
     task = small_task(data, objective=Broken(gradient=float("nan"), step=step), optimizer=sgd(0.25))
     keeping = BestCheckpoint(dirpath=tmp_path / "kept", save_last=True)
     options = {"callbacks": [keeping], "enable_checkpointing": True, "limit_val_batches": 1.0 if validated else 0}
-    what = "(the norm of the gradient is nan|Fragments.*|score of image.*)"
-    with pytest.raises(FloatingPointError, match=TOLD.format(step=step + 1, epoch=0, rate=0.25, what=what)):
+    what = "the norm of the gradient is nan"  # and not what became of it in the next step
+    with pytest.raises(FloatingPointError, match=TOLD.format(step=step, epoch=0, rate=0.25, what=what)):
         fit(tmp_path, task, data, **options)
     assert not list(tmp_path.rglob("*.ckpt"))
 
@@ -93,7 +93,7 @@ def test_a_gradient_that_is_not_finite(step, validated, tmp_path):
 def test_a_gradient_of_the_last_step_needs_no_checkpoint_to_be_seen(tmp_path):
     data = small_data()
     task = small_task(data, objective=Broken(gradient=float("inf"), step=4), optimizer=sgd(0.25))
-    told = TOLD.format(step=5, epoch=r"\d", rate=0.25, what="the norm of the gradient is (nan|inf)")
+    told = TOLD.format(step=4, epoch=r"\d", rate=0.25, what="the norm of the gradient is (nan|inf)")
     with pytest.raises(FloatingPointError, match=told):
         fit(tmp_path, task, data, limit_val_batches=0)
 

@@ -87,7 +87,7 @@ def _own(record: Record, kind: str, group: str) -> Iterator[Choice]:
         tuple(record["wrong"]),
         str(record.get("kind", "")),
         str(record.get("group", "")),
-        _triples(record.get("relations", ())),
+        _triples(record.get("relations") or ()),
     )
 
 

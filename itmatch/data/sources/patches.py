@@ -84,6 +84,11 @@ class PhotoPatches(Extractor):
         check_at_most("image_size", check_whole("image_size", image_size), MOST_PIXELS)
         check_at_most("patch_size", check_whole("patch_size", patch_size), MOST_PIXELS)
         check_at_most("max_patches", check_whole("max_patches", max_patches), MOST_REGIONS)
+        if fit == "keep" and max_patches * patch_size**2 > MOST_PIXELS**2:
+            raise ValueError(
+                f"max_patches: {max_patches} patches of {patch_size} x {patch_size} pixels, expected at most "
+                f"{MOST_PIXELS} x {MOST_PIXELS} pixels together"
+            )
         if fit != "keep" and (patch_size > image_size or image_size % patch_size):
             raise ValueError(f"image_size: {image_size}, expected a multiple of patch_size {patch_size}")
         self.image_size, self.patch_size, self.max_patches = image_size, patch_size, max_patches

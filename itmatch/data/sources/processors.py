@@ -63,7 +63,11 @@ def patches_of_model(model_name: str | Path) -> dict[str, Any]:
             name = "crop_size" if cropped and "crop_size" in given else "size"
             found["image_size"] = _side(path, name, given.get(name)) or found["image_size"]
         found["fit"] = "crop" if cropped else "stretch"
-    found |= {name: given[f"image_{name}"] for name in ("mean", "std") if given.get(f"image_{name}") is not None}
+    for name in ("mean", "std"):
+        colours = given.get(f"image_{name}")
+        if colours is not None and not isinstance(colours, list):
+            raise ValueError(f"{path}: image_{name} is {shown(colours)}, expected a list of three numbers")
+        found |= {} if colours is None else {name: colours}
     return found | ({"mean": [0.0] * 3, "std": [1.0] * 3} if given.get("do_normalize") is False else {})
 
 
@@ -88,7 +92,9 @@ def _check_size(path: Path, name: str, given: Any, expected: int) -> None:
 
 def _side(path: Path, name: str, given: Any) -> int | None:
     """Pixels of a side, or None where it is not said."""
-    sides = set(given.values()) if isinstance(given, dict) else {given}
-    if len(sides) != 1 or not isinstance(given, (dict, int, type(None))):
-        raise ValueError(f"{path}: {name} is {shown(given)}, expected a square")
-    return None if given is None else sides.pop()
+    if given is None:
+        return None
+    sides = list(given.values()) if isinstance(given, dict) else [given]
+    if not sides or any(type(side) is not int or side != sides[0] or side < 1 for side in sides):
+        raise ValueError(f"{path}: {name} is {shown(given)}, expected a square of whole pixels")
+    return int(sides[0])

@@ -149,6 +149,6 @@ class AnchoredMarginLoss(HardNegativeTripletLoss):
         lost = [self.call(anchored_margin_loss, scores, positives, anchor=anchor) for anchor in anchors]
         return loss + self.weight * sum(lost[1:], start=lost[0]) / len(lost)
 
-    def collapse_value(self, matches: Matches) -> float | None:
+    def collapse_level(self, matches: Matches) -> Tensor | None:
         """The loss of a model that gives all pairs the same score; with an absolute lead it depends on that score."""
-        return None if self.lead == "absolute" and matches.anchors is not None else super().collapse_value(matches)
+        return None if self.lead == "absolute" and matches.anchors is not None else super().collapse_level(matches)

@@ -125,6 +125,7 @@ class BatchRelationLoss(Loss):
         self.padding_counts, self.chunk_size = padding_counts, check_whole("chunk_size", chunk_size)
         self.mlp_i2t, self.mlp_t2i = _perceptron(dropout), _perceptron(dropout)
         self.fusion = nn.TransformerEncoderLayer(embed_dim, num_heads, embed_dim, dropout, batch_first=True)
+        self.fusion.activation_relu_or_gelu = 0  # PyTorch's fast path of evaluation reads numbers in a mask as bool
         self.epoch = 0
 
     @property

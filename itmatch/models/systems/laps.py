@@ -91,5 +91,7 @@ def laps_swin(
     **vision: Any,
 ) -> MatchingModel:
     """LAPS as published: a Swin over the patches of a photo, and BERT; arguments as in :func:`laps_vit`."""
+    if vision.pop("class_token", False):
+        raise ValueError("class_token: a Swin has none; laps_vit takes other models")
     vision |= {"num_patches": num_patches, "kept": kept, "merged": merged, "class_token": False}
     return laps_vit(model_name, vision_name, embed_dim=embed_dim, **vision)

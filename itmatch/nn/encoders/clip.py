@@ -184,7 +184,8 @@ class ClipImageEncoder(_Tower, ImageEncoder):
                 f"ClipImageEncoder: regions of size {regions.features.shape[2]}, expected {self.in_features}: pixel "
                 f"values of patches of {patch} x {patch}, and the row and column of each"
             )
-        pixels, places = regions.features[..., :-2], regions.features[..., -2:]
+        pixels = regions.features[..., :-2].masked_fill(~mask[..., None], 0)  # NaN in padding would reach real ones
+        places = regions.features[..., -2:]
         shapes = grid_shapes(places, mask)
         values = (
             pixels.reshape(*mask.shape, 3, patch, patch).permute(0, 1, 3, 4, 2).flatten(2)

@@ -122,6 +122,11 @@ class TransformerImageEncoder(HasTransformer, ImageEncoder):
         pixels = pixels_of(regions.features.to(next(self.transformer.parameters()).dtype), self.patch_size)
         hidden = self.transformer(pixel_values=pixels, **self._options).last_hidden_state  # (I, S + P, H)
         special = hidden.shape[1] - self.num_patches  # the class token, and others that are no patches
+        if len(hidden) != len(pixels) or special < self._first:
+            raise ValueError(
+                f"{_NAME}: {len(pixels)} images of {self.num_patches} patches became hidden states of shape "
+                f"{tuple(hidden.shape)}: this model is none that keeps a state per patch"
+            )
         kept = [*range(self._first), *range(special, hidden.shape[1])]
         features = self.fc(self.dropout(hidden[:, kept].to(weight.dtype)))
         mask = regions.mask.new_ones(features.shape[:2])
@@ -143,12 +148,18 @@ class TransformerImageEncoder(HasTransformer, ImageEncoder):
 def _vision_part(model: Any) -> Any:
     """The part that makes hidden states of pixels, without a pooler."""
     kind = model.config.model_type
-    if kind == "clip":
-        raise ValueError(f"{_NAME}: a model of type clip, which is for ClipImageEncoder")
+    if kind in ("clip", "clip_vision_model"):
+        raise ValueError(f"{_NAME}: a model of type {kind}, which is for ClipImageEncoder")
     model = without_pooler(getattr(model, "vision_model", model))
     if getattr(model, "head", None) is not None:  # the pooler of SigLIP
         model.config.vision_use_head = model.use_head = False
         model.head = None
-    if "pixel_values" not in inspect.signature(model.forward).parameters or hasattr(model.config, "num_patches"):
+    takes_images = "pixel_values" in inspect.signature(model.forward).parameters
+    own_class = any(name.endswith("class_embedding") for name, _ in model.named_parameters())  # kin of CLIP
+    if not takes_images or own_class or hasattr(model.config, "num_patches") or not _has_width(model.config):
         raise ValueError(f"{_NAME}: a model of type {kind!r}, expected one that reads images of a fixed size")
     return model
+
+
+def _has_width(config: Any) -> bool:
+    return isinstance(getattr(config, "hidden_size", None), int)

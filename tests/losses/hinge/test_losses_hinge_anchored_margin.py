@@ -138,6 +138,7 @@ def test_a_collapse_is_known_where_the_lead_is_relative():
         value = loss.collapse_value(Matches(torch.rand(4, 4), anchors=anchors))
         if lead == "absolute":
             assert value is None
+            assert loss.collapse_level(Matches(torch.rand(4, 4), anchors=anchors)) is None
         else:
             assert loss(torch.full((4, 4), 0.3), None, anchors).item() == pytest.approx(value, rel=1e-5)
 

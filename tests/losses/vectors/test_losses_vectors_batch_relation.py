@@ -441,3 +441,15 @@ def test_what_does_not_fit():
         small().of(Matches(positives=positives_of(3, 5), fragments=(image, text)))
     with pytest.raises(ValueError, match="embed_dim 8 is not divisible by num_heads 3"):
         BatchRelationLoss(8, num_heads=3)
+
+
+def test_evaluation_without_a_gradient_has_the_same_value():
+    """PyTorch's fast path of a layer, which only such an evaluation takes, would read the relevances as bool."""
+    torch.manual_seed(0)
+    loss = BatchRelationLoss(8, num_heads=2, warmup_epochs=0).eval()
+    image = Fragments(torch.randn(3, 4, 8), pooled=torch.randn(3, 8))
+    text = Fragments(torch.randn(3, 5, 8), pooled=torch.randn(3, 8))
+    matches = Matches(positives=torch.eye(3, dtype=torch.bool), fragments=(image, text))
+    with torch.no_grad():
+        found = loss.of(matches)
+    torch.testing.assert_close(found, loss.of(matches).detach())

@@ -109,3 +109,19 @@ def test_patches_that_are_no_whole_grid_are_refused(folder):
             encoder(regions)
     with pytest.raises(ValueError, match="regions of size 192, expected 194: pixel values of patches of 8 x 8, and"):
         encoder(Regions(made.features[..., :-2], made.mask))
+
+
+def test_padding_may_hold_anything(folder):
+    encoder = ClipImageEncoder(folder).eval()
+    made = PhotoPatches(folder)(photos())
+    assert not bool(made.mask.all())
+    junk = made.features.clone()
+    junk[~made.mask] = torch.nan
+    expected, found = encoder(made), encoder(Regions(junk, made.mask))
+    assert torch.equal(found.pooled, expected.pooled)
+    assert torch.equal(found.features[made.mask], expected.features[made.mask])
+
+
+def test_patches_of_a_size_that_no_memory_holds_are_refused():
+    with pytest.raises(ValueError, match="max_patches: 10000 patches of 4096 x 4096 pixels, expected at most 4096 x"):
+        PhotoPatches(patch_size=4096, fit="keep", max_patches=10_000)

@@ -127,6 +127,9 @@ def test_images_of_another_size(kind):
     ("settings", "message"),
     [
         ({"config": {"model_type": "clip"}}, "TransformerImageEncoder: a model of type clip, which is for Clip"),
+        ({"config": {"model_type": "clip_vision_model", **SIZES}}, "a model of type clip_vision_model, which is for"),
+        ({"config": {"model_type": "mlcd_vision_model", **SIZES}}, "'mlcd_vision_model', expected one that reads"),
+        ({"config": {"model_type": "convnext"}}, "'convnext', expected one that reads images"),
         ({"config": {"model_type": "bert", **SIZES}}, "a model of type 'bert', expected one that reads images"),
         ({"config": {"model_type": "siglip2_vision_model", **SIZES}}, "'siglip2_vision_model', expected one that"),
         ({"config": {"model_type": "vit", **SIZES, "patch_size": [8, 4]}}, r"patch_size \[8, 4\], expected squares"),

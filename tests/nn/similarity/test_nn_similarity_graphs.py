@@ -14,6 +14,7 @@ from itmatch.nn import (
     BlockSimilarity,
     CosineSimilarity,
     CrossAttentionSimilarity,
+    GaussianSimilarity,
     GlobalAttentionPooling,
     GraphMatchingSimilarity,
     HardAligningSimilarity,
@@ -64,6 +65,7 @@ SIMILARITIES = {
     "blocks": lambda: BlockSimilarity([2, 4]),
     "slimming": lambda: PatchSlimmingSimilarity(SIZE, 4, kept=0.8, merged=0.7, class_token=False),
     "graph": lambda: GraphMatchingSimilarity("both"),
+    "gaussian": GaussianSimilarity,
     "own": Squares,
 }
 
@@ -77,9 +79,13 @@ class FromTensors(nn.Module):
 
     def forward(self, image, image_mask, text, text_mask, image_relations=None, text_relations=None):
         return self.similarity(
-            Fragments(image, image_mask, is_relation=image_relations),
-            Fragments(text, text_mask, is_relation=text_relations),
+            Fragments(image, image_mask, self.pooled(image, image_mask), image_relations),
+            Fragments(text, text_mask, self.pooled(text, text_mask), text_relations),
         )
+
+    def pooled(self, features, mask):
+        gaussian = isinstance(self.similarity, GaussianSimilarity)  # which has nothing to pool by itself
+        return features.masked_fill(~mask[..., None], 0).sum(1) if gaussian else None
 
 
 def inputs(name, images=3, captions=6, regions=4, words=5):
