@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -387,7 +388,10 @@ def serving(made):
 
     def start(*arguments):
         command = [sys.executable, "-m", "itmatch", "serve", str(made / "index"), "--port", "0", *arguments]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # a shell has what it starts in the background ignore Ctrl-C, and children inherit that
+        usual = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command, **pipes, text=True, preexec_fn=usual)
         started.append(process)
         line = process.stdout.readline()
         found = re.fullmatch(r"\S+: 4 images, 20 captions; open (http://\S+/) \(Ctrl-C ends it\)\n", line)
