@@ -3,6 +3,8 @@
 A batch is put together in host memory, and whoever cuts the work into blocks wants its lengths there again. So masks,
 tokens and edges keep the copy that they were made from beside them when they move to a GPU
 (:meth:`itmatch.batch.Batch.to`), and what is made of masks keeps its own. Only what has no such copy is fetched, once.
+What was changed in place since is fetched anew; tensors of ``torch.inference_mode`` do not tell of changes, so nobody
+may change a mask in place there.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from itmatch.training import MatchingTask, read_fragments
 from itmatch.training.checkpoints.writing import AtomicCheckpointIO
-from itmatch.training.report import run_folder
+from itmatch.training.output.report import run_folder
 
 RUN = Path("runs/lightning_logs")
 
@@ -273,7 +273,7 @@ def test_a_report_on_a_full_disk_leaves_both_earlier_files(best, monkeypatch, ca
     def full(*_):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("itmatch.training.report.write_text", full)
+    monkeypatch.setattr("itmatch.training.output.report.write_text", full)
     folds = ["--protocol=Coco1K", "--protocol.num_images=4", "--protocol.folds=2"]  # have no ranks to write
     assert error_of(capsys, *other, *folds) == "the disk is full"
     assert files_in(Path("out")) == before

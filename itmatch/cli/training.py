@@ -37,10 +37,10 @@ from itmatch.formats.configs import limited_yaml
 from itmatch.formats.files import user_path
 from itmatch.training import MatchingData, MatchingTask
 from itmatch.training.checkpoints.writing import BestCheckpoint
-from itmatch.training.fragments import FragmentWriter
 from itmatch.training.limits import fast_dev_batches
+from itmatch.training.output.fragments import FragmentWriter
+from itmatch.training.output.report import EpochLines, PartSizes, RecallReport
 from itmatch.training.processes import OwnSignals, Processes
-from itmatch.training.report import EpochLines, PartSizes, RecallReport
 
 _RUNS = "runs"  # the folder of all runs, where none is named
 CHECKPOINT_WORDS = ("best", "last", "hpc", "registry")  # what Lightning takes after --ckpt_path instead of a file

@@ -63,16 +63,13 @@ def as_regions(images: Any, encoder: nn.Module) -> Regions:
     if isinstance(images, Regions):
         return images
     if isinstance(images, (Tensor, np.ndarray)) and images.dtype != object:
-        _check_no_pixels("images", images)
-        features = as_tensor("images", images)
+        features = as_tensor("images", _no_pixels("images", images))
         if features.ndim != 3:
             raise ValueError(f"images: shape {tuple(features.shape)}, expected (images, regions, features)")
         return Regions(features)
     if isinstance(images, (str, bytes)) or not hasattr(images, "__len__") or not hasattr(images, "__getitem__"):
         raise TypeError(f"images: a {type(images).__name__}, expected Regions, features, photos, or a list of them")
-    for i in range(len(images)):
-        _check_no_pixels(f"images[{i}]", images[i])
-    rows = [as_tensor(f"images[{i}]", images[i]) for i in range(len(images))]
+    rows = [as_tensor(f"images[{i}]", _no_pixels(f"images[{i}]", images[i])) for i in range(len(images))]
     if not rows:
         return Regions(torch.zeros(0, 1, getattr(encoder, "in_features", 0)))
     for i, row in enumerate(rows):
@@ -87,8 +84,8 @@ def as_regions(images: Any, encoder: nn.Module) -> Regions:
     return Regions(features, mask.to(features.device))
 
 
-def _check_no_pixels(where: str, image: Any) -> None:
-    """Raise where the pixels of a photo are given in the place of features.
+def _no_pixels(where: str, image: Any) -> Any:
+    """What was given, unless it is the pixels of a photo in the place of features.
 
     Raises:
         ValueError: whole numbers of 8 bits.
@@ -96,6 +93,7 @@ def _check_no_pixels(where: str, image: Any) -> None:
     if str(getattr(image, "dtype", "")).removeprefix("torch.") == "uint8":
         told = "expected features; of pixels Image.fromarray of Pillow makes a photo"
         raise ValueError(f"{where}: uint8 of shape {tuple(image.shape)}, {told}")
+    return image
 
 
 def check_no_photos(texts: Any) -> None:

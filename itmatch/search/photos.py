@@ -84,7 +84,7 @@ def _with_texts(
     commit: Commit, manifest: Manifest, model: MatchingModel, pairs: Sequence[tuple[str, int]], batch_size: int
 ) -> Manifest:
     """Write captions, each with the serial of its image, as new shards."""
-    writer, first = ShardWriter(commit, "captions", manifest.next_serial["captions"]), 0
+    writer = ShardWriter(commit, "captions", manifest.next_serial["captions"])
     for first in range(0, len(pairs), batch_size):
         few = pairs[first : first + batch_size]
         texts = [text for text, _ in few]

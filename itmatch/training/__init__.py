@@ -1,9 +1,9 @@
 """Layer 3: training and evaluation with Lightning."""
 
 from itmatch.training.data import MatchingData
-from itmatch.training.fragments import FragmentWriter, read_fragments, write_fragments
-from itmatch.training.loggers import SafeCSVLogger
-from itmatch.training.report import RecallReport
+from itmatch.training.output.fragments import FragmentWriter, read_fragments, write_fragments
+from itmatch.training.output.loggers import SafeCSVLogger
+from itmatch.training.output.report import RecallReport
 from itmatch.training.schedules import CosineSchedule, MilestoneSchedule
 from itmatch.training.task import MatchingTask
 

@@ -16,7 +16,7 @@ from itmatch.formats.messages import shown
 from itmatch.losses import Loss
 from itmatch.models import MatchingModel
 from itmatch.ops.checks import check_several
-from itmatch.training.evaluating import described
+from itmatch.training.evaluating import check_same_tokenizer
 
 if TYPE_CHECKING:
     from itmatch.training.task import MatchingTask
@@ -48,12 +48,7 @@ class Anchors:
         if len(self.models) != len(self.paths):
             self.models = tuple(_model(path, task) for path in self.paths)
         for path, model in zip(self.paths, self.models, strict=True):
-            other = model.tokenizer
-            if tokenizer is not None and other is not None and tokenizer.fingerprint != other.fingerprint:
-                raise ValueError(
-                    f"anchors: {shown(path)}: its tokenizer ({described(other)}) is not that of the model in training "
-                    f"({described(tokenizer)})"
-                )
+            check_same_tokenizer(f"anchors: {shown(path)}", model.tokenizer, tokenizer, "the model in training")
 
     def tell_of_others(self, checkpoint: Mapping[str, Any], trainer: Trainer) -> None:
         """Warn where a training goes on with other anchors than its checkpoint was trained with."""

@@ -23,8 +23,8 @@ _ADVICE = "try a smaller learning rate, a warm-up, trainer.gradient_clip_val, or
 
 
 @contextmanager
-def told_as_divergence(task: LightningModule) -> Iterator[None]:
-    """A number that is not finite, met within, is told of as what it is; what a FiniteWatch took before comes first.
+def told_as_divergence(task: LightningModule, watch: FiniteWatch | None = None) -> Iterator[None]:
+    """A number that is not finite, met within, is told of as what it is; what the watch took before comes first.
 
     Raises:
         FloatingPointError: see :func:`divergence`.
@@ -32,8 +32,7 @@ def told_as_divergence(task: LightningModule) -> Iterator[None]:
     try:
         yield
     except NonFiniteError as error:
-        watch = getattr(task, "_finite", None)
-        if isinstance(watch, FiniteWatch):
+        if watch is not None:
             watch.check(task)
         raise divergence(task, str(error)) from error
 
@@ -153,7 +152,7 @@ class CollapseWatch:
         pairs = [(result.terms[name].detach(), level) for name, level in levels.items() if level is not None]
         if not pairs:
             return
-        losses, known = (torch.stack([side.double() for side in sides]) for sides in zip(*pairs, strict=True))
+        losses, known = (torch.stack([side.float() for side in sides]) for sides in zip(*pairs, strict=True))
         gaps = (losses - known).abs() - 1e-3 * known
         near = gaps.where(known != 0, -torch.inf).amax() <= 0  # a term that cannot lose anything says nothing
         before, self._seen = self._seen, (_Later(near & (known != 0).any()), _Later(known.sum()))

@@ -14,11 +14,11 @@ from itmatch.data import Tokenizer
 from itmatch.evaluation import EvaluationProtocol
 from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.memory import GRANTED
-from itmatch.extractor import Extractor
+from itmatch.extractor import Extractor, other_setting
 from itmatch.models import MatchingModel
 from itmatch.ops.checks import check_choice
 from itmatch.training.data import MatchingData
-from itmatch.training.divergence import told_as_divergence
+from itmatch.training.divergence import FiniteWatch, told_as_divergence
 from itmatch.training.limits import check_whole
 
 FRAGMENT_DTYPES = {None: None, "float16": torch.float16}
@@ -45,6 +45,7 @@ class EvaluatedModule(LightningModule):
         self.top: int | None = None
         self.memory: int | str = GRANTED
         self._others: tuple[MatchingModel, ...] = ()
+        self._finite = FiniteWatch()
         self.evaluator = self._new_evaluator()
 
     def setup(self, stage: str) -> None:
@@ -65,8 +66,9 @@ class EvaluatedModule(LightningModule):
         """Take over what has made the regions of the data; warn where those of the model were made otherwise."""
         if self.model.extractor is None:
             self.model.extractor = given
-        elif given is not None and (other := other_settings(given, self.model.extractor)):
-            rank_zero_warn(f"the regions of the data are not those that the model was trained on: {other}")
+        elif given is not None and (other := other_setting(self.model.extractor.spec, given.spec)):
+            told = f"{other[0]} is {other[2]!r}, not {other[1]!r}"
+            rank_zero_warn(f"the regions of the data are not those that the model was trained on: {told}")
 
     def evaluate_with(self, *models: MatchingModel) -> None:
         """Evaluate as an ensemble with other models: the score of a pair is the mean of all their scores.
@@ -85,14 +87,8 @@ class EvaluatedModule(LightningModule):
         return Evaluator([self.model, *self._others], FRAGMENT_DTYPES[self.fragment_dtype], memory=self.memory)
 
     def _check_others(self) -> None:
-        own = self.model.tokenizer
         for number, model in enumerate(self._others):
-            other = model.tokenizer
-            if own is not None and other is not None and own.fingerprint != other.fingerprint:
-                raise ValueError(
-                    f"model {number} of the ensemble: its tokenizer ({described(other)}) is not that of the first "
-                    f"({described(own)})"
-                )
+            check_same_tokenizer(f"model {number} of the ensemble", model.tokenizer, self.model.tokenizer, "the first")
 
     def on_validation_epoch_start(self) -> None:
         """Begin anew, and see that what is asked for can be measured."""
@@ -113,7 +109,7 @@ class EvaluatedModule(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Encode a batch of images or of captions, each once."""
-        with told_as_divergence(self):
+        with told_as_divergence(self, self._finite):
             self.evaluator.add(batch)
 
     test_step = validation_step
@@ -134,7 +130,7 @@ class EvaluatedModule(LightningModule):
             return  # a few batches of each loader hold no complete set to rank
         dataset = self._dataset(prefix)
         asked = prefix == "test" or self.trainer.state.fn == "validate"  # not between epochs
-        with told_as_divergence(self):
+        with told_as_divergence(self, self._finite):
             protocol, top = (self.protocol, self.top) if asked else (None, None)
             metrics = self.evaluator.compute(dataset, protocol, top=top)
         for name, value in metrics.items():  # all processes have the same; Lightning wants to be told how they agree
@@ -146,7 +142,7 @@ class EvaluatedModule(LightningModule):
         Raises:
             ValueError: the batch holds both, or neither.
         """
-        with told_as_divergence(self):
+        with told_as_divergence(self, self._finite):
             if batch.image_index is not None and batch.captions is None:
                 return self.model.image_encoder(batch.regions).detach(), batch.image_index
             if batch.caption_index is not None and batch.regions is None:
@@ -168,18 +164,16 @@ class EvaluatedModule(LightningModule):
         for fragments, index in captions:
             owner = torch.as_tensor(dataset.caption_image).to(index.device)
             evaluator.add_captions(fragments, index, owner[index])
-        with told_as_divergence(self):
+        with told_as_divergence(self, self._finite):
             evaluator.find(dataset, self.top)
         return evaluator
 
 
-def other_settings(first: Extractor, second: Extractor) -> str:
-    """What two extractors have otherwise, in words; nothing where they make the same regions of a photo."""
-    one, two = first.spec, second.spec
-    if one["class_path"] != two["class_path"]:
-        return f"by {one['class_path']}, not {two['class_path']}"
-    pairs = [(name, value, two["init_args"].get(name)) for name, value in one["init_args"].items() if name != "device"]
-    return "; ".join(f"{name} is {value!r}, not {there!r}" for name, value, there in pairs if value != there)
+def check_same_tokenizer(where: str, other: Tokenizer | None, own: Tokenizer | None, whose: str) -> None:
+    """Raise if two models have different tokenizers: one batch of captions is for both."""
+    if own is not None and other is not None and own.fingerprint != other.fingerprint:
+        told = f"its tokenizer ({described(other)}) is not that of {whose} ({described(own)})"
+        raise ValueError(f"{where}: {told}")
 
 
 def described(tokenizer: Tokenizer) -> str:

@@ -35,8 +35,8 @@ from itmatch.training.compiling import compile_encoders
 from itmatch.training.divergence import COLLAPSE_EVERY, CollapseWatch, FiniteWatch, told_as_divergence
 from itmatch.training.evaluating import EvaluatedModule
 from itmatch.training.limits import tell_of_accumulation
-from itmatch.training.loggers import is_logged, is_shown
 from itmatch.training.optimizers import default_optimizer, make_optimizer, replaced_settings
+from itmatch.training.output.loggers import is_logged, is_shown
 from itmatch.training.schedules import scheduled
 from itmatch.training.step import check_relevance_known, check_rows_apart, compute_loss, step_statistics
 
@@ -127,7 +127,6 @@ class MatchingTask(EvaluatedModule):
         self.anchors = Anchors(anchors)
         self.run_seed: int | None = None
         self._collapse = CollapseWatch()
-        self._finite = FiniteWatch()
         self._specification()  # a part that cannot be recorded is told of now, not at the first checkpoint
 
     @classmethod
@@ -228,7 +227,7 @@ class MatchingTask(EvaluatedModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of one batch of pairs."""
-        with told_as_divergence(self):
+        with told_as_divergence(self, self._finite):
             result = compute_loss(
                 self.model,
                 self.objective,

@@ -56,9 +56,7 @@ def cached_regions(photos: Sequence[Photo], extractor: RegionExtractor, cache: P
             plan.record()
             extractor.load()  # what fails is not told of as begun
             print(f"extracting the regions of {len(photos)} photos, once, into {folder}", file=sys.stderr)
-            extract_with_progress(
-                plan, plan.missing(), lambda _: None
-            )  # all are told of at once, whenever they are read
+            extract_with_progress(plan, plan.missing(), lambda _: None)  # the unreadable are told of when they are read
             print(merge_parts(plan, folder, SPLIT, {})[0], file=sys.stderr)
         shutil.rmtree(parts, ignore_errors=True)  # of one that was stopped when all was written
     return folder

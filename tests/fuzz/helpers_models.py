@@ -15,7 +15,7 @@ from itmatch.batch import Fragments
 from itmatch.data import Vocabulary
 from itmatch.models import MatchingModel, chan_gru, convert_checkpoint
 from itmatch.training import MatchingTask
-from itmatch.training.fragments import read_fragments, write_fragments
+from itmatch.training.output.fragments import read_fragments, write_fragments
 
 WEIGHTS = (binary.safetensors_of, binary.safetensors_of, *BYTES)
 TORCH = (binary.torch_of, binary.torch_of, binary.torch_of, *BYTES)

@@ -18,7 +18,7 @@ from itmatch.formats.messages import reason
 from itmatch.models import MatchingModel
 from itmatch.pages.report.environment import environment
 from itmatch.training import MatchingData
-from itmatch.training.report import run_folder
+from itmatch.training.output.report import run_folder
 
 _ENVIRONMENT = "environment.json"
 _OF_LOGGER = ("hparams.yaml", "metrics.csv")  # what Lightning's logger may have written before the first batch

@@ -58,13 +58,13 @@ def make_choices(
         for predicate in _predicates(text, table):
             kinds.setdefault(_kind(predicate), Counter())[predicate] += 1
     for image, text, table in zip(images, captions, relations, strict=True):
+        own = _edited(text, table, [])[1]
         for kind, edits in (("swap", _swapped(text, table)), ("replace", _replaced(text, table, kinds, random))):
             found: dict[str, Triples] = {}
             for one in edits:
                 wrong, moved = _edited(text, table, one)
                 if wrong.casefold() != text.casefold():
                     found.setdefault(wrong, moved)
-            own = _edited(text, table, [])[1]
             for wrong, moved in list(found.items())[:most]:
                 yield Choice(image, (text,), (wrong,), kind, relations=(own, moved))
 

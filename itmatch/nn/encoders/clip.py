@@ -187,9 +187,8 @@ class ClipImageEncoder(_Tower, ImageEncoder):
         pixels = regions.features[..., :-2].masked_fill(~mask[..., None], 0)  # NaN in padding would reach real ones
         places = regions.features[..., -2:]
         shapes = grid_shapes(places, mask)
-        values = (
-            pixels.reshape(*mask.shape, 3, patch, patch).permute(0, 1, 3, 4, 2).flatten(2)
-        )  # colours last, as it has them
+        colours_last = pixels.reshape(*mask.shape, 3, patch, patch).permute(0, 1, 3, 4, 2)  # as the model has them
+        values = colours_last.flatten(2)
         return self.vision_model(
             pixel_values=values.to(self._dtype), pixel_attention_mask=mask.long(), spatial_shapes=shapes
         )

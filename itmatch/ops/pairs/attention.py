@@ -125,7 +125,7 @@ def soft_alignment(
 def attention_weights(
     scores: Tensor,
     query: Query,
-    temperature: float | Tensor,
+    temperature: float,
     normalization: Normalization = "clipped_l2norm",
     region_mask: Tensor | None = None,
     word_mask: Tensor | None = None,
@@ -135,7 +135,7 @@ def attention_weights(
     Args:
         scores: (i, t, W, R) inner products, 0 where padded.
         query: what attends.
-        temperature: of the softmax; a tensor (1,) if it is learned.
+        temperature: of the softmax.
         normalization: see :func:`cross_attention`.
         region_mask: broadcasts to (i, t, R), None when nothing is padded.
         word_mask: broadcasts to (i, t, W), likewise.
@@ -144,8 +144,7 @@ def attention_weights(
     words = None if word_mask is None else word_mask[..., None]
     keys, queries = ((REGIONS, regions), (WORDS, words)) if query == "words" else ((WORDS, words), (REGIONS, regions))
     logits = _logits(scores, *queries, 1 / temperature, normalization)
-    known = isinstance(temperature, float) and 1 / temperature <= _SAFE
-    bounded = known and normalization not in ("clipped", "no_norm")
+    bounded = normalization not in ("clipped", "no_norm") and 1 / temperature <= _SAFE
     if not bounded:
         return softmax_over(logits, keys[1], keys[0])
     weights = keep(logits.exp(), keys[1])  # nothing to subtract first; the sum is far from 0 and from infinity
@@ -167,9 +166,7 @@ def keep(values: Tensor, mask: Tensor | None) -> Tensor:
     return values if mask is None else values * mask.to(values.dtype)
 
 
-def _logits(
-    scores: Tensor, axis: int, mask: Tensor | None, scale: float | Tensor, normalization: Normalization
-) -> Tensor:
+def _logits(scores: Tensor, axis: int, mask: Tensor | None, scale: float, normalization: Normalization) -> Tensor:
     """Inner products clipped, normalised over the queries, which lie along ``axis``, and scaled."""
     if normalization.startswith("clipped"):
         scores = leaky_relu(scores, _SLOPE)

@@ -52,8 +52,8 @@ class Attended:
     def of(
         cls,
         tile: PairTile,
-        region_temperature: float | Tensor,
-        word_temperature: float | Tensor,
+        region_temperature: float,
+        word_temperature: float,
         scale: Callable[[Tensor], Tensor] | None = None,
     ) -> Attended:
         """Attention with two temperatures, of regions and of words as queries.

@@ -31,7 +31,7 @@ def gradients(
 
 @dataclass(frozen=True, eq=False)
 class _Used:
-    """Where a gradient (J, M) is not zero, row after row; after hard-negative mining it is nearly everywhere."""
+    """Where a gradient (J, M) is not zero, row after row; after hard-negative mining that is nearly nowhere."""
 
     row: Tensor
     column: Tensor

@@ -16,7 +16,7 @@ from itmatch.pages.report.choosing import Chooser
 from itmatch.pages.report.environment import environment
 from itmatch.pages.report.record import read_log, read_run
 from itmatch.pages.report.writing import report_page, write_report
-from itmatch.training.report import write_ranks
+from itmatch.training.output.report import write_ranks
 
 LOG = "epoch,step,train/loss,val/rsum\n0,9,2.5,\n0,19,1.5,\n0,19,,250.0\n1,29,0.5,\n1,39,,300.0\n"
 FIGURES = {f"{side}_{name}": 50.0 for side in ("i2t", "t2i") for name in ("r1", "r5", "r10", "medr", "meanr")}

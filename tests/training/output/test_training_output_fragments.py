@@ -6,7 +6,7 @@ from safetensors.torch import load_file, save_file
 
 from itmatch.batch import Fragments
 from itmatch.training import read_fragments
-from itmatch.training.fragments import write_fragments
+from itmatch.training.output.fragments import write_fragments
 
 
 @pytest.fixture

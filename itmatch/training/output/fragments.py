@@ -19,7 +19,7 @@ from itmatch.formats.messages import shown_keys
 from itmatch.formats.tensors import read_safetensors
 from itmatch.training.data import MatchingData
 from itmatch.training.evaluating import EvaluatedModule
-from itmatch.training.report import run_folder
+from itmatch.training.output.report import run_folder
 
 
 class FragmentWriter(BasePredictionWriter):

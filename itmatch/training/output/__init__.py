@@ -1,0 +1,1 @@
+"""What a training prints and writes: recalls, logs, fragments."""
