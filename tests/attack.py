@@ -53,6 +53,7 @@ def attack(target, seed, first, count, pipe):
     os.dup2(sink, 1)
     os.dup2(sink, 2)
     with tempfile.TemporaryDirectory() as folder:
+        torch.set_num_threads(1)  # OpenMP waits for ever in a fork of a process that has used several threads
         prepared = Prepared(target, folder)
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
         pipe.send(None)  # ready

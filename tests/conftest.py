@@ -16,6 +16,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 @pytest.fixture(autouse=True)
+def _threads_are_as_before():
+    """A benchmark sets their number for its whole process."""
+    before = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
 def _users_files_are_imported_anew():
     """Tests write files of the same name, ``my_similarity.py`` say, in folders of their own."""
     yield

@@ -46,6 +46,7 @@ def forked(work):
     if child == 0:
         try:
             os.close(read)
+            torch.set_num_threads(1)  # OpenMP waits for ever in a fork of a process that has used several threads
             work(lambda: os.write(write, b"."))
         except BaseException:
             traceback.print_exc()  # for whoever reads why nothing came through the pipe
