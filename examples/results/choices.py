@@ -6,7 +6,7 @@
     python examples/results/choices.py relations DATA/flickr30k_scenes --vectors DATA/word_vectors/glove.8k.100d.txt
 
 Trains the variants of systems.py, or of relations.py, within the budget of that table, and asks every model all
-questions of the test split. The recalls beside them are those of that table.
+questions of the test split. The recalls beside them are those of that table. The models stay, for robustness.py.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ if __name__ == "__main__":
     add_options(parser, list(dict.fromkeys(sum(ASKED.values(), ()))), epochs=0, out="runs/choices")
     options = parser.parse_args()
     module, variants = TABLES[options.table]
-    budget = replace(module.BUDGET, epochs=options.epochs or module.BUDGET.epochs, also=choices, keep_models=False)
+    budget = replace(module.BUDGET, epochs=options.epochs or module.BUDGET.epochs, also=choices, keep_models=True)
     names = [name for name in ASKED[options.table] if name in options.only]
     print_choices(
         run_each([(budget, n, variants[n], s, options) for s in options.seeds for n in names], options),

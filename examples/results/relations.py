@@ -49,7 +49,7 @@ def parts(
     }
 
 
-INTERACTIVE = partial(parts, similarity=("InteractiveSimilarity", {"cross_level": "score"}))  # as the tables were made
+INTERACTIVE = partial(parts, similarity=("InteractiveSimilarity", {}))
 RESG = resg_variants(graph=RESG_GRAPH, margins=RESG_MARGINS, triplet=TRIPLET)
 VARIANTS = {
     "cmsei_none": INTERACTIVE,

@@ -69,7 +69,7 @@ def interactive() -> Any:
     """CMSEI and Hire."""
     from itmatch.nn import InteractiveSimilarity
 
-    return InteractiveSimilarity(cross_level="score")  # as the table was made
+    return InteractiveSimilarity()
 
 
 def vectors_of(head: str) -> Any:
