@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sequential
 from itmatch.batch import Batch
 from itmatch.data import Collator, ImageTextSplit, PairDataset
 from itmatch.data.batching.collate import Pair
+from itmatch.data.batching.views import Chosen
 from itmatch.ops.collectives import rank, world_size
 from itmatch.ops.seeding import mix_seed
 
@@ -127,8 +128,8 @@ def _places(groups: Tensor) -> Tensor:
     return places
 
 
-class EpochItems(Dataset[tuple[int, Pair]]):
-    """Pairs, passed on with the epoch that they are asked for in."""
+class EpochItems(Dataset[Any]):
+    """The pairs of a batch, passed on with the epoch that they are asked for in."""
 
     def __init__(self, pairs: PairDataset) -> None:
         self.pairs = pairs
@@ -136,9 +137,9 @@ class EpochItems(Dataset[tuple[int, Pair]]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[int, Pair]:
-        epoch, index = key
-        return epoch, self.pairs[index]
+    def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[int, Chosen[Pair]]:
+        """The epoch, and the pairs: nothing of them is read before they are put together."""
+        return keys[0][0], self.pairs.__getitems__([index for _, index in keys])
 
 
 def reserve_file_handles(workers: int) -> None:
