@@ -18,7 +18,7 @@ from itmatch.data.conversion.regions import Conversion, convert_regions
 from itmatch.data.items import CaptionItem, ImageItem, Names
 from itmatch.data.relation_scenes.source import RelationScenes
 from itmatch.data.relevance import CaptionOverlap, PairRelevance
-from itmatch.data.resident import RegionRows, ResidentRegions
+from itmatch.data.resident import RegionRows, ResidentRegions, SharedFeatures
 from itmatch.data.scene_graphs.benchmark import read_scene_graph_benchmark
 from itmatch.data.scene_graphs.genome import read_visual_genome
 from itmatch.data.scene_graphs.graphs import SceneGraphs
@@ -72,6 +72,7 @@ __all__ = [
     "RelationScenes",
     "ResidentRegions",
     "SceneGraphs",
+    "SharedFeatures",
     "SizeAugmentation",
     "SpacyParser",
     "Stage",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
@@ -160,6 +161,11 @@ def _buffer(shape: tuple[int, ...], dtype: torch.dtype, *, pin_memory: bool) -> 
     """Room for the features of a batch."""
     if get_worker_info() is None:
         return torch.empty(shape, dtype=dtype, pin_memory=pin_memory)
-    size = int(np.prod(shape)) * dtype.itemsize
-    shared = torch.UntypedStorage._new_shared(size, device="cpu")  # type: ignore[no-untyped-call] # as torch's own collate
-    return torch.empty(0, dtype=dtype).set_(shared, 0, shape)  # type: ignore[call-overload,no-any-return]
+    return shared_zeros(shape, dtype)
+
+
+def shared_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros in host memory that other processes see."""
+    size = math.prod(shape) * dtype.itemsize
+    storage = torch.UntypedStorage._new_shared(size, device="cpu")  # type: ignore[no-untyped-call] # as torch's own collate
+    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)  # type: ignore[call-overload,no-any-return]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from itmatch.batch import Regions
 from itmatch.data.batching.keeping import keep_regions, places_of
-from itmatch.data.reading import Keep, described, read_regions
+from itmatch.data.reading import Keep, described, read_regions, shared_zeros
 from itmatch.data.sources.features import ArrayFeatures
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ class ResidentRegions:
     Args:
         split: is read once, and checked on the way. Its features lie in one array.
         device: where.
+        shared: in host memory that other processes see, without a copy of their own.
 
     Example:
         >>> import numpy as np
@@ -73,9 +74,9 @@ class ResidentRegions:
         Regions(features (3, 36, 8) float16, mask (3, 36) bool)
     """
 
-    def __init__(self, split: ImageTextSplit, device: torch.device) -> None:
+    def __init__(self, split: ImageTextSplit, device: torch.device, *, shared: bool = False) -> None:
         shape, dtype = shape_of(split)
-        self.features = torch.zeros(shape, dtype=dtype, device=device)
+        self.features = shared_zeros(shape, dtype) if shared else torch.zeros(shape, dtype=dtype, device=device)
         self.boxes = None if split.boxes is None else torch.zeros(*shape[:2], 4, device=device)
         for start in range(0, len(self.features), _AT_A_TIME):
             images = range(start, min(start + _AT_A_TIME, len(self.features)))
@@ -98,6 +99,27 @@ class ResidentRegions:
         return found.masked_fill_(~chosen.mask[..., None], 0)
 
 
+class SharedFeatures(ArrayFeatures):
+    """The features of a split in one tensor in host memory, which a process that loads is not sent a copy of.
+
+    Args:
+        features: (N, R, F) float16 or float32; in shared memory, or else for processes that are forked.
+        name: for error messages.
+    """
+
+    def __init__(self, features: Tensor, *, name: str = "features") -> None:
+        super().__init__(features.numpy(), name=name)
+        self._tensor = features
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The tensor, which torch knows how to share, in the place of its numbers."""
+        return {key: value for key, value in self.__dict__.items() if key != "_array"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """See the same numbers."""
+        self.__dict__.update(state, _array=state["_tensor"].numpy())
+
+
 def shape_of(split: ImageTextSplit) -> tuple[tuple[int, int, int], torch.dtype]:
     """Shape (N, R, F) and type of all features of a split as they are read.
 
@@ -105,6 +127,10 @@ def shape_of(split: ImageTextSplit) -> tuple[tuple[int, int, int], torch.dtype]:
         ValueError: they do not lie in one array.
     """
     if not isinstance(split.features, ArrayFeatures):
-        raise ValueError(f"{split.name}: {type(split.features).__name__}, expected features in one array")
+        found = type(split.features).__name__
+        raise ValueError(
+            f"{split.name}: features are read image by image ({found}), expected one array, as `itmatch data "
+            "convert` writes it"
+        )
     dtype = torch.float16 if split.features.dtype == np.float16 else torch.float32
     return (split.num_images, split.features.num_regions, split.feature_dim), dtype
