@@ -34,6 +34,7 @@ LABELS = {
     "scan_i2t": "SCAN i2t",
     "cmsei_none": "CMSEI, no graph",
     "cmsei_spatial": "CMSEI, spatial graph",
+    "cmsei_geometry": "CMSEI, spatial graph with geometry",
     "cmsei_semantic": "CMSEI, semantic graph",
     "cmsei_both": "CMSEI, both graphs",
     "hire": "Hire",
