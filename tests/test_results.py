@@ -22,7 +22,7 @@ from itmatch.training import MatchingData
 from itmatch.training.step import compute_loss
 from itmatch.vision import Backbone
 
-SCRIPTS = ("chan", "interaction", "losses", "photos", "relations", "scenes", "systems")
+SCRIPTS = ("chan", "curves", "interaction", "losses", "photos", "relations", "scenes", "systems")
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "results"))
 VARIANTS = [
     (script, name)
