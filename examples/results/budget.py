@@ -38,6 +38,8 @@ LABELS = {
     "cmsei_semantic": "CMSEI, semantic graph",
     "cmsei_both": "CMSEI, both graphs",
     "hire": "Hire",
+    "cmsei_refined": "CMSEI, both graphs, refined across levels",
+    "hire_refined": "Hire, refined across levels",
     "chan_both": "CHAN with both graphs",
     "resg_objects": "ReSG, triplet, objects alone matched",
     "resg_triplet": "ReSG, triplet",
