@@ -19,6 +19,7 @@ from itmatch.data.items import CaptionItem, ImageItem, Names
 from itmatch.data.ratings import RatedPair, read_ratings
 from itmatch.data.relation_scenes.source import RelationScenes
 from itmatch.data.relevance import CaptionOverlap, PairRelevance
+from itmatch.data.resident import RegionRows, ResidentRegions, SharedFeatures
 from itmatch.data.scene_graphs.benchmark import read_scene_graph_benchmark
 from itmatch.data.scene_graphs.genome import read_visual_genome
 from itmatch.data.scene_graphs.graphs import SceneGraphs
@@ -69,8 +70,11 @@ __all__ = [
     "PhotoPatches",
     "PrecompFolder",
     "RatedPair",
+    "RegionRows",
     "RelationScenes",
+    "ResidentRegions",
     "SceneGraphs",
+    "SharedFeatures",
     "SizeAugmentation",
     "SpacyParser",
     "Stage",
