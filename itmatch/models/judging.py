@@ -91,7 +91,7 @@ def _scores(
     model: MatchingModel, split: ImageTextSplit, pairs: Sequence[RatedPair], image: torch.Tensor, batch_size: int
 ) -> torch.Tensor:
     """(P,) the score of each pair; every image and every caption is encoded once."""
-    used, place = image.unique(return_inverse=True)
+    used, place = torch.unique(image, return_inverse=True)
     texts = {text: number for number, text in enumerate(dict.fromkeys(pair.caption for pair in pairs))}
     images = encoded_rows(model, split, used.tolist(), batch_size)
     captions = encoded_captions(model, dict.fromkeys(texts), batch_size)
