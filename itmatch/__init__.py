@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from itmatch._version import __version__
@@ -52,5 +53,6 @@ def __dir__() -> list[str]:
     return sorted({*__all__, *_modules()})
 
 
+@cache  # jsonargparse asks for names that are not there hundreds of times a command
 def _modules() -> list[str]:
     return [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]

@@ -26,6 +26,7 @@ COMMANDS = (
     "compare",
     "report",
     "choose",
+    "judge",
     "extract",
     *INDEX_COMMANDS,
     "data",
@@ -46,6 +47,7 @@ commands:
   extract    make a folder of features of photos              itmatch extract PHOTOS --out FOLDER
   report     write a page about a run                         itmatch report RUN
   choose     right captions against almost right ones         itmatch choose RUN FOLDER
+  judge      scores beside the ratings of people              itmatch judge RUN FOLDER --ratings FILE
   index      encode images and captions to search them        itmatch index RUN --out INDEX
   search     images that fit a text, captions of an image     itmatch search INDEX "a red dog"
   serve      a page in the browser that searches an index     itmatch serve INDEX
@@ -145,6 +147,8 @@ def _function(command: str) -> Callable[..., int | None] | None:
         from itmatch.cli.compare import compare as function
     elif command == "choose":
         from itmatch.cli.choose import choose as function
+    elif command == "judge":
+        from itmatch.cli.judge import judge as function
     elif command == "extract":
         from itmatch.cli.extract import extract as function
     elif command == "report":

@@ -187,13 +187,42 @@ def test_extracting():
     assert int(row["MB a process"]) > 100
 
 
-def test_search(tmp_path):
-    chan_gru(Vocabulary.build([["a", "dog"]], min_count=1), region_dim=6, embed_dim=8).save_pretrained(tmp_path / "m")
-    model = MatchingModel.from_pretrained(tmp_path / "m")
+def folder_and_model(path):
+    """A folder of twelve images with a caption each, and a model of them; the options that name them."""
+    chan_gru(Vocabulary.build([["a", "dog"]], min_count=1), region_dim=6, embed_dim=8).save_pretrained(path / "m")
+    model = MatchingModel.from_pretrained(path / "m")
     model.tokenizer = WordTokenizer(["<pad>", "<start>", "<end>", "<unk>", "a", "dog"])
-    model.save_pretrained(tmp_path / "m")
-    save_array(tmp_path / "test_ims.npy", np.random.default_rng(0).standard_normal((12, 4, 6)).astype(np.float32))
-    (tmp_path / "test_caps.txt").write_text("a dog\n" * 12)
+    model.save_pretrained(path / "m")
+    save_array(path / "test_ims.npy", np.random.default_rng(0).standard_normal((12, 4, 6)).astype(np.float32))
+    (path / "test_caps.txt").write_text("a dog\n" * 12)
+    return ["--data", str(path), "--checkpoint", str(path / "m")]
+
+
+def test_bounds(tmp_path):
+    of_model = folder_and_model(tmp_path)
+    tiny = [*of_model, "--threads", "1", "--prefixes", "2", "6", "--timed", "4", "--repeat", "1"]
+    text = run("--json", str(tmp_path / "a"), script="bounds.py", tiny=tiny)
+    rows = table_of(text)
+    assert "12 images, 12 captions" in text
+    assert "; 0 others" in text
+    assert [row["prefix"] for row in rows] == ["2", "6", "2 + 6"] * 4
+    assert {(row["axes"], row["lengths"]) for row in rows} == {(a, n) for a in ("principal", "balanced") for n in "14"}
+    for row in rows:
+        assert 0 < float(row["ranks of captions"]) <= float(row["both"]) + 1e-9
+
+
+def test_few_and_many_captions(tmp_path):
+    tiny = ["--images", "6", "--captions", "1", "9", "--dims", "8", "16", "--regions", "4", "--repeat", "1"]
+    text = run("--threads", "1", "2", "--json", str(tmp_path / "a"), script="queries.py", tiny=tiny)
+    rows = table_of(text)
+    assert [(row["D"], row["captions"], row["threads"]) for row in rows] == [
+        (d, c, t) for d in ("8", "16") for c in "19" for t in "12"
+    ]
+    assert all(float(row["difference"]) < 1e-5 and float(row["x plain"]) > 0 for row in rows)
+
+
+def test_search(tmp_path):
+    of_model = [*folder_and_model(tmp_path), "--splits", "test"]
     tiny = [
         "--images",
         "60",
@@ -211,7 +240,6 @@ def test_search(tmp_path):
         "--repeat",
         "1",
     ]
-    of_model = ["--data", str(tmp_path), "--checkpoint", str(tmp_path / "m"), "--splits", "test"]
     text = run(
         *of_model, "--candidates", "12", "--repeat", "1", "--json", str(tmp_path / "a"), script="search.py", tiny=tiny
     )

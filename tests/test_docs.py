@@ -254,7 +254,7 @@ def test_every_page_is_in_the_index():
 
 def rows(page):
     """The cells of the tables of a page, with the texts of links in their place."""
-    cells = [line.strip("| ").split("|") for line in (ROOT / page).read_text("utf-8").splitlines()]
+    cells = [line.strip().strip("|").split("|") for line in (ROOT / page).read_text("utf-8").splitlines()]
     return [[re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell.strip()) for cell in row] for row in cells if len(row) > 4]
 
 

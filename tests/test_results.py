@@ -22,7 +22,7 @@ from itmatch.training import MatchingData
 from itmatch.training.step import compute_loss
 from itmatch.vision import Backbone
 
-SCRIPTS = ("chan", "interaction", "losses", "photos", "relations", "scenes", "systems")
+SCRIPTS = ("chan", "curves", "interaction", "losses", "photos", "relations", "scenes", "systems")
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "results"))
 VARIANTS = [
     (script, name)
@@ -32,6 +32,7 @@ VARIANTS = [
 ]
 budget = importlib.import_module("budget")
 photo_features = importlib.import_module("photo_features")
+robustness = importlib.import_module("robustness")
 sys.path.pop(0)
 
 
@@ -91,6 +92,79 @@ def test_an_ensemble_is_tested_after_its_members(tmp_path):
     (tmp_path / "chan.seed0").rename(tmp_path / "away")
     assert budget._is_done(*runs[0])
     assert not budget._is_done(*runs[1])
+
+
+def test_some_images_of_a_split():
+    dataset = RelationScenes("easy", num_train=8, num_val=2, num_test=2, text_graphs=True).split("train")
+    some = budget.images_of((dataset, [2, 5]), (dataset, range(3)))
+    for place, image in enumerate([2, 5, 0, 1, 2]):
+        assert torch.equal(some.image(place).relations, dataset.image(image).relations)
+        own = [caption for caption, owner in enumerate(dataset.caption_image) if owner == image]
+        now = [caption for caption, owner in enumerate(some.caption_image) if owner == place]
+        assert [some.captions[caption] for caption in now] == [dataset.captions[caption] for caption in own]
+        for one, other in zip(now, own, strict=True):
+            assert torch.equal(some.caption(one).relations, dataset.caption(other).relations)
+
+
+def test_curves_show_what_a_system_gains_with_the_same_photos(capsys):
+    curves = sys.modules["curves"]
+    budgets = [curves.budget_of(percent, 1, 0) for percent in curves.EPOCHS]
+    assert [(one.epochs, one.validate_every) for one in budgets] == [(32, 8), (12, 3), (4, 1), (4, 1)]
+    runs = [{"test": {"rsum": value}} for value in (100.0, 104.0)]
+    better = [{"test": {"rsum": value}} for value in (103.0, 108.0)]
+    results = {"cosine": {1: runs, 5: better}, "chan": {1: better, 5: better}}
+    curves.print_curves(results)
+    told = capsys.readouterr().out.splitlines()
+    assert told[2:] == [
+        "| mean-pooled cosine | 102.0 ± 2.8 | 105.5 ± 3.5 | 2 |",
+        "| CHAN | 105.5 ± 3.5 | 105.5 ± 3.5 | 2 |",
+        "| CHAN - mean-pooled cosine | 3.5 ± 0.7 | 0.0 ± 0.0 | 2 |",
+    ]
+
+
+@pytest.fixture
+def item():
+    """A photo of six regions with eight relations."""
+    return RelationScenes("medium", num_test=2).split("test").image(0)
+
+
+def test_moved_boxes_stay_boxes(item):
+    for share in (0.05, 0.5, 3.0):
+        boxes = robustness.moved(item, torch.Generator().manual_seed(0), share=share).boxes
+        assert (boxes[:, 2:] - boxes[:, :2] >= robustness.SMALLEST - 1e-6).all()
+        assert boxes.min() >= 0
+        assert boxes.max() <= 1
+    near = robustness.moved(item, torch.Generator().manual_seed(0), share=0.001).boxes
+    torch.testing.assert_close(near, item.boxes, atol=0.0011, rtol=0)
+
+
+def test_rewired_edges_join_two_regions_and_keep_their_kind(item):
+    changed = robustness.rewired(item, torch.Generator().manual_seed(0), share=1.0).relations
+    assert torch.equal(changed[:, 1], item.relations[:, 1])
+    assert (changed[:, 0] != changed[:, 2]).all()
+    assert not torch.equal(changed, item.relations)
+    assert int(changed[:, ::2].max()) < len(item.features)
+    assert torch.equal(robustness.rewired(item, torch.Generator(), share=0.0).relations, item.relations)
+
+
+@pytest.mark.parametrize("name", ["cosine", "hire", "resg"])
+def test_every_change_gives_a_figure(name, data):
+    split = RelationScenes("easy", num_train=8, num_val=2, num_test=6, text_graphs=True).split("train")
+    tokenizer = WordTokenizer(min_count=1)
+    tokenizer.fit(split.captions)
+    source = SimpleNamespace(feature_dim=split.feature_dim, vocabulary=tokenizer.vocabulary)
+    torch.manual_seed(0)
+    parts = sys.modules["curves"].VARIANTS[name](source, None)
+    model = MatchingModel(*(parts[part] for part in ("image_encoder", "text_encoder", "similarity")), tokenizer)
+    read = {name, "cmsei"} if name == "hire" else {name}
+    figures = {"": robustness.rsum(model, split, 0)}
+    for change, (what, given) in robustness.CHANGES.items():
+        if not what or read & set(robustness.READS[what]):
+            figures[change] = robustness.rsum(model, split, 0, **given)
+            assert figures[change] == robustness.rsum(model, split, 0, **given)
+    assert figures[""] == pytest.approx(model.evaluate(split)["rsum"], abs=1e-3)
+    assert len(figures) == {"cosine": 7, "hire": 14, "resg": 15}[name]
+    assert figures["50 % of the words dropped"] != figures[""]
 
 
 class SmallBackbone(Backbone):

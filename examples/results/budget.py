@@ -34,9 +34,12 @@ LABELS = {
     "scan_i2t": "SCAN i2t",
     "cmsei_none": "CMSEI, no graph",
     "cmsei_spatial": "CMSEI, spatial graph",
+    "cmsei_geometry": "CMSEI, spatial graph with geometry",
     "cmsei_semantic": "CMSEI, semantic graph",
     "cmsei_both": "CMSEI, both graphs",
     "hire": "Hire",
+    "cmsei_refined": "CMSEI, both graphs, refined across levels",
+    "hire_refined": "Hire, refined across levels",
     "chan_both": "CHAN with both graphs",
     "resg_objects": "ReSG, triplet, objects alone matched",
     "resg_triplet": "ReSG, triplet",
@@ -69,8 +72,8 @@ def photos(options: argparse.Namespace, batch_size: int, **numbers: int) -> Any:
     return data
 
 
-def images_of(*chosen: tuple[Any, range]) -> Any:
-    """Some images of datasets of one kind, and their captions, which come in the order of the images."""
+def images_of(*chosen: tuple[Any, Sequence[int]]) -> Any:
+    """Some images of datasets of one kind, in rising order, and their captions, in the order of the images."""
     import numpy as np
 
     from itmatch.data import ImageTextSplit
@@ -80,21 +83,21 @@ def images_of(*chosen: tuple[Any, range]) -> Any:
     parsed: list[Any] = []
     count = 0
     for dataset, images in chosen:
-        own = slice(*np.searchsorted(dataset.caption_image, [images.start, images.stop]))
+        own = np.flatnonzero(np.isin(dataset.caption_image, images))
         read = {name: getattr(dataset, name) for name in ("boxes", "labels", "relations", "relation_scores")}
-        read = {name: values[images.start : images.stop] for name, values in read.items() if values is not None}
+        read = {name: values[images] for name, values in read.items() if values is not None}
         read["features"] = np.stack([dataset.features[i] for i in images])
-        read["caption_image"] = dataset.caption_image[own] - images.start + count
+        read["caption_image"] = np.searchsorted(images, dataset.caption_image[own]) + count
         for name, values in read.items():
             columns.setdefault(name, []).append(values)
-        captions += dataset.captions[own]
-        parsed += () if dataset.caption_relations is None else list(dataset.caption_relations[own])
+        captions += [dataset.captions[i] for i in own]
+        parsed += () if dataset.caption_relations is None else [dataset.caption_relations[i] for i in own]
         count += len(images)
     joined = {name: np.concatenate(values) for name, values in columns.items()}
     return ImageTextSplit(
         captions=captions,
         caption_relations=parsed or None,
-        name=", ".join(f"images {images.start} to {images.stop - 1} of {dataset.name}" for dataset, images in chosen),
+        name=", ".join(f"{len(images)} images of {dataset.name}" for dataset, images in chosen),
         **joined,
     )
 
@@ -109,6 +112,7 @@ class Budget:
         batch_size: captions a step.
         learning_rate: of AdamW; falls to 0 along half a cosine, step by step.
         validate_every: epochs; the best dev rSum is tested. 0 = after the last one, which is tested.
+        batches: an epoch ends after so many steps, with whatever captions it has come to; None = after all captions.
         needs_root: the data lies in a folder that the user names.
         also: ``also(task, data, seed)`` gives further results of the tested model, by name.
         keep_models: the tested model of a run stays in a folder beside its result.
@@ -119,6 +123,7 @@ class Budget:
     batch_size: int = 64
     learning_rate: float = 2e-3
     validate_every: int = 2
+    batches: int | None = None
     needs_root: bool = True
     also: Callable[[Any, Any, int], dict[str, Any]] | None = None
     keep_models: bool = False
@@ -223,7 +228,8 @@ def train_and_test(run: Run) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     seed_everything(seed, verbose=False)
     data = budget.make_data(options, budget.batch_size)
-    steps = budget.epochs * math.ceil(data.dataset("train").num_captions / budget.batch_size)
+    batches = math.ceil(data.dataset("train").num_captions / budget.batch_size)
+    steps = budget.epochs * min(batches, budget.batches or batches)
     task = MatchingTask(
         **make_parts(data, options.vectors),
         optimizer=lambda groups: AdamW(groups, lr=budget.learning_rate),
@@ -236,6 +242,7 @@ def train_and_test(run: Run) -> dict[str, Any]:
         trainer = Trainer(
             max_epochs=budget.epochs,
             check_val_every_n_epoch=budget.validate_every or budget.epochs,
+            limit_train_batches=budget.batches or 1.0,
             gradient_clip_val=CLIP,
             callbacks=[clock, *chosen],
             enable_checkpointing=bool(chosen),

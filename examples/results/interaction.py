@@ -22,6 +22,31 @@ def learned(task: Any, *_: Any) -> dict[str, Any]:
     return {"learned": {name: float(value.detach()) for name, value in task.model.similarity.named_parameters()}}
 
 
+def one_side(fixed: str, *arguments: Any, **options: Any) -> dict[str, Any]:
+    """The parts of a variant in which the other side alone is refined: one factor stays 0."""
+    import torch
+
+    found = relations.parts(*arguments, similarity=("InteractiveSimilarity", {}), **options)
+    factor = getattr(found["similarity"], fixed)
+    with torch.no_grad():
+        factor.zero_()
+    factor.requires_grad = False
+    return found
+
+
+def learned_temperatures(*arguments: Any, **options: Any) -> dict[str, Any]:
+    """The parts of a variant whose three temperatures are learned, from where they are fixed otherwise."""
+    import torch
+
+    found = relations.parts(*arguments, similarity=("InteractiveSimilarity", {}), **options)
+    similarity = found["similarity"]
+    for name in ("region_temperature", "word_temperature", "cross_level_temperature"):
+        start = getattr(similarity, name)
+        delattr(similarity, name)
+        setattr(similarity, name, torch.nn.Parameter(torch.tensor(start)))
+    return found
+
+
 LEVELS = {"score": "score", "off": None, "refine": "refine"}
 SYSTEMS: dict[str, dict[str, Any]] = {
     "cmsei_none": {},
@@ -35,8 +60,14 @@ VARIANTS = {
     for system, options in SYSTEMS.items()
     for name, level in LEVELS.items()
 }
+VARIANTS["cmsei_none_regions"] = partial(one_side, "gamma_words")
+VARIANTS["cmsei_none_words"] = partial(one_side, "gamma_regions")
+VARIANTS["cmsei_none_temperature"] = learned_temperatures
 READINGS = {"score": "a third score", "off": "no attention across levels", "refine": "refined"}
 LABELS = {f"{system}_{name}": f"{budget.LABELS[system]}, {READINGS[name]}" for system in SYSTEMS for name in LEVELS}
+LABELS["cmsei_none_regions"] = "CMSEI, no graph, regions alone refined"
+LABELS["cmsei_none_words"] = "CMSEI, no graph, words alone refined"
+LABELS["cmsei_none_temperature"] = "CMSEI, no graph, refined, temperatures learned"
 BUDGET = replace(relations.BUDGET, epochs=3, batch_size=32, also=learned)
 
 

@@ -17,6 +17,7 @@ from budget import LABELS, Budget, encoders, images_of, photos, print_table, rel
 PREDICATES = 50  # of the photo data
 MIN_CONFIDENCE = 0.2
 MARGIN = 0.05  # as for CHAN; 0.2 is too much for all of them within so few epochs
+GEOMETRY = {"geometry": True, "threshold": 0.0, "spatial_weight": "ones"}  # all pairs of boxes, and how they lie
 TEST_PHOTOS = 400
 TRIPLET = {"negatives": "all"}  # with the hardest CHAN collapses: photos of the same labels look alike here
 RESG_GRAPH = {"predicates": PREDICATES, "min_confidence": MIN_CONFIDENCE}
@@ -56,6 +57,7 @@ VARIANTS = {
     "cmsei_both": partial(INTERACTIVE, graph={}),
     "hire": partial(INTERACTIVE, graph={}, implicit=True),
     "cmsei_spatial": partial(INTERACTIVE, graph={"semantic": False}),
+    "cmsei_geometry": partial(INTERACTIVE, graph={"semantic": False, **GEOMETRY}),
     "cmsei_semantic": partial(INTERACTIVE, graph={"spatial": False}),
     "scan_t2i": partial(parts, similarity=("CrossAttentionSimilarity", {"query": "words"})),
     "chan": partial(parts, similarity=("HardAligningSimilarity", {})),

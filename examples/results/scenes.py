@@ -87,6 +87,8 @@ RESG = resg_variants(graph=RESG_GRAPH, margins=RESG_MARGINS, word_dim=WORD_DIM)
 VARIANTS = {
     "cmsei_both": partial(INTERACTIVE, graph={}),
     "hire": partial(INTERACTIVE, graph={}, implicit=True),
+    "cmsei_refined": partial(parts, similarity=("InteractiveSimilarity", {}), graph={}),
+    "hire_refined": partial(parts, similarity=("InteractiveSimilarity", {}), graph={}, implicit=True),
     "cmsei_none": INTERACTIVE,
     "cmsei_spatial": partial(INTERACTIVE, graph={"semantic": False}),
     "cmsei_semantic": partial(INTERACTIVE, graph={"spatial": False}),

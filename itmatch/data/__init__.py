@@ -16,8 +16,10 @@ from itmatch.data.choices.rows import Choice, write_choices
 from itmatch.data.conversion.lists import karpathy_lists, text_lists
 from itmatch.data.conversion.regions import Conversion, convert_regions
 from itmatch.data.items import CaptionItem, ImageItem, Names
+from itmatch.data.ratings import RatedPair, read_ratings
 from itmatch.data.relation_scenes.source import RelationScenes
 from itmatch.data.relevance import CaptionOverlap, PairRelevance
+from itmatch.data.resident import RegionRows, ResidentRegions, SharedFeatures
 from itmatch.data.scene_graphs.benchmark import read_scene_graph_benchmark
 from itmatch.data.scene_graphs.genome import read_visual_genome
 from itmatch.data.scene_graphs.graphs import SceneGraphs
@@ -67,8 +69,12 @@ __all__ = [
     "PatchFeatures",
     "PhotoPatches",
     "PrecompFolder",
+    "RatedPair",
+    "RegionRows",
     "RelationScenes",
+    "ResidentRegions",
     "SceneGraphs",
+    "SharedFeatures",
     "SizeAugmentation",
     "SpacyParser",
     "Stage",
@@ -83,6 +89,7 @@ __all__ = [
     "open_array",
     "open_regions",
     "read_choices",
+    "read_ratings",
     "read_scene_graph_benchmark",
     "read_visual_genome",
     "save_array",

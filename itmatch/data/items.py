@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
+from itmatch.batch import Regions
 from itmatch.ops.checks import check_several
 
 
@@ -51,7 +53,7 @@ class ImageItem:
 
     Args:
         index: place in the dataset.
-        features: (R, F) float32.
+        features: (R, F) float16 where they are stored so, else float32.
         boxes: (R, 4) float32 in [0, 1], or None.
         labels: (R,) int64, -1 = unknown, or None.
         relations: (K, 3) int64, subject region, predicate, object region, or None.
@@ -64,6 +66,16 @@ class ImageItem:
     labels: Tensor | None = None
     relations: Tensor | None = None
     relation_scores: Tensor | None = None
+
+
+def item_of(index: int, regions: Regions) -> ImageItem:
+    """The one image of a batch."""
+    graph, relations, scores = regions.graph, None, None
+    if graph is not None and graph.predicate is not None:
+        relations = torch.stack([graph.edge_index[0], graph.predicate, graph.edge_index[1]], 1)
+        scores = graph.confidence
+    boxes, labels = (None if values is None else values[0] for values in (regions.boxes, regions.labels))
+    return ImageItem(index, regions.features[0], boxes, labels, relations, scores)
 
 
 @dataclass(frozen=True)

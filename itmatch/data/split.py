@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from itmatch.data.batching import validation
 from itmatch.data.caption_graphs.relations import CaptionRelations
-from itmatch.data.items import CaptionItem, ImageItem, Names
+from itmatch.data.items import CaptionItem, ImageItem, Names, item_of
+from itmatch.data.reading import read_regions
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore
 from itmatch.formats.arrays import Array, PickledByFile
 from itmatch.formats.messages import shown
@@ -157,29 +157,7 @@ class ImageTextSplit(PickledByFile):
             ValueError: its features hold a NaN or an infinity.
         """
         index = check_place(f"{self.name}: image", index, self.num_images)
-        rows = self.features[index]
-        count = len(rows) if self.lengths is None else int(self.lengths[index])
-        features = torch.from_numpy(np.asarray(rows[:count])).to(torch.float32, copy=True)
-        if not bool(torch.isfinite(features.sum())):  # a finite sum has finite terms, and is cheap to see
-            self._check_finite(index, features, rows)
-        if count == 0:
-            return self._without_regions(index)
-        boxes = None if self.boxes is None else _rows(self.boxes[index], count, np.float32).clamp_(0, 1)
-        labels = None if self.labels is None else _rows(self.labels[index], count, np.int64)
-        for what, found in (("boxes", boxes), ("labels", labels)):
-            if found is not None and len(found) != count:
-                raise ValueError(
-                    f"{self.name}: image {self.image_ids[index]!r} has {count} regions and {len(found)} {what}"
-                )
-        return ImageItem(index, features, boxes, labels, *self._relations_of(index, count))
-
-    def _without_regions(self, index: int) -> ImageItem:
-        """An image in which nothing was detected: one region of zeros, so that every image has one."""
-        if self.lengths is None:  # else they have been told of
-            warnings.warn(f"{self.name}: images without regions get one of zeros", stacklevel=3)
-        boxes = None if self.boxes is None else torch.zeros(1, 4)
-        labels = None if self.labels is None else torch.full((1,), -1)
-        return ImageItem(index, torch.zeros(1, self.feature_dim), boxes, labels, *self._relations_of(index, 0))
+        return item_of(index, read_regions(self, [index]))
 
     def picture(self, index: int) -> str | None:
         """The path of the photo of an image, or a drawing of it (SVG, it begins with ``<svg``), or None."""
@@ -193,27 +171,6 @@ class ImageTextSplit(PickledByFile):
         if self.caption_relations is not None:
             relations = torch.from_numpy(self.caption_relations[index].astype(np.int64))
         return CaptionItem(index, int(self.caption_image[index]), self.captions[index], relations)
-
-    def _relations_of(self, index: int, regions: int) -> tuple[Tensor | None, Tensor | None]:
-        if self.relations is None:
-            return None, None
-        table = np.asarray(self.relations[index], np.int64)
-        present = (table != -1).all(-1)
-        table = table[present]
-        if table.size and int(table[:, ::2].max()) >= regions:  # files of unequal length are not checked before
-            raise ValueError(
-                f"{self.name}: image {self.image_ids[index]!r} has {regions} regions, a relation names another"
-            )
-        if self.relation_scores is None:
-            return torch.from_numpy(table), None
-        return torch.from_numpy(table), torch.from_numpy(self.relation_scores[index][present].astype(np.float32))
-
-    def _check_finite(self, index: int, features: Tensor, rows: Array) -> None:
-        bad = (~torch.isfinite(features).all(-1)).nonzero().flatten()
-        if len(bad):
-            region = int(bad[0])
-            what = f"{rows.dtype} too large for float32" if np.isfinite(rows[region]).all() else "NaN or inf"
-            raise ValueError(f"{self.name}: image {self.image_ids[index]!r} region {region}: {what} in the features")
 
     def _caption_column(self, field: str, values: Array, *, lowest: int) -> Array:
         values = np.asarray(values)
@@ -292,7 +249,3 @@ class ImageTextSplit(PickledByFile):
 
     def _where(self, field: str) -> str:
         return self._files.get(field, f"{self.name}: {field}")
-
-
-def _rows(values: Array, count: int, dtype: type) -> Tensor:
-    return torch.from_numpy(np.array(values[:count], dtype))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from itmatch.evaluation.agreement import Agreement, KendallTau, kendall_tau, measure_agreement
 from itmatch.evaluation.bootstrap import BootstrapResult, PairResult, holm, paired_bootstrap, pairwise_bootstrap
 from itmatch.evaluation.choices import ChoiceFigure, choice_table
 from itmatch.evaluation.coco.protocols import Cxc, EccvCaption, PlausibleMatch
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from itmatch.evaluation.recalls.metric import RetrievalMetrics
 
 __all__ = [
+    "Agreement",
     "BootstrapResult",
     "ChoiceFigure",
     "Coco1K",
@@ -36,6 +38,7 @@ __all__ = [
     "Flickr30K",
     "FragmentScores",
     "IdentityRetrieval",
+    "KendallTau",
     "MeanRecall",
     "PairResult",
     "PlausibleMatch",
@@ -54,6 +57,8 @@ __all__ = [
     "choice_table",
     "grouped_table",
     "holm",
+    "kendall_tau",
+    "measure_agreement",
     "paired_bootstrap",
     "pairwise_bootstrap",
     "published_results",

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import DataLoader, Subset
 
-from itmatch.batch import Fragments
-from itmatch.data import CaptionRelations, Collator, ImageDataset, ImageTextSplit, Tokenizer
+from itmatch.data import ImageTextSplit
 from itmatch.data.choices.rows import Choice, Triples
-from itmatch.data.items import CaptionItem
 from itmatch.evaluation.choices import (
     ChoiceFigure,
     area_under_curve,
@@ -24,7 +20,7 @@ from itmatch.evaluation.choices import (
     share,
 )
 from itmatch.evaluation.scores import FragmentScores
-from itmatch.formats.messages import shown
+from itmatch.models.asking import encoded_captions, encoded_rows, rows_of
 from itmatch.models.matching import MatchingModel
 from itmatch.ops.checks import check_whole
 
@@ -81,7 +77,7 @@ class _Scores:
     def __init__(
         self, model: MatchingModel, split: ImageTextSplit, choices: Sequence[Choice], batch_size: int, seed: int
     ) -> None:
-        rows = _rows_of(split, [choice.image for choice in choices])
+        rows = rows_of(split, [choice.image for choice in choices], "questions")
         used = sorted(set(rows.values()))
         place = {row: number for number, row in enumerate(used)}
         self.image = {name: place[row] for name, row in rows.items()}
@@ -89,8 +85,8 @@ class _Scores:
         self.text = {text: number for number, text in enumerate(relations)}
         order = torch.randperm(len(used), generator=torch.Generator().manual_seed(seed)).tolist()
         self.other = dict(zip(order, order[1:] + order[:1], strict=True))
-        images = _encoded(model, split, used, batch_size)
-        texts = _encoded_texts(model, relations, batch_size)
+        images = encoded_rows(model, split, used, batch_size)
+        texts = encoded_captions(model, relations, batch_size)
         self.scores, self.model = FragmentScores([(model.similarity, images, texts)]), model
         self.device = model.device
 
@@ -145,51 +141,3 @@ def _relations(choices: Sequence[Choice]) -> dict[str, Triples | None]:
             if found.get(text) is None:
                 found[text] = table
     return found
-
-
-def _rows_of(split: ImageTextSplit, names: Sequence[str]) -> dict[str, int]:
-    """The place in the split of each image: by its id, or else by the last part of a path, with or without ending."""
-    known: dict[str, int] = {}
-    for shorten in (str, _last_part, _stem):
-        for row, name in enumerate(split.image_ids):
-            known.setdefault(shorten(name), row)
-    found = {name: known.get(name, known.get(_last_part(name), known.get(_stem(name)))) for name in names}
-    missing = [name for name, row in found.items() if row is None]
-    if missing:
-        raise ValueError(
-            f"{split.name}: {len(missing)} of the {len(found)} images of the questions are not in it, such as "
-            f"{shown(missing[0])}; its first image is {shown(split.image_ids[0])}"
-        )
-    return {name: row for name, row in found.items() if row is not None}
-
-
-def _last_part(name: str) -> str:
-    return Path(name).name
-
-
-def _stem(name: str) -> str:
-    return Path(name).stem
-
-
-def _encoded_texts(model: MatchingModel, relations: Mapping[str, Triples | None], batch_size: int) -> Fragments:
-    """Captions with their relations, where any are known."""
-    if all(table is None for table in relations.values()):
-        return model.encode_texts(list(relations), batch_size=batch_size)
-    tables = CaptionRelations.pack([list(table or ()) for table in relations.values()])
-    items = [
-        CaptionItem(number, 0, text, torch.from_numpy(tables[number]).long()) for number, text in enumerate(relations)
-    ]
-    collate = Collator(_tokenizer(model))
-    batches = (collate(items[start : start + batch_size]).captions for start in range(0, len(items), batch_size))
-    return Fragments.cat([model.encode_texts(captions) for captions in batches if captions is not None])
-
-
-def _tokenizer(model: MatchingModel) -> Tokenizer:
-    if model.tokenizer is None:
-        raise ValueError("this model has no tokenizer: set model.tokenizer")
-    return model.tokenizer
-
-
-def _encoded(model: MatchingModel, split: ImageTextSplit, rows: Sequence[int], batch_size: int) -> Fragments:
-    loader = DataLoader(Subset(ImageDataset(split), rows), batch_size, collate_fn=Collator(_tokenizer(model)))
-    return Fragments.cat([model.encode_images(batch.regions, batch_size=batch_size) for batch in loader])

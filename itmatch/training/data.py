@@ -7,16 +7,13 @@ from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader
 
 from itmatch.batch import Batch
 from itmatch.data import (
-    CaptionDataset,
     Collator,
     DataSource,
-    ImageDataset,
     ImageTextSplit,
     PairRelevance,
     SizeAugmentation,
@@ -26,8 +23,8 @@ from itmatch.data import (
     WordTokenizer,
     shuffle_captions,
 )
-from itmatch.data.tokenizers.coverage import measure_coverage
 from itmatch.ops.checks import check_choice, check_share, check_whole, check_whole_or_none
+from itmatch.training.features import FeaturePlace, Place
 from itmatch.training.limits import (
     Evaluated,
     captions_of_first,
@@ -36,8 +33,8 @@ from itmatch.training.limits import (
     number_of_batches,
     overfits,
 )
-from itmatch.training.loader import TrainLoader, reserve_file_handles
-from itmatch.training.splits import check_same_everywhere, content_of, tell_of_what_one_lacks
+from itmatch.training.loader import TrainLoader, evaluation_loaders, reserve_file_handles
+from itmatch.training.splits import check_coverage, check_same_everywhere, content_of, tell_of_what_one_lacks
 
 
 class MatchingData(LightningDataModule):
@@ -61,6 +58,9 @@ class MatchingData(LightningDataModule):
         relevance: how well each caption fits each image, for losses that want to know; or any function of positions in
             the training split, images (I,) and captions (T,), to numbers (I, T) from 0 to 1.
         shuffled_captions: share of the training captions that exchange their images, to see what wrong pairs cost.
+        features: where they are while a run reads them. ``"map"``: those of a batch are read from where the source has
+            them. ``"memory"``: each split is read once into host memory, which the workers share. ``"device"``: it is
+            read once onto the device, where those of a batch are gathered; a loader carries numbers of rows alone.
 
     Example:
         >>> from itmatch.data import RelationScenes
@@ -86,6 +86,7 @@ class MatchingData(LightningDataModule):
         test_images: int | None = None,
         relevance: PairRelevance | Callable[[Tensor, Tensor], Tensor] | None = None,
         shuffled_captions: float = 0.0,
+        features: Place = "map",
     ) -> None:
         super().__init__()
         self.source = source
@@ -103,6 +104,7 @@ class MatchingData(LightningDataModule):
         self.datasets: dict[str, ImageTextSplit] = {}
         self.relevance = relevance
         self.shuffled_captions = check_share("shuffled_captions", shuffled_captions)
+        self.place = FeaturePlace(features)
         self.seed: int | None = None
         self._covered: set[str] = set()
         self._contents: dict[str, str] = {}
@@ -187,17 +189,6 @@ class MatchingData(LightningDataModule):
         batches = number_of_batches(images, captions, self.eval_batch_size, trainer.world_size)
         check_limit(trainer, stage, batches)
 
-    def _check_coverage(self, stage: Stage) -> None:
-        """Tell once how much of the captions is unknown to the tokenizer; refuse where all of it is."""
-        if stage in self._covered or not self.dataset(stage).captions:
-            return
-        coverage = measure_coverage(self.tokenizer, self.dataset(stage).captions, self.dataset(stage).name)
-        if coverage is not None and coverage.hopeless:
-            raise ValueError(str(coverage))
-        if coverage is not None:
-            (rank_zero_warn if coverage.doubtful else rank_zero_info)(str(coverage))
-        self._covered.add(stage)
-
     def splits_of(self, stage: str) -> tuple[Stage, ...]:
         """The splits that "fit", "validate", "test" or "predict" needs."""
         named: dict[str, tuple[Stage, ...]] = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
@@ -207,8 +198,9 @@ class MatchingData(LightningDataModule):
         """Read the splits that a stage needs, and note the seed of the run.
 
         Raises:
-            ValueError: a split is no good or has no captions, several processes have read other captions, a limit of
-                the trainer cuts an evaluation, or the tokenizer knows next to nothing of the captions.
+            ValueError: a split is no good or has no captions, several processes have read other captions, features do
+                not fit where they are to lie, a limit of the trainer cuts an evaluation, or the tokenizer knows next to
+                nothing of the captions.
         """
         for name in self.splits_of(stage):
             check_same_everywhere(name, self.dataset(name))
@@ -218,7 +210,11 @@ class MatchingData(LightningDataModule):
                 self.check_limit(name, self.trainer)
         if self.trainer is not None or (self._tokenizer is not None and self._tokenizer.fitted):  # else a model may
             for name in self.splits_of(stage):  # still bring a tokenizer of its own
-                self._check_coverage(name)
+                if name not in self._covered:
+                    check_coverage(self.tokenizer, self.dataset(name))
+                self._covered.add(name)
+        for name in self.splits_of(stage):
+            self.place.bring(name, self.dataset(name), self.trainer, self.num_workers)
         if stage == "fit" and isinstance(self.relevance, PairRelevance):
             self.relevance.setup(self.dataset("train"))
         if self.seed is None:
@@ -242,11 +238,10 @@ class MatchingData(LightningDataModule):
         """
         if self.seed is None:
             raise ValueError("MatchingData: train_dataloader() before setup('fit'), which notes the seed")
-        collator = Collator(self.tokenizer, augmentation=self.augmentation)
         trainer: Any = self.trainer
         return TrainLoader(
             self.dataset("train"),
-            collator,
+            self._collator("train"),
             self.seed,
             keep_twins=self.keep_twins,
             repeat=trainer is not None and overfits(trainer),
@@ -269,13 +264,15 @@ class MatchingData(LightningDataModule):
         return self._evaluation(self.predict_stage)
 
     def _evaluation(self, stage: Stage) -> list[DataLoader[Any]]:
-        dataset, collator = self.dataset(stage), Collator(self.tokenizer)
-        parts: list[Dataset[Any]] = [ImageDataset(dataset), CaptionDataset(dataset)]
-        images = self.evaluated_images(stage)
-        if images < dataset.num_images:
-            parts = [Subset(parts[0], range(images)), Subset(parts[1], captions_of_first(dataset, images))]
-        options = {"batch_size": self.eval_batch_size, "collate_fn": collator, **self._loading()}
-        return [DataLoader(part, **options) for part in parts]
+        images, options = self.evaluated_images(stage), self._loading()
+        collator = self._collator(stage)
+        return evaluation_loaders(self.dataset(stage), images, collator, batch_size=self.eval_batch_size, **options)
+
+    def _collator(self, stage: Stage) -> Collator:
+        pin_memory = torch.cuda.is_available() and self.num_workers == 0  # others may not touch the GPU
+        augmentation = self.augmentation if stage == "train" else None
+        resident = self.place.resident(stage)
+        return Collator(self.tokenizer, augmentation=augmentation, pin_memory=pin_memory, resident=resident)
 
     def _loading(self) -> dict[str, Any]:
         reserve_file_handles(self.num_workers)
@@ -286,8 +283,8 @@ class MatchingData(LightningDataModule):
         }
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Copy a batch without waiting for the copy; Lightning does so for single tensors only."""
-        return batch.to(device, non_blocking=True)
+        """Copy a batch without waiting for the copy, and gather the features that are on the device already."""
+        return self.place.sent(batch, self.datasets, device)
 
     def state_dict(self) -> dict[str, Any]:
         """The seed of the run, so that a resumed run shuffles as an uninterrupted one would have; and its data."""

@@ -143,7 +143,7 @@ class EvaluatedModule(LightningModule):
             ValueError: the batch holds both, or neither.
         """
         with told_as_divergence(self, self._finite):
-            if batch.image_index is not None and batch.captions is None:
+            if batch.regions is not None and batch.image_index is not None and batch.captions is None:
                 return self.model.image_encoder(batch.regions).detach(), batch.image_index
             if batch.caption_index is not None and batch.regions is None:
                 return self.model.text_encoder(batch.captions).detach(), batch.caption_index

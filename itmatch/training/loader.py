@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, SequentialSampler, Subset
 
 from itmatch.batch import Batch
-from itmatch.data import Collator, ImageTextSplit, PairDataset
+from itmatch.data import CaptionDataset, Collator, ImageDataset, ImageTextSplit, PairDataset
 from itmatch.data.batching.collate import Pair
+from itmatch.data.batching.views import Chosen
 from itmatch.ops.collectives import rank, world_size
 from itmatch.ops.seeding import mix_seed
+from itmatch.training.limits import captions_of_first
 
 
 class EpochSampler(DistributedSampler[int], SequentialSampler):
@@ -127,8 +129,8 @@ def _places(groups: Tensor) -> Tensor:
     return places
 
 
-class EpochItems(Dataset[tuple[int, Pair]]):
-    """Pairs, passed on with the epoch that they are asked for in."""
+class EpochItems(Dataset[Any]):
+    """The pairs of a batch, passed on with the epoch that they are asked for in."""
 
     def __init__(self, pairs: PairDataset) -> None:
         self.pairs = pairs
@@ -136,9 +138,26 @@ class EpochItems(Dataset[tuple[int, Pair]]):
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[int, Pair]:
-        epoch, index = key
-        return epoch, self.pairs[index]
+    def __getitems__(self, keys: list[tuple[int, int]]) -> tuple[int, Chosen[Pair]]:
+        """The epoch, and the pairs: nothing of them is read before they are put together."""
+        return keys[0][0], self.pairs.__getitems__([index for _, index in keys])
+
+
+def evaluation_loaders(
+    dataset: ImageTextSplit, images: int, collator: Collator, **kwargs: Any
+) -> list[DataLoader[Any]]:
+    """Batches of the first images of a split, each once, then batches of their captions.
+
+    Args:
+        dataset: the split.
+        images: how many.
+        collator: makes the batches.
+        kwargs: other arguments of ``torch.utils.data.DataLoader``.
+    """
+    parts: list[Dataset[Any]] = [ImageDataset(dataset), CaptionDataset(dataset)]
+    if images < dataset.num_images:
+        parts = [Subset(parts[0], range(images)), Subset(parts[1], captions_of_first(dataset, images))]
+    return [DataLoader(part, collate_fn=collator, **kwargs) for part in parts]
 
 
 def reserve_file_handles(workers: int) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from itmatch.data import ImageTextSplit
+from itmatch.data import ImageTextSplit, Tokenizer
 from itmatch.data.tokenizers.base import digest
+from itmatch.data.tokenizers.coverage import measure_coverage
 from itmatch.ops.collectives import gather_values, is_distributed
 
 
@@ -26,6 +27,19 @@ def tell_of_what_one_lacks(splits: Mapping[str, ImageTextSplit], stage: str) -> 
         if trained != found:
             having, lacking = ("train", stage) if trained else (stage, "train")
             rank_zero_warn(f"the split {having!r} has {name} and {lacking!r} has none; both should")
+
+
+def check_coverage(tokenizer: Tokenizer, split: ImageTextSplit) -> None:
+    """Tell how much of the captions is unknown to the tokenizer.
+
+    Raises:
+        ValueError: next to all of it is.
+    """
+    coverage = measure_coverage(tokenizer, split.captions, split.name) if split.captions else None
+    if coverage is not None and coverage.hopeless:
+        raise ValueError(str(coverage))
+    if coverage is not None:
+        (rank_zero_warn if coverage.doubtful else rank_zero_info)(str(coverage))
 
 
 def check_same_everywhere(name: str, split: ImageTextSplit) -> None:

@@ -156,6 +156,7 @@ def check_rows_apart(encoder: nn.Module, name: str) -> None:
 @torch.no_grad()
 def _anchor_scores(anchors: Sequence[MatchingModel], batch: Batch, *, shared: bool) -> Tensor:
     """Scores (A, I, T) by other models, of the images and captions that the model in training scores."""
+    assert batch.regions is not None
     scores = []
     for model in anchors:
         text = model.text_encoder(batch.captions)

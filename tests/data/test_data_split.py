@@ -29,7 +29,7 @@ def test_items_carry_what_was_given():
     item = dataset.image(1)
     assert (dataset.num_images, dataset.num_captions, dataset.feature_dim) == (3, 4, 5)
     assert item.index == 1
-    assert item.features.dtype == torch.float32
+    assert item.features.dtype == torch.float16  # as they are stored
     assert torch.equal(item.features, torch.from_numpy(given["features"][1, :2]).float())
     assert torch.equal(item.boxes, torch.from_numpy(given["boxes"][1, :2]))
     assert item.labels.tolist() == [0, 1]

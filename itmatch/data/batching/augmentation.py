@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from itmatch.data.items import ImageItem
+from itmatch.batch import Captions, Regions
+from itmatch.data.batching.keeping import keep_regions, keep_tokens
 from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.ops.checks import check_share
 from itmatch.spec import Configurable
 
 
 class SizeAugmentation(Configurable):
-    """Drop regions; mask, replace or drop tokens.
+    """Drop regions; mask, replace or drop tokens; of a whole batch at once.
 
     At least one region and one token of the text always stay. Relations follow their regions and tokens; those that
     lost an end are dropped, and one that lost the token of its predicate goes on without (-1). Tokens that frame a
@@ -35,9 +34,9 @@ class SizeAugmentation(Configurable):
         Word pieces are picked one by one; the published code picks whole words.
 
     Example:
-        >>> item = ImageItem(0, torch.randn(36, 8))
-        >>> SizeAugmentation(region_drop=1.0).regions(item).features.shape
-        torch.Size([1, 8])
+        >>> regions = Regions(torch.randn(2, 36, 8))
+        >>> SizeAugmentation(region_drop=1.0).regions(regions).features.shape
+        torch.Size([2, 1, 8])
     """
 
     def __init__(
@@ -56,84 +55,45 @@ class SizeAugmentation(Configurable):
         self.region_drop, self.token_rate = region_drop, token_rate
         self.token_mask, self.token_replace, self.token_drop = token_mask, token_replace, token_drop
 
-    def regions(self, item: ImageItem, generator: torch.Generator | None = None) -> ImageItem:
-        """The image without the regions that were drawn."""
-        count = len(item.features)
-        draw = torch.rand(count, generator=generator)
-        keep = draw >= self.region_drop
-        if bool(keep.all()):
-            return item
-        if not bool(keep.any()):
-            keep[int(draw.argmax())] = True  # any region with equal chance, and no second draw
-        relations, scores = item.relations, item.relation_scores
-        if relations is not None:
-            relations, scores = _follow(relations, scores, keep)
-        return replace(
-            item,
-            features=item.features[keep],
-            boxes=None if item.boxes is None else item.boxes[keep],
-            labels=None if item.labels is None else item.labels[keep],
-            relations=relations,
-            relation_scores=scores,
-        )
+    def kept(self, mask: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """(I, R) bool: which regions of a mask (I, R) stay."""
+        draw = torch.rand(mask.shape, generator=generator)
+        kept = mask & (draw >= self.region_drop)
+        return kept | _best_of(draw, mask & ~kept.any(1, keepdim=True))  # any region with equal chance
 
-    def tokens(self, ids: list[int], tokenizer: Tokenizer, generator: torch.Generator | None = None) -> list[int]:
-        """The caption with the drawn tokens masked, replaced or dropped."""
-        return [token for _, token in self._drawn(ids, tokenizer, generator)]
+    def regions(self, regions: Regions, generator: torch.Generator | None = None) -> Regions:
+        """The images without the regions that were drawn."""
+        return keep_regions(regions, self.kept(regions.mask, generator))
 
-    def related_tokens(
-        self,
-        ids: list[int],
-        relations: list[tuple[int, int, int]],
-        tokenizer: Tokenizer,
-        generator: torch.Generator | None = None,
-    ) -> tuple[list[int], list[tuple[int, int, int]]]:
-        """The caption of :meth:`tokens`, at the same draws, and its relations at their new places.
-
-        Relations are the places of subject, predicate (-1 = none) and object in ``ids``; those whose subject or object
-        was dropped are left out.
-        """
-        drawn = self._drawn(ids, tokenizer, generator)
-        now = {old: new for new, (old, _) in enumerate(drawn)}
-        moved = [(now[s], now.get(p, -1), now[o]) for s, p, o in relations if s in now and o in now]
-        return [token for _, token in drawn], moved
-
-    def _drawn(self, ids: list[int], tokenizer: Tokenizer, generator: torch.Generator | None) -> list[tuple[int, int]]:
-        """What is left of a caption: the old place of each token, and the token."""
-        special, mask = tokenizer.special_ids, tokenizer.mask_id
-        real = [place for place, token in enumerate(ids) if token not in special]
-        if not real:
-            return list(enumerate(ids))
-        pick, kind, other = torch.rand(3, len(ids), generator=generator).tolist()
-        result: list[tuple[int, int]] = []
-        survivors = 0
-        for place, token in enumerate(ids):
-            if token not in special and pick[place] < self.token_rate:
-                if kind[place] < self.token_mask:
-                    token = token if mask is None else mask
-                elif kind[place] < self.token_mask + self.token_replace:
-                    token = _ordinary(other[place], tokenizer.vocab_size, special)
-                elif kind[place] < self.token_mask + self.token_replace + self.token_drop:
-                    continue
-            result.append((place, token))
-            survivors += token not in special
-        if survivors:
-            return result
-        kept = max(real, key=lambda place: other[place])  # nothing of the text is left: leave one token as it was
-        return [(place, token) for place, token in enumerate(ids) if place == kept or token in special]
+    def captions(self, captions: Captions, tokenizer: Tokenizer, generator: torch.Generator | None = None) -> Captions:
+        """The captions with the drawn tokens masked, replaced or dropped."""
+        ids, special = captions.input_ids, torch.tensor(sorted(tokenizer.special_ids), dtype=torch.int64)
+        pick, kind, other = torch.rand(3, *ids.shape, generator=generator)
+        text = captions.mask & ~torch.isin(ids, special)
+        picked = text & (pick < self.token_rate)
+        masked = picked & (kind < self.token_mask)
+        replaced = picked & ~masked & (kind < self.token_mask + self.token_replace)
+        dropped = picked & ~masked & ~replaced & (kind < self.token_mask + self.token_replace + self.token_drop)
+        hidden = masked if tokenizer.mask_id in tokenizer.special_ids else torch.zeros_like(masked)
+        bare = ((dropped | hidden) == text).all(1, keepdim=True)  # nothing of the text is left:
+        stays = _best_of(other, text & bare)  # one token stays as it was, and is all that does
+        dropped = torch.where(bare, text & ~stays, dropped)
+        if tokenizer.mask_id is not None:
+            ids = ids.masked_fill(masked & ~bare, tokenizer.mask_id)
+        ids = torch.where(replaced, _ordinary(other, tokenizer.vocab_size, special), ids)
+        drawn = Captions.unchecked(ids, captions.mask, captions.graph)
+        return keep_tokens(drawn, captions.mask & ~dropped, tokenizer.pad_id)
 
 
-def _follow(relations: Tensor, scores: Tensor | None, keep: Tensor) -> tuple[Tensor, Tensor | None]:
-    place = keep.cumsum(0) - 1  # (R,) where a kept region stands now
-    alive = keep[relations[:, 0]] & keep[relations[:, 2]]
-    moved = relations[alive]
-    moved[:, 0], moved[:, 2] = place[moved[:, 0]], place[moved[:, 2]]
-    return moved, None if scores is None else scores[alive]
+def _best_of(draw: Tensor, among: Tensor) -> Tensor:
+    """(N, L) bool: the place of the largest draw among some of each row; none in rows without any."""
+    best = draw.masked_fill(~among, -1).argmax(1, keepdim=True)
+    return among & (torch.arange(draw.shape[1]) == best)
 
 
-def _ordinary(draw: float, vocab_size: int, special: frozenset[int]) -> int:
-    """A token that is not special, all with equal chance, from a number in [0, 1)."""
-    token = int(draw * (vocab_size - len(special)))
-    for barrier in sorted(special):
-        token += token >= barrier
-    return token
+def _ordinary(draws: Tensor, vocab_size: int, special: Tensor) -> Tensor:
+    """Tokens that are not special, all with equal chance, from numbers in [0, 1)."""
+    tokens = (draws.double() * (vocab_size - len(special))).long()
+    for barrier in special.tolist():  # in rising order
+        tokens += tokens >= barrier
+    return tokens

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import chain
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
-from itmatch.batch import Batch, Captions, Regions, SceneGraph
+from itmatch.batch import Batch, Captions
 from itmatch.data.batching.augmentation import SizeAugmentation
+from itmatch.data.batching.padding import all_or_none, graph_of, padded_regions
+from itmatch.data.batching.views import Chosen
 from itmatch.data.items import CaptionItem, ImageItem
+from itmatch.data.reading import read_regions
+from itmatch.data.resident import region_rows
 from itmatch.data.tokenizers.base import Tokenizer
-from itmatch.ops.masking import lengths_to_mask
 from itmatch.ops.seeding import mix_seed
 
 _KEPT_CAPTIONS = 1 << 18  # some 60 MB
@@ -36,6 +39,9 @@ class Collator:
     Args:
         tokenizer: captions to ids.
         augmentation: for training; None = leave items as they are.
+        pin_memory: put features into page-locked memory, from which a GPU copies without waiting.
+        resident: name of the :class:`~itmatch.data.ResidentRegions` that hold the features already: batches then carry
+            :class:`~itmatch.data.RegionRows`. None = features are read.
 
     Example:
         >>> from itmatch.data.tokenizers.words import WordTokenizer
@@ -46,19 +52,29 @@ class Collator:
         [5, 4]
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, augmentation: SizeAugmentation | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        augmentation: SizeAugmentation | None = None,
+        pin_memory: bool = False,
+        resident: str | None = None,
+    ) -> None:
         self.tokenizer = tokenizer
         self.augmentation = augmentation
+        self.pin_memory, self.resident = pin_memory, resident
         self._known: dict[str, array[int]] = {}  # a caption comes every epoch, and tokenising is half of the loading
         self._known_relations: dict[tuple[str, bytes], array[int]] = {}
 
-    def __call__(self, items: Sequence[Item], *, generator: torch.Generator | None = None) -> Batch:
+    def __call__(self, items: Chosen[Any] | Sequence[Item], *, generator: torch.Generator | None = None) -> Batch:
         """The batch of some items of one kind: pairs, images or captions.
 
         Args:
-            items: what goes into the batch.
+            items: what goes into the batch; those that were only chosen are read here, all at once.
             generator: of the random numbers of the augmentation; None = torch's own.
         """
+        if isinstance(items, Chosen):
+            return self._of_chosen(items, generator)
         images = [
             item if isinstance(item, ImageItem) else item[0] for item in items if not isinstance(item, CaptionItem)
         ]
@@ -67,80 +83,80 @@ class Collator:
         ]
         if not items or len(images) not in (0, len(items)) or len(captions) not in (0, len(items)):
             raise ValueError("Collator: expected one or more items of one kind: pairs, images or captions")
+        regions = padded_regions(images) if images else None
+        if regions is not None and self.augmentation is not None:
+            regions = self.augmentation.regions(regions, generator)
+        spans = all_or_none(captions, "relations", "captions")
         return Batch(
-            regions=self._regions(images, generator) if images else None,
-            captions=self._captions(captions, generator) if captions else None,
+            regions=regions,
+            captions=self._captions([item.text for item in captions], spans, generator) if captions else None,
             image_index=torch.tensor([item.index for item in images]) if images else None,
             caption_index=torch.tensor([item.index for item in captions]) if captions else None,
             caption_image=torch.tensor([item.image for item in captions]) if captions else None,
         )
 
-    def of_epoch(self, seed: int, items: Sequence[tuple[int, Pair]]) -> Batch:
-        """The batch of some pairs, each with the number of the epoch.
+    def _of_chosen(self, chosen: Chosen[Any], generator: torch.Generator | None) -> Batch:
+        split = chosen.view.dataset
+        images, captions = chosen.view.places(chosen.indices)
+        regions = texts = None
+        if images is not None:
+            keep = None if self.augmentation is None else partial(self.augmentation.kept, generator=generator)
+            if self.resident is None:
+                regions = read_regions(split, images, keep, pin_memory=self.pin_memory)
+            else:
+                regions = region_rows(split, images, keep, self.resident)
+        if captions is not None:
+            parsed = split.caption_relations
+            spans = [] if parsed is None else [torch.from_numpy(parsed[caption]) for caption in captions]
+            texts = self._captions([split.captions[caption] for caption in captions], spans, generator)
+        return Batch(
+            regions=regions,
+            captions=texts,
+            image_index=None if images is None else torch.tensor(images),
+            caption_index=None if captions is None else torch.tensor(captions),
+            caption_image=None if captions is None else torch.from_numpy(split.caption_image[captions]),
+        )
+
+    def of_epoch(self, seed: int, chosen: tuple[int, Chosen[Any]]) -> Batch:
+        """The batch of some pairs of an epoch.
 
         What the augmentation draws depends on the seed, the epoch and the first caption alone.
         """
-        epoch, (_, first) = items[0]
-        generator = torch.Generator().manual_seed(mix_seed(seed, epoch, first.index))
-        return self([pair for _, pair in items], generator=generator)
+        epoch, pairs = chosen
+        return self(pairs, generator=torch.Generator().manual_seed(mix_seed(seed, epoch, pairs.indices[0])))
 
-    def _regions(self, items: list[ImageItem], generator: torch.Generator | None) -> Regions:
+    def _captions(self, texts: list[str], spans: list[Tensor], generator: torch.Generator | None) -> Captions:
+        ids = [self._ids_of(text) for text in texts]
+        graph = None
+        if spans:
+            parsed = zip(texts, spans, ids, strict=True)
+            tables = [self._relations_of(text, table, len(row)) for text, table, row in parsed]
+            places = torch.tensor([*chain(*tables)], dtype=torch.int64)
+            graph = graph_of(places, [len(table) // 3 for table in tables])
+        captions = self.tokenizer.padded(ids, texts, graph)
         if self.augmentation is not None:
-            items = [self.augmentation.regions(item, generator) for item in items]
-        features = [item.features for item in items]
-        graph = None
-        if relations := _all_or_none(items, "relations"):
-            scores = _all_or_none(items, "relation_scores")
-            graph = _graph(
-                torch.cat(relations), [len(rows) for rows in relations], torch.cat(scores) if scores else None
-            )
-        return Regions(
-            pad_sequence(features, batch_first=True),
-            lengths_to_mask(torch.tensor([len(rows) for rows in features])),
-            boxes=_stacked(_all_or_none(items, "boxes")),
-            labels=_stacked(_all_or_none(items, "labels"), -1),
-            graph=graph,
-        )
+            captions = self.augmentation.captions(captions, self.tokenizer, generator)
+        return captions
 
-    def _captions(self, items: list[CaptionItem], generator: torch.Generator | None) -> Captions:
-        ids = [self._ids_of(item.text) for item in items]
-        graph = None
-        if spans := _all_or_none(items, "relations", "captions"):
-            parsed = zip(items, spans, ids, strict=True)
-            relations = [self._relations_of(item.text, table, len(row)) for item, table, row in parsed]
-            if self.augmentation is not None:
-                pairs = zip(ids, relations, strict=True)
-                both = [self.augmentation.related_tokens(*pair, self.tokenizer, generator) for pair in pairs]
-                ids, relations = [row for row, _ in both], [table for _, table in both]
-            graph = _graph(torch.tensor([*chain(*relations)], dtype=torch.int64), [len(table) for table in relations])
-        elif self.augmentation is not None:
-            ids = [self.augmentation.tokens(row, self.tokenizer, generator) for row in ids]
-        return self.tokenizer.padded(ids, [item.text for item in items], graph)
-
-    def _ids_of(self, text: str) -> list[int]:
+    def _ids_of(self, text: str) -> array[int]:
         known = self._known.get(text)
         if known is None:
             known = array("i", self.tokenizer([text])[0])
             if len(self._known) < _KEPT_CAPTIONS:
                 self._known[text] = known
-        return known.tolist()
+        return known
 
-    def _relations_of(self, text: str, spans: Tensor, length: int) -> list[tuple[int, int, int]]:
-        """Relations at characters (K, 3, 2) as relations at tokens."""
+    def _relations_of(self, text: str, spans: Tensor, length: int) -> array[int]:
+        """Relations at characters (K, 3, 2) as those at tokens: subject, predicate and object behind one another."""
         if len(spans) == 0:
-            return []
+            return array("i")
         key = text, spans.numpy().tobytes()
         known = self._known_relations.get(key)
         if known is None:
             known = array("i", chain.from_iterable(_at_tokens(spans, self.tokenizer.spans([text])[0], length, text)))
             if len(self._known_relations) < _KEPT_CAPTIONS:
                 self._known_relations[key] = known
-        return list(zip(known[::3], known[1::3], known[2::3], strict=True))
-
-
-def _stacked(rows: list[Tensor], value: float = 0) -> Tensor | None:
-    """Tensors of different first sizes, stacked and filled up with a value; None where there are none."""
-    return pad_sequence(rows, batch_first=True, padding_value=value) if rows else None
+        return known
 
 
 def _at_tokens(
@@ -155,22 +171,3 @@ def _at_tokens(
         )
         if subject >= 0 and other >= 0 and subject != other:
             yield subject, predicate, other
-
-
-def _all_or_none(items: Sequence[ImageItem | CaptionItem], field: str, kind: str = "images") -> list[Tensor]:
-    found = [value for item in items if (value := getattr(item, field)) is not None]
-    if len(found) not in (0, len(items)):
-        raise ValueError(f"Collator: {len(found)} of {len(items)} {kind} have {field}, expected all or none")
-    return found
-
-
-def _graph(table: Tensor, counts: list[int], scores: Tensor | None = None) -> SceneGraph:
-    """A graph of relations (E, 3), so many in each row: from, what, to."""
-    table = table.view(-1, 3)
-    return SceneGraph(
-        edge_index=table[:, ::2].T.contiguous(),
-        row=torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)),
-        num_rows=len(counts),
-        predicate=table[:, 1].contiguous(),
-        confidence=scores,
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,13 @@ class ArrayFeatures(PickledByFile, FeatureStore):
         if rows is not None and len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < len(array):
             raise ValueError(f"{name}: rows {int(rows.min())}..{int(rows.max())} asked for, it has {len(array)}")
         self._array, self._rows = array, rows
+        self.num_regions: int
         self.num_regions, self.feature_dim = array.shape[1], array.shape[2]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the numbers as they are stored."""
+        return self._array.dtype
 
     def __len__(self) -> int:
         return len(self._array) if self._rows is None else len(self._rows)

@@ -6,10 +6,10 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from itmatch.batch import Captions, SceneGraph
 from itmatch.data.tokenizers.vocabulary import Vocabulary
@@ -53,9 +53,10 @@ class Tokenizer(Configurable, ABC):
                 raise ValueError(f"caption {text!r} has no tokens")
         if not ids:
             return Captions(torch.zeros(0, 1, dtype=torch.int64))
-        rows = [torch.tensor(row) for row in ids]
-        mask = lengths_to_mask(torch.tensor([len(row) for row in rows]))
-        return Captions(pad_sequence(rows, batch_first=True, padding_value=self.pad_id), mask, graph)
+        mask = lengths_to_mask(torch.tensor([len(row) for row in ids]))
+        input_ids = torch.full(mask.shape, self.pad_id)
+        input_ids[mask] = torch.tensor([*chain.from_iterable(ids)])
+        return Captions(input_ids, mask, graph)
 
     def spans(self, texts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """The characters [start, end) of each text that each of its tokens stands for; (0, 0) for those of the frame.

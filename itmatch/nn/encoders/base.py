@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
+
 from itmatch.batch import Captions, Fragments, Regions
 from itmatch.nn.block import Block
 
@@ -12,7 +14,7 @@ class ImageEncoder(Block, ABC):
     """Turns the regions of images into fragments. Subclass it to write your own.
 
     Shape:
-        - regions: features (I, R, F), mask (I, R)
+        - regions: features (I, R, F), of float32 where the weights are, whatever they are stored as; mask (I, R)
         - output: features (I, R, D), 0 in padded places; mask (I, R); pooled (I, D), if the encoder makes one vector
           per image
 
@@ -37,9 +39,20 @@ class ImageEncoder(Block, ABC):
     embed_dim: int
     offset: int | None = 0
 
+    def __call__(self, regions: Regions) -> Fragments:
+        """Encode a batch of images; features in float16, as they are stored and copied, are widened here."""
+        if regions.features.dtype == torch.float16 and self._reads_more():
+            regions = regions.to(dtype=torch.float32)
+        encoded: Fragments = super().__call__(regions)
+        return encoded
+
     @abstractmethod
     def forward(self, regions: Regions) -> Fragments:
         """Encode a batch of images."""
+
+    def _reads_more(self) -> bool:
+        """Whether the weights are none of float16."""
+        return next((weight.dtype for weight in self.parameters()), torch.float32) != torch.float16
 
 
 class TextEncoder(Block, ABC):
