@@ -25,7 +25,7 @@ def cells(notebook):
 def test_notebooks_are_notebooks(notebook):
     text = notebook.read_text("utf-8")
     assert text.startswith(HEADER), "without this header it is a page, whose cells are not run"
-    assert "name: python3\n" in text.partition("\n---\n")[0]
+    assert text.partition("\n---\n")[0].endswith("\n  name: python3")
     assert len(cells(notebook)) >= 4
     assert "```python" not in text
 
