@@ -47,6 +47,7 @@ def targets(area=None):
 
 def attack(target, seed, first, count, pipe):
     """In the child: the inputs of one target from some on; sends a label and a message of each."""
+    import torch
     from helpers_targets import Prepared
 
     sink = os.open(os.devnull, os.O_WRONLY)
