@@ -17,7 +17,7 @@ copyright = "2026, the itmatch authors"
 release = __version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",  # myst_parser, and the notebooks in docs/notebooks
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.viewcode",
@@ -26,6 +26,12 @@ extensions = [
 ]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
+nb_execution_mode = "force"  # no cache: it would not see that the library has changed
+nb_execution_in_temp = True
+nb_execution_timeout = 900  # seconds of a cell, on a busy machine
+nb_execution_raise_on_error = True  # a notebook that fails fails the build
+nb_output_stderr = "remove"  # what Lightning tells of the machine
+nb_merge_streams = True
 napoleon_custom_sections = ["Shape", "Formula", "Source", "Deviation"]
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False

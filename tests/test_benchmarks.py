@@ -198,9 +198,13 @@ def test_loading(tmp_path):
     tiny = ["--images", "8", "--regions", "3", "--features", "8", "--batch", "4", "--workers", "0", "--passes", "1"]
     text = run("--json", str(tmp_path / "a"), script="loading.py", tiny=tiny)
     rows = table_of(text)
-    assert [row["work"] for row in rows] == ["library", "library, augmented", "textbook"]
+    kinds = ("plain", "augmented", "boxes and relations", "boxes and relations, augmented")
+    found = [(work, place) for work in kinds for place in ("map", "memory", "device")]
+    assert [(row["work"], row["features"]) for row in rows] == [("textbook", "-"), *found]
     assert all(float(row["samples/s"]) > 0 for row in rows)
-    assert len(json.loads((tmp_path / "a").read_text())["rows"]) == 3
+    assert float(rows[0]["x textbook"]) == 1
+    assert len(json.loads((tmp_path / "a").read_text())["rows"]) == 13
+    assert text.count("load ") == 2
 
 
 def test_extracting():

@@ -16,9 +16,10 @@ import pytest
 
 from itmatch.__main__ import RUN_COMMANDS, main
 from itmatch.data import Vocabulary
+from itmatch.presets import preset_names
 
 ROOT = Path(__file__).parents[1]
-WRITTEN = sorted(page for folder in ("docs", "docs/howto") for page in (ROOT / folder).glob("*.md"))
+WRITTEN = sorted(page for folder in ("docs", "docs/howto", "docs/notebooks") for page in (ROOT / folder).glob("*.md"))
 PAGES = ["README.md", "examples/README.md", *(page.relative_to(ROOT).as_posix() for page in WRITTEN)]
 TINY = ["--data.source.num_train", "8", "--data.source.num_val", "4", "--data.source.num_test", "4"]
 TRAINER = ["--trainer.max_epochs", "1", "--trainer.enable_progress_bar", "false"]
@@ -251,11 +252,13 @@ def test_every_page_is_in_the_index():
     assert names.isdisjoint({"search", "genindex", "modindex"}), "Sphinx has pages of these names of its own"
 
 
-def test_figures_of_the_first_page_are_those_of_the_results():
-    def rows(page):
-        cells = [line.strip("| ").split("|") for line in (ROOT / page).read_text("utf-8").splitlines()]
-        return [[re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell.strip()) for cell in row] for row in cells if len(row) > 4]
+def rows(page):
+    """The cells of the tables of a page, with the texts of links in their place."""
+    cells = [line.strip().strip("|").split("|") for line in (ROOT / page).read_text("utf-8").splitlines()]
+    return [[re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell.strip()) for cell in row] for row in cells if len(row) > 4]
 
+
+def test_figures_of_the_first_page_are_those_of_the_results():
     measured = [set(row) for row in rows("docs/results.md")]
     shown = [row for row in rows("docs/index.md") if "±" in row[-1]]
     assert len(shown) >= 10
@@ -263,6 +266,18 @@ def test_figures_of_the_first_page_are_those_of_the_results():
         assert any({name, time, recall} <= row for row in measured), (
             f"docs/results.md has no {name} with {time}, {recall}"
         )
+
+
+def test_the_zoo_has_every_preset_and_the_figures_of_the_results():
+    page = (ROOT / "docs/zoo.md").read_text("utf-8")
+    assert [name for name in preset_names() if page.count(f"`{name}`") != 1] == []
+    measured = rows("docs/results.md")
+    shown = [row for row in rows("docs/zoo.md") if "±" in row[3]]
+    assert len(shown) == sum(name.endswith("_features") for name in preset_names())
+    for _, name, _, recall, seconds, size in shown:
+        (row,) = (row for row in measured if row[0] == name and {recall, seconds} <= set(row))
+        parameters = int(row[measured[0].index("parameters")].replace(",", ""))
+        assert f"{parameters * 4 / 1e6:.1f}" == size, name
 
 
 def test_every_layout_of_the_table_names_a_test():

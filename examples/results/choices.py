@@ -23,20 +23,30 @@ import relations
 import systems
 from budget import LABELS, add_options, run_each
 
+
+def words_alone() -> Any:
+    """CMSEI's similarity without attention across levels."""
+    from itmatch.nn import InteractiveSimilarity
+
+    return InteractiveSimilarity(cross_level=None)
+
+
 TABLES: dict[str, tuple[Any, dict[str, Any]]] = {
     "systems": (
         systems,
         {
             **systems.VARIANTS,
             "cmsei_none": partial(systems.parts, similarity=systems.interactive, margin=0.05),
+            "cmsei_words": partial(systems.parts, similarity=words_alone, margin=0.05),
         },
     ),
     "relations": (relations, relations.VARIANTS),
 }
 ASKED = {
-    "systems": ("vse_infty", "chan", "scan_t2i", "cmsei_none", "cmsei", "hire", "resg"),
+    "systems": ("vse_infty", "chan", "scan_t2i", "cmsei_none", "cmsei_words", "cmsei", "hire", "resg"),
     "relations": ("chan", "scan_t2i", "cmsei_none", "cmsei_both", "hire", "resg_all"),
 }
+MORE = {"cmsei_none": LABELS["cmsei_none"], "cmsei_words": "CMSEI, no graph, nothing across levels"}
 KINDS = ("swap", "replace")
 
 
@@ -83,5 +93,5 @@ if __name__ == "__main__":
     names = [name for name in ASKED[options.table] if name in options.only]
     print_choices(
         run_each([(budget, n, variants[n], s, options) for s in options.seeds for n in names], options),
-        {**LABELS, **module.LABELS, "cmsei_none": LABELS["cmsei_none"]},
+        {**LABELS, **module.LABELS, **MORE},
     )

@@ -23,9 +23,9 @@ BESIDE = {
     "SCAN t2i": (-48, -12),
     "SCAN i2t": (-50, 2),
     "LAPS, regions": (-68, 6),
-    "SCAN, both": (-30, 8),
+    "SCAN, both": (-58, 8),
     "CHAN": (-12, -14),
-    "CMSEI": (-12, -19),
+    "CMSEI": (-12, -16),
     "Hire": (6, 5),
     "SAF": (5, -12),
     "SGRAF, both": (-34, 12),
@@ -46,7 +46,7 @@ def rows(page: Path) -> dict[str, tuple[float, float, float]]:
 
 def main(page: Path, figure: Path) -> None:
     """Read the table, write the figure."""
-    mpl.rcParams["svg.hashsalt"] = "itmatch"  # the same figure from the same table
+    mpl.rcParams.update({"svg.hashsalt": "itmatch", "svg.fonttype": "none"})  # the same figure from the same table
     _, axis = plt.subplots(figsize=(7.2, 4), layout="constrained")
     for name, (time, rsum, spread) in rows(page).items():
         colour = next(colour for most, (colour, _) in COLOURS.items() if time <= most)

@@ -45,8 +45,9 @@ def read_regions(
     where = f"{split.name}: image"
     stored = {image: split.features[check_place(where, image, split.num_images)] for image in set(images)}
     rows = [stored[image] for image in images]
-    counts = np.array([len(row) for row in rows])
-    counts = counts if split.lengths is None else np.minimum(counts, split.lengths[images])
+    counts = np.array([len(row) for row in rows], np.int64)
+    if split.lengths is not None:
+        counts = np.minimum(counts, np.asarray(split.lengths[images], np.int64))
     regions = described(split, images, counts)
     places = None
     if keep is not None:

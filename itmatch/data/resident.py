@@ -75,28 +75,33 @@ class ResidentRegions:
     """
 
     def __init__(self, split: ImageTextSplit, device: torch.device, *, shared: bool = False) -> None:
-        shape, dtype = shape_of(split)
-        self.features = shared_zeros(shape, dtype) if shared else torch.zeros(shape, dtype=dtype, device=device)
-        self.boxes = None if split.boxes is None else torch.zeros(*shape[:2], 4, device=device)
-        for start in range(0, len(self.features), _AT_A_TIME):
-            images = range(start, min(start + _AT_A_TIME, len(self.features)))
-            part = read_regions(split, images)
-            self.features[start : images.stop, : part.mask.shape[1]] = part.features.to(device)
-            if self.boxes is not None and part.boxes is not None:
-                self.boxes[start : images.stop, : part.mask.shape[1]] = part.boxes.to(device)
+        (images, regions, size), dtype = shape_of(split)
+        rows = images * regions + 1  # the last one, of zeros, is what padding is gathered from
+        self._rows = (
+            shared_zeros((rows, size), dtype) if shared else torch.zeros(rows, size, dtype=dtype, device=device)
+        )
+        self._boxes = None if split.boxes is None else torch.zeros(rows, 4, device=device)
+        self.features = self._rows[:-1].view(images, regions, size)
+        boxes = None if self._boxes is None else self._boxes[:-1].view(images, regions, 4)
+        for start in range(0, images, _AT_A_TIME):
+            places = range(start, min(start + _AT_A_TIME, images))
+            part = read_regions(split, places)
+            self.features[start : places.stop, : part.mask.shape[1]] = part.features.to(device)
+            if boxes is not None and part.boxes is not None:
+                boxes[start : places.stop, : part.mask.shape[1]] = part.boxes.to(device)
 
     def regions(self, chosen: RegionRows) -> Regions:
         """The regions that rows stand for, which are on the device."""
+        room = self.features.shape[1]
+        places = chosen.places
+        if places is None:
+            places = torch.arange(chosen.mask.shape[1], device=chosen.mask.device)[None]
+        rows = torch.where(chosen.mask, chosen.rows[:, None] * room + places, len(self._rows) - 1).flatten()
         features, boxes = (
-            None if values is None else self._gathered(values, chosen) for values in (self.features, self.boxes)
+            None if values is None else values.index_select(0, rows).view(*chosen.mask.shape, -1)
+            for values in (self._rows, self._boxes)
         )
         return Regions.unchecked(features, chosen.mask, boxes, chosen.labels, chosen.graph)
-
-    def _gathered(self, values: Tensor, chosen: RegionRows) -> Tensor:
-        if chosen.places is None:
-            return values[chosen.rows][:, : chosen.mask.shape[1]]  # (I, R, F); 0 in the padding, as it was read
-        found = values[chosen.rows[:, None], chosen.places]
-        return found.masked_fill_(~chosen.mask[..., None], 0)
 
 
 class SharedFeatures(ArrayFeatures):

@@ -60,7 +60,7 @@ class ImageTextSplit(PickledByFile):
     Example:
         >>> dataset = ImageTextSplit(np.ones((1, 36, 8), np.float16), ["a dog runs", "a dog"], np.array([0, 0]))
         >>> dataset.num_images, dataset.num_captions, dataset.image(0).features.dtype, dataset.caption(1).text
-        (1, 2, torch.float32, 'a dog')
+        (1, 2, torch.float16, 'a dog')
         >>> ImageTextSplit(np.ones((1, 36, 8), np.float16))
         ImageTextSplit(dataset: 1 images, 0 captions)
     """

@@ -88,3 +88,9 @@ class Explanation:
         from itmatch.pages.page import page
 
         return page(self.text, self.fragment())
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the page in a frame, so that its style and script stay there."""
+        from itmatch.pages.page import framed
+
+        return framed(self.text, self.fragment())

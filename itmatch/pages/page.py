@@ -10,6 +10,9 @@ from importlib.resources import files
 
 from itmatch.ops.checks import check_kind
 
+_FRAME = "width: 100%; max-width: 540px; height: 560px; border: 0; border-radius: 8px"
+_FRAMED = "main { max-width: 536px; margin: 0; padding: 8px }"
+
 
 @cache
 def asset(name: str) -> str:
@@ -58,6 +61,18 @@ def page(title: str, body: str, *, style: str = "", script: str = "", policy: st
     )
     tail = "".join(f"<script>{text}</script>" for text in scripts)
     return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body><main>{body}</main>{tail}</body></html>\n'
+
+
+def framed(title: str, body: str) -> str:
+    """A page in a frame as high as what it shows: for notebooks, whose style and script are their own.
+
+    Args:
+        title: text; it is escaped.
+        body: HTML, in which every text is escaped.
+    """
+    html = escape(page(title, body, style=_FRAMED), quote=True)
+    grow = "this.style.height = this.contentDocument.documentElement.offsetHeight + 'px'"
+    return f'<iframe srcdoc="{html}" title="{escape(title, quote=True)}" style="{_FRAME}" onload="{grow}"></iframe>'
 
 
 def _hash(text: str) -> str:

@@ -50,7 +50,7 @@ def split_of(features, count=6, regions=6, **given):
             "labels": rng.integers(0, 9, (count, regions)).astype(np.uint8),
             "relations": np.concatenate([rng.integers(-1, 1, (count, 8, 3)), np.full((count, 2, 3), -1)], 1),
             "relation_scores": rng.random((count, 10)),
-            "lengths": np.array([6, 1, 4, 6, 2, 3]),
+            "lengths": np.array([6, 1, 4, 6, 2, 3], np.uint64),
             **given,
         },
     )

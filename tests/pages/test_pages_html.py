@@ -148,3 +148,14 @@ def test_figures(tmp_path):
         figure.savefig(tmp_path / "figure.png")
         labels = [label.get_text().replace("\\", "") for label in figure.axes[-2].get_xticklabels()]
         assert labels == found.words
+
+
+def test_notebooks_show_the_page_in_a_frame():
+    shown = Elements(replace(SMALL, text=HOSTILE)._repr_html_())
+    ((name, frame),) = shown.found
+    assert name == "iframe"
+    assert frame["title"] == HOSTILE
+    inside = Elements(frame["srcdoc"])
+    assert inside.count("iframe") == 0
+    assert inside.count("script") == 1
+    assert len(inside.of_class("itm-chip")) == 2

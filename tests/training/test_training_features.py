@@ -88,7 +88,7 @@ def test_features_are_read_once(monkeypatch):
 
 def test_what_does_not_fit_is_told_before_it_is_read(monkeypatch, tmp_path):
     monkeypatch.setattr("itmatch.data.room.free_bytes", lambda device, *, shared: 100)
-    told = r"features: {}: RelationScenes train: 16 x 5 x 64 numbers of float16 need 10240 bytes .*and 100 .*; map reads them"
+    told = r"features: {}: RelationScenes train: 16 x 5 x 64 numbers of float16 need 10240 bytes .*and 100 .*; map"
     data = data_of("memory")
     with pytest.raises(ValueError, match=told.format("memory")):
         data.setup("fit")

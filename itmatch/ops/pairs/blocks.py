@@ -15,6 +15,9 @@ from itmatch.ops.ragged import Ragged
 
 _QUERY_COLUMNS = {"cpu": 1024, "cuda": 8192}  # queries per block
 _BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 64 << 20}  # scores per block: they stay in a core's cache / in the GPU's L2
+_SHARED_BYTES = (
+    16 << 20
+)  # by several threads, which wait for each other at each block: where cores are busy that is long
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,4 +66,9 @@ def key_block(keys: Ragged, queries: int) -> tuple[int, int]:
     kind = "cpu" if keys.values.device.type == "cpu" else "cuda"
     columns = max(1, min(_QUERY_COLUMNS[kind], queries))
     size = keys.values.element_size() * columns * max(1, keys.longest)
-    return max(1, _BLOCK_BYTES[kind] // size), columns
+    return max(1, block_bytes(kind) // size), columns
+
+
+def block_bytes(kind: str) -> int:
+    """Bytes of the scores of a block, on a "cpu" or with "cuda"."""
+    return _SHARED_BYTES if kind == "cpu" and torch.get_num_threads() > 1 else _BLOCK_BYTES[kind]

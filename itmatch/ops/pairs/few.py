@@ -6,10 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from itmatch.ops.pairs.blocks import block_bytes
 from itmatch.ops.ragged import Ragged
 
 FEW_QUERIES = 96  # with more, and rows of several lengths, packing the keys pays
-_BLOCK_BYTES = {True: 1 << 20, False: 2 << 20}  # of keys in the type of the products, and of products; few, many
+_CONVERTED_BYTES = 1 << 20  # of keys that are converted for a few queries: they are read again at once
+_FEW_BYTES = 8 << 20  # of keys that a few queries read as they are, once: the fewer blocks the better
 
 
 def as_they_lie(keys: Ragged, queries: Tensor) -> bool:
@@ -32,7 +34,7 @@ def best_in_place(keys: Ragged, queries: Tensor, rows: int | None = None, column
     """
     few, columns = len(queries) <= FEW_QUERIES, min(columns, len(queries))
     size = queries.element_size() * max(1, keys.longest) * max(queries.shape[1], columns)
-    step = max(1, min(len(keys) if rows is None else rows, _BLOCK_BYTES[few] // size))
+    step = max(1, min(len(keys) if rows is None else rows, _bytes(keys, queries, few=few) // size))
     best = queries.new_empty(len(keys), len(queries), dtype=torch.promote_types(queries.dtype, torch.float32))
     wide = queries.new_empty(step * keys.longest, queries.shape[1])
     products = queries.new_empty(len(wide) * columns)
@@ -53,6 +55,14 @@ def best_in_place(keys: Ragged, queries: Tensor, rows: int | None = None, column
                     found = torch.mm(block, part.T, out=place.view(-1, len(part)))
                     to.copy_(found.view(last - row, -1, len(part)).amax(1))
     return best
+
+
+def _bytes(keys: Ragged, queries: Tensor, *, few: bool) -> int:
+    """Of a block: of keys in the type of the products with a few queries, of products with many."""
+    if not few:
+        return block_bytes("cpu")
+    alone = torch.get_num_threads() == 1
+    return _CONVERTED_BYTES if alone and keys.values.dtype != queries.dtype else _FEW_BYTES
 
 
 def largest_of_runs(products: Tensor, lengths: Tensor) -> Tensor:
