@@ -1,4 +1,4 @@
-"""Several processes that talk over gloo."""
+"""Several processes that talk over gloo. They are forks: what is imported need not be imported again in each."""
 
 import os
 import sys
@@ -10,11 +10,12 @@ import torch.multiprocessing as mp
 
 def run_processes(function, world, folder, *arguments):
     """``function(rank, world, *arguments)`` on each of ``world`` processes; what one raises is raised here."""
-    mp.spawn(_process, args=(function, world, str(folder), arguments), nprocs=world)
+    arguments = (function, world, str(folder), arguments)
+    mp.start_processes(_process, args=arguments, nprocs=world, start_method="fork")
 
 
 def _process(rank, function, world, folder, arguments):
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # OpenMP waits for ever in a fork of a process that has used several threads
     dist.init_process_group("gloo", init_method=f"file://{folder}/store{world}", rank=rank, world_size=world)
     function(rank, world, *arguments)
     dist.destroy_process_group()

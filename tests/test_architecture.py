@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 import os
+import pkgutil
 import shutil
 import subprocess
 import sys
@@ -276,6 +277,14 @@ def test_unknown_name():
     with pytest.raises(AttributeError, match="'itmatch' has no attribute 'nothing'"):
         _ = itmatch.nothing
     assert itmatch.nn is importlib.import_module("itmatch.nn")
+
+
+def test_the_folder_is_listed_once(monkeypatch):
+    """Jsonargparse asks for hundreds of names that are not there."""
+    assert "nn" in dir(itmatch)
+    monkeypatch.setattr(pkgutil, "iter_modules", None)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = itmatch.nothing
 
 
 def tracked_files():

@@ -1,11 +1,14 @@
 """The benchmarks run, made tiny, and their textbook versions say the same as the library. No time is asserted."""
 
 import argparse
+import io
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,27 @@ FOLDER = Path(__file__).parents[1] / "examples" / "benchmarks"
 TINY = ["--images", "4", "--captions", "6", "--dim", "16", "--regions", "5", "--threads", "1", "--repeat", "1"]
 
 
-def run(*arguments, script="scoring.py", tiny=TINY, timeout=120):
+def run(*arguments, script="scoring.py", tiny=TINY):
+    """What a benchmark prints, run in this process, which has the libraries loaded."""
+    before, text = (sys.argv, sys.path), io.StringIO()
+    sys.argv, sys.path = [script, *tiny, *arguments], [str(FOLDER), *sys.path]
+    try:
+        with redirect_stdout(text):
+            runpy.run_path(str(FOLDER / script), run_name="__main__")
+    finally:
+        sys.argv, sys.path = before
+        forget()
+    return text.getvalue()
+
+
+def forget():
+    """Take the scripts out of what is imported: their names are short."""
+    for name in [name for name, module in sys.modules.items() if str(FOLDER) in str(getattr(module, "__file__", ""))]:
+        sys.modules.pop(name)
+
+
+def run_alone(*arguments, script, tiny=(), timeout=280):
+    """The same in a process of its own, for those that start others or look at the whole process."""
     command = [sys.executable, str(FOLDER / script), *tiny, *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=timeout, env=environment).stdout
@@ -28,7 +51,7 @@ def run(*arguments, script="scoring.py", tiny=TINY, timeout=120):
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
     path = tmp_path_factory.mktemp("benchmarks") / "scoring.json"
-    return run("--json", str(path)), json.loads(path.read_text("utf-8"))
+    return run_alone("--json", str(path), script="scoring.py", tiny=TINY), json.loads(path.read_text("utf-8"))
 
 
 def test_the_table_has_every_row(result):
@@ -54,7 +77,7 @@ def test_the_table_has_every_row(result):
 
 
 def test_shares_of_operations():
-    text = run("--only", "hard", "t2i-training", script="operations.py", tiny=["--dim", "16", "--regions", "5"])
+    text = run_alone("--only", "hard", "t2i-training", script="operations.py", tiny=["--dim", "16", "--regions", "5"])
     rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ") and "%" in line]
     assert [row[0].strip() for row in rows] == ["hard alignment, inference", "SCAN t2i, training"]
     for row in rows:
@@ -63,9 +86,10 @@ def test_shares_of_operations():
         assert 95 <= sum(shares) <= 105
 
 
+@pytest.mark.slow
 def test_memory_of_an_evaluation():
     sizes = ["--images", "250", "--dim", "16", "--features", "8", "--words", "4", "--regions", "5", "--blocks", "1"]
-    text = run("--only", "CHAN", script="coco_memory.py", tiny=sizes)
+    text = run_alone("--only", "CHAN", script="coco_memory.py", tiny=sizes)
     assert "| CHAN   | float32" in text
     assert "| CHAN   | float16" in text
 
@@ -101,7 +125,7 @@ def test_training(tmp_path):
 
 
 def test_memory_of_a_long_training():
-    text = run("--soak", "4", script="training.py", tiny=[])
+    text = run_alone("--soak", "4", script="training.py")
     assert re.search(r"after step 2: \d+\.\d MB; most since: \d+\.\d MB", text)
 
 
@@ -112,7 +136,7 @@ WAITS = {"VSE++": 0, "VSE-infinity": 0, "SCAN": 1, "SGR": 1, "CHAN": 1, "CMSEI":
 def test_waits_of_a_step(tmp_path):
     """Most ask once which pairs have a gradient, ReSG for objects and for relations; all else was known before."""
     tiny = ["--batch", "8", "--steps", "3", "--log-every", "4", "--only", *WAITS]
-    text = run("--json", str(tmp_path / "a"), script="waits.py", tiny=tiny, timeout=280)
+    text = run_alone("--json", str(tmp_path / "a"), script="waits.py", tiny=tiny)
     for row in json.loads((tmp_path / "a").read_text())["rows"]:
         assert row["most"] <= WAITS[row["work"]], row
         assert row["logged"] > row["most"]  # else nothing was counted
@@ -125,7 +149,7 @@ SECTIONS = ["precision", "tests", "waits", "scoring", "training", "loading", "ra
 @pytest.mark.slow
 def test_gpu_without_a_gpu(tmp_path):
     files = ["--json", str(tmp_path / "a"), "--table", str(tmp_path / "b")]
-    text = run("--device", "cpu", "--small", *files, script="gpu.py", tiny=[], timeout=280)
+    text = run_alone("--device", "cpu", "--small", *files, script="gpu.py")
     numbers = json.loads((tmp_path / "a").read_text())
     rows = {section["section"]: section["rows"] for section in numbers["rows"]}
     assert list(rows) == SECTIONS
@@ -138,14 +162,14 @@ def test_gpu_without_a_gpu(tmp_path):
 
 @pytest.mark.slow
 def test_the_ways_of_a_gpu_give_the_same():
-    text = run("--device", "twin", "--small", "--only", "precision", script="gpu.py", tiny=[], timeout=280)
+    text = run_alone("--device", "twin", "--small", "--only", "precision", script="gpu.py")
     rows = table_of(text)
     assert len(rows) > 30
     assert all(float(row["float32"]) < 1e-5 and float(row["float32, gradient"]) < 1e-4 for row in rows), text
 
 
 def test_gpu_leaves_out_what_would_be_too_late():
-    text = run("--device", "cpu", "--small", "--minutes", "0", script="gpu.py", tiny=[], timeout=280)
+    text = run_alone("--device", "cpu", "--small", "--minutes", "0", script="gpu.py")
     assert [f"{name}: left out, no time was left" in text for name in SECTIONS] == [True] * len(SECTIONS)
 
 
@@ -155,8 +179,7 @@ def test_what_fails_in_a_section_is_told_of(monkeypatch):
     options = argparse.Namespace(failures=[], stored=2, batches=(3,), regions=-1, features=2)
     assert gpu.run("loading", torch.device("cpu"), options) == []
     assert options.failures[0].startswith("loading: RuntimeError: ")
-    for name in [name for name, module in sys.modules.items() if str(FOLDER) in str(getattr(module, "__file__", ""))]:
-        sys.modules.pop(name)
+    forget()
 
 
 def test_evaluation(tmp_path):
@@ -185,7 +208,7 @@ def test_loading(tmp_path):
 
 
 def test_extracting():
-    (row,) = table_of(run("--count", "3", "--processes", "1", script="extracting.py", tiny=[]))
+    (row,) = table_of(run_alone("--count", "3", "--processes", "1", script="extracting.py"))
     assert (row["way"], row["processes"]) == ("itmatch extract", "1")
     assert int(row["bytes a photo"]) > 36 * (2 * 16 + 24)
     assert int(row["MB a process"]) > 100
@@ -205,7 +228,7 @@ def folder_and_model(path):
 def test_bounds(tmp_path):
     of_model = folder_and_model(tmp_path)
     tiny = [*of_model, "--threads", "1", "--prefixes", "2", "6", "--timed", "4", "--repeat", "1"]
-    text = run("--json", str(tmp_path / "a"), script="bounds.py", tiny=tiny)
+    text = run_alone("--json", str(tmp_path / "a"), script="bounds.py", tiny=tiny)
     rows = table_of(text)
     assert "12 images, 12 captions" in text
     assert "; 0 others" in text
@@ -217,7 +240,7 @@ def test_bounds(tmp_path):
 
 def test_few_and_many_captions(tmp_path):
     tiny = ["--images", "6", "--captions", "1", "9", "--dims", "8", "16", "--regions", "4", "--repeat", "1"]
-    text = run("--threads", "1", "2", "--json", str(tmp_path / "a"), script="queries.py", tiny=tiny)
+    text = run_alone("--threads", "1", "2", "--json", str(tmp_path / "a"), script="queries.py", tiny=tiny)
     rows = table_of(text)
     assert [(row["D"], row["captions"], row["threads"]) for row in rows] == [
         (d, c, t) for d in ("8", "16") for c in "19" for t in "12"

@@ -188,6 +188,7 @@ def check_together(data, folder):
     assert SeveralProtocols([*plain, *annotated]).measure(data) == expected
 
 
+@pytest.mark.slow
 def test_the_published_package_gives_the_same_figures(tmp_path):
     """On the real annotations, with scores in which the annotated pairs stand out here and there."""
     pytest.importorskip("eccv_caption")
