@@ -24,17 +24,20 @@ class RelationEffects:
         score: with all relations.
         without_any: with none of them. The effects need not add up to the difference: relations act together.
         effects: the score with all of them less the score without this one, the strongest first.
+        regions: what each region is called; None where it is not known.
     """
 
     score: float
     without_any: float
     effects: list[tuple[Relation, float]]
+    regions: list[str | None]
 
     def __str__(self) -> str:
-        """A line per relation, with the places of its regions."""
+        """A line per relation, with the names of its regions, or their places where there are none."""
+        called = [name or str(place) for place, name in enumerate(self.regions)]
         lines = [f"score {self.score:.4f}, without any relation {self.without_any:.4f}"]
         for one, effect in self.effects:
-            lines.append(f"{effect:+.4f}  {one.subject} {one.name or '-'} {one.object}")
+            lines.append(f"{effect:+.4f}  {called[one.subject]} {one.name or '-'} {called[one.object]}")
         return "\n".join(lines)
 
 
@@ -56,7 +59,7 @@ def explain_relations(
         model: whose image encoder reads relations.
         image: one image with relations: an item of a split, or Regions with a graph.
         text: the caption; an item of a split brings its parsed relations with it.
-        names: what predicates are called, as ``split.names`` knows them.
+        names: what regions and predicates are called, as ``split.names`` knows them.
         batch_size: versions of the image that are encoded at a time.
 
     Raises:
@@ -101,7 +104,9 @@ def explain_relations(
     score, without_any, *without = torch.cat(parts).double().tolist()
     relations = _relations(graph, called)
     effects = [(one, score - left) for one, left in zip(relations, without, strict=True)]
-    return RelationEffects(score, without_any, sorted(effects, key=lambda pair: -abs(pair[1])))
+    labels = [-1] * regions.mask.shape[1] if regions.labels is None else regions.labels[0].tolist()
+    shown = [called.label(label) for label in labels]
+    return RelationEffects(score, without_any, sorted(effects, key=lambda pair: -abs(pair[1])), shown)
 
 
 def _kept(edges: int) -> Tensor:

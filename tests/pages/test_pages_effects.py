@@ -64,7 +64,9 @@ def test_strongest_first_and_as_text():
     lines = str(found).splitlines()
     assert lines[0].startswith("score ")
     assert len(lines) == 1 + len(found.effects)
-    assert found.effects[0][0].name in lines[1]
+    first = found.effects[0][0]
+    called = [SPLIT.names.label(int(SPLIT.image(0).labels[place])) for place in (first.subject, first.object)]
+    assert lines[1].endswith(f"  {called[0]} {first.name} {called[1]}")
 
 
 def test_what_has_no_relations_is_told():
