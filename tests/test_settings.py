@@ -58,7 +58,7 @@ ARGUMENTS = {
     "ViewEncoder": {"encoder": itmatch.nn.RegionEncoder(6, 8)},
     "VisualRelationGraph": {"embed_dim": 8},
 }
-LEFT_OUT = {"AligningSimilarity", "ChoiceFigure", "PlausibleMatch"}  # abstract; an answer; checks the files it is given
+LEFT_OUT = {"Agreement", "AligningSimilarity", "ChoiceFigure", "PlausibleMatch"}  # answers; abstract; checks its files
 NO_NUMBERS = {"vocabulary"}  # may be much else, with errors of its own
 MAY_BE_0 = {"feedforward_dim", "neighbours", "pad_id", "warmup_epochs"}  # of the whole numbers
 SIGNED = {"bias", "log_variance", "gamma", "negative_margin", "positive_margin", "threshold"}  # of the others

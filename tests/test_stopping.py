@@ -23,6 +23,7 @@ LAST = "runs/lightning_logs/version_0/checkpoints/last.ckpt"
 def handlers(elsewhere):
     before = {number: signal.getsignal(number) for number in SIGNALS}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # where tests run in the background it is ignored
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and so is this under nohup
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -278,7 +278,7 @@ def test_published_results_stand_where_their_protocol_is(runs, capsys):
     }
     rows = table_of(capsys, "small", "--published=flickr30k")
     assert {row["group"] for row in rows[1:]} == {"Flickr30K, as published"}
-    assert rows[-1]["key"] == "pan2023chan"
+    assert rows[-1]["key"] == "fu2024laps"
     assert r"CHAN (BERT-base)~\cite{pan2023chan} & " in "\n".join(
         compared(capsys, "small", "--published=flickr30k", "--form=latex")[0]
     )

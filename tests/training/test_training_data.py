@@ -98,7 +98,7 @@ def test_captions_that_are_unknown_to_the_tokenizer_are_refused():
 
 def test_the_share_of_unknown_words_is_told_once(recwarn, monkeypatch):
     told = []
-    monkeypatch.setattr("itmatch.training.data.rank_zero_info", told.append)
+    monkeypatch.setattr("itmatch.training.splits.rank_zero_info", told.append)
     data = coverage_of(train=["a dog", "a cat"], val=["a dog", "a cow"])
     assert told == ["train: 0.0 % of the tokens are unknown to WordTokenizer (8 entries)"]
     assert [str(warning.message).split(",")[0] for warning in recwarn] == [
