@@ -15,9 +15,7 @@ from itmatch.ops.ragged import Ragged
 
 _QUERY_COLUMNS = {"cpu": 1024, "cuda": 8192}  # queries per block
 _BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 64 << 20}  # scores per block: they stay in a core's cache / in the GPU's L2
-_SHARED_BYTES = (
-    16 << 20
-)  # by several threads, which wait for each other at each block: where cores are busy that is long
+_SHARED_BYTES = 16 << 20  # with several threads, which wait for each other at each block; long, where cores are busy
 
 
 @dataclass(frozen=True, eq=False)
