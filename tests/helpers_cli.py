@@ -1,8 +1,11 @@
 """The command line in this process: importing Lightning again for every call would take seconds."""
 
 import numpy as np
+import torch
 
 from itmatch.__main__ import main
+from itmatch.data import Vocabulary
+from itmatch.models import chan_gru
 
 SMALL = [
     "--data.source.init_args.num_train=8",
@@ -23,6 +26,14 @@ def run(*args):
         return main([str(arg) for arg in args])
     except SystemExit as exit_:
         return exit_.code
+
+
+def saved_model(folder, captions):
+    """An untrained CHAN that knows the words of some captions."""
+    torch.manual_seed(0)
+    vocabulary = Vocabulary.build([text.split() for text in captions], min_count=1)
+    chan_gru(vocabulary, region_dim=8, embed_dim=8, word_dim=8).save_pretrained(folder / "model")
+    return folder / "model"
 
 
 def error_of(capsys, *args):

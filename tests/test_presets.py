@@ -122,7 +122,9 @@ def test_every_preset_parses_as_it_is_printed(name, capsys):
     printed = capsys.readouterr().out
     Path("printed.yaml").write_text(printed)
     assert resolve_config("printed.yaml") == "printed.yaml"  # nothing is left to expand
-    assert yaml.safe_load(printed) == yaml.safe_load(resolve_config(name))  # so it parses to the same
+    assert yaml.safe_load(printed) == yaml.safe_load(resolve_config(name))
+    if name in preset_names()[::10]:  # of which the same parser makes the same; it takes long for all
+        assert whole(capsys, "printed.yaml") == parsed
     Path("parsed.yaml").write_text(yaml.safe_dump(parsed))
     assert whole(capsys, "parsed.yaml") == parsed
 

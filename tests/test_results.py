@@ -147,6 +147,11 @@ def test_rewired_edges_join_two_regions_and_keep_their_kind(item):
     assert torch.equal(robustness.rewired(item, torch.Generator(), share=0.0).relations, item.relations)
 
 
+def test_losses_have_a_label_of_every_system(capsys):
+    robustness.print_losses({name: [{"": 300.0}] for name in robustness.ASKED["systems"]})
+    assert "nothing across levels" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", ["cosine", "hire", "resg"])
 def test_every_change_gives_a_figure(name, data):
     split = RelationScenes("easy", num_train=8, num_val=2, num_test=6, text_graphs=True).split("train")

@@ -255,7 +255,7 @@ def timed(sides: Sides, prefix: int, repeat: int) -> str:
             spent[name].append(time.process_time() - start)
     median = {name: statistics.median(values) for name, values in spent.items()}
     seconds = ", ".join(f"{name} {value:.3g} s" for name, value in median.items())
-    return f"ranks with {prefix} of {sides.words.shape[1]} numbers: {seconds}; {others} others"
+    return f"ranks by means, with {prefix} of {sides.words.shape[1]} numbers: {seconds}; {others} others"
 
 
 def main() -> None:
@@ -276,6 +276,10 @@ def main() -> None:
     with torch.no_grad():
         sides = encoded(options)
         options.dim = sides.words.shape[1]
+        if max(options.prefixes) >= options.dim:
+            parser.error(
+                f"--prefixes {max(options.prefixes)}: expected less than the {options.dim} numbers of a fragment"
+            )
         _, facts = begin(options)
         rows = list(rows_of(sides, options))
         found = timed(sides, options.timed, options.repeat)

@@ -5,8 +5,8 @@
 
 Reads the trained models NAME.seedS of a folder and prints the change in rSum on the first test photos, mean and
 standard deviation over the models of a system; the noise has the seed of the model. What a system does not read has no
-figure. Dropping is that of itmatch.data.SizeAugmentation. Results are kept; a table that was interrupted goes on where
-it stopped.
+figure. Dropping is that of itmatch.data.SizeAugmentation. Results are kept, by the number of photos; a table that was
+interrupted goes on where it stopped. Other data or models need another --out.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ import argparse
 import json
 import multiprocessing
 import os
-import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from budget import LABELS, SEEDS, images_of
-from choices import ASKED
+from budget import LABELS, SEEDS, images_of, mean
+from choices import ASKED, MORE
 from systems import LABELS as SYSTEMS
 from systems import TEST_PHOTOS
 
@@ -148,29 +147,24 @@ def measure(run: tuple[str, int, argparse.Namespace]) -> str:
 
 def result_path(options: argparse.Namespace, name: str, seed: int) -> Path:
     """Where the results of a model are, or will be."""
-    path: Path = options.out / f"{name}.seed{seed}.json"
+    path: Path = options.out / f"{name}.seed{seed}.photos{options.photos}.json"
     return path
 
 
 def print_losses(results: dict[str, list[dict[str, float]]]) -> None:
     """A Markdown table: rSum, and how much each change takes from it."""
-    labels = {**LABELS, **SYSTEMS}
+    labels = {**LABELS, **SYSTEMS, **MORE}
     print("| | " + " | ".join(labels[name] for name in results) + " |")
     print("|---" * (len(results) + 1) + "|")
     print(
-        "| rSum, nothing changed | " + " | ".join(_shown([one[""] for one in runs]) for runs in results.values()) + " |"
+        "| rSum, nothing changed | " + " | ".join(mean([one[""] for one in runs]) for runs in results.values()) + " |"
     )
     for change in CHANGES:
         cells = [
-            _shown([one[change] - one[""] for one in runs]) if change in runs[0] else "" for runs in results.values()
+            mean([one[change] - one[""] for one in runs]) if change in runs[0] else "" for runs in results.values()
         ]
         print(f"| {change} | " + " | ".join(cells) + " |")
     print("| models | " + " | ".join(str(len(runs)) for runs in results.values()) + " |")
-
-
-def _shown(values: list[float]) -> str:
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread}"
 
 
 def main() -> None:

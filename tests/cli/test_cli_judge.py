@@ -4,11 +4,7 @@ import json
 
 import numpy as np
 import pytest
-import torch
-from helpers_cli import error_of, run
-
-from itmatch.data import Vocabulary
-from itmatch.models import chan_gru
+from helpers_cli import error_of, run, saved_model
 
 CAPTIONS = ["a dog chases a cat", "a man on a horse", "a girl holds a cup"]
 
@@ -25,10 +21,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def model(tmp_path):
-    torch.manual_seed(0)
-    vocabulary = Vocabulary.build([text.split() for text in CAPTIONS], min_count=1)
-    chan_gru(vocabulary, region_dim=8, embed_dim=8, word_dim=8).save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
+    return saved_model(tmp_path, CAPTIONS)
 
 
 def test_a_table_and_its_figures(folder, model, capsys):
