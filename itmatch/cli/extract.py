@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 
 from itmatch.errors import UsageError
-from itmatch.formats.files import existing_file, read_json
+from itmatch.formats.files import existing_file
 from itmatch.formats.messages import is_count
 from itmatch.formats.temporaries import locked
 from itmatch.formats.text import read_lines
 from itmatch.vision.captions import left_out, strangers_told, with_captions
 from itmatch.vision.extractor import DEFAULT_DETECTOR, RegionExtractor
-from itmatch.vision.merging import merge_parts
-from itmatch.vision.parts import Plan, check_same_extractor
+from itmatch.vision.merging import check_merged, is_merged, merge_parts
+from itmatch.vision.parts import Plan
 from itmatch.vision.photos import find_photos
 from itmatch.vision.progress import extract_with_progress
 
@@ -46,8 +46,8 @@ def extract(
             or a folder of Hugging Face datasets (of several splits, the one called SPLIT).
         out: folder to write.
         split: what its files are named after.
-        captions: a json of files and captions, or a text file of lines FILE, tab, CAPTION; photos without captions are
-            then left out. Those in .tar files and datasets are found by themselves.
+        captions: a json, jsonl or csv of files and captions, or a text file of lines FILE, tab, CAPTION; photos without
+            captions are then left out. Those in .tar files and datasets are found by themselves.
         detector: name on the hub, or folder, of an object detector; "none" = a grid of the backbone. The default is
             ustc-community/dfine-small-obj365.
         backbone: likewise of a model such as DINOv2, whose features under the boxes take the place of the detector's;
@@ -82,15 +82,14 @@ def extract(
     if described.texts:
         for line in (*left_out(found, described.texts), *strangers_told(captions, described.strangers)):
             print(line)
-    folder, noted = out / f"{split}.parts", out / f"{split}_extractor.json"
-    if (out / f"{split}_ims.npy").exists():  # it is the last of the files that are written
-        if noted.exists():
-            check_same_extractor(read_json(noted), extractor, noted, "made")
-        shutil.rmtree(folder, ignore_errors=True)
+    folder = out / f"{split}.parts"
+    plan = Plan(folder, described.photos, extractor, batch_size, part_size)
+    check_merged(plan, out, split, described.texts)
+    if is_merged(out, split):
+        shutil.rmtree(folder, ignore_errors=True)  # of one that was stopped when all was written
         print(f"{out / split}_ims.npy is there already; remove it to extract again")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    plan = Plan(folder, described.photos, extractor, batch_size, part_size)
     with locked(folder):
         plan.record()
     extract_with_progress(plan, plan.missing(number, shards))

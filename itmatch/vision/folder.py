@@ -37,7 +37,7 @@ _Described = list[tuple[Photo, list[str]]]
 class PhotoFolder(DataSource):
     """Photos with captions. Their regions are extracted once, into a cache, and are then read from there.
 
-    The splits are those that a json of captions names (``split`` of a record, as in Karpathy's files: train and
+    The splits are those that a file of captions names (``split`` of a record, as in Karpathy's files: train and
     restval, val or dev, test), or a folder of ``datasets`` has. Or each split has a file of captions of its own. Else a
     photo belongs to a split by the hash of its name: it stays there when others come or go. No photo may be in train
     and in another split.
@@ -49,14 +49,14 @@ class PhotoFolder(DataSource):
     Args:
         root: a folder with photos in it or below it; or what else ``itmatch extract`` takes: a list, tar files, or a
             folder of ``datasets``.
-        captions: a json of files and captions, or a text file of lines ``FILE``, tab, caption; or one per split, such
-            as ``{train: a.json, val: b.json, test: b.json}``. None = those that come with the photos. Photos without
-            captions are left out.
+        captions: a json, jsonl or csv of files and captions, or a text file of lines ``FILE``, tab, caption; or one per
+            split, such as ``{train: a.json, val: b.json, test: b.json}``. None = those that come with the photos.
+            Photos without captions are left out.
         extractor: makes the regions; None = ``RegionExtractor()``, the default detector. ``PhotoPatches``, for CLIP and
             SigLIP, reads the photos whenever they are asked for, and nothing is extracted.
         cache: folder of the caches; None = ``itmatch`` in ``~/.cache`` (or in ``XDG_CACHE_HOME``).
         val_share: of the photos to select on, where no file says which; 0 = none are needed.
-        test_share: of the photos to test with, likewise.
+        test_share: of the photos to test with, likewise; 1 = all, with a ``val_share`` of 0, to test without training.
         batch_size: photos that go through the models of the extractor together.
 
     Example:
@@ -82,8 +82,8 @@ class PhotoFolder(DataSource):
         self.extractor: RegionExtractor | PhotoPatches = RegionExtractor() if extractor is None else extractor
         self.cache = default_cache() if cache is None else user_path(cache)
         self.val_share, self.test_share = check_share("val_share", val_share), check_share("test_share", test_share)
-        if val_share + test_share >= 1:
-            raise ValueError(f"val_share + test_share: {val_share + test_share:g}, expected less than 1")
+        if val_share + test_share > 1:
+            raise ValueError(f"val_share + test_share: {val_share + test_share:g}, expected at most 1")
         self.batch_size = check_whole("batch_size", batch_size)
         if isinstance(captions, dict) and set(captions) != set(_STAGES.values()):
             raise ValueError(f"captions: of {shown_keys(captions)}, expected those of train, val and test")
@@ -126,9 +126,8 @@ class PhotoFolder(DataSource):
         for name in needed:
             if not splits[name]:
                 counts = ", ".join(f"{len(found)} for {one}" for one, found in splits.items())
-                hint = (
-                    "" if isinstance(self.captions, dict) else "; a larger share, or a split in each record of a json"
-                )
+                shares_or = "; give other shares (val_share, test_share), or a split in each record of the captions"
+                hint = "" if isinstance(self.captions, dict) else shares_or
                 raise ValueError(f"{self.root}: no photo for {name} ({counts}){hint}")
 
     def _joined(
@@ -245,7 +244,7 @@ def _described(photos: list[Photo], captions: Path | None, root: Path) -> _Descr
     found = with_captions(photos, captions)
     if not found.texts:
         raise ValueError(
-            f"{root}: photos without captions; captions=FILE names a json, or a text of FILE, tab, caption"
+            f"{root}: photos without captions; captions=FILE names a json, a csv, or a text of FILE, tab, caption"
         )
     for line in strangers_told(captions, found.strangers):
         print(line, file=sys.stderr)

@@ -11,11 +11,59 @@ from typing import Any
 import numpy as np
 
 from itmatch.formats.arrays import Array, array_rows, save_array
-from itmatch.formats.files import write_text, written_together
-from itmatch.vision.parts import FILLING, Plan, read_part
+from itmatch.formats.files import read_json, write_text, written_together
+from itmatch.formats.text import read_lines
+from itmatch.vision.parts import FILLING, Plan, check_same_extractor, check_same_photos, read_part
 from itmatch.vision.relations import BOX_PREDICATES
 
 _DTYPES = {"boxes": np.float32, "labels": np.int32, "scores": np.float32, "relations": np.int32}
+
+
+def is_merged(out: Path, split: str) -> bool:
+    """Whether a split is there already."""
+    return (out / f"{split}_ims.npy").exists()  # it is the last of the files that are written
+
+
+def check_merged(plan: Plan, out: Path, split: str, captions: Mapping[str, list[str]]) -> None:
+    """Refuse a folder that was made otherwise: all splits of a folder have one extractor.
+
+    Where the split itself is there already, its photos and captions are compared as well; captions that it has not got
+    are written.
+
+    Args:
+        plan: of the extraction.
+        out: the folder, which need not be there.
+        split: of the plan.
+        captions: by photo; empty = none are given, and those that are there stay.
+
+    Raises:
+        ValueError: another extractor, or other photos or captions.
+    """
+    for noted in sorted(out.glob("*_extractor.json")):
+        other = noted.name.removesuffix("_extractor.json")
+        if is_merged(out, other):
+            check_same_extractor(read_json(noted), plan.extractor, f"{noted}: made with", _way_out(out, other))
+    ids, unreadable = (out / f"{split}_{name}.txt" for name in ("ids", "unreadable"))
+    if is_merged(out, split) and ids.exists() and unreadable.exists():  # else the folder is somebody else's
+        names = list(dict.fromkeys(read_lines(ids)))
+        there = names + [line.partition("\t")[0] for line in read_lines(unreadable)]
+        now = [photo.name for photo in plan.photos]
+        check_same_photos(there, now, f"{ids}: made of", _way_out(out, split))
+        if captions:
+            _check_captions(out / split, names, captions)
+
+
+def _check_captions(where: Path, names: list[str], captions: Mapping[str, list[str]]) -> None:
+    path = Path(f"{where}_caps.txt")
+    if not path.exists():
+        with written_together():
+            _write_captions(str(where), names, captions)
+    elif read_lines(path) != [text for name in names for text in captions[name]]:
+        raise ValueError(f"{path}: other captions than those given; remove it to have these written")
+
+
+def _way_out(out: Path, split: str) -> str:
+    return f"write to another folder, or remove {out / split}_ims.npy to extract {split} anew"
 
 
 def merge_parts(plan: Plan, out: Path, split: str, captions: Mapping[str, list[str]]) -> list[str]:
@@ -41,15 +89,17 @@ def merge_parts(plan: Plan, out: Path, split: str, captions: Mapping[str, list[s
     lengths = np.concatenate([part["lengths"] for part in summary])
     places = {photo.name: photo.place for photo in plan.photos}
     where, most = f"{out / split}", int(lengths.max())
-    with written_together():
-        filled = [part for part in summary if part["good"].any()]
+    filled = [part for part in summary if part["good"].any()]
+    uneven = bool((lengths < most).any())
+    stale = [name for name in _DTYPES if name not in filled[0]] + ([] if uneven else ["lengths"])
+    with written_together(removing=[f"{where}_{name}.npy" for name in stale]):  # of a split that is extracted anew
         for name, dtype in _DTYPES.items():
             if name in filled[0]:
                 width = max(1, *(part[name].shape[1] for part in filled))  # 1: no relations are one that is absent
                 rows = [_widened(part[name], width, FILLING.get(name, 0)) for part in filled]
                 save_array(f"{where}_{name}.npy", np.concatenate(rows).astype(dtype))
         save_array(f"{where}_sizes.npy", np.concatenate([part["sizes"] for part in filled]))
-        if (lengths < most).any():
+        if uneven:
             save_array(f"{where}_lengths.npy", lengths)
         write_text(f"{where}_extractor.json", json.dumps(plan.extractor.spec, indent=1) + "\n")
         write_text(f"{where}_photos.txt", "".join(f"{places[name]}\n" for name in names))

@@ -79,33 +79,48 @@ class Plan:
             write_text(path, json.dumps(plan, indent=1) + "\n")
             return
         there = read_json(path)
-        check_same_extractor(there.get("extractor"), self.extractor, path, "begun")
+        way_out = f"write to another folder, or remove {self.folder} to begin anew"
+        check_same_extractor(there.get("extractor"), self.extractor, f"{path}: begun with", way_out)
         if there.get("part_size") != self.part_size:
-            raise _differ(path, "begun", "part_size", there.get("part_size"), self.part_size)
-        if there.get("photos") != plan["photos"]:
-            raise ValueError(f"{path}: begun with other photos; take another folder, or remove this one")
+            size = f"part_size {shown(there.get('part_size'))}"
+            raise ValueError(f"{path}: begun with {size}, now {self.part_size}; {way_out}")
+        before = list(there.get("photos", ()))
+        check_same_photos(before, plan["photos"], f"{path}: begun with", way_out)
+        if before != plan["photos"]:
+            raise ValueError(f"{path}: begun with the photos in another order; {way_out}")
 
 
-def check_same_extractor(there: Any, now: Extractor, path: Path, done: str) -> None:
-    """Refuse to go on with another extractor than before.
+def check_same_extractor(there: Any, now: Extractor, done: str, way_out: str) -> None:
+    """Refuse another extractor than before.
 
     Args:
         there: how the one from before is recorded.
         now: the other one.
-        path: the file that says so.
-        done: what was done with it, for the error message.
+        done: what was done with it and where, for the error message.
+        way_out: what can be done about it, likewise.
 
     Raises:
         ValueError: they differ; names the setting.
     """
     differs = other_setting(there if is_spec(there) else {"class_path": None}, now.spec)
     if differs is not None:
-        raise _differ(path, done, *differs)
+        name, before, after = differs
+        raise ValueError(f"{done} {name} {shown(before)}, now {shown(after)}; {way_out}")
 
 
-def _differ(path: Path, done: str, name: str, before: Any, now: Any) -> ValueError:
-    found = f"{done} with {name} {shown(before)}, now {shown(now)}"
-    return ValueError(f"{path}: {found}; take another folder, or remove this one")
+def check_same_photos(there: Sequence[str], now: Sequence[str], done: str, way_out: str) -> None:
+    """Refuse other photos than before; arguments as of :func:`check_same_extractor`.
+
+    Raises:
+        ValueError: one is new, or is no more; names it.
+    """
+    before, after = set(there), set(now)
+    differs = next((name for name in (*now, *there) if (name in before) != (name in after)), None)
+    if differs is not None:
+        found = f"{len(before)} photos, now {len(after)}, of which {shown(differs)} is new"
+        if differs in before:
+            found = f"{shown(differs)} among {len(before)} photos, now {len(after)} without it"
+        raise ValueError(f"{done} {found}; {way_out}")
 
 
 def extract_parts(

@@ -67,11 +67,46 @@ def test_a_folder_that_can_be_trained_on(folder, detector, tmp_path, capsys):
     assert np.load(tmp_path / "train_sizes.npy")[:2].tolist() == [[40, 60], [60, 40]]
     assert (tmp_path / "train_photos.txt").read_text().splitlines()[0] == str(folder / "00.png")
     assert not (tmp_path / "train.parts").exists()
-    assert run(*arguments(folder, tmp_path, detector, "--split", "train")) == 0
-    assert "train_ims.npy is there already" in capsys.readouterr().out
-    refused = error_of(capsys, *arguments(folder, tmp_path, detector, "--split", "train", "--regions", 4))
-    told = "made with regions 5, now 4; take another folder, or remove this one"
-    assert refused == f"{tmp_path}/train_extractor.json: {told}"
+
+
+def test_a_finished_split_is_left_as_it_is(folder, detector, tmp_path, capsys):
+    out, captions = tmp_path / "out", ["--captions", folder / "captions.txt"]
+    first = arguments(folder, out, detector, *captions, "--split", "train")
+    assert run(*first) == 0
+    before = files(out)
+    assert run(*first) == 0
+    assert "train_ims.npy is there already; remove it to extract again" in capsys.readouterr().out
+    anew = f"write to another folder, or remove {out}/train_ims.npy to extract train anew"
+    for split in ("train", "dev"):  # a folder has one extractor
+        refused = error_of(capsys, *arguments(folder, out, detector, "--split", split, "--regions", 4))
+        assert refused == f"{out}/train_extractor.json: made with regions 5, now 4; {anew}"
+    refused = error_of(capsys, *arguments(folder, out, detector, "--split", "train"))
+    assert refused == f"{out}/train_ids.txt: made of 22 photos, now 23, of which '22.png' is new; {anew}"
+    (tmp_path / "few.txt").write_text("".join(f"{number:02d}.png\ta cat\n" for number in range(21)))
+    fewer = arguments(folder, out, detector, "--split", "train", "--captions", tmp_path / "few.txt")
+    refused = error_of_last(capsys, fewer)
+    assert f"train_ids.txt: made of '21.png' among 22 photos, now 21 without it; {anew}" in refused
+    others = (folder / "captions.txt").read_text().replace("a dog 3 0", "a cat")
+    (tmp_path / "others.txt").write_text(others)
+    again = arguments(folder, out, detector, "--split", "train", "--captions", tmp_path / "others.txt")
+    refused = error_of_last(capsys, again)
+    assert f"{out}/train_caps.txt: other captions than those given; remove it to have these written" in refused
+    assert files(out) == before
+    (out / "train_caps.txt").unlink()
+    assert run(*again) == 0
+    assert (out / "train_caps.txt").read_text().splitlines()[7] == "a cat"
+    assert PrecompFolder(out).split("train").num_captions == 55
+
+
+def test_a_split_that_is_extracted_anew_keeps_no_file_of_before(folder, detector, tmp_path):
+    assert run(*arguments(folder, tmp_path, detector, "--relations", 2, "--min-score", "0.35")) == 0
+    assert (tmp_path / "photos_lengths.npy").exists()
+    assert (tmp_path / "photos_relations.npy").exists()
+    (tmp_path / "photos_ims.npy").unlink()
+    assert run(*arguments(folder, tmp_path, detector)) == 0
+    assert not (tmp_path / "photos_lengths.npy").exists()
+    assert not (tmp_path / "photos_relations.npy").exists()
+    assert PrecompFolder(tmp_path, test="photos").split("test").image(3).relations is None
 
 
 def test_a_model_that_is_trained_on_a_folder_knows_its_extractor(folder, detector, tmp_path, capsys):
@@ -233,10 +268,11 @@ def test_ten_kills_change_nothing(folder, detector, tmp_path, monkeypatch):
 def test_other_settings_are_refused(folder, detector, tmp_path, capsys):
     assert run(*arguments(folder, tmp_path, detector, "--shard", "1/2")) == 0
     message = error_of(capsys, *arguments(folder, tmp_path, detector, "--min-score", "0.5"))
-    assert "plan.json: begun with min_score 0.0, now 0.5; take another folder, or remove this one" in message
+    way_out = f"write to another folder, or remove {tmp_path}/photos.parts to begin anew"
+    assert message.endswith(f"plan.json: begun with min_score 0.0, now 0.5; {way_out}")
     (tmp_path / "list.txt").write_text(str(folder / "03.png"))
     message = error_of(capsys, *arguments(tmp_path / "list.txt", tmp_path, detector))
-    assert "plan.json: begun with other photos" in message
+    assert message.endswith(f"plan.json: begun with 23 photos, now 1, of which '{folder}/03.png' is new; {way_out}")
 
 
 def test_a_damaged_part_is_named(folder, detector, tmp_path, capsys):

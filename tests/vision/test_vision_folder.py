@@ -222,7 +222,7 @@ def test_it_is_recorded_as_plain_data(tmp_path, monkeypatch):
         ({"split": "middle"}, {}, r"captions.json: '00.png' is of split 'middle', expected one of train, restval, val"),
         ({"split": None}, {}, "captions.json: '00.png' is of split None, expected a name as others have"),
         ({"filename": "other.png"}, {}, None),
-        ({}, {"val_share": 0.5, "test_share": 0.5}, r"val_share \+ test_share: 1, expected less than 1"),
+        ({}, {"val_share": 0.6, "test_share": 0.5}, r"val_share \+ test_share: 1.1, expected at most 1"),
         ({}, {"val_share": 2}, "val_share: 2, expected a number between 0 and 1"),
     ],
 )
@@ -282,16 +282,24 @@ def test_all_splits_have_photos_before_any_is_extracted(made):
     assert source(root, captions).split("val").num_images == 6  # nor of a test
 
 
+def test_all_photos_may_be_tested_with(made):
+    root, records = made
+    data = source(root, write_captions(root / "captions.txt", records), val_share=0, test_share=1)
+    assert numbers(data.split("test")) == list(range(24))
+    with pytest.raises(ValueError, match=r"no photo for train \(0 for train, 0 for val, 24 for test\); give"):
+        data.split("train")
+
+
 def test_mistakes_of_the_folder(made):
     root, records = made
-    with pytest.raises(ValueError, match="photos: photos without captions; captions=FILE names a json"):
+    with pytest.raises(ValueError, match="photos: photos without captions; captions=FILE names a json, a csv"):
         source(root, None).split("train")
     with pytest.raises(FileNotFoundError, match=r"none.json: no such file; --data.source.captions FILE says where"):
         source(root, root / "none.json").split("train")
     with pytest.raises(FileNotFoundError, match=r"none: no such folder; --data.source.root FOLDER says where"):
         PhotoFolder(root / "none", None).split("train")
     few = write_captions(root / "few.txt", records[:2])
-    with pytest.raises(ValueError, match=r"photos: no photo for val \(1 for train, 0 for val, 1 for test\); a larger"):
+    with pytest.raises(ValueError, match=r"photos: no photo for val \(1 for train, 0 for val, 1 for test\); give"):
         source(root, few).split("val")
 
 
