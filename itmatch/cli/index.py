@@ -33,8 +33,8 @@ def index(
             all below it, a text file with a path per line, a .tar file, or one photo or several.
         out: folder of the index.
         model: a run, a checkpoint, a folder of save_pretrained, or a CLIP or SigLIP of transformers (folder or name).
-        captions: of photos, so that photos find them: a json of files and captions, or a text file of lines FILE, tab,
-            CAPTION. Those in .tar files and datasets are found by themselves.
+        captions: of photos, so that photos find them: a json, jsonl or csv of files and captions, or a text file of
+            lines FILE, tab, CAPTION. Those in .tar files and datasets are found by themselves.
         split: train, val or test; of a folder without a run also another name that it has, testall for example.
         align: of a CLIP or SigLIP of transformers, match patches with words, each word with the patch that fits it best
             (hard alignment), and not whole vectors. It shows which part of a photo a word met, and takes more room.

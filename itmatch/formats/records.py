@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-FILE_KEYS = ("file", "file_name", "filename", "file_path", "img_path", "image", "path", "image_id", "img_id", "cocoid")
+FILE_KEYS = (
+    *("file", "file_name", "filename", "file_path", "img_path", "image", "image_name", "path"),
+    *("image_id", "img_id", "cocoid"),
+)
 LAST_FILE_KEY = "id"  # where there is no other: in some files it is that of a person
-CAPTION_KEYS = ("captions", "caption", "sentences", "raw", "text", "alt_text")
+CAPTION_KEYS = ("captions", "caption", "sentences", "raw", "text", "alt_text", "comment")
 
 
 def file_of_record(record: Mapping[str, Any], *, or_id: bool = True) -> str | None:

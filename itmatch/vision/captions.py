@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from itmatch.formats.files import read_text, user_path
-from itmatch.formats.json import parse_json
+from itmatch.formats.files import user_path
 from itmatch.formats.messages import shown
-from itmatch.formats.records import file_of_record, texts_of_record
-from itmatch.formats.text import read_lines
+from itmatch.formats.records import texts_of_record
+from itmatch.vision.caption_files import CAPTION_ENDINGS, caption_records
 from itmatch.vision.photos import Photo
-
-_TEXTS = (".txt", ".tsv")
-_ENDINGS = "expected a .json, .txt or .tsv"
 
 
 @dataclass(frozen=True)
@@ -42,9 +38,8 @@ def with_captions(photos: Sequence[Photo], captions: Path | None) -> Described:
 
     Args:
         photos: of :func:`itmatch.vision.photos.find_photos`.
-        captions: a json (a list of records with a file and captions, also under ``images``; captions by file; or a
-            file of COCO's own, ``images`` and ``annotations``), or a text file of lines ``file<tab>caption``; None =
-            those that came with the photos.
+        captions: a file of :func:`itmatch.vision.caption_files.caption_records`: json, jsonl, a table, or lines of a
+            file, a tab and a caption; None = those that came with the photos.
 
     Raises:
         ValueError: a file that is none of these, or that names none of the photos, or has a name that fits several.
@@ -52,13 +47,13 @@ def with_captions(photos: Sequence[Photo], captions: Path | None) -> Described:
     if captions is None:
         came = {photo.name: list(photo.captions) for photo in photos if photo.captions}
         return Described([photo for photo in photos if not came or photo.name in came], came)
-    pairs = _of_text(captions) if _is_text(captions) else _of_json(captions)
     names, found, strangers = _Names(photos, captions), dict[str, list[str]](), dict[str, None]()
-    for given, texts in pairs:
+    for given, record in caption_records(captions):
         name = names.photo(given)
         if name is None:
             strangers[given] = None
         else:
+            texts = texts_of_record(record) or ()
             found.setdefault(name, []).extend(one for text in texts if (one := " ".join(text.split())))
     kept = [photo for photo in photos if found.get(photo.name)]
     if not kept:
@@ -86,7 +81,7 @@ def strangers_told(captions: Path | None, strangers: Sequence[str]) -> Iterator[
 
 
 def splits_of(photos: Sequence[Photo], captions: Path, described: Collection[str]) -> dict[str, str]:
-    """The split of each photo as the records of a json name it (``split``, as in Karpathy's files); or nothing.
+    """The split of each photo as the records of a file name it (``split``, as in Karpathy's files); or nothing.
 
     Args:
         photos: all of them.
@@ -96,10 +91,8 @@ def splits_of(photos: Sequence[Photo], captions: Path, described: Collection[str
     Raises:
         ValueError: a record names a split, and that of a photo does not; or those of a photo name two.
     """
-    if _is_text(captions):
-        return {}
     names, found = _Names(photos, captions), dict[str, Any]()
-    for given, record in _records(captions):
+    for given, record in caption_records(captions):
         name = names.photo(given)
         if name is None or name not in described:
             continue
@@ -145,76 +138,6 @@ def _why_none(photos: Sequence[Photo], named: Sequence[str], strangers: Sequence
     if named:
         return f"the lists of captions of the {len(named)} photos that it names are empty, as of {shown(named[0])}"
     if not strangers:
-        return f"empty, {_ENDINGS} with photos and captions"
+        return f"empty, {CAPTION_ENDINGS} with photos and captions"
     names = f"it names {shown(strangers[0])}, the first photo is {shown(photos[0].name)}"
     return f"captions of none of the {len(photos)} photos; {names}"
-
-
-def _is_text(path: Path) -> bool:
-    return path.suffix.lower() in _TEXTS
-
-
-def _of_text(path: Path) -> Iterable[tuple[str, list[str]]]:
-    for number, line in enumerate(read_lines(path), 1):
-        name, tab, caption = line.partition("\t")
-        if line.strip() and not tab:
-            raise ValueError(f"{path}:{number}: {shown(line)}, expected a file and a caption with a tab between them")
-        if line.strip():
-            yield name.strip(), [caption]
-
-
-def _of_json(path: Path) -> Iterable[tuple[str, list[str]]]:
-    for number, (name, record) in enumerate(_records(path)):
-        texts = texts_of_record(record)
-        if texts is None:
-            raise _no_record(path, number, record)
-        yield name, texts
-
-
-def _records(path: Path) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    """The records of a json, by what names their photos."""
-    content = _content(path)
-    if isinstance(content, dict) and isinstance(content.get("annotations"), list):
-        content = _of_annotations(path, content)
-    if isinstance(content, dict) and isinstance(content.get("images"), list):
-        content = content["images"]
-    if isinstance(content, dict):
-        content = [{"file": name, "captions": texts} for name, texts in content.items()]
-    for number, record in enumerate(content if isinstance(content, list) else []):
-        name = file_of_record(record) if isinstance(record, dict) else None
-        if name is None:
-            raise _no_record(path, number, record)
-        yield name, record
-
-
-def _of_annotations(path: Path, content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A record per caption of a file of COCO's own, such as captions_val2017.json."""
-    images = content.get("images")
-    found, files = list[dict[str, Any]](), dict[str, Any]()
-    for image in images if isinstance(images, list) else []:
-        if isinstance(image, dict):
-            files[str(image.get("id"))] = image
-    for number, one in enumerate(content["annotations"]):
-        image = files.get(str(one.get("image_id"))) if isinstance(one, dict) else None
-        if image is None or "caption" not in one or (name := file_of_record(image)) is None:
-            told = "a caption, and the image_id of one of the images, which has a file_name"
-            raise ValueError(f"{path}: annotations[{number}] is {shown(one)}, expected {told}")
-        found.append({"file": name, "caption": one["caption"]})
-    return found
-
-
-def _content(path: Path) -> Any:
-    """What a json holds; nothing if it is empty. A file of another ending may be one, too."""
-    text = read_text(path)
-    if not text.strip():
-        return None
-    try:
-        return parse_json(text, path)
-    except ValueError as error:
-        if path.suffix.lower() == ".json":
-            raise
-        raise ValueError(f"{error}; {_ENDINGS} of captions") from error
-
-
-def _no_record(path: Path, number: int, record: Any) -> ValueError:
-    return ValueError(f"{path}: record {number} is {shown(record)}, expected a file and captions")
