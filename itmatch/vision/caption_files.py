@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from itmatch.formats.files import read_text
 from itmatch.formats.json import parse_json
@@ -74,7 +74,8 @@ def _delimiter(header: str) -> str | None:
 
 
 def _of_table(path: Path, lines: Sequence[str], delimiter: str) -> list[tuple[str, Any]]:
-    quoting = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL  # that of Flickr30K has quotes as they come
+    # the table of Flickr30K has quotes as they come
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL
     rows = csv.reader((f"{line}\n" for line in lines), delimiter=delimiter, quoting=quoting, strict=True)
     found: list[tuple[str, Any]] = []
     try:

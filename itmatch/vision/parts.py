@@ -72,8 +72,8 @@ class Plan:
         Raises:
             ValueError: other photos or settings were extracted into this folder.
         """
-        plan = {"extractor": self.extractor.spec, "part_size": self.part_size}
-        plan["photos"] = [photo.name for photo in self.photos]
+        names = [photo.name for photo in self.photos]
+        plan = {"extractor": self.extractor.spec, "part_size": self.part_size, "photos": names}
         path = self.folder / "plan.json"
         if not path.exists():
             write_text(path, json.dumps(plan, indent=1) + "\n")
@@ -85,8 +85,8 @@ class Plan:
             size = f"part_size {shown(there.get('part_size'))}"
             raise ValueError(f"{path}: begun with {size}, now {self.part_size}; {way_out}")
         before = list(there.get("photos", ()))
-        check_same_photos(before, plan["photos"], f"{path}: begun with", way_out)
-        if before != plan["photos"]:
+        check_same_photos(before, names, f"{path}: begun with", way_out)
+        if before != names:
             raise ValueError(f"{path}: begun with the photos in another order; {way_out}")
 
 
