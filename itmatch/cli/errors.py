@@ -67,10 +67,14 @@ def warn(message: str) -> None:
 
 @contextmanager
 def told_warnings() -> Iterator[None]:
-    """Warnings of the library as lines of the command, without the places in its files that they come from."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: warn(" ".join(str(message).split()))
-        yield
+    """Warnings are lines of the command, without the places in files of libraries that they come from."""
+    before = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"itmatch: warning: {' '.join(str(message).split())}\n"
+    try:
+        with warnings.catch_warnings():
+            yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _chain(error: BaseException) -> list[BaseException]:

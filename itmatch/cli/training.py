@@ -16,7 +16,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 from yaml import YAMLError
 
-from itmatch.cli.errors import plain_errors, warn
+from itmatch.cli.errors import plain_errors, told_warnings, warn
 from itmatch.cli.running.checkpoint import (
     IN_FEATURES,
     VOCABULARY,
@@ -51,6 +51,7 @@ NOISE = (
     ".*Total length of `DataLoader` across ranks is zero.*",  # a gallery has no captions
     ".*could not find the monitored key in the returned metrics.*",  # without a validation, which we tell of
 )
+OF_RESUMING = (".*The dirpath has changed from.*",)  # says nothing to those who only test a run that was moved
 set_loader("yaml", limited_yaml(get_loader("yaml")), (YAMLError,))  # for the files, too, that a file names
 
 
@@ -245,8 +246,8 @@ def run(args: Sequence[str]) -> MatchingCLI:
     arguments, whole_help = takes_all(args)
     strict = {"exit_on_error": False, "allow_abbrev": False}
     processes = Processes()
-    with warnings.catch_warnings(), plain_errors(args), told_where_to_go_on(args[0], processes), processes:
-        for message in NOISE:
+    with told_warnings(), plain_errors(args), told_where_to_go_on(args[0], processes), processes:
+        for message in NOISE if args[0] == "fit" else NOISE + OF_RESUMING:
             warnings.filterwarnings("ignore", message)
         return MatchingCLI(
             args[0],

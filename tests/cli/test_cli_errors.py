@@ -1,9 +1,11 @@
 """What a user reads of errors that libraries wrap in others, whatever the words of these."""
 
+import warnings
+
 import pytest
 from jsonargparse import ArgumentParser
 
-from itmatch.cli.errors import one_line, plain_errors
+from itmatch.cli.errors import one_line, plain_errors, told_warnings
 from itmatch.errors import UsageError
 
 
@@ -46,3 +48,11 @@ def test_the_command_is_no_part_of_a_key_and_a_configuration_is_asked_for():
     for arguments, hint in ((["fit", "--config=x"], ""), (["fit"], r" \(give --config; .*\)")):
         with pytest.raises(UsageError, match=rf'^[^"]*"size".*int.*many{hint}$'), plain_errors(arguments):
             parser.parse_args(["--fit.size=many"])
+
+
+def test_a_warning_is_a_line_of_the_command():
+    before = warnings.formatwarning
+    with told_warnings():
+        line = warnings.formatwarning("no\n  tokens", UserWarning, "/somewhere/splits.py", 42)
+    assert line == "itmatch: warning: no tokens\n"
+    assert warnings.formatwarning is before

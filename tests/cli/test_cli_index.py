@@ -212,13 +212,12 @@ def test_photos_for_a_model_with_an_extractor(tmp_path, capsys):
     write_photos(Path("photos/below"))
     Path("photos/broken.jpg").write_bytes(b"nothing")
     halves_model().save_pretrained("model")
-    assert run("index", "photos", "--model", "model", "--out", "index") == 0
-    said = capsys.readouterr()
-    assert "index: 3 images and 0 captions of photos, " in said.out
-    lines = said.err.splitlines()
-    assert lines[0].startswith("itmatch: warning: photos/broken.jpg: no image that can be read (")
-    assert lines[1] == "itmatch: warning: 1 of 4 photos could not be read and are left out"
-    assert len(lines) == 2
+    with pytest.warns(UserWarning, match="read") as told:
+        assert run("index", "photos", "--model", "model", "--out", "index") == 0
+    assert "index: 3 images and 0 captions of photos, " in capsys.readouterr().out
+    lines = [str(one.message) for one in told]
+    assert lines[0].startswith("photos/broken.jpg: no image that can be read (")
+    assert lines[1:] == ["1 of 4 photos could not be read and are left out"]
     assert run("search", "index", "a red photo", "--top", 1) == 0
     line = capsys.readouterr().out.split()
     assert line[3] == f"photos/{line[2]}"
