@@ -6,9 +6,7 @@ from pathlib import Path
 from my_photos import Squares, draw_photos
 
 
-def main(
-    photos: Path, captions: str | dict[str, str], detector: str | None, backbone: str | None, *, epochs: int
-) -> None:
+def main(photos: Path, captions: str | dict, detector: str | None, backbone: str | None, *, epochs: int) -> None:
     """Extract once, train and test, write an index, and search it."""
     from lightning.pytorch import Trainer, seed_everything
     from torch.optim import AdamW
@@ -55,5 +53,7 @@ if __name__ == "__main__":
     captions = str(options.captions or draw_photos(options.photos, 300))
     if options.test_captions is not None:  # nothing is selected on them: the last weights are tested
         captions = {"train": captions} | dict.fromkeys(("val", "test"), str(options.test_captions))
+    if options.captions and not (options.detector or options.backbone):
+        print("no --detector and no --backbone: regions are squares of pixels, which say little of real photos")
     if not options.only_draw:
         main(options.photos, captions, options.detector, options.backbone, epochs=1 if options.fast else 20)
