@@ -73,7 +73,7 @@ def merge_parts(plan: Plan, out: Path, split: str, captions: Mapping[str, list[s
         plan: of the extraction; all its parts are there.
         out: the folder.
         split: what the files are named after.
-        captions: by photo; empty = none are written.
+        captions: by photo; empty = none are written; those that are there stay if they are of the same photos.
 
     Raises:
         ValueError: a part is damaged, or no photo could be read.
@@ -92,7 +92,9 @@ def merge_parts(plan: Plan, out: Path, split: str, captions: Mapping[str, list[s
     filled = [part for part in summary if part["good"].any()]
     uneven = bool((lengths < most).any())
     stale = [name for name in _DTYPES if name not in filled[0]] + ([] if uneven else ["lengths"])
-    with written_together(removing=[f"{where}_{name}.npy" for name in stale]):  # of a split that is extracted anew
+    kept = not captions and _has_captions(where, names)
+    old = [Path(f"{where}_{name}.npy") for name in stale] + ([] if captions or kept else [Path(f"{where}_caps.txt")])
+    with written_together(removing=old):  # of a split that is extracted anew
         for name, dtype in _DTYPES.items():
             if name in filled[0]:
                 width = max(1, *(part[name].shape[1] for part in filled))  # 1: no relations are one that is absent
@@ -103,7 +105,8 @@ def merge_parts(plan: Plan, out: Path, split: str, captions: Mapping[str, list[s
             save_array(f"{where}_lengths.npy", lengths)
         write_text(f"{where}_extractor.json", json.dumps(plan.extractor.spec, indent=1) + "\n")
         write_text(f"{where}_photos.txt", "".join(f"{places[name]}\n" for name in names))
-        _write_captions(where, names, captions)
+        if not kept:
+            _write_captions(where, names, captions)
         write_text(f"{where}_unreadable.txt", "".join(f"{name}\t{error}\n" for name, error in errors.items()))
         if plan.extractor.label_names:
             write_text(out / "labels.json", json.dumps(plan.extractor.label_names) + "\n")
@@ -130,6 +133,12 @@ def _write_features(plan: Plan, path: Path, count: int, most: int) -> tuple[int,
                 put(row, _widened(values[None], most, 0)[0])
                 row += 1
     return shape
+
+
+def _has_captions(where: str, names: list[str]) -> bool:
+    """Whether captions of just these photos are there, of an earlier extraction."""
+    ids, texts = Path(f"{where}_ids.txt"), Path(f"{where}_caps.txt")
+    return ids.exists() and texts.exists() and list(dict.fromkeys(read_lines(ids))) == names
 
 
 def _write_captions(where: str, names: list[str], captions: Mapping[str, list[str]]) -> None:

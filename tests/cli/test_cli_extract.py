@@ -109,6 +109,22 @@ def test_a_split_that_is_extracted_anew_keeps_no_file_of_before(folder, detector
     assert PrecompFolder(tmp_path, test="photos").split("test").image(3).relations is None
 
 
+def test_captions_stay_with_their_photos_when_a_split_is_extracted_anew(folder, detector, tmp_path):
+    (tmp_path / "all.txt").write_text((folder / "captions.txt").read_text() + "22.png\ta dog\n")
+    of_all = arguments(folder, tmp_path / "out", detector, "--captions", tmp_path / "all.txt")
+    assert run(*of_all) == 0
+    texts, ids = ((tmp_path / "out" / f"photos_{name}.txt").read_text() for name in ("caps", "ids"))
+    (tmp_path / "out/photos_ims.npy").unlink()
+    assert run(*arguments(folder, tmp_path / "out", detector)) == 0
+    assert (tmp_path / "out/photos_caps.txt").read_text() == texts
+    assert (tmp_path / "out/photos_ids.txt").read_text() == ids
+    assert run(*arguments(folder, tmp_path / "few", detector, "--captions", folder / "captions.txt")) == 0
+    (tmp_path / "few/photos_ims.npy").unlink()
+    assert run(*arguments(folder, tmp_path / "few", detector)) == 0  # of a photo more
+    assert not (tmp_path / "few/photos_caps.txt").exists()
+    assert len((tmp_path / "few/photos_ids.txt").read_text().splitlines()) == 23
+
+
 def test_a_model_that_is_trained_on_a_folder_knows_its_extractor(folder, detector, tmp_path, capsys):
     for split in ("train", "dev", "test"):
         more = ["--split", split, "--captions", folder / "captions.txt"]
