@@ -178,4 +178,4 @@ def _effect(called: str, relation: Relation, effect: float, most: float) -> str:
     bar = f'<rect class="itm-{"down" if effect < 0 else "up"}" {place}/>'
     chip = _chip(f'data-ends="{relation.subject} {relation.object}"', called, " itm-effect")
     drawn = f'<svg class="itm-bar" viewBox="0 0 100 3" preserveAspectRatio="none" aria-hidden="true">{bar}</svg>'
-    return f'<tr><th scope="row">{chip}{drawn}</th><td>{effect:+.4f}</td></tr>'
+    return f'<tr><th scope="row">{chip}{drawn}</th><td>{round(effect, 4) + 0.0:+.4f}</td></tr>'

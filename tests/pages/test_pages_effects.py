@@ -117,6 +117,7 @@ def test_a_table_opens_for_the_weak_ones_and_bears_it_that_nothing_counts():
     assert "nan" not in html.lower()
     assert html.index("near7") < html.index("<details>") < html.index("near8")
     assert "<details>" not in effects_of(*[0.1] * 8).fragment()
+    assert "<td>+0.0000</td>" in effects_of(-1e-9).fragment()
     assert "with 1 relation of" in effects_of(0.1).fragment()
 
 
