@@ -1,5 +1,6 @@
 """Sphinx configuration. The built pages take nothing from another site: formulas are MathML, made while building."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from latex2mathml.converter import convert
 
 from itmatch import __version__
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each notebook: with -j 2 two of them run at the same time
 sys.path.insert(0, str(Path(__file__).parent))  # reference.py
 
 project = "itmatch"
