@@ -18,6 +18,7 @@ from itmatch.batch import Captions
 from itmatch.data import CaptionDataset, Collator, ImageDataset, PairDataset, RelationScenes, WordTokenizer
 from itmatch.evaluation import retrieval_metrics, retrieval_ranks
 from itmatch.models import MatchingModel
+from itmatch.nn import InteractiveSimilarity
 from itmatch.training import MatchingData
 from itmatch.training.step import compute_loss
 from itmatch.vision import Backbone
@@ -55,6 +56,29 @@ def test_a_variant_has_a_loss(script, name, data):
     loss.backward()
     assert loss.isfinite()
     assert any(parameter.grad is not None and parameter.grad.any() for parameter in model.parameters())
+
+
+def test_learned_temperatures_stay_above_zero(data):
+    torch.manual_seed(0)
+    interaction = sys.modules["interaction"]
+    parts = interaction.VARIANTS["cmsei_none_temperature"](data, None)
+    model = MatchingModel(*(parts[part] for part in ("image_encoder", "text_encoder", "similarity")))
+    names = ("region_temperature", "word_temperature", "cross_level_temperature")
+    start = [getattr(InteractiveSimilarity(), name) for name in names]
+    learned = interaction.learned(SimpleNamespace(model=model))["learned"]
+    assert [learned[name] for name in names] == pytest.approx(start)
+    for _ in range(3):  # steps that carry a raw temperature far below 0
+        loss = compute_loss(model, parts["objective"], data.batch).loss
+        assert loss.isfinite()
+        for parameter in model.similarity.parameters():
+            parameter.grad = None
+        loss.backward()
+        with torch.no_grad():
+            for name, parameter in model.similarity.named_parameters():
+                if "temperature" in name:
+                    assert parameter.grad.isfinite()
+                    parameter -= parameter.grad.sign()
+    assert min(interaction.learned(SimpleNamespace(model=model))["learned"][name] for name in names) > 0
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

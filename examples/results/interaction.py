@@ -8,6 +8,7 @@ a few minutes. Dev, by which one chooses, is the 100 dev photos and the last 300
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import replace
 from functools import partial
@@ -16,10 +17,16 @@ from typing import Any
 import budget
 import relations
 
+LOGARITHM = "log_"  # begins the name of a parameter that is the logarithm of a factor
+
 
 def learned(task: Any, *_: Any) -> dict[str, Any]:
     """Where the learned factors of the similarity ended."""
-    return {"learned": {name: float(value.detach()) for name, value in task.model.similarity.named_parameters()}}
+    found = {}
+    for name, parameter in task.model.similarity.named_parameters():
+        value = float(parameter.detach())
+        found[name.removeprefix(LOGARITHM)] = math.exp(value) if name.startswith(LOGARITHM) else value
+    return {"learned": found}
 
 
 def one_side(fixed: str, *arguments: Any, **options: Any) -> dict[str, Any]:
@@ -35,15 +42,25 @@ def one_side(fixed: str, *arguments: Any, **options: Any) -> dict[str, Any]:
 
 
 def learned_temperatures(*arguments: Any, **options: Any) -> dict[str, Any]:
-    """The parts of a variant whose three temperatures are learned, from where they are fixed otherwise."""
+    """The parts of a variant whose three temperatures are learned, from where they are fixed otherwise.
+
+    Their logarithms are the parameters: no step of the optimizer can make a temperature 0 or negative.
+    """
     import torch
+
+    from itmatch.nn import InteractiveSimilarity
+
+    class LearnedTemperatures(InteractiveSimilarity):
+        """The temperatures follow from the parameters."""
 
     found = relations.parts(*arguments, similarity=("InteractiveSimilarity", {}), **options)
     similarity = found["similarity"]
     for name in ("region_temperature", "word_temperature", "cross_level_temperature"):
-        start = getattr(similarity, name)
+        logarithm = torch.nn.Parameter(torch.tensor(getattr(similarity, name)).log())
         delattr(similarity, name)
-        setattr(similarity, name, torch.nn.Parameter(torch.tensor(start)))
+        similarity.register_parameter(LOGARITHM + name, logarithm)
+        setattr(LearnedTemperatures, name, property(lambda self, own=LOGARITHM + name: getattr(self, own).exp()))
+    similarity.__class__ = LearnedTemperatures
     return found
 
 
