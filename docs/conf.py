@@ -49,6 +49,7 @@ html_theme = "furo"  # light and dark by the reader's choice
 html_title = f"itmatch {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_search_scorer = "scorer.js"
 html_math_renderer = "mathml"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -125,7 +125,8 @@ class Reference(SphinxDirective):
         for title, rows in sorted(groups.items()):
             lines += [f".. rubric:: {title}", ""] if title else []
             papers = any(paper_of(module, value) for _, value in rows)
-            lines += [".. list-table::", "   :header-rows: 1", f"   :widths: {'26 44 30' if papers else '34 66'}", ""]
+            lines += [".. list-table::", "   :header-rows: 1", "   :class: itm-reference"]
+            lines += [f"   :widths: {'26 44 30' if papers else '34 66'}", ""]
             lines += ["   * - name", "     - what", *(["     - source"] if papers else [])]
             for name, value in rows:
                 lines += [f"   * - :py:obj:`~{name}`", f"     - {first_line(value)}"]
@@ -171,6 +172,23 @@ def spread_notebooks(app: Any, _: Any, docnames: list[str]) -> None:
     for place, name in sorted(zip(places, notebooks, strict=False)):
         pages.insert(max(0, place), name)
     docnames[:] = pages + notebooks[len(places) :]
+
+
+TREES: dict[str, str] = {}
+
+
+def one_tree(_: Any, pagename: str, __: str, context: dict[str, Any], ___: Any) -> None:
+    """The tree of pages at the side is made once for those that do not stand in it, folder by folder."""
+    if pagename.startswith(("api/generated/", "_modules/")) and "toctree" in context:
+        made, folder = context["toctree"], pagename.rpartition("/")[0]  # links of a tree are those of a folder
+
+        def kept(**options: Any) -> str:
+            key = f"{folder} {sorted(options.items())}"
+            if key not in TREES:
+                TREES[key] = made(**options)
+            return TREES[key]
+
+        context["toctree"] = kept
 
 
 def find(app: Any, env: Any, node: Any, content: Any) -> Any:
@@ -238,6 +256,7 @@ def setup(app: Any) -> dict[str, bool]:
     app.add_directive("reference", Reference)
     app.connect("builder-inited", write_pages)
     app.connect("env-before-read-docs", spread_notebooks)
+    app.connect("html-page-context", one_tree, priority=400)  # before the theme asks for the tree
     app.connect("autodoc-skip-member", leave_out_hooks)
     app.connect("missing-reference", find)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -63,7 +63,9 @@ def card_fields(model: MatchingModel, told: Mapping[str, Any] | None = None) -> 
         "What the training data never showed, or showed one-sidedly, the model has not learned otherwise.",
         "It reads photos as its extractor makes regions of them." if photos else same_features,
     ]
-    limits += [f"It knows {len(words)} words; all others are one and the same to it."] if words else []
+    if words and model.tokenizer is not None:
+        count = len(words) - len({*model.tokenizer.special_ids, model.tokenizer.unknown_id} - {None})
+        limits += [f"It knows {count} words; all others are one and the same to it."]
     if model.tokenizer is None:
         given = f"{given} `captions` are `itmatch.Captions`: token ids, since no tokenizer was saved.".strip()
     return {
