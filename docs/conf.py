@@ -1,5 +1,6 @@
 """Sphinx configuration. The built pages take nothing from another site: formulas are MathML, made while building."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from latex2mathml.converter import convert
 
 from itmatch import __version__
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of each notebook: with -j 2 two of them run at the same time
 sys.path.insert(0, str(Path(__file__).parent))  # reference.py
 
 project = "itmatch"
@@ -47,6 +49,7 @@ html_theme = "furo"  # light and dark by the reader's choice
 html_title = f"itmatch {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_search_scorer = "scorer.js"
 html_math_renderer = "mathml"
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
+from sphinx.util.parallel import make_chunks
 
 HERE = Path(__file__).parent
 PAGES = HERE / "api" / "generated"
@@ -123,7 +125,8 @@ class Reference(SphinxDirective):
         for title, rows in sorted(groups.items()):
             lines += [f".. rubric:: {title}", ""] if title else []
             papers = any(paper_of(module, value) for _, value in rows)
-            lines += [".. list-table::", "   :header-rows: 1", f"   :widths: {'26 44 30' if papers else '34 66'}", ""]
+            lines += [".. list-table::", "   :header-rows: 1", "   :class: itm-reference"]
+            lines += [f"   :widths: {'26 44 30' if papers else '34 66'}", ""]
             lines += ["   * - name", "     - what", *(["     - source"] if papers else [])]
             for name, value in rows:
                 lines += [f"   * - :py:obj:`~{name}`", f"     - {first_line(value)}"]
@@ -145,11 +148,47 @@ def room(module: ModuleType, value: Any) -> str:
 
 def leave_out_hooks(_: Any, what: str, name: str, value: Any, skip: bool, __: Any) -> bool | None:  # noqa: FBT001
     """Leaves out what Lightning calls and a reader does not."""
+    own = getattr(value, "__module__", None) or ""
+    return True if what == "class" and own.startswith("itmatch.training") and name in hooks() else None
+
+
+@cache
+def hooks() -> set[str]:
+    """The names that Lightning calls."""
     from lightning.pytorch import Callback, LightningDataModule, LightningModule
 
-    own = getattr(value, "__module__", None) or ""
-    hooks = {name for base in (Callback, LightningDataModule, LightningModule) for name in dir(base)} - KEPT_HOOKS
-    return True if what == "class" and own.startswith("itmatch.training") and name in hooks else None
+    return {name for base in (Callback, LightningDataModule, LightningModule) for name in dir(base)} - KEPT_HOOKS
+
+
+def spread_notebooks(app: Any, _: Any, docnames: list[str]) -> None:
+    """Puts notebooks where several processes (``-j 2``) read them at the same time: each takes as long as many pages.
+
+    Processes take parts of the list, two of them the first two, and whoever is done the last one that is left.
+    """
+    notebooks = [name for name in docnames if name.startswith("notebooks/")]
+    pages = [name for name in docnames if name not in notebooks]
+    size = max(map(len, make_chunks(docnames, max(1, app.parallel))), default=1)
+    places = [0, size, len(docnames) - 1, len(docnames) - 1 - size]
+    for place, name in sorted(zip(places, notebooks, strict=False)):
+        pages.insert(max(0, place), name)
+    docnames[:] = pages + notebooks[len(places) :]
+
+
+TREES: dict[str, str] = {}
+
+
+def one_tree(_: Any, pagename: str, __: str, context: dict[str, Any], ___: Any) -> None:
+    """The tree of pages at the side is made once for those that do not stand in it, folder by folder."""
+    if pagename.startswith(("api/generated/", "_modules/")) and "toctree" in context:
+        made, folder = context["toctree"], pagename.rpartition("/")[0]  # links of a tree are those of a folder
+
+        def kept(**options: Any) -> str:
+            key = f"{folder} {sorted(options.items())}"
+            if key not in TREES:
+                TREES[key] = made(**options)
+            return TREES[key]
+
+        context["toctree"] = kept
 
 
 def find(app: Any, env: Any, node: Any, content: Any) -> Any:
@@ -167,6 +206,7 @@ def find(app: Any, env: Any, node: Any, content: Any) -> Any:
     return content if exists(target) else None
 
 
+@cache
 def other_name(target: str) -> str | None:
     """The name that something is documented under."""
     pages, names = DOCUMENTED
@@ -181,6 +221,7 @@ def other_name(target: str) -> str | None:
     return f"{names[id(value)]}.{last}" if id(value) in names else None
 
 
+@cache
 def exists(target: str) -> bool:
     """Whether something has this name: anywhere by its whole name, in a module of the library, or in a class of it.
 
@@ -195,6 +236,7 @@ def exists(target: str) -> bool:
     return any(hasattr(owner, first) for owner in (*known, *(value for _, value in DOCUMENTED[0].values())))
 
 
+@cache
 def look_up(name: str) -> Any:
     """What a dotted name stands for, or None."""
     parts = name.split(".")
@@ -213,6 +255,8 @@ def setup(app: Any) -> dict[str, bool]:
     """Registers all of it."""
     app.add_directive("reference", Reference)
     app.connect("builder-inited", write_pages)
+    app.connect("env-before-read-docs", spread_notebooks)
+    app.connect("html-page-context", one_tree, priority=400)  # before the theme asks for the tree
     app.connect("autodoc-skip-member", leave_out_hooks)
     app.connect("missing-reference", find)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,10 +2,12 @@
 
 import ast
 import importlib
+import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -56,3 +58,18 @@ def test_a_notebook_that_fails_fails_the_build(tmp_path):
         assert done.returncode == status, done.stderr
     assert "ExecutionError" in done.stderr
     assert "42" in (tmp_path / "out" / "index.html").read_text("utf-8")
+
+
+def test_two_processes_run_two_notebooks_at_the_same_time():
+    parallel = pytest.importorskip("sphinx.util.parallel")
+    spec = importlib.util.spec_from_file_location("reference_of_docs", DOCS / "reference.py")
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    notebooks = [f"notebooks/{notebook.stem}" for notebook in NOTEBOOKS]
+    for count in (2, 5, 400):
+        names = sorted([*(f"api/page{number}" for number in range(count)), *notebooks])
+        found = list(names)
+        reference.spread_notebooks(SimpleNamespace(parallel=2), None, found)
+        assert sorted(found) == names
+    with_one = [any(name in notebooks for name in part) for part in parallel.make_chunks(found, 2)]
+    assert with_one == [True, True, *[False] * (len(with_one) - 4), True, True]

@@ -1,6 +1,6 @@
 """Picture of the built documentation for README.md: the first page, a notebook, and a page of the reference.
 
-    sphinx-build docs site
+    sphinx-build -j auto docs site
     python examples/results/plot_site.py site --figure docs/figures/site.webp
 
 Needs a Chromium, ``pip install playwright`` and Pillow.

@@ -24,6 +24,7 @@ def index(
     align: bool = False,
     trust: list[str] | None = None,
     overwrite: bool = False,
+    keep_regions: bool = False,
 ) -> None:
     """Encode the images and captions of SOURCE and write them as an index, for itmatch search and itmatch serve.
 
@@ -40,6 +41,8 @@ def index(
             (hard alignment), and not whole vectors. It shows which part of a photo a word met, and takes more room.
         trust: modules of your own that the model, or the configuration of a run, may name.
         overwrite: build an index anew that is there.
+        keep_regions: keep the features of the regions, too, with which the page of itmatch serve says what each
+            relation of an image adds to a score (CMSEI, Hire, ReSG). It takes more room.
     """
     from itmatch.cli.errors import told_warnings
     from itmatch.cli.running.runs import any_model, source_of_run
@@ -66,7 +69,7 @@ def index(
     if isinstance(images, ImageTextSplit) and wanted not in (None, images.feature_dim):
         raise ValueError(f"{images.name}: {images.feature_dim} numbers per region, the model takes {wanted}")
     with told_warnings():
-        built = Index.build(found, images, out, captions=captions, overwrite=overwrite)
+        built = Index.build(found, images, out, captions=captions, overwrite=overwrite, keep_regions=keep_regions)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     counts = f"{len(built.images)} images and {len(built.captions)} captions"
     name = images.name if isinstance(images, ImageTextSplit) else " ".join(map(str, sources[:3])) + _more(sources)

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from itmatch.batch import Regions, SceneGraph
 from itmatch.data import CaptionItem, Collator, ImageItem, Names
+from itmatch.errors import NonFiniteError
 from itmatch.models import MatchingModel
 from itmatch.ops.checks import check_whole
 from itmatch.pages.explanation import Relation
 from itmatch.pages.inputs import one_caption, one_image
+from itmatch.pages.relations import check_reads_relations
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,31 @@ class RelationEffects:
     effects: list[tuple[Relation, float]]
     regions: list[str | None]
 
+    def called(self, relation: Relation) -> str:
+        """A relation by the names of its regions, or their numbers from 1 on where there are none."""
+        ends = (self.regions[place] or f"region {place + 1}" for place in (relation.subject, relation.object))
+        return f" {relation.name or '-'} ".join(ends)
+
     def __str__(self) -> str:
-        """A line per relation, with the names of its regions, or their places where there are none."""
-        called = [name or str(place) for place, name in enumerate(self.regions)]
+        """A line per relation."""
         lines = [f"score {self.score:.4f}, without any relation {self.without_any:.4f}"]
-        for one, effect in self.effects:
-            lines.append(f"{effect:+.4f}  {called[one.subject]} {one.name or '-'} {called[one.object]}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"{effect:+.4f}  {self.called(one)}" for one, effect in self.effects)])
+
+    def fragment(self) -> str:
+        """A ``<div>`` with a table, for a page that has the style and the script of :func:`itmatch.pages.page`.
+
+        In a ``<div>`` of :meth:`Explanation.fragment <itmatch.pages.Explanation.fragment>` of the same image, a
+        relation of the table lights up in the picture.
+        """
+        from itmatch.pages.html import effects_fragment
+
+        return effects_fragment(self)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from itmatch.pages.page import framed
+
+        return framed("What each relation adds", self.fragment())
 
 
 def explain_relations(
@@ -64,7 +84,7 @@ def explain_relations(
 
     Raises:
         TypeError: something else than an image with its relations.
-        ValueError: the model reads no relations, or the image has none.
+        ValueError: the model reads no relations, the image has none, or a score is NaN.
 
     Example:
         >>> from itmatch.data import RelationScenes, Vocabulary
@@ -81,8 +101,7 @@ def explain_relations(
     given, said, called = one_image(image, None, None, None), one_caption(text), names or Names()
     if model.tokenizer is None:
         raise ValueError("this model has no tokenizer: set model.tokenizer")
-    if not getattr(model.image_encoder, "relations", None):
-        raise ValueError(f"{type(model.image_encoder).__name__} without relations: this model reads none of an image")
+    check_reads_relations(model)
     collate = Collator(model.tokenizer)
     if isinstance(given, ImageItem):
         regions = collate([given]).regions
@@ -101,7 +120,10 @@ def explain_relations(
         model.score(model.encode_images(_versions(regions, graph, part)), words)[:, 0].cpu()
         for part in torch.split(kept, batch_size)
     ]
-    score, without_any, *without = torch.cat(parts).double().tolist()
+    scores = torch.cat(parts).double()
+    if not bool(scores.isfinite().all()):
+        raise NonFiniteError("the score of the image with this caption is NaN or infinite")
+    score, without_any, *without = scores.tolist()
     relations = _relations(graph, called)
     effects = [(one, score - left) for one, left in zip(relations, without, strict=True)]
     labels = [-1] * regions.mask.shape[1] if regions.labels is None else regions.labels[0].tolist()

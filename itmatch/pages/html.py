@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from html import escape
 
 from itmatch.formats.arrays import Array
+from itmatch.pages.effects import RelationEffects
 from itmatch.pages.explanation import Explanation, Relation
 from itmatch.pages.pictures import Picture, embedded, size_of
 
 _SIDE = 640  # of the longer side of the drawing over a picture
+_STRONGEST = 8  # relations that a table shows; it opens for the others
 _MANY = 48  # regions, as the patches of a grid: their outlines would hide the picture, and the keyboard leaves them out
 
 
@@ -145,3 +147,35 @@ def _region_chips(explanation: Explanation) -> Iterable[str]:
 
 def _chip(data: str, text: str, more: str = "") -> str:
     return f'<button type="button" class="itm-chip{more}" {data}>{escape(text)}</button>'
+
+
+def effects_fragment(effects: RelationEffects) -> str:
+    """A ``<div class="itm-effects">``: what each relation adds to a score, the strongest first.
+
+    Args:
+        effects: what is shown.
+    """
+    most = max((abs(effect) for _, effect in effects.effects), default=0.0)
+    rows = [_effect(effects.called(one), one, effect, most) for one, effect in effects.effects]
+    count = f"{len(rows)} relation{'' if len(rows) == 1 else 's'}"
+    told = f"score {effects.score:.4f} with {count} of the image, {effects.without_any:.4f} without any"
+    parts = [f'<p class="itm-note">What each relation adds: {told}</p>', _effects_table(rows[:_STRONGEST])]
+    if len(rows) > _STRONGEST:
+        more = _effects_table(rows[_STRONGEST:])
+        parts.append(f"<details><summary>{len(rows) - _STRONGEST} that add less</summary>{more}</details>")
+    return f'<div class="itm-effects" tabindex="-1">{"".join(parts)}</div>'
+
+
+def _effects_table(rows: list[str]) -> str:
+    head = '<tr><th scope="col">relation</th><th scope="col">adds</th></tr>'
+    return f"<table><thead>{head}</thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _effect(called: str, relation: Relation, effect: float, most: float) -> str:
+    """A row: the relation, which lights up in the picture, what it adds, and this as a bar from the middle."""
+    width = 50 * abs(effect) / most if most else 0.0
+    place = f'x="{50 - width if effect < 0 else 50:.1f}" y="0" width="{width:.1f}" height="3"'
+    bar = f'<rect class="itm-{"down" if effect < 0 else "up"}" {place}/>'
+    chip = _chip(f'data-ends="{relation.subject} {relation.object}"', called, " itm-effect")
+    drawn = f'<svg class="itm-bar" viewBox="0 0 100 3" preserveAspectRatio="none" aria-hidden="true">{bar}</svg>'
+    return f'<tr><th scope="row">{chip}{drawn}</th><td>{round(effect, 4) + 0.0:+.4f}</td></tr>'

@@ -17,13 +17,16 @@ from itmatch.formats.arrays import read_array
 from itmatch.formats.files import existing_file
 from itmatch.models import MatchingModel
 from itmatch.models.photos import extractor_of, names_of, photo_batches
+from itmatch.pages.effects import RelationEffects, explain_relations
 from itmatch.pages.explaining import explain
 from itmatch.pages.explanation import Explanation
 from itmatch.pages.inputs import GivenRelation
+from itmatch.pages.relations import check_reads_relations
 from itmatch.search import Hits, Index
 from itmatch.search.scan import wide
 
 MOST_REGIONS = 1000
+MOST_RELATIONS = 2000  # without each of which the image is encoded once more
 
 
 class Query(ABC):
@@ -158,6 +161,26 @@ def explain_stored(index: Index, row: int, text: str) -> Explanation:
     )
     picture = None if images.pictures is None else images.pictures[row]
     return replace(found, picture=picture)  # a photo that is gone is told of in its place
+
+
+def effects_stored(index: Index, row: int, text: str) -> RelationEffects:
+    """What each relation of an image of the index adds to the score of a text.
+
+    Raises:
+        ValueError: the model reads no relations, the image has none or too many, or the index does not keep what the
+            model read of it.
+    """
+    check_reads_relations(index.model)
+    regions = index.images.regions(row)
+    if regions is None:
+        told = "this index does not keep what the model read of the images, of which relations are left out"
+        raise ValueError(f"{told}: build it with itmatch index --keep_regions")
+    count = 0 if regions.graph is None else len(regions.graph.row)
+    if count == 0:
+        raise ValueError("this image has no relations")
+    if count > MOST_RELATIONS:
+        raise ValueError(f"this image has {count} relations, expected {MOST_RELATIONS} at most")
+    return explain_relations(index.model, regions, text, names=index.images.names)
 
 
 def _triples(graph: SceneGraph) -> list[GivenRelation]:

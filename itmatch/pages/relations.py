@@ -11,6 +11,8 @@ from torch import Tensor
 from itmatch.batch import Captions, Fragments, SceneGraph
 from itmatch.formats.arrays import Array
 from itmatch.models import MatchingModel
+from itmatch.nn.relations.context import ContextualOrder
+from itmatch.nn.relations.implicit import ImplicitRelationAttention
 from itmatch.nn.relations.spatial_semantic import SpatialSemanticGCN
 from itmatch.nn.relations.textual_graph import TextualRelationGraph
 from itmatch.nn.relations.visual_graph import VisualRelationGraph
@@ -18,6 +20,30 @@ from itmatch.ops.graphs import strongest_edges
 from itmatch.pages.explanation import Relation
 from itmatch.pages.inputs import GivenRelation, checked_relations
 from itmatch.pages.words import ShownWords
+
+
+def reads_relations(model: MatchingModel) -> bool:
+    """Whether the image encoder reads the relations that come with an image; a block of one's own is taken to."""
+    return any(map(_reads, getattr(model.image_encoder, "relations", None) or ()))
+
+
+def check_reads_relations(model: MatchingModel) -> None:
+    """Raise unless the image encoder reads the relations that come with an image.
+
+    Raises:
+        ValueError: it has no block that does.
+    """
+    if not reads_relations(model):
+        name = type(model.image_encoder).__name__
+        raise ValueError(f"this model reads no relations of an image: its {name} has no block that does")
+
+
+def _reads(block: object) -> bool:
+    if isinstance(block, VisualRelationGraph):
+        return block.semantic
+    if isinstance(block, SpatialSemanticGCN):
+        return "semantic" in block.branches
+    return not isinstance(block, (ImplicitRelationAttention, ContextualOrder))
 
 
 def relations_taken(

@@ -24,7 +24,15 @@ from itmatch.search.store.manifest import Manifest, ShardEntry, Side
 from itmatch.search.store.writing import Commit, ShardWriter
 
 
-def with_split(commit: Commit, manifest: Manifest, model: MatchingModel, part: SplitPart, batch_size: int) -> Manifest:
+def with_split(
+    commit: Commit,
+    manifest: Manifest,
+    model: MatchingModel,
+    part: SplitPart,
+    batch_size: int,
+    *,
+    keep_regions: bool = False,
+) -> Manifest:
     """Write the images and the captions of a split as new shards; the id of a caption is its serial as text.
 
     Args:
@@ -33,6 +41,7 @@ def with_split(commit: Commit, manifest: Manifest, model: MatchingModel, part: S
         model: encodes.
         part: images and captions, or a gallery.
         batch_size: images, and captions, that are encoded at a time.
+        keep_regions: write what the model read of the images, too.
 
     Returns:
         The manifest with them.
@@ -52,7 +61,8 @@ def with_split(commit: Commit, manifest: Manifest, model: MatchingModel, part: S
             pictures = None if split.pictures is None else [split.picture(i) or "" for i in index]
             ids = [split.image_ids[i] for i in index]
             fragments = model.encode_images(batch.regions, batch_size=len(ids))
-            images.add(image_columns(fragments, ids, batch.regions, pictures, f"{split.name}: image"))
+            where = f"{split.name}: image"
+            images.add(image_columns(fragments, ids, batch.regions, pictures, where, keep_regions=keep_regions))
         elif batch.captions is not None and batch.caption_index is not None and batch.caption_image is not None:
             given = [split.captions[i] for i in batch.caption_index.tolist()]
             fragments = model.encode_texts(batch.captions, batch_size=batch_size)
@@ -113,7 +123,13 @@ def finish(
 
 
 def image_columns(
-    fragments: Fragments, ids: list[str], regions: Regions, pictures: list[str] | None, where: str
+    fragments: Fragments,
+    ids: list[str],
+    regions: Regions,
+    pictures: list[str] | None,
+    where: str,
+    *,
+    keep_regions: bool = False,
 ) -> dict[str, Any]:
     """The columns of images.
 
@@ -123,9 +139,13 @@ def image_columns(
         regions: that the fragments were made of, on the CPU.
         pictures: of the images, an empty text where there is none; None where there are none at all.
         where: what an image is called in error messages, before its id.
+        keep_regions: the features of the regions as well.
     """
     columns = _fragment_columns(fragments, ids, where)
     lengths = regions.mask.sum(1).tolist()
+    if keep_regions:
+        row = np.repeat(np.arange(len(ids)), lengths)
+        columns["regions"] = _half(regions.features[regions.mask], ids, row, where, "what is read of it"), lengths
     if regions.boxes is not None:
         columns["boxes"] = regions.boxes[regions.mask].numpy(), lengths
     if regions.labels is not None:
@@ -177,13 +197,13 @@ def _fragment_columns(fragments: Fragments, ids: list[str], where: str) -> dict[
     return columns
 
 
-def _half(values: torch.Tensor, ids: list[str], row: Array, where: str) -> Array:
+def _half(values: torch.Tensor, ids: list[str], row: Array, where: str, what: str = "its encoding") -> Array:
     """Values as float16; what that type cannot hold is told of."""
     half = values.half()
     if not bool(torch.isfinite(half.sum(dtype=torch.float32))):
         bad = (~torch.isfinite(half)).any(1).nonzero()[:, 0]
         if len(bad):
             found = values[int(bad[0])].abs().max()
-            what = f"{float(found):g}, which float16 cannot hold" if bool(torch.isfinite(found)) else "NaN or infinite"
-            raise ValueError(f"{where} {shown(ids[int(row[int(bad[0])])])}: its encoding holds a number that is {what}")
+            told = f"{float(found):g}, which float16 cannot hold" if bool(torch.isfinite(found)) else "NaN or infinite"
+            raise ValueError(f"{where} {shown(ids[int(row[int(bad[0])])])}: {what} holds a number that is {told}")
     return half.numpy()

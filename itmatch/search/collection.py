@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from itmatch.batch import Regions, SceneGraph
 from itmatch.data import Names
 from itmatch.formats.arrays import Array
 from itmatch.formats.messages import shown
@@ -38,6 +39,7 @@ class Collection:
         serials: (N,) of all rows, rising.
         embed_dim: size of the fragments; None without rows.
         has_vectors: whether the encoder makes a vector of each row.
+        has_regions: whether what the model read of the images is kept.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class Collection:
         pooled = {shard.values["pooled"].shape[1:] for shard in shards if "pooled" in shard.values}
         if max(len(kinds), len(sizes), len(pooled)) > 1:
             raise ValueError(f"{self.where}: shards with fragments of different kinds or sizes")
-        self.has_vectors = bool(pooled)
+        self.has_vectors, self.has_regions = bool(pooled), any("regions" in shard.values for shard in shards)
         self.embed_dim: int | None = next(iter(sizes))[0] if sizes else None
 
     def __len__(self) -> int:
@@ -183,6 +185,31 @@ class Collection:
         return [
             (a, self.names.predicate(p) or "", b, weight) for (a, p, b), weight in zip(triples, weights, strict=True)
         ]
+
+    def regions(self, row: int) -> Regions | None:
+        """An image as the model read it, with its boxes, classes and relations.
+
+        None where that is not kept, as ``Index.build(..., keep_regions=True)`` does; features were in float16 since.
+        """
+        features = self._entries("regions", row)
+        if features is None:
+            return None
+        if not len(features):
+            raise ValueError(f"{self.where}: no regions of {self.ids[row]!r}, expected what the model read of it")
+        boxes, labels, table = self.boxes(row), self.labels(row), self._entries("relations", row)
+        graph = None
+        if table is not None:
+            subjects, predicates, objects = torch.from_numpy(np.array(table)).unbind(1)
+            scores = self._entries("relation_scores", row)
+            confidence = None if scores is None else torch.from_numpy(np.array(scores))
+            ends = torch.stack((subjects, objects))
+            graph = SceneGraph(ends, torch.zeros_like(subjects), 1, predicates, confidence)
+        return Regions(
+            torch.from_numpy(np.asarray(features, np.float32))[None],
+            boxes=None if boxes is None else boxes[None],
+            labels=None if labels is None else labels[None],
+            graph=graph,
+        )
 
     def image_serials(self) -> Array:
         """Of every caption, the serial of the image that it describes, -1 = of none."""

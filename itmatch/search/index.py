@@ -63,6 +63,7 @@ class Index(Searchable):
         batch_size: int = 128,
         overwrite: bool = False,
         engine: Engine | None = None,
+        keep_regions: bool = False,
     ) -> Index:
         """Encode a split, or photos, and write them as an index, with the model.
 
@@ -77,6 +78,8 @@ class Index(Searchable):
             batch_size: images, and captions, that are encoded at a time.
             overwrite: take the place of an index that is there; it stays as it is until the new one is whole.
             engine: a first stage, such as :class:`Axes`; None = every search scores everything.
+            keep_regions: keep what the model read of the images, too, for :func:`itmatch.pages.explain_relations`:
+                ``index.images.regions(row)``. It takes more room: the features of all regions, in float16.
 
         Raises:
             FileExistsError: there is an index, or something else.
@@ -96,7 +99,8 @@ class Index(Searchable):
             spec = None if engine is None else engine.spec
             new = Manifest(change.number, change.folder("model"), fingerprint(model), engine=spec)
             model.save_pretrained(folder / new.model)
-            finish(change, with_source(change, new, model, found, batch_size), model, engine)
+            new = with_source(change, new, model, found, batch_size, keep_regions=keep_regions)
+            finish(change, new, model, engine)
         return cls.open(folder, model=model, engine=engine)
 
     @classmethod
@@ -171,6 +175,8 @@ class Index(Searchable):
     ) -> int:
         """Encode more images and captions, or photos, and add them, all or none; as :meth:`build`.
 
+        What the model read of them is kept where it is of the images that are there.
+
         Args:
             source: images and captions, or photos.
             captions: a file with captions of photos.
@@ -192,7 +198,8 @@ class Index(Searchable):
             found, before = new_in(given, self.images, skip_existing=skip_existing), len(self.images)
             if images_in(found):
                 manifest = replace(self._state.manifest, commit=change.number)
-                new = with_source(change, manifest, self.model, found, batch_size)
+                keep = self.images.has_regions
+                new = with_source(change, manifest, self.model, found, batch_size, keep_regions=keep)
                 finish(change, new, self.model, self.engine, self._state.manifest.engine_folder)
         self.refresh()
         return len(self.images) - before

@@ -21,15 +21,29 @@ from itmatch.vision.photos import made_of
 _TOLD = 3  # photos that cannot be read, of which each has a line
 
 
-def with_source(commit: Commit, manifest: Manifest, model: MatchingModel, source: Source, batch_size: int) -> Manifest:
+def with_source(
+    commit: Commit,
+    manifest: Manifest,
+    model: MatchingModel,
+    source: Source,
+    batch_size: int,
+    *,
+    keep_regions: bool = False,
+) -> Manifest:
     """:func:`with_split <itmatch.search.adding.with_split>`, or :func:`with_photos`."""
     if isinstance(source, SplitPart):
-        return with_split(commit, manifest, model, source, batch_size)
-    return with_photos(commit, manifest, model, source, batch_size)
+        return with_split(commit, manifest, model, source, batch_size, keep_regions=keep_regions)
+    return with_photos(commit, manifest, model, source, batch_size, keep_regions=keep_regions)
 
 
 def with_photos(
-    commit: Commit, manifest: Manifest, model: MatchingModel, source: Described, batch_size: int
+    commit: Commit,
+    manifest: Manifest,
+    model: MatchingModel,
+    source: Described,
+    batch_size: int,
+    *,
+    keep_regions: bool = False,
 ) -> Manifest:
     """Write photos as new shards of images, and their captions; what cannot be read is left out and told of.
 
@@ -39,6 +53,7 @@ def with_photos(
         model: makes regions of them, and encodes these.
         source: photos, and the captions of some of them.
         batch_size: photos, and captions, that are encoded at a time.
+        keep_regions: write what the model read of the photos, too.
 
     Returns:
         The manifest with them.
@@ -63,7 +78,7 @@ def with_photos(
             names = with_names(names, "photos", names_of(extractor))
             ids, pictures = [photo.name for photo in good], [file_of(photo) or "" for photo in good]
             fragments = model.encode_images(regions, batch_size=len(ids))
-            writer.add(image_columns(fragments, ids, regions, pictures, "photo"))
+            writer.add(image_columns(fragments, ids, regions, pictures, "photo", keep_regions=keep_regions))
             read += ids
     if len(errors) == len(photos):
         raise ValueError(f"none of the {len(photos)} photos could be read; {next(iter(errors.values()))}")

@@ -84,6 +84,13 @@ def test_recalls_of_searching_are_those_of_the_test(made, capsys):
     assert "4 images, 20 captions" in (made / "run/report.html").read_text()
 
 
+def test_what_the_model_read_is_kept_where_it_is_asked_for(made):
+    assert run("index", made / "run", "--out", "index", "--keep_regions") == 0
+    item = RelationScenes(num_train=8, num_val=4, num_test=4).split("test").image(3)
+    np.testing.assert_allclose(Index.open("index").images.regions(3).features[0], item.features, atol=5e-3)
+    assert Index.open(made / "index").images.regions(3) is None
+
+
 def test_another_split(made, capsys):
     assert run("index", made / "run", "--split", "val", "--out", "index") == 0
     assert "RelationScenes val" in capsys.readouterr().out

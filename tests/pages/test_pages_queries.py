@@ -9,8 +9,8 @@ import torch
 
 from itmatch import models
 from itmatch.data import ImageTextSplit, RelationScenes, WordTokenizer
-from itmatch.pages import explain
-from itmatch.pages.queries import GivenImage, StoredImage, TextQuery
+from itmatch.pages import explain, explain_relations
+from itmatch.pages.queries import GivenImage, StoredImage, TextQuery, effects_stored
 from itmatch.pages.results import results_page
 from itmatch.search import Index
 
@@ -92,3 +92,45 @@ def test_unknown_words_stand_on_the_page_and_are_not_told_twice(index):
     assert "Not known to the model: b, zorgon, /b<" in results_page("zorgon", query, hits)
     escaped = results_page("zorgon", query, replace(hits, unknown=[["<b>"]]))
     assert "Not known to the model: &lt;b&gt;<" in escaped
+
+
+@pytest.mark.parametrize("index", SYSTEMS[3:], indirect=True)
+def test_relations_of_an_image_of_the_index_add_what_those_of_the_image_itself_do(index, tmp_path):
+    model, split, text = index.model, SCENES.split("test"), "a red dog left of a blue cat"
+    with torch.no_grad():
+        for parameter in model.parameters():  # what starts at 0 would hide the relations
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    kept = Index.build(model, split, tmp_path / "index", keep_regions=True)
+    for row in (0, 5):
+        found, expected = (
+            effects_stored(kept, row, text),
+            explain_relations(model, split.image(row), text, names=split.names),
+        )
+        near = {"abs": 5e-3}  # the index has float16
+        assert (found.score, found.without_any) == pytest.approx((expected.score, expected.without_any), **near)
+        assert found.regions == expected.regions
+        by_name = {(one.subject, one.name, one.object): effect for one, effect in expected.effects}
+        assert {(one.subject, one.name, one.object): effect for one, effect in found.effects} == pytest.approx(
+            by_name, **near
+        )
+        assert abs(found.effects[0][1]) > 1e-4
+
+
+def test_what_cannot_be_told_of_relations_is_said_in_one_line(index):
+    reads = bool(getattr(index.model.image_encoder, "relations", None))
+    expected = "does not keep what the model read of the images, .* --keep_regions$" if reads else "reads no relations"
+    with pytest.raises(ValueError, match=expected):
+        effects_stored(index, 0, "a dog")
+
+
+@pytest.mark.parametrize("index", [models.cmsei_gru], indirect=True)
+def test_an_image_without_relations_or_with_very_many(index, tmp_path):
+    boxes = np.tile(np.float32([0.1, 0.1, 0.5, 0.5]), (2, 3, 1))
+    relations = np.full((2, 2001, 3), -1)
+    relations[1] = (0, 1, 2)
+    features = np.ones((2, 3, 64), np.float32)
+    split = ImageTextSplit(features, ["a dog"], np.array([0]), boxes=boxes, relations=relations)
+    kept = Index.build(index.model, split, tmp_path / "index", keep_regions=True)
+    for row, told in ((0, "this image has no relations"), (1, "this image has 2001 relations, expected 2000 at most")):
+        with pytest.raises(ValueError, match=f"^{told}$"):
+            effects_stored(kept, row, "a dog")

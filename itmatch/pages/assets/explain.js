@@ -49,6 +49,10 @@
       for (const element of root.querySelectorAll("[data-column]")) {
         show(element, found[element.dataset.column] ?? 0, false);
       }
+    } else if (target.matches(".itm-effect")) { // its arrow, whose ends light up below
+      for (const arrow of root.querySelectorAll(".itm-arrow")) {
+        if (arrow.dataset.ends === target.dataset.ends) show(arrow, 1, false);
+      }
     }
     const lit = new Set();  // the regions that are lit: their relations are, too
     for (const element of root.querySelectorAll(".itm-box.itm-on")) lit.add(element.dataset.row);
@@ -63,8 +67,10 @@
     }
   }
 
+  const TARGETS = ["[data-row]", "[data-column]", ".itm-effect"];
+
   function over(event) {
-    const target = event.target.closest?.("[data-row], [data-column]");
+    const target = event.target.closest?.(TARGETS.join());
     const root = target?.closest(".itm-explain");
     if (root) light(root, target);
   }
@@ -72,7 +78,7 @@
   function out(event) {
     const root = event.target.closest?.(".itm-explain");
     if (!root) return;
-    const focused = root.querySelector("[data-row]:focus, [data-column]:focus");
+    const focused = root.querySelector(TARGETS.map((target) => `${target}:focus`).join());
     if (focused && event.type === "mouseout") light(root, focused); else clear(root);
   }
 

@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from itmatch._version import __version__
-from itmatch.pages.queries import GivenImage, Query, StoredImage, TextQuery, is_array
+from itmatch.pages.queries import GivenImage, Query, StoredImage, TextQuery, effects_stored, is_array
+from itmatch.pages.relations import reads_relations
 from itmatch.pages.server.answers import Answer, Refused, json_answer
 from itmatch.pages.server.current import CurrentIndex
 from itmatch.pages.server.pictures import check_pixels, picture_answer
@@ -95,6 +96,7 @@ class SearchApp:
                 "captions": len(index.captions),
                 "examples": sorted(some, key=lambda text: (len(text), text))[:_EXAMPLES],
                 "takes_photos": index.model.takes_photos,
+                "reads_relations": reads_relations(index.model),
                 "features": getattr(index.model.image_encoder, "in_features", None),
                 "longest_query": LONGEST_QUERY,
                 "largest_upload": LARGEST_UPLOAD,
@@ -155,6 +157,13 @@ class SearchApp:
         address = _address(call.index, row)
         return json_answer({"words": explanation.words, "html": explanation.fragment(source=address or "")})
 
+    def _relations(self, call: Call) -> Answer:
+        text, row = call.query(), call.row(call.options["image"])
+        found = self._work(lambda: effects_stored(call.index, row, text))
+        effects = [{"relation": found.called(one), "adds": effect} for one, effect in found.effects]
+        told = {"score": found.score, "without_any": found.without_any, "effects": effects}
+        return json_answer({**told, "html": found.fragment()})
+
     def _work(self, function: Callable[[], T]) -> T:
         """Let the model work, when it is free; what it does not take is the fault of the request."""
         try:
@@ -208,4 +217,5 @@ _ROUTES: dict[str, dict[str, tuple[_Route, Takes]]] = {
     },
     "/picture/[0-9]+": {"GET": (SearchApp._picture, Takes())},
     "/explain": {"GET": (SearchApp._explain, Takes(needs=("q", "image")))},
+    "/relations": {"GET": (SearchApp._relations, Takes(needs=("q", "image")))},
 }

@@ -50,6 +50,7 @@ COLUMNS: dict[str, Column] = {
     "region_scores": Column("float32", None, "any", side="images"),
     "relations": Column("int64", 3, "any", side="images"),
     "relation_scores": Column("float32", None, "any", side="images"),
+    "regions": Column("float16", 0, "any", side="images"),
 }
 
 

@@ -17,6 +17,7 @@ from itmatch.search.store.columns import COLUMNS, encoded, file_names, offsets_o
 from itmatch.search.store.manifest import LOCK, NAME, Manifest, ShardEntry, Side, is_entry, read_manifest
 
 SHARD_BYTES = 128 << 20  # features of a shard; so much is held in memory while it grows
+_LARGE = ("features", "regions")  # the columns that count
 
 
 @contextmanager
@@ -147,7 +148,7 @@ class ShardWriter:
             else:
                 self._parts.setdefault(name, []).append(value[0])
                 self._lengths.setdefault(name, []).extend(value[1])
-        self._size += columns["features"][0].nbytes
+        self._size += sum(columns[name][0].nbytes for name in _LARGE if name in columns)
         if self._size >= SHARD_BYTES:
             self.flush()
 

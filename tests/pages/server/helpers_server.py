@@ -11,7 +11,7 @@ import torch
 from helpers_photos import small_clip, write_photos
 
 from itmatch.data import ImageFolder, ImageTextSplit, PhotoPatches, RelationScenes, WordTokenizer
-from itmatch.models import chan_gru
+from itmatch.models import chan_gru, cmsei_gru
 from itmatch.pages.server.app import SearchApp
 from itmatch.pages.server.connections import SearchServer
 from itmatch.pages.server.current import CurrentIndex
@@ -37,6 +37,21 @@ def scene_index(folder, captions=None, ids=None, pictures=DRAWN):
     if pictures is not DRAWN:
         split.pictures = pictures
     return Index.build(model, split, folder / "index")
+
+
+def relation_index(folder, *, keep_regions=True, names=None, num_test=6):
+    """An index of scenes of a CMSEI with random weights, by default with what it read of them."""
+    torch.manual_seed(0)
+    source = RelationScenes(num_test=num_test)
+    tokenizer = WordTokenizer(["<pad>", "<start>", "<end>", "<unk>", *source.words()])
+    model = cmsei_gru(tokenizer.vocabulary, region_dim=64, embed_dim=16, word_dim=8)
+    model.tokenizer = tokenizer
+    with torch.no_grad():
+        for parameter in model.parameters():  # what starts at 0 would hide the relations
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    split = source.split("test")
+    split.names = split.names if names is None else names
+    return Index.build(model, split, folder / "index", keep_regions=keep_regions)
 
 
 def photo_index(folder):

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from helpers_photos import a_photo
-from helpers_server import npy, photo_index, scene_index, serving
+from helpers_server import npy, photo_index, relation_index, scene_index, serving
 
-from itmatch.pages.queries import GivenImage, StoredImage, explain_stored
+from itmatch.data import Names
+from itmatch.pages.queries import GivenImage, StoredImage, effects_stored, explain_stored
 
 REQUIRED = os.environ.get("ITMATCH_BROWSER") == "required"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -172,6 +173,54 @@ def test_a_result_finds_its_captions(browser, index):
         assert cards.first.locator(".itm-words .itm-chip").all_inner_texts() == hits[0][0].text.split()
 
 
+ADDS = "button:has-text('What each relation adds')"
+
+
+@pytest.mark.parametrize("width", [1300, 400])
+def test_what_each_relation_adds_is_told_when_somebody_asks(browser, tmp_path, width):
+    index, text = relation_index(tmp_path), "a red dog left of a blue cat"
+    with page_of(browser, index, viewport={"width": width, "height": 900}) as page:
+        asked = []
+        page.on("request", lambda request: asked.append(request.url))
+        look_for(page, text, 6)
+        wait_for(page, f"#hits {ADDS}", 6)
+        assert not any("/relations" in url for url in asked)
+        page.locator(ADDS).nth(1).click()
+        page.wait_for_selector(".itm-effects")
+        assert sum("/relations" in url for url in asked) == 1
+        row = int(index.search([text], 6).rows[0, 1])
+        found = effects_stored(index, row, text)
+        card = page.locator("#hits .card").nth(1)
+        names = card.locator(".itm-effect").all_text_contents()
+        assert names == [found.called(one) for one, _ in found.effects]
+        adds = [float(text) for text in card.locator(".itm-effects td").all_text_contents()]
+        assert adds == pytest.approx([effect for _, effect in found.effects], abs=1e-4)
+        one = found.effects[0][0]
+        card.locator(".itm-effect").first.hover()
+        assert set(lit(card)) == {one.subject, one.object}
+        arrows = card.locator(".itm-arrow.itm-on").evaluate_all("arrows => arrows.map(arrow => arrow.dataset.ends)")
+        assert set(arrows) == {f"{one.subject} {one.object}"}
+        page.mouse.move(1, 1)
+        assert lit(card) == []
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        card.locator("button:has-text('Captions of this picture')").click()
+        wait_for(page, "#hits.captions .itm-words", 10)
+        page.locator(ADDS).first.click()
+        page.wait_for_selector("#hits.captions .itm-effects")
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def test_where_relations_cannot_be_told_of_the_page_says_so(browser, index, tmp_path):
+    with page_of(browser, relation_index(tmp_path, keep_regions=False), careful=False) as page:
+        look_for(page, "a red dog", 6)
+        page.locator(ADDS).first.click()
+        told = "this index does not keep what the model read of the images"
+        page.locator("#hits .itm-note", has_text=told).wait_for()
+    with page_of(browser, index) as page:  # of a model that reads none
+        look_for(page, "a red dog", 10)
+        assert page.locator(ADDS).count() == 0
+
+
 def test_a_picture_that_is_dropped_finds_captions(browser, photos, tmp_path):
     with page_of(browser, photos) as page:
         assert "Drop a picture here" in page.inner_text("#drop")
@@ -233,6 +282,17 @@ def test_hostile_data_do_nothing(browser, tmp_path):
         wait_for(page, "#hits:not(.captions) .itm-words", 2)
         assert page.evaluate("window.hacked") is None
         assert page.locator("#hits script, #hits iframe, #examples img, #status img").count() == 0
+
+
+def test_hostile_names_of_relations_do_nothing(browser, tmp_path):
+    hostile = "\"><img src=x onerror='window.hacked = 1'>"
+    with page_of(browser, relation_index(tmp_path, names=Names([hostile] * 50, [hostile] * 50))) as page:
+        look_for(page, "a red dog", 6)
+        page.locator(ADDS).first.click()
+        page.wait_for_selector(".itm-effects")
+        assert hostile in page.locator(".itm-effect").first.inner_text()
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("#hits .itm-effects img").count() == 0
 
 
 def test_a_hostile_drawing_that_is_opened_alone_does_nothing(browser, tmp_path):

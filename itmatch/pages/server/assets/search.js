@@ -157,6 +157,29 @@
     } else {
       made.querySelector(":scope > p:not(:first-child)").replaceWith(found);
     }
+    if (about.reads_relations) {
+      found.append(relationsButton(text, image));
+    }
+  }
+
+  // What each relation of the image adds to the score: computed when somebody asks for it, and shown in its place.
+  function relationsButton(text, image) {
+    const button = element("button", { type: "button", textContent: "What each relation adds" });
+    const holder = element("p", {}, button);
+    button.addEventListener("click", async () => {
+      button.disabled = true;
+      button.textContent = "Leaving out each relation ...";
+      try {
+        const answer = await ask(`/relations?${new URLSearchParams({ q: text, image })}`);
+        const found = explained(answer.html);
+        holder.replaceWith(found);
+        found.focus({ preventScroll: true });
+      } catch (error) {
+        const told = error instanceof TypeError ? "The server does not answer." : error.message;
+        holder.replaceWith(element("p", { className: "itm-note", textContent: told, role: "status" }));
+      }
+    });
+    return holder;
   }
 
   // The words of the query: each lights up the regions of all images at once.
