@@ -40,6 +40,7 @@ from itmatch.losses import (
     CenterHingeLoss,
     CircleLoss,
     ComplementaryLoss,
+    CrossModalProjectionLoss,
     DiscrepancyLoss,
     DistanceWeightedNegatives,
     HardNegativeTripletLoss,
@@ -214,11 +215,12 @@ EXAMPLES = {
     SmoothNDCGLoss: lambda _: SmoothNDCGLoss(0.05),
     SoftMarginTripletLoss: lambda _: SoftMarginTripletLoss(0.1, "linear", warmup_epochs=2),
     ComplementaryLoss: lambda _: ComplementaryLoss(0.1, threshold=0.05),
-    TripletAlignmentLoss: lambda _: TripletAlignmentLoss(0.2, 0.02, "mean"),
+    TripletAlignmentLoss: lambda _: TripletAlignmentLoss(0.2, 0.02, "mean", "hardest"),
     SimilarityDistributionLoss: lambda _: SimilarityDistributionLoss(0.05, 1e-6),
     DistanceWeightedNegatives: lambda _: DistanceWeightedNegatives(64, 0.1, sample=True),
     CenterHingeLoss: lambda _: CenterHingeLoss(0.1, "compactness", "squared", "mean"),
     MemoryLoss: lambda _: MemoryLoss(HardNegativeTripletLoss(), 8, 16, memory_margin=0.05),
+    CrossModalProjectionLoss: lambda _: CrossModalProjectionLoss(1e-6, divided_by_length=True),
     ProbabilisticMatchingLoss: lambda _: ProbabilisticMatchingLoss(0.25, 3.0, 0.2, normalize=False),
     Objective: lambda _: Objective(
         {"sigmoid": SigmoidLoss(learnable=True), "center": CenterHingeLoss()}, {"center": 0.5}, {"center": 2}

@@ -37,6 +37,7 @@ from itmatch.losses.sets.redundancy import ViewRedundancyLoss, view_redundancy_l
 from itmatch.losses.vectors.batch_relation import BatchRelationLoss
 from itmatch.losses.vectors.center_hinge import CenterHingeLoss, center_hinge_loss
 from itmatch.losses.vectors.probabilistic import ProbabilisticMatchingLoss, probabilistic_matching_loss
+from itmatch.losses.vectors.projection import CrossModalProjectionLoss, cross_modal_projection_loss
 from itmatch.ops.distances import sampled_distances
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "CenterHingeLoss",
     "CircleLoss",
     "ComplementaryLoss",
+    "CrossModalProjectionLoss",
     "DiscrepancyLoss",
     "DistanceWeightedNegatives",
     "EmbeddingLoss",
@@ -80,6 +82,7 @@ __all__ = [
     "circle_loss",
     "clean_probability",
     "complementary_loss",
+    "cross_modal_projection_loss",
     "discrepancy_loss",
     "hard_negative_triplet_loss",
     "hubness_aware_loss",
