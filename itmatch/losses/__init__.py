@@ -3,6 +3,7 @@
 from itmatch.losses.base import EmbeddingLoss, Loss, ScoreLoss
 from itmatch.losses.checks import check_scores, check_vectors, paired
 from itmatch.losses.contrastive.circle import CircleLoss, circle_loss
+from itmatch.losses.contrastive.distillation import DistillationLoss, distillation_loss
 from itmatch.losses.contrastive.hubness_aware import HubnessAwareLoss, hubness_aware_loss
 from itmatch.losses.contrastive.info_nce import InfoNCELoss, info_nce_loss
 from itmatch.losses.contrastive.sigmoid import SigmoidLoss, sigmoid_loss
@@ -50,6 +51,7 @@ __all__ = [
     "CrossModalProjectionLoss",
     "DiscrepancyLoss",
     "DistanceWeightedNegatives",
+    "DistillationLoss",
     "EmbeddingLoss",
     "HardNegativeTripletLoss",
     "HubnessAwareLoss",
@@ -84,6 +86,7 @@ __all__ = [
     "complementary_loss",
     "cross_modal_projection_loss",
     "discrepancy_loss",
+    "distillation_loss",
     "hard_negative_triplet_loss",
     "hubness_aware_loss",
     "info_nce_loss",
