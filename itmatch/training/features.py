@@ -22,7 +22,7 @@ class FeaturePlace:
 
     Args:
         place: ``"map"`` leaves them where the source has them; ``"memory"`` and ``"device"`` read those of a split
-            once, into host memory or onto the device of the run.
+            once, into host memory or onto the device of the process.
     """
 
     def __init__(self, place: Place) -> None:
@@ -40,15 +40,9 @@ class FeaturePlace:
             workers: processes that load.
 
         Raises:
-            ValueError: they do not fit, do not lie in one array, or hold a NaN or an infinity; or there are several
-                devices.
+            ValueError: they do not fit, do not lie in one array, or hold a NaN or an infinity.
         """
         if self.place == "device" and trainer is not None:
-            if trainer.world_size > 1:
-                raise ValueError(
-                    f"features: device holds them on one device, and this run has {trainer.world_size} processes; take "
-                    "map, or memory, which each process reads for itself"
-                )
             self._on_device(stage, split, trainer.strategy.root_device)
         elif self.place == "memory" and stage not in self._in_memory:
             shared = workers > 0 and multiprocessing.get_start_method() != "fork"  # a fork has what its parent has

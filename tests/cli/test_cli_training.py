@@ -558,6 +558,7 @@ def two_processes(*args, **environment):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # two runs of two processes
 def test_two_processes_train_and_report_once(tmp_path):
     done = two_processes()
     assert done.returncode == 0, done.stderr
@@ -566,6 +567,10 @@ def test_two_processes_train_and_report_once(tmp_path):
     folder = tmp_path / "runs" / "lightning_logs" / "version_0"
     assert {"config.yaml", "test_metrics.json", "checkpoints"} <= {path.name for path in folder.iterdir()}
     assert [path.name for path in folder.parent.iterdir()] == ["version_0"]
+    each_has_all = two_processes("--data.features=device")
+    assert each_has_all.returncode == 0, each_has_all.stderr
+    metrics = [json.loads((folder.with_name(f"version_{i}") / "test_metrics.json").read_text()) for i in (0, 1)]
+    assert metrics[0] == metrics[1]
 
 
 FAILING = """

@@ -120,13 +120,7 @@ def test_sources_that_are_no_arrays_are_refused():
     MatchingData(Single()).setup("fit")
 
 
-def test_several_devices_and_wrong_words_are_refused():
-    class Several:
-        world_size = 2
-
-    data = data_of("device")
-    with pytest.raises(ValueError, match="device holds them on one device, and this run has 2 processes"):
-        data.place.bring("train", data.dataset("train"), Several(), 0)
+def test_wrong_words_are_refused():
     with pytest.raises(ValueError, match="features"):
         data_of("disk")
 

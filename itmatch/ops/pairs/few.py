@@ -12,6 +12,8 @@ from itmatch.ops.ragged import Ragged
 FEW_QUERIES = 96  # with more, and rows of several lengths, packing the keys pays
 _CONVERTED_BYTES = 1 << 20  # of keys that are converted for a few queries: they are read again at once
 _FEW_BYTES = 8 << 20  # of keys that a few queries read as they are, once: the fewer blocks the better
+_SHARED_FEW_BYTES = 32 << 20  # the same with several threads, which wait for each other at each block
+_WIDE = 512  # numbers of a fragment from which the product is faster with the keys first, also for a few queries
 
 
 def as_they_lie(keys: Ragged, queries: Tensor) -> bool:
@@ -33,6 +35,7 @@ def best_in_place(keys: Ragged, queries: Tensor, rows: int | None = None, column
         columns: most queries in a block.
     """
     few, columns = len(queries) <= FEW_QUERIES, min(columns, len(queries))
+    queries_first = few and queries.shape[1] < _WIDE
     size = queries.element_size() * max(1, keys.longest) * max(queries.shape[1], columns)
     step = max(1, min(len(keys) if rows is None else rows, _bytes(keys, queries, few=few) // size))
     best = queries.new_empty(len(keys), len(queries), dtype=torch.promote_types(queries.dtype, torch.float32))
@@ -48,12 +51,12 @@ def best_in_place(keys: Ragged, queries: Tensor, rows: int | None = None, column
             for column in range(0, len(queries), columns):
                 part = queries[column : column + columns]
                 place, to = products[: len(block) * len(part)], best[row:last, column : column + columns]
-                if few:
+                if queries_first:
                     found = torch.mm(part, block.T, out=place.view(len(part), -1))
                     to.copy_(largest_of_runs(found.to(best.dtype), keys.lengths[row:last]).T)
                 else:
                     found = torch.mm(block, part.T, out=place.view(-1, len(part)))
-                    to.copy_(found.view(last - row, -1, len(part)).amax(1))
+                    to.copy_(_largest_of_rows(found.to(best.dtype), keys.lengths[row:last]))
     return best
 
 
@@ -61,14 +64,25 @@ def _bytes(keys: Ragged, queries: Tensor, *, few: bool) -> int:
     """Of a block: of keys in the type of the products with a few queries, of products with many."""
     if not few:
         return block_bytes("cpu")
-    alone = torch.get_num_threads() == 1
-    return _CONVERTED_BYTES if alone and keys.values.dtype != queries.dtype else _FEW_BYTES
+    if torch.get_num_threads() > 1:
+        return _SHARED_FEW_BYTES
+    return _FEW_BYTES if keys.values.dtype == queries.dtype else _CONVERTED_BYTES
 
 
 def largest_of_runs(products: Tensor, lengths: Tensor) -> Tensor:
     """(M, n) largest of each of n runs of columns of (M, k), which have these lengths (n,) and follow each other."""
-    count = len(lengths)
-    if products.shape[1] == count * int(lengths[0]) and bool((lengths == lengths[0]).all()):
-        return products.view(len(products), count, -1).amax(2)
+    if _one_length(lengths):
+        return products.view(len(products), len(lengths), -1).amax(2)
     places = (lengths.cumsum(0) - lengths).numpy()
     return torch.from_numpy(np.maximum.reduceat(products.numpy(), places, axis=1))
+
+
+def _largest_of_rows(products: Tensor, lengths: Tensor) -> Tensor:
+    """(n, M) largest of each of n runs of rows of (k, M), which have these lengths (n,) and follow each other."""
+    if _one_length(lengths):
+        return products.view(len(lengths), -1, products.shape[1]).amax(1)
+    return torch.segment_reduce(products, "max", lengths=lengths, axis=0, unsafe=True)
+
+
+def _one_length(lengths: Tensor) -> bool:
+    return bool((lengths == lengths[0]).all())
