@@ -10,7 +10,9 @@ from helpers_photo_folder import write_captions, write_photos
 from helpers_pretrained import save_backbone, save_dual_encoder, save_swin
 
 from itmatch.cli.running.configs import resolve_config
+from itmatch.nn import InteractiveSimilarity, Similarity
 from itmatch.presets import describe_presets, expanded, preset_config, preset_names, preset_path
+from itmatch.spec import build
 from itmatch.training import MilestoneSchedule
 
 WIDTH = 16
@@ -266,6 +268,13 @@ def test_settings_of_a_system_are_merged_and_those_of_another_are_not(system, th
     arguments = config["model"]["image_encoder"]["init_args"]
     assert arguments["embed_dim"] == embed_dim
     assert arguments["relations"][-1]["init_args"].get("threshold") == threshold
+
+
+@pytest.mark.parametrize("preset", ["cmsei_scenes", "hire_scenes", "cmsei_features", "hire_features"])
+def test_presets_have_attention_across_levels_as_by_default(preset):
+    config = expanded(yaml.safe_load(f"inherits: {preset}"), "here")
+    similarity = build(config["model"]["similarity"], Similarity)
+    assert similarity.spec == InteractiveSimilarity().spec
 
 
 def test_another_system_keeps_none_of_the_parts_that_are_inherited():

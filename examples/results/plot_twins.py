@@ -1,6 +1,6 @@
 r"""Picture of the first page of docs/: a caption, its scene, and the same objects with one relation reversed.
 
-    itmatch fit --config cmsei_scenes  # the picture in docs/ is of its last.ckpt after three epochs
+    itmatch fit --config cmsei_scenes  # that in docs/: three epochs, --model.similarity.init_args.cross_level null
     python examples/results/plot_twins.py runs/lightning_logs/version_0/checkpoints/last.ckpt \
         --figure docs/figures/first.png
 

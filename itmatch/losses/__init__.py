@@ -3,6 +3,7 @@
 from itmatch.losses.base import EmbeddingLoss, Loss, ScoreLoss
 from itmatch.losses.checks import check_scores, check_vectors, paired
 from itmatch.losses.contrastive.circle import CircleLoss, circle_loss
+from itmatch.losses.contrastive.distillation import DistillationLoss, distillation_loss
 from itmatch.losses.contrastive.hubness_aware import HubnessAwareLoss, hubness_aware_loss
 from itmatch.losses.contrastive.info_nce import InfoNCELoss, info_nce_loss
 from itmatch.losses.contrastive.sigmoid import SigmoidLoss, sigmoid_loss
@@ -37,6 +38,7 @@ from itmatch.losses.sets.redundancy import ViewRedundancyLoss, view_redundancy_l
 from itmatch.losses.vectors.batch_relation import BatchRelationLoss
 from itmatch.losses.vectors.center_hinge import CenterHingeLoss, center_hinge_loss
 from itmatch.losses.vectors.probabilistic import ProbabilisticMatchingLoss, probabilistic_matching_loss
+from itmatch.losses.vectors.projection import CrossModalProjectionLoss, cross_modal_projection_loss
 from itmatch.ops.distances import sampled_distances
 
 __all__ = [
@@ -46,8 +48,10 @@ __all__ = [
     "CenterHingeLoss",
     "CircleLoss",
     "ComplementaryLoss",
+    "CrossModalProjectionLoss",
     "DiscrepancyLoss",
     "DistanceWeightedNegatives",
+    "DistillationLoss",
     "EmbeddingLoss",
     "HardNegativeTripletLoss",
     "HubnessAwareLoss",
@@ -80,7 +84,9 @@ __all__ = [
     "circle_loss",
     "clean_probability",
     "complementary_loss",
+    "cross_modal_projection_loss",
     "discrepancy_loss",
+    "distillation_loss",
     "hard_negative_triplet_loss",
     "hubness_aware_loss",
     "info_nce_loss",

@@ -43,7 +43,7 @@ class Anchors:
         if self.paths and "anchors" not in objective.needs | objective.uses:
             raise ValueError(
                 f"anchors: {len(self.paths)} given, but {type(objective).__name__} reads none; "
-                "itmatch.losses.AnchoredMarginLoss does"
+                "itmatch.losses.AnchoredMarginLoss and DistillationLoss do"
             )
         if len(self.models) != len(self.paths):
             self.models = tuple(_model(path, task) for path in self.paths)

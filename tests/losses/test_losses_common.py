@@ -63,6 +63,7 @@ LOSSES = [
     ComplementaryLoss(),
     ComplementaryLoss(0.2, 2.0),
     TripletAlignmentLoss(0.3, 0.1, "mean"),
+    TripletAlignmentLoss(0.2, 0.02, maximum="hardest"),
     SimilarityDistributionLoss(),
     SimilarityDistributionLoss(0.1),
     HardNegativeTripletLoss(negatives=DistanceWeightedNegatives(16)),

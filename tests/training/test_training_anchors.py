@@ -8,7 +8,7 @@ import torch
 from helpers_training import fitted, small_data, small_task, small_trainer
 from lightning.pytorch import seed_everything
 
-from itmatch.losses import AnchoredMarginLoss, HardNegativeTripletLoss
+from itmatch.losses import AnchoredMarginLoss, DistillationLoss, HardNegativeTripletLoss, Objective
 from itmatch.training import MatchingTask
 from itmatch.training.step import compute_loss
 
@@ -45,6 +45,20 @@ def test_the_loss_gets_the_scores_of_the_anchors(first):
     assert not torch.equal(anchors[1], scores)  # without the dropout of the model in training
     assert result.matches.anchors is anchors
     assert compute_loss(task.model, HardNegativeTripletLoss(), batch, anchors=[other]).matches.anchors is None
+
+
+def test_a_model_is_distilled(tmp_path, first):
+    data = small_data()
+    data.setup("fit")
+    batch = next(iter(data.train_dataloader()))
+    objective = Objective({"triplet": HardNegativeTripletLoss(), "distillation": DistillationLoss()})
+    again = compute_loss(first[2], objective, batch, anchors=[first[2]])
+    assert again.terms["distillation"].item() == pytest.approx(0, abs=1e-5)
+    task = small_task(data, objective=objective, anchors=[first[1]])
+    assert compute_loss(task.model, objective, batch, anchors=[first[2]]).terms["distillation"] > 1e-3
+    small_trainer(tmp_path).fit(task, data)
+    with pytest.raises(ValueError, match="anchors: None, but DistillationLoss reads it"):
+        compute_loss(task.model, objective, batch)
 
 
 @pytest.mark.parametrize("place", [0, 1])

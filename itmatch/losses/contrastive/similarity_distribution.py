@@ -51,10 +51,15 @@ def similarity_distribution_loss(
     return _from_rows(logits, positives, epsilon) + _from_rows(logits.T, positives.T, epsilon)
 
 
+def divergences(logits: Tensor, wanted: Tensor, epsilon: float) -> Tensor:
+    """(I,) divergence of the softmax of each row (I, T) from what is wanted of it, to which ``epsilon`` is added."""
+    log_share = logits.log_softmax(1)
+    return (log_share.exp() * (log_share - (wanted + epsilon).log())).sum(1)
+
+
 def _from_rows(logits: Tensor, positives: Tensor, epsilon: float) -> Tensor:
-    log_share, count = logits.log_softmax(1), positives.sum(1, keepdim=True)
-    wanted = positives.to(logits.dtype) / count.clamp(min=1)  # (I, T)
-    lost = (log_share.exp() * (log_share - (wanted + epsilon).log())).sum(1)  # (I,)
+    count = positives.sum(1, keepdim=True)
+    lost = divergences(logits, positives.to(logits.dtype) / count.clamp(min=1), epsilon)
     return masked_mean(lost, count[:, 0] > 0, 0)
 
 

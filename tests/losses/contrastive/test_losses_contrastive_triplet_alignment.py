@@ -8,7 +8,7 @@ from helpers_score_losses import both_directions, random_case, split
 from itmatch.losses import HardNegativeTripletLoss, TripletAlignmentLoss, triplet_alignment_loss
 
 
-def naive(scores, positives, margin, temperature, *, mean):
+def naive(scores, positives, margin, temperature, *, mean, hardest=False):
     total = 0.0
     for rows, masks in both_directions(scores, positives):
         lost, anchors = 0.0, 0
@@ -18,7 +18,8 @@ def naive(scores, positives, margin, temperature, *, mean):
             if own and others:
                 weights = [math.exp(s / temperature) for s in own]
                 pull = sum(w * s for w, s in zip(weights, own, strict=True)) / sum(weights)
-                push = temperature * math.log(sum(math.exp(s / temperature) for s in others))
+                smooth = temperature * math.log(sum(math.exp(s / temperature) for s in others))
+                push = max(others) if hardest else smooth
                 lost += max(0.0, margin - pull + push)
         total += lost / anchors if mean else lost
     return total
@@ -26,10 +27,12 @@ def naive(scores, positives, margin, temperature, *, mean):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_equals_the_formula(seed, reduction):
+@pytest.mark.parametrize("maximum", ["smooth", "hardest"])
+def test_equals_the_formula(seed, reduction, maximum):
     scores, positives = random_case(seed)
-    expected = naive(scores, positives, 0.2, 0.1, mean=reduction == "mean")
-    value = triplet_alignment_loss(scores, positives, margin=0.2, temperature=0.1, reduction=reduction)
+    expected = naive(scores, positives, 0.2, 0.1, mean=reduction == "mean", hardest=maximum == "hardest")
+    options = {"margin": 0.2, "temperature": 0.1, "reduction": reduction, "maximum": maximum}
+    value = triplet_alignment_loss(scores, positives, **options)
     assert value.item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -44,6 +47,28 @@ def test_agrees_with_the_public_code(matrix, temperature, margin):
     close(scores.grad, gradient)
 
 
+@pytest.mark.parametrize("matrix", MATRICES)
+@pytest.mark.parametrize(("temperature", "margin"), [(0.02, 0.2), (0.05, 0.1)])
+def test_the_hardest_negative_agrees_with_the_public_code_of_trl(matrix, temperature, margin):
+    """There a positive is a negative of score 0 too: so are here a further image and a further caption, of no pair."""
+    name = f"trl.{matrix}.tau{temperature}_margin{margin}"
+    scores, positives, expected, gradient = robust(matrix, f"{name}.loss", f"{name}.grad")
+    loss = TripletAlignmentLoss(margin, temperature, maximum="hardest")
+    value = loss(bordered(scores), bordered(positives))
+    value.backward()
+    close(value, expected)
+    close(scores.grad, gradient)
+    if matrix == "negative":
+        assert loss(scores, positives) < value
+    else:
+        close(loss(scores, positives), expected)
+
+
+def bordered(matrix):
+    """The matrix with a row and a column of zeros."""
+    return torch.nn.functional.pad(matrix, (0, 1, 0, 1))
+
+
 def test_gradient_does_not_reach_the_weights_of_positives():
     scores = torch.tensor([[0.9, 0.1, 0.5]], requires_grad=True)
     positives = torch.tensor([[True, True, False]])
@@ -54,14 +79,14 @@ def test_gradient_does_not_reach_the_weights_of_positives():
     assert scores.grad[0].tolist() == pytest.approx([-first, first - 1, 1.0], abs=1e-6)
 
 
-def test_gradcheck():
+@pytest.mark.parametrize("maximum", ["smooth", "hardest"])
+def test_gradcheck(maximum):
     scores, positives = random_case(2)
     positives[1:, 2:] = False  # one positive in each row and column: their weights, which are constant, are 1
     positives[0] = torch.arange(9) == 0
     scores.requires_grad_()
-    assert torch.autograd.gradcheck(
-        lambda s: triplet_alignment_loss(s, torch.eye(5, 9).bool(), margin=3.0, temperature=0.2), scores
-    )
+    settings = {"margin": 3.0, "temperature": 0.2, "maximum": maximum}
+    assert torch.autograd.gradcheck(lambda s: triplet_alignment_loss(s, torch.eye(5, 9).bool(), **settings), scores)
 
 
 def test_becomes_the_hardest_negative():
@@ -83,7 +108,12 @@ def test_small_temperatures_stay_finite():
 
 @pytest.mark.parametrize(
     ("settings", "named"),
-    [({"margin": -0.1}, "margin"), ({"temperature": 0}, "temperature"), ({"reduction": "none"}, "reduction")],
+    [
+        ({"margin": -0.1}, "margin"),
+        ({"temperature": 0}, "temperature"),
+        ({"reduction": "none"}, "reduction"),
+        ({"maximum": "soft"}, "maximum"),
+    ],
 )
 def test_bad_settings(settings, named):
     with pytest.raises(ValueError, match=named):

@@ -3,7 +3,15 @@ import torch
 from helpers_robust_losses import close, is_reference, reference, robust
 from helpers_score_losses import random_case
 
-from itmatch.losses import AnchoredMarginLoss, HardNegativeTripletLoss, Matches, Objective, anchored_margin_loss
+from itmatch.losses import (
+    AnchoredMarginLoss,
+    HardNegativeTripletLoss,
+    InfoNCELoss,
+    Matches,
+    Objective,
+    SimilarityDistributionLoss,
+    anchored_margin_loss,
+)
 
 MATRICES = ["random", "perfect", "several"]
 PUBLIC = {
@@ -55,6 +63,20 @@ def test_agrees_with_the_public_code(matrix, form):
     value.backward()
     close(value, expected)
     close(scores.grad, gradient)
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_what_the_authors_compare_with_that_other_losses_are(matrix):
+    """The cross-entropy of the gain over an anchor, and the distribution over the positives, without one."""
+    for form, loss, factor in (("probability", InfoNCELoss(0.1), 2), ("cmpm", SimilarityDistributionLoss(0.1), 1)):
+        name = f"dbl.{matrix}.{form}"
+        scores, positives, anchor, expected, gradient = robust(
+            matrix, f"dbl.{matrix}.anchor_scores", f"{name}.loss", f"{name}.grad"
+        )
+        value = factor * (loss(scores - anchor) if form == "probability" else loss(scores, positives))
+        value.backward()
+        close(value, expected)
+        close(scores.grad, gradient)
 
 
 @pytest.mark.parametrize("matrix", MATRICES)

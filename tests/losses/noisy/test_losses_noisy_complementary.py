@@ -13,6 +13,7 @@ MATRICES = ["random", "perfect", "collapsed", "several"]
 STATES = {  # what the loss is set to, and the epoch
     "frozen": ({}, 0),
     "last_warm": ({}, 1),
+    "last_warm_later_schedule": ({}, 0),  # of a further model of the authors, which keeps the memory as it is
     "refined": ({}, 2),
     "refined_tau0.1": ({"temperature": 0.1}, 2),
     "refined_alpha0.5": ({"momentum": 0.5}, 2),
@@ -66,6 +67,21 @@ def test_agrees_with_the_public_code(matrix, state, labels):
     close(value, expected)
     close(scores.grad, gradient)
     close(loss.memory.read(places), after)
+
+
+@pytest.mark.parametrize(("matrix", "state", "labels"), CASES)
+def test_both_terms_agree_with_the_public_code(matrix, state, labels):
+    name, (settings, _) = f"crcl.{matrix}.{state}.{labels}", STATES[state]
+    scores, _, active, complement, after = robust(
+        matrix, f"{name}.active", f"{name}.complementary", f"{name}.memory_after"
+    )
+    before = reference(f"crcl.labels.{labels}")
+    used = before.where(before >= 0.1, 0) if state == "last_warm" else after  # where the memory is not what was used
+    options = {"temperature": settings.get("temperature", 0.05)}
+    scores = scores.detach().double()
+    close(complementary_loss(scores, weight=0, **options), active)
+    both, first = (complementary_loss(scores, labels=used, weight=weight, **options) for weight in (1, 0))
+    close(both - first, complement)
 
 
 def test_gradcheck():

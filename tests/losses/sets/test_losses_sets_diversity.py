@@ -12,6 +12,7 @@ from itmatch.losses import (
     Objective,
     SetDiversityLoss,
     SetUniformityLoss,
+    SoftMarginTripletLoss,
     set_diversity_loss,
     set_uniformity_loss,
 )
@@ -108,9 +109,31 @@ def tangent(gradient, sets):
     return gradient - (gradient * sets).sum(2, keepdim=True) * sets.detach()
 
 
+def test_the_mean_over_all_negatives_is_that_of_the_public_code():
+    """The warm-up of NCR is the same but for the positives, which it counts as negatives of loss 0."""
+    image, text, positives = batch()
+    residuals = [leaf("sets.npz", f"loss.{side}_residuals") for side in ("image", "text")]
+    sides = Fragments(image), Fragments(text)
+    triplet = SoftMarginTripletLoss(0.2)(SetSimilarity("smooth_chamfer")(*sides), positives)
+    value = triplet / len(text) * len(image) / (len(image) - 1)
+    close(value, sum(reference("sets.npz", f"loss.mean.{way}") for way in ("i2t", "t2i")))
+    value = value + 0.01 * DiscrepancyLoss().of(Matches(fragments=sides))
+    value = value + 0.01 * SetUniformityLoss().of(Matches(fragments=tuple(map(Fragments, residuals))))
+    value.backward()
+    close(value, reference("sets.npz", "loss.mean.total"))
+    for side, sets, residual in (("image", image, residuals[0]), ("text", text, residuals[1])):
+        close(sets.grad, reference("sets.npz", f"loss.mean.grad.{side}_sets"))
+        close(residual.grad, reference("sets.npz", f"loss.mean.grad.{side}_residuals"))
+
+
 @pytest.mark.parametrize(
     ("name", "kind", "diversity"),
-    [("hardest", "smooth_chamfer", 0.0), ("hardest_diversity", "smooth_chamfer", 0.1), ("chamfer", "chamfer", 0.0)],
+    [
+        ("hardest", "smooth_chamfer", 0.0),
+        ("hardest_diversity", "smooth_chamfer", 0.1),
+        ("chamfer", "chamfer", 0.0),
+        ("max", "max", 0.0),
+    ],
 )
 def test_the_published_objective_is_made_of_the_same_terms(name, kind, diversity):
     """There uniformity and diversity are of what the slots have found."""

@@ -10,6 +10,7 @@ from helpers_textbook import LAYOUTS, all_pairs, assert_padding_does_not_matter,
 from torch.nn.functional import leaky_relu, normalize
 
 from itmatch.batch import Fragments
+from itmatch.losses import HardNegativeTripletLoss
 from itmatch.nn import PatchSlimmingSimilarity
 from itmatch.nn.similarity import slimming
 from itmatch.ops import lengths_to_mask
@@ -17,7 +18,7 @@ from itmatch.ops.pairs import over_pairs
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 CLOSE = {"atol": 1e-9, "rtol": 1e-9}
-CASES = ["vit", "swin", "odd_cls", "odd", "allkept", "square"]
+CASES = ["vit", "swin", "odd_cls", "odd", "allkept", "square", "full"]
 LAYERS = {"ln": 0, "w1": 1, "w2": 3}
 OPTIONS = {
     "class token": {},
@@ -78,9 +79,10 @@ def loop(similarity, image, text):
 def public(case):
     arrays = np.load(REFERENCE / "laps.npz", allow_pickle=False)
     patches, words = (torch.from_numpy(arrays[f"{case}.{name}"]).requires_grad_() for name in ("patches", "words"))
+    flag = "has_cls" if case == "loss" else "treated_as_cls"
     settings = [arrays[f"{case}.{name}"].item() for name in ("num_patches", "rho", "aggr")]
     similarity = PatchSlimmingSimilarity(
-        patches.shape[2], *settings, class_token=bool(arrays[f"{case}.treated_as_cls"]), empty_rest=True
+        patches.shape[2], *settings, class_token=bool(arrays[f"{case}.{flag}"]), empty_rest=True
     )
     weights = {"scale": similarity.scale}
     for name, place in LAYERS.items():
@@ -106,6 +108,26 @@ def test_agrees_with_the_public_code_of_laps(case):
     for name, value in {"patches": image.features, "words": text.features, **weights}.items():
         expected = torch.from_numpy(arrays[f"{case}.grad.{name}"]).view_as(value)
         torch.testing.assert_close(value.grad, expected, atol=1e-5 * max(1, float(expected.abs().max())), rtol=0)
+
+
+@pytest.mark.parametrize(("name", "negatives"), [("sum", "all"), ("hardest", "hardest")])
+def test_the_objective_agrees_with_the_public_code_of_laps(name, negatives):
+    """There an image that occurs twice loses by its own caption alone; the term of the kept patches is constant, 0."""
+    arrays, similarity, image, text, weights = public("loss")
+    ids = torch.from_numpy(arrays["loss.image_ids"])
+    scores = similarity(image, text)
+    torch.testing.assert_close(scores.detach(), torch.from_numpy(arrays["loss.scores"]), atol=1e-5, rtol=0)
+    same = ids[:, None] == ids
+    row, column = same.nonzero(as_tuple=True)
+    lost = HardNegativeTripletLoss(float(arrays["loss.margin"]), negatives, "none")(scores, same)
+    value = lost[row == column].sum()
+    value.backward()
+    for total in ("triplet", "total"):
+        assert value.item() == pytest.approx(float(arrays[f"loss.{name}.{total}"]), rel=1e-5)
+    assert arrays["loss.ratio_term"] == 0
+    for key, leaf in {"patches": image.features, "words": text.features, "w2.weight": weights["w2.weight"]}.items():
+        expected = torch.from_numpy(arrays[f"loss.{name}.grad.{key}"]).view_as(leaf)
+        torch.testing.assert_close(leaf.grad, expected, atol=1e-5 * max(1, float(expected.abs().max())), rtol=0)
 
 
 def test_the_public_gradients_are_read():
