@@ -32,9 +32,9 @@ def test_large_splits_are_sampled_evenly():
     captions = [f"dog {number}" for number in range(12_345)]
     assert measure_coverage(tokenizer, captions, "x").share == 0.5
     numbers = [int(text.split()[1]) for text in tokenizer.seen]
-    assert len(set(numbers)) == 5_000
+    assert len(set(numbers)) == 1_000
     assert numbers[0] == 0
-    assert numbers[-1] >= 12_342
+    assert numbers[-1] >= 12_332
     assert {b - a for a, b in pairwise(numbers)} == {2, 3}
 
 
