@@ -16,6 +16,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from itmatch.errors import UsageError
 from itmatch.training.processes import trouble
 
+_WARNING = "itmatch: warning: {}"
+
 
 @contextmanager
 def plain_errors(arguments: Sequence[str]) -> Iterator[None]:
@@ -62,14 +64,14 @@ def one_line(error: BaseException) -> str:
 @rank_zero_only
 def warn(message: str) -> None:
     """Say what a user may not have wanted."""
-    print(f"itmatch: warning: {message}", file=sys.stderr)
+    print(_WARNING.format(message), file=sys.stderr)
 
 
 @contextmanager
 def told_warnings() -> Iterator[None]:
     """Warnings are lines of the command, without the places in files of libraries that they come from."""
     before = warnings.formatwarning
-    warnings.formatwarning = lambda message, *_, **__: f"itmatch: warning: {' '.join(str(message).split())}\n"
+    warnings.formatwarning = lambda message, *_, **__: f"{_WARNING.format(' '.join(str(message).split()))}\n"
     try:
         with warnings.catch_warnings():
             yield

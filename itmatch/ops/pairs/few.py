@@ -71,7 +71,7 @@ def _bytes(keys: Ragged, queries: Tensor, *, few: bool) -> int:
 
 def largest_of_runs(products: Tensor, lengths: Tensor) -> Tensor:
     """(M, n) largest of each of n runs of columns of (M, k), which have these lengths (n,) and follow each other."""
-    if _one_length(lengths):
+    if _one_length(lengths, products.shape[1]):
         return products.view(len(products), len(lengths), -1).amax(2)
     places = (lengths.cumsum(0) - lengths).numpy()
     return torch.from_numpy(np.maximum.reduceat(products.numpy(), places, axis=1))
@@ -79,10 +79,11 @@ def largest_of_runs(products: Tensor, lengths: Tensor) -> Tensor:
 
 def _largest_of_rows(products: Tensor, lengths: Tensor) -> Tensor:
     """(n, M) largest of each of n runs of rows of (k, M), which have these lengths (n,) and follow each other."""
-    if _one_length(lengths):
+    if _one_length(lengths, len(products)):
         return products.view(len(lengths), -1, products.shape[1]).amax(1)
-    return torch.segment_reduce(products, "max", lengths=lengths, axis=0, unsafe=True)
+    return torch.segment_reduce(products, "max", lengths=lengths, axis=0)
 
 
-def _one_length(lengths: Tensor) -> bool:
-    return bool((lengths == lengths[0]).all())
+def _one_length(lengths: Tensor, size: int) -> bool:
+    """Whether runs of these lengths (n,), ``size`` together, are of one length."""
+    return size == len(lengths) * int(lengths[0]) and bool((lengths == lengths[0]).all())
