@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from abc import abstractmethod
 from functools import partial
 
@@ -13,6 +14,8 @@ from itmatch.batch import Fragments
 from itmatch.nn.similarity.base import Similarity
 from itmatch.ops.pairs.over_pairs import over_pairs
 from itmatch.ops.pairs.tiles import PairTile
+
+_SWAPPING = threading.RLock()  # while a module holds other parameters than its own
 
 
 class TiledSimilarity(Similarity):
@@ -79,5 +82,6 @@ def _score_tile(similarity: TiledSimilarity, names: tuple[str, ...], tile: PairT
     # every forward pass; the parameters given are the similarity's own
     if torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return similarity.score_tile(tile)
-    scores: Tensor = functional_call(_OnTiles(similarity), dict(zip(names, parameters, strict=True)), (tile,))
+    with _SWAPPING:
+        scores: Tensor = functional_call(_OnTiles(similarity), dict(zip(names, parameters, strict=True)), (tile,))
     return scores

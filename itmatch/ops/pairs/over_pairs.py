@@ -9,6 +9,7 @@ and the backward pass then recomputes these pairs alone.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import isqrt
@@ -21,15 +22,14 @@ from torch.nn.functional import pad
 from itmatch.hostcopies import followed, on_host
 from itmatch.ops.compiling import left_out_of_graphs
 from itmatch.ops.derivatives import first_derivative_only
+from itmatch.ops.pairs.bands import Band, bands, cut, device_kind, met, tiles
 from itmatch.ops.pairs.sides import check_sides, compute_dtype, real_or_all
 from itmatch.ops.pairs.tiles import FragmentGroup, PairTile, TileRows
 from itmatch.ops.ragged import Ragged
+from itmatch.ops.threads import each
 
 Output = Literal["words", "regions", "pair"]
 
-_FRAGMENTS = {"cpu": 2048, "cuda": 8192}  # of one side in a tile
-_FEW = {"cpu": 256, "cuda": 4096}  # fragments; a group of fewer takes in rows of other lengths, padded
-_PADDING = 1.25  # most padded over real fragments of such a group
 _DENSE = 0.5  # share of pairs with a gradient from which on whole tiles are recomputed
 _NUMBERS = {"cpu": 1 << 19, "cuda": 1 << 26}  # of features of single pairs, or of what a kernel makes
 
@@ -104,8 +104,7 @@ def _in_tiles(
     image, extra = _with_values(image, image_values)
     images, captions = Ragged.over(image.to(dtype), image_mask), Ragged.over(text.to(dtype), text_mask)
     plan = _Plan.make(kernel, output, extra, images, captions, chunk_size, numbers)
-    packed = images[:].features, captions[:].features  # the real fragments of a row first
-    values: Tensor = _OverPairs.apply(plan, *packed, *parameters)  # type: ignore[no-untyped-call]
+    values: Tensor = _OverPairs.apply(plan, images.values, captions.values, *parameters)  # type: ignore[no-untyped-call]
     if output == "pair":
         return values[..., 0]
     axis, mask = (0, text_mask) if output == "words" else (1, image_mask)
@@ -145,14 +144,29 @@ def _with_values(image: Tensor, values: Tensor | None) -> tuple[Tensor, int]:
 
 
 @dataclass(frozen=True, eq=False)
+class _Side:
+    """Where the rows of a side lie among its values, and how they are grouped."""
+
+    lengths: Tensor
+    starts: Tensor
+    longest: int
+    groups: list[TileRows]
+    most: int
+
+    def bands(self, values: Tensor, extra: int) -> Iterator[Band]:
+        return bands(values, self.groups, extra, self.most)
+
+    def rows(self, index: Tensor, device: torch.device) -> TileRows:
+        return TileRows.make(index, self.lengths, self.starts, device)
+
+
+@dataclass(frozen=True, eq=False)
 class _Plan:
     kernel: Kernel
     output: Output
     extra: int
-    image_lengths: Tensor
-    text_lengths: Tensor
-    image_groups: list[TileRows]
-    text_groups: list[TileRows]
+    images: _Side
+    captions: _Side
 
     @classmethod
     def make(
@@ -167,53 +181,52 @@ class _Plan:
     ) -> _Plan:
         most = max(len(images), len(captions))
         if numbers:
-            most = max(1, isqrt(_NUMBERS[_kind(images.values)] // numbers))
-        groups = _groups(images, most if chunk is None else min(most, chunk)), _groups(captions, most)
-        return cls(kernel, output, extra, images.lengths, captions.lengths, *groups)
+            most = max(1, isqrt(_NUMBERS[device_kind(images.values)] // numbers))
+        limits = most if chunk is None else min(most, chunk), most
+        sides = [
+            _Side(side.lengths, side.starts, side.longest, groups, limit)
+            for side, groups, limit in zip((images, captions), cut(images, captions, limits), limits, strict=True)
+        ]
+        return cls(kernel, output, extra, *sides)
+
+    def width(self, images: _Side | TileRows, captions: _Side | TileRows) -> int:
+        """Values of a pair of these."""
+        return {"words": captions.longest, "regions": images.longest, "pair": 1}[self.output]
 
 
 class _OverPairs(torch.autograd.Function):
-    """A kernel over all pairs; the backward pass recomputes what has a gradient."""
+    """(K, D + S) regions and (M, D) words -> (I, T, n), a kernel over all pairs; the backward pass recomputes it."""
 
     @staticmethod
     def forward(ctx: Any, plan: _Plan, image: Tensor, text: Tensor, *parameters: Tensor) -> Tensor:
         ctx.plan = plan
         ctx.save_for_backward(image, text, *parameters)
-        width = {"words": text.shape[1], "regions": image.shape[1], "pair": 1}[plan.output]
-        values = image.new_zeros(len(image), len(text), width, dtype=torch.promote_types(image.dtype, torch.float32))
-        with torch.autocast(image.device.type, enabled=False):  # the types have been chosen
-            for rows, columns, tile in _tiles(plan, image, text):
+        shape = len(plan.images.lengths), len(plan.captions.lengths), plan.width(plan.images, plan.captions)
+        values = image.new_zeros(shape, dtype=torch.promote_types(image.dtype, torch.float32))
+
+        def score(pair: tuple[Band, Band]) -> None:
+            for rows, columns, tile in tiles(*pair):
                 part = plan.kernel(tile, *parameters)  # (i, t, n)
                 values[rows.index[:, None], columns.index, : part.shape[2]] = part.to(values.dtype)
+
+        with torch.autocast(image.device.type, enabled=False):  # the types have been chosen
+            sides = plan.images.bands(image, plan.extra), plan.captions.bands(text, 0)
+            each(score, met(*sides, hold_images=image.numel() < text.numel()), image.device)
         return values
 
     @staticmethod
     @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> Any:
-        inputs = ctx.saved_tensors
+        inputs, plan = ctx.saved_tensors, ctx.plan
         needed = ctx.needs_input_grad[1:]
         sums = [torch.zeros_like(value) if need else None for value, need in zip(inputs, needed, strict=True)]
         used = (grad != 0).any(2).cpu()  # (I, T); a few in each row after hard-negative mining
         dense = int(used.sum()) > _DENSE * used.numel()
-        parts = _all_tiles(ctx.plan, grad) if dense else _used_pairs(ctx.plan, grad, used, inputs[0].shape[2])
+        parts = _all_tiles(plan, grad) if dense else _used_pairs(plan, grad, used, inputs[0].shape[1])
+        lock = threading.Lock()
         with torch.autocast(inputs[0].device.type, enabled=False), torch.enable_grad():
-            for part in parts:
-                _add_gradient(ctx.plan, part, inputs, sums)
+            each(lambda part: _add_gradient(plan, part, inputs, sums, lock), parts, grad.device)
         return (None, *sums)
-
-
-def _tiles(plan: _Plan, image: Tensor, text: Tensor) -> Iterator[tuple[TileRows, TileRows, PairTile]]:
-    """All tiles. The groups of the smaller side are all held, with their Gram matrices; of the other, one at a time."""
-    sides = ((image, plan.image_groups, plan.extra), (text, plan.text_groups, 0))
-    held = 0 if image.numel() < text.numel() else 1
-    groups = [rows.group(sides[held][0], sides[held][2]) for rows in sides[held][1]]
-    for rows in sides[1 - held][1]:
-        group = rows.group(sides[1 - held][0], sides[1 - held][2])
-        for others, other in zip(sides[held][1], groups, strict=True):
-            if held:
-                yield rows, others, PairTile(group, other, single=False)
-            else:
-                yield others, rows, PairTile(other, group, single=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,30 +240,31 @@ class _Part:
 
 
 def _all_tiles(plan: _Plan, grad: Tensor) -> Iterator[_Part]:
-    for images in plan.image_groups:
-        for captions in plan.text_groups:
-            width = {"words": captions.longest, "regions": images.longest, "pair": 1}[plan.output]
-            part = grad[images.index[:, None], captions.index, :width]
+    for images in plan.images.groups:
+        for captions in plan.captions.groups:
+            part = grad[images.index[:, None], captions.index, : plan.width(images, captions)]
             yield _Part(images, captions, part, single=False)
 
 
 def _used_pairs(plan: _Plan, grad: Tensor, used: Tensor, size: int) -> Iterator[_Part]:
     """Single pairs with a gradient, those with captions of a length together."""
     image, text = used.nonzero().unbind(1)
-    lengths = torch.stack((plan.text_lengths[text], plan.image_lengths[image]))  # (2, pairs)
+    lengths = torch.stack((plan.captions.lengths[text], plan.images.lengths[image]))  # (2, pairs)
     longest = int(lengths.max()) if lengths.numel() else 1
     order = (lengths[0] * (longest + 1) + lengths[1]).argsort(stable=True)
-    step = max(1, _NUMBERS[_kind(grad)] // (size * longest))
+    step = max(1, _NUMBERS[device_kind(grad)] // (size * longest))
     for pairs in (order[start : start + step] for start in range(0, len(order), step)):
-        images = TileRows.make(image[pairs], plan.image_lengths, grad.device)
-        captions = TileRows.make(text[pairs], plan.text_lengths, grad.device)
-        width = {"words": captions.longest, "regions": images.longest, "pair": 1}[plan.output]
-        yield _Part(images, captions, grad[images.index, captions.index, :width][None], single=True)
+        images, captions = plan.images.rows(image[pairs], grad.device), plan.captions.rows(text[pairs], grad.device)
+        part = grad[images.index, captions.index, : plan.width(images, captions)][None]
+        yield _Part(images, captions, part, single=True)
 
 
-def _add_gradient(plan: _Plan, part: _Part, inputs: tuple[Tensor, ...], sums: list[Tensor | None]) -> None:
-    """Recompute the values of some pairs and add their gradient to that of the inputs."""
+def _add_gradient(
+    plan: _Plan, part: _Part, inputs: tuple[Tensor, ...], sums: list[Tensor | None], lock: threading.Lock
+) -> None:
+    """Recompute the values of some pairs and add their gradient to that of the inputs, where one thread may write."""
     image, text, *parameters = inputs
+    sides = part.images, part.captions
     leaves = [part.images.of(image), part.captions.of(text), *(value.detach() for value in parameters)]
     wanted = [leaf.requires_grad_() for leaf, total in zip(leaves, sums, strict=True) if total is not None]
     images = FragmentGroup.split(leaves[0], part.images.mask, plan.extra)
@@ -261,11 +275,11 @@ def _add_gradient(plan: _Plan, part: _Part, inputs: tuple[Tensor, ...], sums: li
         gradient = None if total is None else next(found)
         if total is None or gradient is None:
             continue
-        if place > 1:
-            total += gradient
-        else:
-            rows = part.captions if place else part.images
-            total[:, : rows.longest].index_add_(0, rows.index, gradient)
+        with lock:
+            if place < len(sides):
+                sides[place].add_to(total, gradient)
+            else:
+                total += gradient
 
 
 def _unpacked(values: Tensor, mask: Tensor) -> Tensor:
@@ -276,20 +290,3 @@ def _unpacked(values: Tensor, mask: Tensor) -> Tensor:
         return pad(values, (0, mask.shape[2]))  # with its gradient, of nothing
     place = (mask.cumsum(2) - 1).clamp(min=0).expand(*values.shape[:2], -1)
     return values.gather(2, place).masked_fill(~mask, 0)
-
-
-def _groups(side: Ragged, most: int) -> list[TileRows]:
-    """Rows of like length, in groups that fill a tile; on a CPU only small groups have padding."""
-    kind = _kind(side.values)
-
-    def fits(rows: int, shortest: int, longest: int, fragments: int) -> bool:
-        if rows > most or rows * longest > _FRAGMENTS[kind]:
-            return False
-        before = fragments - longest
-        return longest == shortest or (before < _FEW[kind] and (rows - 1) * longest <= _PADDING * before)
-
-    return [TileRows.make(rows, side.lengths, side.values.device) for rows in side.blocks(fits)]
-
-
-def _kind(tensor: Tensor) -> str:
-    return "cpu" if tensor.device.type == "cpu" else "cuda"

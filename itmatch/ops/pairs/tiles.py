@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -52,11 +53,13 @@ class PairTile:
         images: i images, or those of the t single pairs.
         captions: t captions.
         single: every caption has an image of its own.
+        product: gives (t W, i R), the inner products of words and regions, where they are made for many tiles at once.
     """
 
     images: FragmentGroup
     captions: FragmentGroup
     single: bool
+    product: Callable[[], Tensor] | None = None
 
     @cached_property
     def scores(self) -> Tensor:
@@ -65,8 +68,8 @@ class PairTile:
         t, w, _ = captions.shape
         if self.single:
             return at_least_float32(torch.bmm(captions, images.transpose(1, 2)))[None]
-        product = captions.flatten(0, 1) @ images.flatten(0, 1).T  # (t W, i R)
-        product = product.view(t, w, images.shape[0], -1).permute(2, 0, 1, 3)
+        product = captions.flatten(0, 1) @ images.flatten(0, 1).T if self.product is None else self.product()
+        product = product.unflatten(1, images.shape[:2]).unflatten(0, (t, w)).permute(2, 0, 1, 3)
         return at_least_float32(product).contiguous()
 
     @cached_property
@@ -97,24 +100,37 @@ class PairTile:
 
 @dataclass(frozen=True, eq=False)
 class TileRows:
-    """Rows of one side that are worked on together: their fragments are those before ``longest``."""
+    """Rows of one side that are worked on together, padded to the longest of them.
+
+    Args:
+        index: (n,) their numbers.
+        longest: fragments of the longest.
+        mask: (n, longest) bool, None if nothing is padded.
+        places: (n longest,) int64 on the CPU: where their fragments lie among those of all rows; 0 where padded.
+    """
 
     index: Tensor
     longest: int
     mask: Tensor | None
+    places: Tensor
 
     @classmethod
-    def make(cls, rows: Tensor, lengths: Tensor, device: torch.device) -> TileRows:
-        """Of the rows with these numbers, and the lengths of all rows; both are on the CPU."""
+    def make(cls, rows: Tensor, lengths: Tensor, starts: Tensor, device: torch.device) -> TileRows:
+        """Of the rows with these numbers, and the lengths and starts of all rows; all of them are on the CPU."""
         chosen = lengths[rows]
         longest = int(chosen.max()) if len(chosen) else 0
-        mask = None if bool((chosen == longest).all()) else sent(lengths_to_mask(chosen), device)
-        return cls(sent(rows, device), longest, mask)
+        real = lengths_to_mask(chosen, longest)
+        places = (starts[rows, None] + torch.arange(longest)).where(real, 0).flatten()
+        mask = None if bool(real.all()) else sent(real, device)
+        return cls(sent(rows, device), longest, mask, places)
 
-    def of(self, features: Tensor) -> Tensor:
-        """Their fragments."""
-        return features[:, : self.longest].index_select(0, self.index)
+    def of(self, values: Tensor) -> Tensor:
+        """(n, longest, D) their fragments among those of all rows (K, D); 0 where padded."""
+        features = values.index_select(0, sent(self.places, values.device)).view(len(self.index), self.longest, -1)
+        return features if self.mask is None else features.masked_fill_(~self.mask[..., None], 0)
 
-    def group(self, features: Tensor, extra: int) -> FragmentGroup:
-        """Their fragments as a group; the last ``extra`` numbers are values beside them."""
-        return FragmentGroup.split(self.of(features), self.mask, extra)
+    def add_to(self, total: Tensor, gradient: Tensor) -> None:
+        """Add what belongs to their fragments (n, longest, D) where these lie in (K, D); nothing where padded."""
+        if self.mask is not None:
+            gradient = gradient.masked_fill(~self.mask[..., None], 0)
+        total.index_add_(0, sent(self.places, total.device), gradient.flatten(0, 1))
