@@ -1,0 +1,77 @@
+"""Threads that own pieces of work: each computes alone, and they meet once, at the end.
+
+With the threads of PyTorch every operator is shared out, and its threads wait for each other when it ends. Small
+operators then spend much of their time waiting, the more so on a machine on which something else has one of the cores.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+from torch.overrides import _get_current_function_mode
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+
+_T = TypeVar("_T")
+
+
+def each(work: Callable[[_T], None], items: Iterable[_T], device: torch.device) -> None:
+    """Call ``work`` on every item, in as many threads as PyTorch takes on a CPU; elsewhere one after the other.
+
+    A thread takes the next item when it is done with one. What holds for the caller holds in the threads: whether there
+    are gradients, and ``torch.inference_mode``. Where something watches the operators of the caller's own thread (a mode
+    of ``torch.overrides`` or of dispatch, a profiler), all is done there.
+
+    Args:
+        work: on a CPU it is called from several threads at a time.
+        items: taken one at a time, never by two threads at once.
+        device: where the work is done.
+
+    Raises:
+        Exception: the first that a call raised; no further item is begun then.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1 or not _threads_can_be_told():
+        for item in items:
+            work(item)
+        return
+    grad, inference = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+    remaining, lock, stop = iter(items), threading.Lock(), threading.Event()
+
+    def run() -> None:
+        torch.get_num_threads()  # a new thread takes the number of the process when it is first asked, so ask before
+        torch.set_num_threads(1)
+        with torch.inference_mode(inference), torch.set_grad_enabled(grad):
+            while not stop.is_set():
+                with lock:
+                    item = next(remaining, stop)
+                if item is stop:
+                    return
+                work(item)  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(threads, thread_name_prefix="itmatch") as pool:
+        try:
+            found = [pool.submit(run) for _ in range(threads)]
+            for future in found:
+                future.add_done_callback(lambda done: stop.set() if done.exception() else None)
+            for future in found:
+                future.result()
+        finally:
+            stop.set()
+            torch.set_num_threads(threads)  # of threads that are new from now on
+
+
+def _threads_can_be_told() -> bool:
+    modes = _get_current_function_mode(), _get_current_dispatch_mode()
+    watched = modes != (None, None) or torch.autograd._profiler_enabled()
+    return _openmp() and not watched and not torch.compiler.is_compiling()
+
+
+@functools.cache
+def _openmp() -> bool:
+    """Whether a thread of Python may have its own number of threads; PyTorch without OpenMP has one for all."""
+    return "backend: OpenMP" in torch.__config__.parallel_info()
