@@ -9,6 +9,7 @@ nothing of the embedding size is made for a pair of image and caption.
 from __future__ import annotations
 
 from functools import partial
+from math import log
 from typing import Literal, get_args
 
 import torch
@@ -27,6 +28,7 @@ _SLOPE = 0.1  # of the leaky ReLU that clips
 _NORM_EPSILON = 1e-8  # added to a norm, as in the public code of SCAN
 _SMALLEST = 1e-8  # of the product of two lengths in a cosine
 _SAFE = 40.0  # largest logit, in float32, whose exponential can be summed and divided by without care
+_LOG2_E = 1 / log(2)
 _TINY = 1e-30  # of a squared length; below it a vector counts as zero
 
 REGIONS, WORDS = 3, 2  # axes of a tile, (i, t, W, R)
@@ -140,15 +142,27 @@ def attention_weights(
         region_mask: broadcasts to (i, t, R), None when nothing is padded.
         word_mask: broadcasts to (i, t, W), likewise.
     """
+    weights, totals = weights_and_totals(scores, query, temperature, normalization, region_mask, word_mask)
+    return weights if totals is None else weights / totals
+
+
+def weights_and_totals(
+    scores: Tensor,
+    query: Query,
+    temperature: float,
+    normalization: Normalization,
+    region_mask: Tensor | None,
+    word_mask: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """:func:`attention_weights` before they are divided by their sums (i, t, 1, R) or (i, t, W, 1); None: they were."""
     regions = None if region_mask is None else region_mask[:, :, None]
     words = None if word_mask is None else word_mask[..., None]
     keys, queries = ((REGIONS, regions), (WORDS, words)) if query == "words" else ((WORDS, words), (REGIONS, regions))
-    logits = _logits(scores, *queries, 1 / temperature, normalization)
-    bounded = normalization not in ("clipped", "no_norm") and 1 / temperature <= _SAFE
-    if not bounded:
-        return softmax_over(logits, keys[1], keys[0])
-    weights = keep(logits.exp(), keys[1])  # nothing to subtract first; the sum is far from 0 and from infinity
-    return weights / weights.sum(keys[0], keepdim=True)
+    if normalization in ("clipped", "no_norm") or 1 / temperature > _SAFE:
+        return softmax_over(_logits(scores, *queries, 1 / temperature, normalization), keys[1], keys[0]), None
+    logits = _logits(scores, *queries, _LOG2_E / temperature, normalization)  # powers of 2 are faster than those of e
+    weights = keep(torch.exp2(logits, out=spent(logits)), keys[1])  # nothing to subtract first; sums are far from 0
+    return weights, weights.sum(keys[0], keepdim=True)
 
 
 def check_normalization(normalization: Normalization) -> Normalization:
@@ -168,24 +182,35 @@ def keep(values: Tensor, mask: Tensor | None) -> Tensor:
 
 def _logits(scores: Tensor, axis: int, mask: Tensor | None, scale: float, normalization: Normalization) -> Tensor:
     """Inner products clipped, normalised over the queries, which lie along ``axis``, and scaled."""
-    if normalization.startswith("clipped"):
-        scores = leaky_relu(scores, _SLOPE)
+    values = leaky_relu(scores, _SLOPE) if normalization.startswith("clipped") else scores
+    memory = spent(values) if values is not scores else None
     if normalization.endswith("l2norm"):
-        square = scores.square().sum(axis, keepdim=True)
-        return scores * zero_where(is_zero(square), scale / (root(square) + _NORM_EPSILON))
+        square = values.square().sum(axis, keepdim=True)
+        factor = zero_where(is_zero(square), scale / (root(square) + _NORM_EPSILON))
+        return torch.mul(values, factor, out=memory)
     if normalization.endswith("l1norm"):
-        total = scores.abs().sum(axis, keepdim=True)
-        return scores * zero_where(total == 0, scale / (total + _NORM_EPSILON))
-    return scale * (softmax_over(scores, mask, axis) if normalization == "softmax" else scores)
+        total = values.abs().sum(axis, keepdim=True)
+        return torch.mul(values, zero_where(total == 0, scale / (total + _NORM_EPSILON)), out=memory)
+    return scale * (softmax_over(values, mask, axis) if normalization == "softmax" else values)
+
+
+def spent(values: Tensor) -> Tensor | None:
+    """Memory for a result, of values that nobody reads again; None where a gradient may want them."""
+    return None if torch.is_grad_enabled() else values
 
 
 def _attended_cosines(tile: PairTile, *, query: Query, temperature: float, normalization: Normalization) -> Tensor:
     """(i, t, W) or (i, t, R)."""
     scores, axis = tile.scores, REGIONS if query == "words" else WORDS
-    weights = attention_weights(scores, query, temperature, normalization, tile.region_mask, tile.word_mask)
+    masks = tile.region_mask, tile.word_mask
+    weights, totals = weights_and_totals(scores, query, temperature, normalization, *masks)
+    product, square = (weights * scores).sum(axis), _attended_square(tile, weights, query)
+    if totals is not None:  # what is attended to is longer by that factor
+        factor = totals.squeeze(axis).reciprocal()
+        product, square = product * factor, square * factor.square()
     own = tile.captions.gram if query == "words" else tile.images.gram
     length = squared_lengths(own) if query == "words" else tile.per_image(squared_lengths(own))
-    return cosine((weights * scores).sum(axis), length, _attended_square(tile, weights, query))
+    return cosine(product, length, square)
 
 
 def _attended_products(tile: PairTile, *, query: Query, temperature: float, normalize: bool) -> Tensor:
@@ -201,9 +226,8 @@ def _attended_products(tile: PairTile, *, query: Query, temperature: float, norm
 
 def _attended_square(tile: PairTile, weights: Tensor, query: Query) -> Tensor:
     """Squared length of what each query attends to."""
-    if query == "words":
-        return (weights * tile.times_region_gram(weights)).sum(REGIONS)
-    return (weights * torch.bmm(tile.word_gram, weights.flatten(0, 1)).view_as(weights)).sum(WORDS)
+    met = tile.times_region_gram(weights) if query == "words" else tile.times_word_gram(weights)
+    return torch.mul(weights, met, out=spent(met)).sum(REGIONS if query == "words" else WORDS)
 
 
 def squared_lengths(gram: Tensor) -> Tensor:

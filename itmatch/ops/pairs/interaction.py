@@ -70,8 +70,7 @@ class Attended:
         beta = keep(beta, None if tile.word_mask is None else tile.word_mask[..., None])
         if scale is not None:
             beta = beta * scale(alpha)
-        words = torch.bmm(tile.word_gram, alpha.flatten(0, 1)).view_as(alpha)
-        return cls(alpha, beta, words, tile.times_region_gram(beta))
+        return cls(alpha, beta, tile.times_word_gram(alpha), tile.times_region_gram(beta))
 
 
 def object_sentence_weights(tile: PairTile, alpha: Tensor, gamma: Tensor, temperature: float) -> Tensor:

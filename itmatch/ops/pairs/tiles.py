@@ -69,7 +69,7 @@ class PairTile:
         if self.single:
             return at_least_float32(torch.bmm(captions, images.transpose(1, 2)))[None]
         product = captions.flatten(0, 1) @ images.flatten(0, 1).T if self.product is None else self.product()
-        product = product.unflatten(1, images.shape[:2]).unflatten(0, (t, w)).permute(2, 0, 1, 3)
+        product = product.view(t, w, *images.shape[:2]).permute(2, 0, 1, 3)
         return at_least_float32(product).contiguous()
 
     @cached_property
@@ -96,6 +96,10 @@ class PairTile:
         """(i, t, n, R): inner products of weighted sums of regions with the regions, from their weights."""
         gram = self.images.gram
         return torch.bmm(weights.view(gram.shape[0], -1, weights.shape[3]), gram).view_as(weights)
+
+    def times_word_gram(self, weights: Tensor) -> Tensor:
+        """(i, t, W, n): inner products of weighted sums of words with the words, from their weights."""
+        return torch.bmm(self.word_gram, weights.flatten(0, 1)).view_as(weights)
 
 
 @dataclass(frozen=True, eq=False)
