@@ -8,6 +8,7 @@ nothing of the embedding size is made for a pair of image and caption.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from math import log
 from typing import Literal, get_args
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import leaky_relu
 
 from itmatch.ops.checks import check_above_zero, check_choice
+from itmatch.ops.compiling import cached_property
 from itmatch.ops.pairs.over_pairs import over_pairs
 from itmatch.ops.pairs.sides import Query, check_query
 from itmatch.ops.pairs.tiles import PairTile
@@ -142,27 +144,57 @@ def attention_weights(
         region_mask: broadcasts to (i, t, R), None when nothing is padded.
         word_mask: broadcasts to (i, t, W), likewise.
     """
-    weights, totals = weights_and_totals(scores, query, temperature, normalization, region_mask, word_mask)
+    weights, totals = Attention(scores, normalization, region_mask, word_mask).weights(query, temperature)
     return weights if totals is None else weights / totals
 
 
-def weights_and_totals(
-    scores: Tensor,
-    query: Query,
-    temperature: float,
-    normalization: Normalization,
-    region_mask: Tensor | None,
-    word_mask: Tensor | None,
-) -> tuple[Tensor, Tensor | None]:
-    """:func:`attention_weights` before they are divided by their sums (i, t, 1, R) or (i, t, W, 1); None: they were."""
-    regions = None if region_mask is None else region_mask[:, :, None]
-    words = None if word_mask is None else word_mask[..., None]
-    keys, queries = ((REGIONS, regions), (WORDS, words)) if query == "words" else ((WORDS, words), (REGIONS, regions))
-    if normalization in ("clipped", "no_norm") or 1 / temperature > _SAFE:
-        return softmax_over(_logits(scores, *queries, 1 / temperature, normalization), keys[1], keys[0]), None
-    logits = _logits(scores, *queries, _LOG2_E / temperature, normalization)  # powers of 2 are faster than those of e
-    weights = keep(torch.exp2(logits, out=spent(logits)), keys[1])  # nothing to subtract first; sums are far from 0
-    return weights, weights.sum(keys[0], keepdim=True)
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """Attention between the two sides of pairs, of either over the other.
+
+    Args:
+        scores: (i, t, W, R) inner products, 0 where padded.
+        normalization: see :func:`cross_attention`.
+        region_mask: broadcasts to (i, t, R), None when nothing is padded.
+        word_mask: broadcasts to (i, t, W), likewise.
+    """
+
+    scores: Tensor
+    normalization: Normalization
+    region_mask: Tensor | None
+    word_mask: Tensor | None
+
+    def weights(self, query: Query, temperature: float) -> tuple[Tensor, Tensor | None]:
+        """Weights (i, t, W, R), and what they are still to be divided by; None: they sum to 1 over the keys."""
+        regions = None if self.region_mask is None else self.region_mask[:, :, None]
+        words = None if self.word_mask is None else self.word_mask[..., None]
+        keys, queries = ((REGIONS, regions), (WORDS, words))
+        if query == "regions":
+            keys, queries = queries, keys
+        if self.normalization in ("clipped", "no_norm") or 1 / temperature > _SAFE:
+            return softmax_over(self._logits(*queries, 1 / temperature), keys[1], keys[0]), None
+        logits = self._logits(*queries, _LOG2_E / temperature)  # powers of 2 are faster than those of e
+        weights = keep(torch.exp2(logits, out=spent(logits)), keys[1])  # nothing to subtract first; sums are far from 0
+        return weights, weights.sum(keys[0], keepdim=True)
+
+    @cached_property
+    def _clipped(self) -> Tensor:
+        return leaky_relu(self.scores, _SLOPE) if self.normalization.startswith("clipped") else self.scores
+
+    @cached_property
+    def _squares(self) -> Tensor:
+        return self._clipped.square()
+
+    def _logits(self, axis: int, mask: Tensor | None, scale: float) -> Tensor:
+        """Inner products clipped, normalised over the queries, which lie along ``axis``, and scaled."""
+        values = self._clipped
+        if self.normalization.endswith("l2norm"):
+            square = self._squares.sum(axis, keepdim=True)
+            return values * zero_where(is_zero(square), scale / (root(square) + _NORM_EPSILON))
+        if self.normalization.endswith("l1norm"):
+            total = values.abs().sum(axis, keepdim=True)
+            return values * zero_where(total == 0, scale / (total + _NORM_EPSILON))
+        return scale * (softmax_over(values, mask, axis) if self.normalization == "softmax" else values)
 
 
 def check_normalization(normalization: Normalization) -> Normalization:
@@ -180,20 +212,6 @@ def keep(values: Tensor, mask: Tensor | None) -> Tensor:
     return values if mask is None else values * mask.to(values.dtype)
 
 
-def _logits(scores: Tensor, axis: int, mask: Tensor | None, scale: float, normalization: Normalization) -> Tensor:
-    """Inner products clipped, normalised over the queries, which lie along ``axis``, and scaled."""
-    values = leaky_relu(scores, _SLOPE) if normalization.startswith("clipped") else scores
-    memory = spent(values) if values is not scores else None
-    if normalization.endswith("l2norm"):
-        square = values.square().sum(axis, keepdim=True)
-        factor = zero_where(is_zero(square), scale / (root(square) + _NORM_EPSILON))
-        return torch.mul(values, factor, out=memory)
-    if normalization.endswith("l1norm"):
-        total = values.abs().sum(axis, keepdim=True)
-        return torch.mul(values, zero_where(total == 0, scale / (total + _NORM_EPSILON)), out=memory)
-    return scale * (softmax_over(values, mask, axis) if normalization == "softmax" else values)
-
-
 def spent(values: Tensor) -> Tensor | None:
     """Memory for a result, of values that nobody reads again; None where a gradient may want them."""
     return None if torch.is_grad_enabled() else values
@@ -203,7 +221,7 @@ def _attended_cosines(tile: PairTile, *, query: Query, temperature: float, norma
     """(i, t, W) or (i, t, R)."""
     scores, axis = tile.scores, REGIONS if query == "words" else WORDS
     masks = tile.region_mask, tile.word_mask
-    weights, totals = weights_and_totals(scores, query, temperature, normalization, *masks)
+    weights, totals = Attention(scores, normalization, *masks).weights(query, temperature)
     product, square = (weights * scores).sum(axis), _attended_square(tile, weights, query)
     if totals is not None:  # what is attended to is longer by that factor
         factor = totals.squeeze(axis).reciprocal()

@@ -19,9 +19,9 @@ from itmatch.ops.pairs.tiles import FragmentGroup, PairTile, TileRows
 from itmatch.ops.ragged import Ragged
 
 _BAND = {"cpu": 1024, "cuda": 8192}  # fragments of one side in a product
-_TILE = {"cpu": 1 << 18, "cuda": 1 << 26}  # scores of a tile
-_LEAST = {"cpu": 256, "cuda": 4096}  # fragments of the captions of a tile, however many those of its images are
-_FEW = {"cpu": 96, "cuda": 4096}  # fragments; a group of fewer takes in rows of other lengths, padded
+_TILE = {"cpu": 1 << 19, "cuda": 1 << 26}  # scores of a tile
+_LEAST = {"cpu": 512, "cuda": 4096}  # fragments of the captions of a tile, however many those of its images are
+_FEW = {"cpu": 192, "cuda": 4096}  # fragments; a group of fewer takes in rows of other lengths, padded
 _PADDING = 1.25  # most padded over real fragments of such a group
 
 

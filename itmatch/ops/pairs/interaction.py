@@ -20,12 +20,13 @@ from itmatch.ops.compiling import cached_property
 from itmatch.ops.pairs.attention import (
     REGIONS,
     WORDS,
-    attention_weights,
+    Attention,
     cosine,
     is_zero,
     keep,
     root,
     softmax_over,
+    spent,
     squared_lengths,
     zero_where,
 )
@@ -37,16 +38,14 @@ class Attended:
     """Attention both ways, and the inner products of attended vectors with fragments of their own side.
 
     Args:
+        tile: the pairs.
         alpha: (i, t, W, R), sums to 1 over the words.
         beta: (i, t, W, R), sums to 1 over the regions, unless they are scaled.
-        words: (i, t, W, R), ``t_w . c_r``.
-        regions: (i, t, W, R), ``d_w . v_r``.
     """
 
+    tile: PairTile
     alpha: Tensor
     beta: Tensor
-    words: Tensor
-    regions: Tensor
 
     @classmethod
     def of(
@@ -60,24 +59,33 @@ class Attended:
 
         ``scale`` gives factors (i, t, 1, R) of the regions that words attend to, from ``alpha``.
         """
-        alpha = attention_weights(
-            tile.scores, "regions", region_temperature, region_mask=tile.region_mask, word_mask=tile.word_mask
-        )
-        beta = attention_weights(
-            tile.scores, "words", word_temperature, region_mask=tile.region_mask, word_mask=tile.word_mask
-        )
+        attention = Attention(tile.scores, "clipped_l2norm", tile.region_mask, tile.word_mask)
+        alpha = _divided(*attention.weights("regions", region_temperature))
+        beta = _divided(*attention.weights("words", word_temperature))
         alpha = keep(alpha, None if tile.region_mask is None else tile.region_mask[:, :, None])
         beta = keep(beta, None if tile.word_mask is None else tile.word_mask[..., None])
-        if scale is not None:
-            beta = beta * scale(alpha)
-        return cls(alpha, beta, tile.times_word_gram(alpha), tile.times_region_gram(beta))
+        return cls(tile, alpha, beta if scale is None else torch.mul(beta, scale(alpha), out=spent(beta)))
+
+    @cached_property
+    def words(self) -> Tensor:
+        """(i, t, W, R): ``t_w . c_r``."""
+        return self.tile.times_word_gram(self.alpha)
+
+    @cached_property
+    def regions(self) -> Tensor:
+        """(i, t, W, R): ``d_w . v_r``."""
+        return self.tile.times_region_gram(self.beta)
+
+
+def _divided(weights: Tensor, totals: Tensor | None) -> Tensor:
+    return weights if totals is None else torch.div(weights, totals, out=spent(weights))
 
 
 def object_sentence_weights(tile: PairTile, alpha: Tensor, gamma: Tensor, temperature: float) -> Tensor:
     """(i, t, R) softmax over the refined regions, by their products with the direction of the mean word."""
     total = tile.captions.gram.sum(1)  # (t, W): products with the sum of all words, whose direction the mean has
     square = total.sum(1)[:, None]
-    attended = (total[:, None] @ alpha)[:, :, 0]
+    attended = (alpha * total[..., None]).sum(WORDS)
     logits = (tile.scores.sum(WORDS) + gamma * attended) / (root(square) * temperature)
     return softmax_over(zero_where(is_zero(square), logits), tile.region_mask, 2)
 
@@ -86,7 +94,7 @@ def word_image_weights(tile: PairTile, beta: Tensor, delta: Tensor, temperature:
     """(i, t, W) softmax over the refined words, by their products with the direction of the mean region."""
     total = tile.images.gram.sum(1)  # (images, R)
     square = tile.per_image(total.sum(1, keepdim=True))
-    attended = (beta @ tile.per_image(total)[..., None])[..., 0]
+    attended = torch.bmm(beta.view(len(total), -1, beta.shape[3]), total[..., None]).view(beta.shape[:3])
     logits = (tile.scores.sum(REGIONS) + delta * attended) / (root(square) * temperature)
     return softmax_over(zero_where(is_zero(square), logits), tile.word_mask, 2)
 
