@@ -21,7 +21,7 @@ from itmatch.ops.checks import check_above_zero, check_choice
 from itmatch.ops.compiling import cached_property
 from itmatch.ops.pairs.over_pairs import over_pairs
 from itmatch.ops.pairs.sides import Query, check_query
-from itmatch.ops.pairs.tiles import PairTile
+from itmatch.ops.pairs.tiles import PairTile, spent
 
 Normalization = Literal["clipped_l2norm", "l2norm", "clipped_l1norm", "l1norm", "clipped", "softmax", "no_norm"]
 NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
@@ -212,11 +212,6 @@ def keep(values: Tensor, mask: Tensor | None) -> Tensor:
     return values if mask is None else values * mask.to(values.dtype)
 
 
-def spent(values: Tensor) -> Tensor | None:
-    """Memory for a result, of values that nobody reads again; None where a gradient may want them."""
-    return None if torch.is_grad_enabled() else values
-
-
 def _attended_cosines(tile: PairTile, *, query: Query, temperature: float, normalization: Normalization) -> Tensor:
     """(i, t, W) or (i, t, R)."""
     scores, axis = tile.scores, REGIONS if query == "words" else WORDS
@@ -226,8 +221,7 @@ def _attended_cosines(tile: PairTile, *, query: Query, temperature: float, norma
     if totals is not None:  # what is attended to is longer by that factor
         factor = totals.squeeze(axis).reciprocal()
         product, square = product * factor, square * factor.square()
-    own = tile.captions.gram if query == "words" else tile.images.gram
-    length = squared_lengths(own) if query == "words" else tile.per_image(squared_lengths(own))
+    length = tile.captions.squared_lengths if query == "words" else tile.per_image(tile.images.squared_lengths)
     return cosine(product, length, square)
 
 
@@ -244,13 +238,10 @@ def _attended_products(tile: PairTile, *, query: Query, temperature: float, norm
 
 def _attended_square(tile: PairTile, weights: Tensor, query: Query) -> Tensor:
     """Squared length of what each query attends to."""
-    met = tile.times_region_gram(weights) if query == "words" else tile.times_word_gram(weights)
-    return torch.mul(weights, met, out=spent(met)).sum(REGIONS if query == "words" else WORDS)
-
-
-def squared_lengths(gram: Tensor) -> Tensor:
-    """(n, L) squared lengths of the fragments, from their inner products (n, L, L)."""
-    return gram.diagonal(dim1=1, dim2=2)
+    if query == "words":
+        return tile.attended_squares(weights)
+    met = tile.times_word_gram(weights)
+    return torch.mul(weights, met, out=spent(met)).sum(WORDS)
 
 
 def root(square: Tensor) -> Tensor:

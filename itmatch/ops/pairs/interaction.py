@@ -26,11 +26,9 @@ from itmatch.ops.pairs.attention import (
     keep,
     root,
     softmax_over,
-    spent,
-    squared_lengths,
     zero_where,
 )
-from itmatch.ops.pairs.tiles import PairTile
+from itmatch.ops.pairs.tiles import PairTile, spent
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +79,14 @@ def _divided(weights: Tensor, totals: Tensor | None) -> Tensor:
     return weights if totals is None else torch.div(weights, totals, out=spent(weights))
 
 
+def _diagonals(products: Tensor) -> Tensor:
+    """(n, L) of matrices (n, L, L)."""
+    return products.diagonal(dim1=1, dim2=2)
+
+
 def object_sentence_weights(tile: PairTile, alpha: Tensor, gamma: Tensor, temperature: float) -> Tensor:
     """(i, t, R) softmax over the refined regions, by their products with the direction of the mean word."""
-    total = tile.captions.gram.sum(1)  # (t, W): products with the sum of all words, whose direction the mean has
+    total = tile.captions.with_sum  # (t, W): products with the sum of all words, whose direction the mean has
     square = total.sum(1)[:, None]
     attended = (alpha * total[..., None]).sum(WORDS)
     logits = (tile.scores.sum(WORDS) + gamma * attended) / (root(square) * temperature)
@@ -92,7 +95,7 @@ def object_sentence_weights(tile: PairTile, alpha: Tensor, gamma: Tensor, temper
 
 def word_image_weights(tile: PairTile, beta: Tensor, delta: Tensor, temperature: float) -> Tensor:
     """(i, t, W) softmax over the refined words, by their products with the direction of the mean region."""
-    total = tile.images.gram.sum(1)  # (images, R)
+    total = tile.images.with_sum  # (images, R)
     square = tile.per_image(total.sum(1, keepdim=True))
     attended = torch.bmm(beta.view(len(total), -1, beta.shape[3]), total[..., None]).view(beta.shape[:3])
     logits = (tile.scores.sum(REGIONS) + delta * attended) / (root(square) * temperature)
@@ -127,12 +130,12 @@ class RefinedCosines:
     def word_cosines(self) -> Tensor:
         """(i, t, W): ``cos(t'_w, sum_r beta_rw v'_r)``."""
         gamma, delta, beta = self.gamma, self.delta, self.attended.beta
-        length, d_d = squared_lengths(self.tile.captions.gram), (beta * self.attended.regions).sum(REGIONS)
+        length, d_d = self.tile.captions.squared_lengths, self.tile.attended_squares(beta)
         shape = d_d.shape
-        t_d = squared_lengths(self._met_words).reshape(shape)
+        t_d = _diagonals(self._met_words).reshape(shape)
         mixed = torch.bmm(beta.flatten(0, 1), self.attended.alpha.flatten(0, 1).transpose(1, 2))
         e_t = torch.bmm(mixed, self.tile.word_gram)  # (i t, W, W): e_w . t_w'
-        t_e, e_e = squared_lengths(e_t).reshape(shape), (mixed * e_t).sum(2).view(shape)
+        t_e, e_e = _diagonals(e_t).reshape(shape), (mixed * e_t).sum(2).view(shape)
         d_e = (mixed * self._met_words).sum(2).view(shape)
         product = t_d + gamma * t_e + delta * (d_d + gamma * d_e)
         length = length + delta * (2 * t_d + delta * d_d)
@@ -142,7 +145,7 @@ class RefinedCosines:
         """(i, t, R): ``cos(v'_r, sum_w alpha_rw t'_w)``."""
         alpha, gamma, delta = self.attended.alpha, self.gamma, self.delta
         v_c, c_c = (alpha * self.tile.scores).sum(WORDS), (alpha * self.attended.words).sum(WORDS)
-        length = self.tile.per_image(squared_lengths(self.tile.images.gram))
+        length = self.tile.per_image(self.tile.images.squared_lengths)
         beta, pairs = self.attended.beta.flatten(0, 1), alpha.flatten(0, 1)
         d_d = torch.bmm(beta, self.attended.regions.flatten(0, 1).transpose(1, 2))  # (i t, W, W): d_w . d_w'
         v_f = (alpha * self.attended.regions).sum(WORDS)

@@ -13,6 +13,11 @@ from itmatch.ops.compiling import cached_property
 from itmatch.ops.masking import at_least_float32, lengths_to_mask
 
 
+def spent(values: Tensor) -> Tensor | None:
+    """Memory for a result, of values that nobody reads again; None where a gradient may want them."""
+    return None if torch.is_grad_enabled() else values
+
+
 @dataclass(frozen=True, eq=False)
 class FragmentGroup:
     """Some images or captions: fragments (n, L, D), zero where padded, and mask (n, L), None if nothing is padded.
@@ -35,6 +40,16 @@ class FragmentGroup:
     def vectors(self) -> Tensor:
         """(n, L, D) the fragments in at least float32, for layers on them; products want ``features``."""
         return at_least_float32(self.features)
+
+    @cached_property
+    def squared_lengths(self) -> Tensor:
+        """(n, L) of the fragments."""
+        return self.vectors.square().sum(2)
+
+    @cached_property
+    def with_sum(self) -> Tensor:
+        """(n, L) inner products of the fragments with the sum of those of their row."""
+        return torch.bmm(self.vectors.sum(1, keepdim=True), self.vectors.transpose(1, 2))[:, 0]  # fast, this way round
 
     @cached_property
     def gram(self) -> Tensor:
@@ -96,6 +111,13 @@ class PairTile:
         """(i, t, n, R): inner products of weighted sums of regions with the regions, from their weights."""
         gram = self.images.gram
         return torch.bmm(weights.view(gram.shape[0], -1, weights.shape[3]), gram).view_as(weights)
+
+    def attended_squares(self, weights: Tensor) -> Tensor:
+        """(i, t, n): squared lengths of weighted sums of regions, from their weights (i, t, n, R)."""
+        if self.single and weights.shape[2] <= weights.shape[3]:  # fewer products than the Gram matrix of every pair
+            return torch.bmm(weights[0], self.images.vectors).square().sum(2)[None]
+        met = self.times_region_gram(weights)
+        return torch.mul(weights, met, out=spent(met)).sum(3)
 
     def times_word_gram(self, weights: Tensor) -> Tensor:
         """(i, t, W, n): inner products of weighted sums of words with the words, from their weights."""
