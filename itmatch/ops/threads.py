@@ -18,8 +18,10 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 _T = TypeVar("_T")
 
+_WORTH_THREADS = 1e8  # multiplications, a millisecond or two
 
-def each(work: Callable[[_T], None], items: Iterable[_T], device: torch.device) -> None:
+
+def each(work: Callable[[_T], None], items: Iterable[_T], device: torch.device, operations: float) -> None:
     """Call ``work`` on every item, in as many threads as PyTorch takes on a CPU; elsewhere one after the other.
 
     A thread takes the next item when it is done with one. What holds for the caller holds in the threads: whether there
@@ -30,12 +32,13 @@ def each(work: Callable[[_T], None], items: Iterable[_T], device: torch.device) 
         work: on a CPU it is called from several threads at a time.
         items: taken one at a time, never by two threads at once.
         device: where the work is done.
+        operations: multiplications of all of it; few are not worth starting threads.
 
     Raises:
         Exception: the first that a call raised; no further item is begun then.
     """
     threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1 or not _threads_can_be_told():
+    if device.type != "cpu" or threads == 1 or operations < _WORTH_THREADS or not _threads_can_be_told():
         for item in items:
             work(item)
         return

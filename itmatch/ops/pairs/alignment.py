@@ -10,6 +10,7 @@ in the autocast type; elsewhere half precision is converted before they are. Gra
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,12 +19,13 @@ from torch import Tensor
 
 from itmatch.hostcopies import real_places, sent
 from itmatch.ops.derivatives import first_derivative_only
-from itmatch.ops.pairs.blocks import block_shape, key_block, packed_blocks
+from itmatch.ops.pairs.blocks import PackedBlock, block_shape, key_block, packed_blocks
 from itmatch.ops.pairs.few import as_they_lie, best_in_place
 from itmatch.ops.pairs.over_pairs import wants_gradient
 from itmatch.ops.pairs.sides import Query, check_query, check_sides, compute_dtype, real_or_all
 from itmatch.ops.pairs.winners import gradients
 from itmatch.ops.ragged import Ragged, at_places
+from itmatch.ops.threads import each
 
 
 def hard_alignment(
@@ -134,19 +136,29 @@ def _best_keys(keys: Ragged, queries: Tensor, rows: int, columns: int, *, winner
     types = ((1 << 8, torch.uint8), (1 << 15, torch.int16), (1 << 31, torch.int32))
     smallest = next(dtype for limit, dtype in types if keys.longest <= limit)
     winner = torch.empty(best.shape if winners else 0, dtype=smallest, device=best.device)
+    memory = _Memory(queries, min(rows, len(keys)) * keys.longest * min(columns, len(queries)))
+
+    def align(block: PackedBlock) -> None:
+        packed = keys.values.index_select(0, block.index).to(queries.dtype)  # (k, D)
+        for start in range(0, len(queries), columns):
+            part = queries[start : start + columns]
+            scores = memory.products[: len(packed) * len(part)].view(len(packed), len(part))
+            torch.mm(packed, part.T, out=scores)
+            top, place = _reduce_runs(scores, block.runs, smallest if winners else None)
+            best[block.row, start : start + columns] = top.to(best.dtype)
+            if place is not None:
+                winner[block.row, start : start + columns] = place
+
     with torch.no_grad(), torch.autocast(best.device.type, enabled=False):
-        buffer = queries.new_empty(min(rows, len(keys)) * keys.longest * min(columns, len(queries)))
-        for block in packed_blocks(keys, rows):
-            packed = keys.values.index_select(0, block.index).to(queries.dtype)  # (k, D)
-            for start in range(0, len(queries), columns):
-                part = queries[start : start + columns]
-                scores = buffer[: len(packed) * len(part)].view(len(packed), len(part))
-                torch.mm(packed, part.T, out=scores)
-                top, place = _reduce_runs(scores, block.runs, smallest if winners else None)
-                best[block.row, start : start + columns] = top.to(best.dtype)
-                if place is not None:
-                    winner[block.row, start : start + columns] = place
+        each(align, packed_blocks(keys, rows), best.device, keys.values.numel() * len(queries))
     return best, winner
+
+
+class _Memory(threading.local):
+    """What products are written to, again and again; each thread has its own."""
+
+    def __init__(self, queries: Tensor, numbers: int) -> None:
+        self.products = queries.new_empty(numbers)
 
 
 def _reduce_runs(

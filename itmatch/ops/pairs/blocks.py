@@ -15,7 +15,6 @@ from itmatch.ops.ragged import Ragged
 
 _QUERY_COLUMNS = {"cpu": 1024, "cuda": 8192}  # queries per block
 _BLOCK_BYTES = {"cpu": 2 << 20, "cuda": 64 << 20}  # scores per block: they stay in a core's cache / in the GPU's L2
-_SHARED_BYTES = 16 << 20  # with several threads, which wait for each other at each block; long, where cores are busy
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,4 +68,4 @@ def key_block(keys: Ragged, queries: int) -> tuple[int, int]:
 
 def block_bytes(kind: str) -> int:
     """Bytes of the scores of a block, on a "cpu" or with "cuda"."""
-    return _SHARED_BYTES if kind == "cpu" and torch.get_num_threads() > 1 else _BLOCK_BYTES[kind]
+    return _BLOCK_BYTES[kind]

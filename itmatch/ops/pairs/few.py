@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from itmatch.ops.pairs.blocks import block_bytes
 from itmatch.ops.ragged import Ragged
+from itmatch.ops.threads import each
 
 FEW_QUERIES = 96  # with more, and rows of several lengths, packing the keys pays
 _CONVERTED_BYTES = 1 << 20  # of keys that are converted for a few queries: they are read again at once
 _FEW_BYTES = 8 << 20  # of keys that a few queries read as they are, once: the fewer blocks the better
-_SHARED_FEW_BYTES = 32 << 20  # the same with several threads, which wait for each other at each block
 _WIDE = 512  # numbers of a fragment from which the product is faster with the keys first, also for a few queries
 
 
@@ -39,33 +41,41 @@ def best_in_place(keys: Ragged, queries: Tensor, rows: int | None = None, column
     size = queries.element_size() * max(1, keys.longest) * max(queries.shape[1], columns)
     step = max(1, min(len(keys) if rows is None else rows, _bytes(keys, queries, few=few) // size))
     best = queries.new_empty(len(keys), len(queries), dtype=torch.promote_types(queries.dtype, torch.float32))
-    wide = queries.new_empty(step * keys.longest, queries.shape[1])
-    products = queries.new_empty(len(wide) * columns)
+    memory = _Memory(queries, step * keys.longest, columns)
     starts, ends = keys.starts.tolist(), (keys.starts + keys.lengths).tolist()
+
+    def align(row: int) -> None:
+        last = min(row + step, len(keys))
+        block = keys.values[starts[row] : ends[last - 1]]  # (k, D)
+        if block.dtype != queries.dtype:
+            block = memory.wide[: len(block)].copy_(block)
+        for column in range(0, len(queries), columns):
+            part = queries[column : column + columns]
+            place, to = memory.products[: len(block) * len(part)], best[row:last, column : column + columns]
+            if queries_first:
+                found = torch.mm(part, block.T, out=place.view(len(part), -1))
+                to.copy_(largest_of_runs(found.to(best.dtype), keys.lengths[row:last]).T)
+            else:
+                found = torch.mm(block, part.T, out=place.view(-1, len(part)))
+                to.copy_(_largest_of_rows(found.to(best.dtype), keys.lengths[row:last]))
+
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
-        for row in range(0, len(keys), step):
-            last = min(row + step, len(keys))
-            block = keys.values[starts[row] : ends[last - 1]]  # (k, D)
-            if block.dtype != queries.dtype:
-                block = wide[: len(block)].copy_(block)
-            for column in range(0, len(queries), columns):
-                part = queries[column : column + columns]
-                place, to = products[: len(block) * len(part)], best[row:last, column : column + columns]
-                if queries_first:
-                    found = torch.mm(part, block.T, out=place.view(len(part), -1))
-                    to.copy_(largest_of_runs(found.to(best.dtype), keys.lengths[row:last]).T)
-                else:
-                    found = torch.mm(block, part.T, out=place.view(-1, len(part)))
-                    to.copy_(_largest_of_rows(found.to(best.dtype), keys.lengths[row:last]))
+        each(align, range(0, len(keys), step), queries.device, keys.values.numel() * len(queries))
     return best
+
+
+class _Memory(threading.local):
+    """What blocks are worked on in, again and again; each thread has its own."""
+
+    def __init__(self, queries: Tensor, keys: int, columns: int) -> None:
+        self.wide = queries.new_empty(keys, queries.shape[1])
+        self.products = queries.new_empty(keys * columns)
 
 
 def _bytes(keys: Ragged, queries: Tensor, *, few: bool) -> int:
     """Of a block: of keys in the type of the products with a few queries, of products with many."""
     if not few:
         return block_bytes("cpu")
-    if torch.get_num_threads() > 1:
-        return _SHARED_FEW_BYTES
     return _FEW_BYTES if keys.values.dtype == queries.dtype else _CONVERTED_BYTES
 
 

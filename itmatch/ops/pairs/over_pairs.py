@@ -211,7 +211,8 @@ class _OverPairs(torch.autograd.Function):
 
         with torch.autocast(image.device.type, enabled=False):  # the types have been chosen
             sides = plan.images.bands(image, plan.extra), plan.captions.bands(text, 0)
-            each(score, met(*sides, hold_images=image.numel() < text.numel()), image.device)
+            pairs = met(*sides, hold_images=image.numel() < text.numel())
+            each(score, pairs, image.device, image.numel() * len(text))
         return values
 
     @staticmethod
@@ -225,7 +226,8 @@ class _OverPairs(torch.autograd.Function):
         parts = _all_tiles(plan, grad) if dense else _used_pairs(plan, grad, used, inputs[0].shape[1])
         lock = threading.Lock()
         with torch.autocast(inputs[0].device.type, enabled=False), torch.enable_grad():
-            each(lambda part: _add_gradient(plan, part, inputs, sums, lock), parts, grad.device)
+            operations = float(used.float().mean()) * inputs[0].numel() * len(inputs[1])
+            each(lambda part: _add_gradient(plan, part, inputs, sums, lock), parts, grad.device, 3 * operations)
         return (None, *sums)
 
 
