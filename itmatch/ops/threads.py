@@ -25,8 +25,8 @@ def each(work: Callable[[_T], None], items: Iterable[_T], device: torch.device, 
     """Call ``work`` on every item, in as many threads as PyTorch takes on a CPU; elsewhere one after the other.
 
     A thread takes the next item when it is done with one. What holds for the caller holds in the threads: whether there
-    are gradients, and ``torch.inference_mode``. Where something watches the operators of the caller's own thread (a mode
-    of ``torch.overrides`` or of dispatch, a profiler), all is done there.
+    are gradients, and ``torch.inference_mode``. Where something watches the operators of the caller's own thread (a
+    mode of ``torch.overrides`` or of dispatch, a profiler), all is done there.
 
     Args:
         work: on a CPU it is called from several threads at a time.
@@ -35,7 +35,7 @@ def each(work: Callable[[_T], None], items: Iterable[_T], device: torch.device, 
         operations: multiplications of all of it; few are not worth starting threads.
 
     Raises:
-        Exception: the first that a call raised; no further item is begun then.
+        Exception: what a call raised; no further item is begun then.
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1 or operations < _WORTH_THREADS or not _threads_can_be_told():
@@ -56,21 +56,32 @@ def each(work: Callable[[_T], None], items: Iterable[_T], device: torch.device, 
                     return
                 work(item)  # type: ignore[arg-type]
 
-    with ThreadPoolExecutor(threads, thread_name_prefix="itmatch") as pool:
-        try:
-            found = [pool.submit(run) for _ in range(threads)]
-            for future in found:
-                future.add_done_callback(lambda done: stop.set() if done.exception() else None)
-            for future in found:
-                future.result()
-        finally:
-            stop.set()
-            torch.set_num_threads(threads)  # of threads that are new from now on
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="itmatch")
+    try:
+        found = [pool.submit(run) for _ in range(threads)]
+        for future in found:
+            future.add_done_callback(lambda done: stop.set() if done.exception() else None)
+        for future in found:
+            future.result()
+    finally:
+        stop.set()
+        pool.shutdown()  # no thread sets its number later than this one
+        torch.set_num_threads(threads)  # of threads that are new from now on
+
+
+def even_step(total: int, most: int, device: torch.device) -> int:
+    """Size of the pieces of something, at most ``most``, so that the threads of :func:`each` have equally many of them.
+
+    With two threads, 128 rows of at most 14 make ten pieces of 13.
+    """
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    pieces = threads * -(-total // (most * threads))
+    return max(1, -(-total // max(1, pieces)))
 
 
 def _threads_can_be_told() -> bool:
-    modes = _get_current_function_mode(), _get_current_dispatch_mode()
-    watched = modes != (None, None) or torch.autograd._profiler_enabled()
+    modes = _get_current_function_mode(), _get_current_dispatch_mode()  # type: ignore[no-untyped-call]
+    watched = modes != (None, None) or torch._C._autograd._profiler_enabled()
     return _openmp() and not watched and not torch.compiler.is_compiling()
 
 

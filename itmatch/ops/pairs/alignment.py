@@ -25,7 +25,7 @@ from itmatch.ops.pairs.over_pairs import wants_gradient
 from itmatch.ops.pairs.sides import Query, check_query, check_sides, compute_dtype, real_or_all
 from itmatch.ops.pairs.winners import gradients
 from itmatch.ops.ragged import Ragged, at_places
-from itmatch.ops.threads import each
+from itmatch.ops.threads import each, even_step
 
 
 def hard_alignment(
@@ -136,6 +136,7 @@ def _best_keys(keys: Ragged, queries: Tensor, rows: int, columns: int, *, winner
     types = ((1 << 8, torch.uint8), (1 << 15, torch.int16), (1 << 31, torch.int32))
     smallest = next(dtype for limit, dtype in types if keys.longest <= limit)
     winner = torch.empty(best.shape if winners else 0, dtype=smallest, device=best.device)
+    rows = even_step(len(keys), rows, best.device)
     memory = _Memory(queries, min(rows, len(keys)) * keys.longest * min(columns, len(queries)))
 
     def align(block: PackedBlock) -> None:

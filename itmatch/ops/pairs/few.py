@@ -10,7 +10,7 @@ from torch import Tensor
 
 from itmatch.ops.pairs.blocks import block_bytes
 from itmatch.ops.ragged import Ragged
-from itmatch.ops.threads import each
+from itmatch.ops.threads import each, even_step
 
 FEW_QUERIES = 96  # with more, and rows of several lengths, packing the keys pays
 _CONVERTED_BYTES = 1 << 20  # of keys that are converted for a few queries: they are read again at once
@@ -39,7 +39,8 @@ def best_in_place(keys: Ragged, queries: Tensor, rows: int | None = None, column
     few, columns = len(queries) <= FEW_QUERIES, min(columns, len(queries))
     queries_first = few and queries.shape[1] < _WIDE
     size = queries.element_size() * max(1, keys.longest) * max(queries.shape[1], columns)
-    step = max(1, min(len(keys) if rows is None else rows, _bytes(keys, queries, few=few) // size))
+    most = max(1, min(len(keys) if rows is None else rows, _bytes(keys, queries, few=few) // size))
+    step = even_step(len(keys), most, queries.device)
     best = queries.new_empty(len(keys), len(queries), dtype=torch.promote_types(queries.dtype, torch.float32))
     memory = _Memory(queries, step * keys.longest, columns)
     starts, ends = keys.starts.tolist(), (keys.starts + keys.lengths).tolist()

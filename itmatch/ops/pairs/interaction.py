@@ -97,7 +97,7 @@ def word_image_weights(tile: PairTile, beta: Tensor, delta: Tensor, temperature:
     """(i, t, W) softmax over the refined words, by their products with the direction of the mean region."""
     total = tile.images.with_sum  # (images, R)
     square = tile.per_image(total.sum(1, keepdim=True))
-    attended = torch.bmm(beta.view(len(total), -1, beta.shape[3]), total[..., None]).view(beta.shape[:3])
+    attended = torch.bmm(beta.view(total.shape[0], -1, beta.shape[3]), total[..., None]).view(beta.shape[:3])
     logits = (tile.scores.sum(REGIONS) + delta * attended) / (root(square) * temperature)
     return softmax_over(zero_where(is_zero(square), logits), tile.word_mask, 2)
 

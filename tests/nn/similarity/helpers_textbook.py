@@ -117,15 +117,27 @@ def residual(gamma):
 
 # -- how the library cuts its work ------------------------------------------------------------------------------------
 
-# Settings of itmatch.ops.pairs.over_pairs under which small inputs meet what large ones, and those on a GPU, meet.
+# Settings in itmatch.ops.pairs under which small inputs meet what large ones, and those on a GPU, meet.
+_TILES, _PAIRS = {"over_pairs._DENSE": 0.0}, {"over_pairs._DENSE": 1.0}  # the backward pass recomputes
+_SMALL = {"bands._BAND": {"cpu": 9}, "bands._TILE": {"cpu": 9}, "bands._LEAST": {"cpu": 9}} | _TILES
+_IN_BANDS = {"bands._BAND": {"cpu": 8}, "bands._TILE": {"cpu": 8}, "bands._LEAST": {"cpu": 4}} | _TILES
+_PADDED = {"bands._PADDING": 100.0}
+_FEW_NUMBERS = {"over_pairs._NUMBERS": {"cpu": 100}}
 LAYOUTS = {
-    "padded tiles": {"_PADDING": 100.0},
-    "padded tiles, single pairs": {"_PADDING": 100.0, "_DENSE": 1.0},
-    "small tiles": {"_FRAGMENTS": {"cpu": 9}, "_DENSE": 0.0},
-    "small and padded tiles": {"_FRAGMENTS": {"cpu": 9}, "_PADDING": 100.0, "_DENSE": 0.0},
-    "single pairs in small parts": {"_NUMBERS": {"cpu": 100}, "_DENSE": 1.0},
-    "bounded tiles": {"_NUMBERS": {"cpu": 100}, "_DENSE": 0.0},
+    "padded tiles": _PADDED,
+    "padded tiles, single pairs": _PADDED | _PAIRS,
+    "small tiles": _SMALL,
+    "small and padded tiles": _SMALL | _PADDED,
+    "several tiles in a band": _IN_BANDS,
+    "several padded tiles in a band": _IN_BANDS | _PADDED,
+    "single pairs in small parts": _FEW_NUMBERS | _PAIRS,
+    "bounded tiles": _FEW_NUMBERS | _TILES,
 }
+
+
+def lay_out(monkeypatch, layout):
+    for setting, value in LAYOUTS[layout].items():
+        monkeypatch.setattr(f"itmatch.ops.pairs.{setting}", value)
 
 
 # -- inputs ------------------------------------------------------------------------------------------------------

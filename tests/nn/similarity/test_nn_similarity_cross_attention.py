@@ -11,6 +11,7 @@ from helpers_textbook import (
     assert_padding_does_not_matter,
     cross_attention_scores,
     gradients,
+    lay_out,
     ragged_pair,
 )
 
@@ -25,7 +26,6 @@ from itmatch.nn import (
     SumPooling,
 )
 from itmatch.ops import l2_normalize, lengths_to_mask
-from itmatch.ops.pairs import over_pairs as pairs
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 QUERIES = {"words": "t2i", "regions": "i2t"}  # and their names in the public code
@@ -205,8 +205,7 @@ def test_chunks_and_gradient_mode_do_not_matter(query, normalization, chunk_size
 @pytest.mark.parametrize("normalization", ["clipped_l2norm", "l1norm", "softmax", "no_norm"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_tiles_do_not_matter(query, normalization, layout, monkeypatch):
-    for name, value in LAYOUTS[layout].items():
-        monkeypatch.setattr(pairs, name, value)
+    lay_out(monkeypatch, layout)
     ours, theirs, inputs = both(query, normalization)
     torch.testing.assert_close(ours, theirs, **CLOSE)
     torch.manual_seed(1)

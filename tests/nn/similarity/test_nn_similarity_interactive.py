@@ -7,6 +7,7 @@ from helpers_textbook import (
     assert_padding_does_not_matter,
     gradients,
     interactive_scores,
+    lay_out,
     ragged_pair,
     residual,
 )
@@ -15,7 +16,6 @@ from itmatch.batch import Fragments
 from itmatch.losses import hard_negative_triplet_loss
 from itmatch.nn import GeneralizedPooling, InteractiveSimilarity, LogSumExpPooling, MaxPooling, MeanPooling
 from itmatch.ops import l2_normalize
-from itmatch.ops.pairs import over_pairs as pairs
 
 CLOSE = {"atol": 1e-10, "rtol": 1e-9}
 PARTS = {"word_alignment": "words", "region_alignment": "regions", "cross_level": "cross"}
@@ -222,8 +222,7 @@ def test_chunks_and_gradient_mode_do_not_matter(chunk_size):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_tiles_do_not_matter(layout, monkeypatch):
-    for name, value in LAYOUTS[layout].items():
-        monkeypatch.setattr(pairs, name, value)
+    lay_out(monkeypatch, layout)
     image, text = ragged_pair()
     similarity = build()
     ours, theirs = similarity(image, text), textbook(similarity, image, text)

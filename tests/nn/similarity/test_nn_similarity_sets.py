@@ -11,6 +11,7 @@ from helpers_textbook import (
     assert_order_does_not_matter,
     assert_padding_does_not_matter,
     gradients,
+    lay_out,
     ragged_pair,
 )
 from torch.nn.functional import leaky_relu
@@ -18,7 +19,6 @@ from torch.nn.functional import leaky_relu
 from itmatch.batch import Fragments
 from itmatch.nn import HardAligningSimilarity, MeanPooling, SetSimilarity
 from itmatch.ops import l2_normalize, lengths_to_mask
-from itmatch.ops.pairs import over_pairs
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 CLOSE = {"atol": 1e-9, "rtol": 1e-9}
@@ -135,8 +135,7 @@ def test_layout_does_not_matter(name, layout, monkeypatch):
     weights = torch.randn(9, 12, dtype=torch.double) * (torch.rand(9, 12) < 0.3)
     expected = similarity(image, text)
     theirs = gradients(expected, inputs, weights)
-    for setting, value in LAYOUTS[layout].items():
-        monkeypatch.setattr(over_pairs, setting, value)
+    lay_out(monkeypatch, layout)
     found = similarity(image, text)
     torch.testing.assert_close(found, expected, **CLOSE)
     for a, b in zip(gradients(found, inputs, weights), theirs, strict=True):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers_textbook import LAYOUTS, all_pairs, assert_padding_does_not_matter, gradients, ragged_pair
+from helpers_textbook import LAYOUTS, all_pairs, assert_padding_does_not_matter, gradients, lay_out, ragged_pair
 from torch.nn.functional import leaky_relu, normalize
 
 from itmatch.batch import Fragments
@@ -14,7 +14,6 @@ from itmatch.losses import HardNegativeTripletLoss
 from itmatch.nn import PatchSlimmingSimilarity
 from itmatch.nn.similarity import slimming
 from itmatch.ops import lengths_to_mask
-from itmatch.ops.pairs import over_pairs
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 CLOSE = {"atol": 1e-9, "rtol": 1e-9}
@@ -164,8 +163,7 @@ def test_agrees_with_a_loop(options):
 @pytest.mark.parametrize("options", ["class token", "all kept, empty rest"])
 def test_layout_does_not_matter(options, layout, monkeypatch):
     similarity, (image, text) = build(**OPTIONS[options]), patches_and_words(images=7, captions=9)
-    for setting, value in LAYOUTS[layout].items():
-        monkeypatch.setattr(over_pairs, setting, value)
+    lay_out(monkeypatch, layout)
     ours, theirs = similarity(image, text), loop(similarity, image, text)
     torch.testing.assert_close(ours, theirs, **CLOSE)
     torch.manual_seed(1)

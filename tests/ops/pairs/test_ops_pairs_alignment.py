@@ -84,7 +84,7 @@ def test_several_blocks_of_queries_and_of_entries(function, query, monkeypatch):
     expected_gradients = gradients(expected, v, t)
     monkeypatch.setattr("itmatch.ops.pairs.blocks._QUERY_COLUMNS", {"cpu": 3, "cuda": 3})
     monkeypatch.setattr("itmatch.ops.pairs.blocks._BLOCK_BYTES", {"cpu": 8 * 3 * 14, "cuda": 8 * 3 * 14})
-    monkeypatch.setattr("itmatch.ops.pairs.blocks._SHARED_BYTES", 8 * 3 * 14)
+    monkeypatch.setattr("itmatch.ops.threads._WORTH_THREADS", 0)
     monkeypatch.setattr("itmatch.ops.pairs.winners._ENTRIES", 40)
     result = function(v, vm, t, tm, query=query)
     torch.testing.assert_close(result, expected, atol=1e-12, rtol=1e-12)

@@ -1,10 +1,26 @@
+import threading
+import weakref
+
 import pytest
 import torch
 
-from itmatch.ops import PairTile, over_pairs
+from itmatch.ops import PairTile, over_pairs, threads
+from itmatch.ops.pairs import bands
 from itmatch.ops.pairs import over_pairs as pairs
-from itmatch.ops.pairs import tiles
-from itmatch.ops.ragged import Ragged
+
+SMALL = {"bands._BAND": {"cpu": 6}, "bands._TILE": {"cpu": 6}, "bands._LEAST": {"cpu": 6}, "bands._FEW": {"cpu": 2}}
+IN_BANDS = {
+    "bands._BAND": {"cpu": 12},
+    "bands._TILE": {"cpu": 12},
+    "bands._LEAST": {"cpu": 6},
+    "bands._FEW": {"cpu": 9},
+}
+LARGE = {"bands._BAND": {"cpu": 10**6}, "bands._TILE": {"cpu": 10**12}, "bands._FEW": {"cpu": 10**6}}
+
+
+def lay_out(monkeypatch, layout):
+    for setting, value in layout.items():
+        monkeypatch.setattr(f"itmatch.ops.pairs.{setting}", value)
 
 
 def sides(images=5, captions=7, regions=4, words=6, size=3, seed=0):
@@ -83,11 +99,9 @@ def test_values_and_gradients_of_a_loop_over_pairs(output, share, chunk):
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize(
-    "limits", [{"_FRAGMENTS": 6, "_FEW": 2}, {"_FRAGMENTS": 10**6, "_FEW": 10**6}, {"_NUMBERS": 8}]
-)
+@pytest.mark.parametrize("layout", [SMALL, IN_BANDS, LARGE, {"over_pairs._NUMBERS": {"cpu": 8}}])
 @pytest.mark.parametrize("dense", [0.0, 1.0])
-def test_neither_tiles_nor_the_way_back_matter(limits, dense, monkeypatch):
+def test_neither_tiles_nor_the_way_back_matter(layout, dense, monkeypatch):
     image, image_mask, text, text_mask = sides(images=9, captions=11)
     scale = torch.tensor(1.0, dtype=torch.double)
 
@@ -96,8 +110,7 @@ def test_neither_tiles_nor_the_way_back_matter(limits, dense, monkeypatch):
         return [values, *gradients(values, values.detach(), (image, text))]
 
     expected = run()
-    for name, value in limits.items():
-        monkeypatch.setattr(pairs, name, {"cpu": value})
+    lay_out(monkeypatch, layout)
     monkeypatch.setattr(pairs, "_DENSE", dense)
     for ours, theirs in zip(run(), expected, strict=True):
         torch.testing.assert_close(ours, theirs)
@@ -132,18 +145,6 @@ def test_a_budget_a_pair_bounds_the_tiles(monkeypatch):
         over_pairs(kernel, image, image_mask, text, text_mask, output="pair", numbers_per_pair=100)
     assert max(seen) <= 9
     assert sum(seen) == 600
-
-
-def test_small_groups_are_padded_and_large_ones_are_not():
-    most = pairs._FRAGMENTS["cpu"]
-    lengths = torch.tensor([3] * most + [4] * 2 + [5] * 2)
-    side = Ragged(torch.zeros(int(lengths.sum()), 1), lengths, lengths.cumsum(0) - lengths)
-    groups = pairs._groups(side, len(lengths))
-    assert sorted(torch.cat([group.index for group in groups]).tolist()) == list(range(most + 4))
-    assert [group.mask is None for group in groups][:-1] == [True] * (len(groups) - 1)
-    assert groups[-1].longest == 5
-    assert groups[-1].mask is not None
-    assert all(len(group.index) * group.longest <= most for group in groups)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (3, 0)])
@@ -206,27 +207,38 @@ def test_either_side_may_be_the_larger_one(output, images):
     torch.testing.assert_close(found, naive(output, *given))
 
 
-@pytest.mark.parametrize("images", [2, 200])
-def test_of_the_larger_side_one_group_is_held_at_a_time(images, monkeypatch):
-    made = []
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("images", "captions"), [(2, 200), (200, 30)])
+def test_of_the_larger_side_one_band_is_held_at_a_time(images, captions, threads, monkeypatch):
+    """In each thread one."""
+    gathered, alive, lock = [], weakref.WeakSet(), threading.Lock()
+    gather = bands.Band._gather
 
-    class Counted(tiles.FragmentGroup):
-        def __init__(self, *args):
-            made.append(len(args[0]))
-            super().__init__(*args)
+    def counted(band):
+        packed, groups = gather(band)
+        with lock:
+            gathered.append(sum(len(group.features) for group in groups))
+            alive.update(groups)
+        return packed, groups
 
-    monkeypatch.setattr(tiles, "FragmentGroup", Counted)
-    monkeypatch.setattr(pairs, "_FRAGMENTS", {"cpu": 8})
+    monkeypatch.setattr(bands.Band, "_gather", counted)
+    lay_out(monkeypatch, {"bands._BAND": {"cpu": 16}, "bands._TILE": {"cpu": 16}, "bands._LEAST": {"cpu": 8}})
     held = []
 
     def kernel(tile):
-        held.append(sum(made))
+        with lock:
+            held.append((len(gathered), sum(len(group.features) for group in alive)))
         return tile.scores.sum((2, 3))[..., None]
 
-    image, image_mask, text, text_mask = sides(images=images, captions=30)
+    torch.set_num_threads(threads)
+    monkeypatch.setattr("itmatch.ops.threads._WORTH_THREADS", 0)
+    image, image_mask, text, text_mask = sides(images=images, captions=captions)
     over_pairs(kernel, image, image_mask, text, text_mask, output="pair")
-    assert held[0] <= min(images, 30) + 8  # rows of the smaller side, and the first group of the other
-    assert held[-1] == images + 30  # each was gathered once
+    assert sum(gathered) == images + captions  # each was gathered once
+    assert held[0][0] <= 2 * threads  # bands, when they are needed
+    assert len(gathered) > 10
+    assert max(rows for _, rows in held) <= min(images, captions) + threads * max(gathered)
+    assert max(gathered) <= 32
 
 
 @pytest.mark.parametrize("output", KERNELS)
@@ -247,14 +259,21 @@ def beside_kernel(tile):
 
 
 @pytest.mark.parametrize(
-    "layout", [{}, {"_FRAGMENTS": {"cpu": 9}}, {"_PADDING": 100.0, "_DENSE": 1.0}, {"_DENSE": 0.0}]
+    "layout",
+    [
+        {},
+        SMALL,
+        IN_BANDS,
+        IN_BANDS | {"bands._PADDING": 100.0},
+        {"bands._PADDING": 100.0, "over_pairs._DENSE": 1.0},
+        {"over_pairs._DENSE": 0.0},
+    ],
 )
 @pytest.mark.parametrize("share", [1.0, 0.2])
 def test_numbers_beside_the_regions(layout, share, monkeypatch):
     image, image_mask, text, text_mask = sides()
     beside = torch.randn(5, 4, 2, dtype=torch.double).masked_fill(~image_mask[..., None], 0).requires_grad_()
-    for setting, value in layout.items():
-        monkeypatch.setattr(pairs, setting, value)
+    lay_out(monkeypatch, layout)
     found = over_pairs(beside_kernel, image, image_mask, text, text_mask, output="words", image_values=beside)
     v, t = (x.masked_fill(~mask[..., None], 0) for x, mask in ((image, image_mask), (text, text_mask)))
     grams = (v @ v.mT).sum((1, 2))  # without what is beside
@@ -267,3 +286,35 @@ def test_numbers_beside_the_regions(layout, share, monkeypatch):
     with torch.no_grad():
         padded = pairs._in_padded_tiles(beside_kernel, (image, image_mask, text, text_mask), "words", (), beside, None)
         torch.testing.assert_close(padded, expected)
+
+
+@pytest.mark.skipif(not threads._openmp(), reason="this PyTorch has one number of threads for all")
+@pytest.mark.parametrize("share", [1.0, 0.2])
+@pytest.mark.parametrize("layout", [SMALL, IN_BANDS])
+@pytest.mark.parametrize("output", KERNELS)
+def test_two_threads_find_what_one_finds(output, layout, share, monkeypatch):
+    image, image_mask, text, text_mask = sides(images=15, captions=20)
+    scale = torch.tensor(0.7, dtype=torch.double, requires_grad=True)
+    lay_out(monkeypatch, layout | {"over_pairs._NUMBERS": {"cpu": 100}})
+    torch.manual_seed(1)
+    weights = torch.randn(15, 20, dtype=torch.double) * (torch.rand(15, 20) < share)
+    found = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        monkeypatch.setattr(threads, "_WORTH_THREADS", 0)
+        seen, meeting, mine = set(), threading.Barrier(count), threading.local()
+
+        def kernel(tile, scale, seen=seen, meeting=meeting, mine=mine):
+            if not hasattr(mine, "been_here"):
+                mine.been_here = True
+                seen.add((threading.get_ident(), torch.is_grad_enabled()))
+                meeting.wait(20)  # so that each thread has a part
+            return KERNELS[output](tile, scale)
+
+        values = over_pairs(kernel, image, image_mask, text, text_mask, output=output, parameters=(scale,))
+        assert len(seen) == count
+        given = weights.view(15, 20, *[1] * (values.ndim - 2))
+        found.append([values, *gradients(values, given, (image, text, scale))])
+        assert count == 1 or [grad for _, grad in sorted(seen, key=lambda pair: pair[1])] == [False] * 2 + [True] * 2
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(two, one, atol=1e-12, rtol=1e-12)
