@@ -114,4 +114,4 @@ def test_it_is_saved_with_the_model(tiny_bert, tmp_path):
     scores = model.score(photo(), "a dog")
     model.save_pretrained(tmp_path / "saved")
     again = type(model).from_pretrained(tmp_path / "saved")
-    assert torch.equal(again.score(photo(), "a dog"), scores)
+    torch.testing.assert_close(again.score(photo(), "a dog"), scores)  # not bit by bit: it depends on where memory lies

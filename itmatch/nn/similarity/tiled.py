@@ -24,7 +24,8 @@ class TiledSimilarity(Similarity):
     To write your own, subclass this and implement :meth:`score_tile`. What it makes for a pair is made tile by tile and
     not kept; the backward pass makes it again, for the pairs that have a gradient and for no others.
 
-    Pairs have to be treated independently: no batch statistics and no dropout in :meth:`score_tile`.
+    Pairs have to be treated independently: no batch statistics and no dropout in :meth:`score_tile`. On a CPU several
+    threads call it at a time, each with a tile of its own, so it must not keep anything in the module.
 
     Example:
         >>> import torch

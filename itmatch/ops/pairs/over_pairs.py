@@ -60,7 +60,7 @@ def over_pairs(
     Args:
         kernel: ``kernel(tile, *parameters)`` gives, for a :class:`PairTile`, (i, t, W) with ``output="words"``,
             (i, t, R) with ``"regions"``, and (i, t, 1) with ``"pair"``. It treats pairs independently and is
-            differentiable; what it gives in padded places is dropped.
+            differentiable; what it gives in padded places is dropped. On a CPU several threads call it at a time.
         image: (I, R, D).
         image_mask: (I, R) bool; None = all real.
         text: (T, W, D).
