@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 _T = TypeVar("_T")
 
-_WORTH_THREADS = 1e8  # multiplications, a millisecond or two
+_WORTH_THREADS = 1e8  # multiplications, some milliseconds
 
 
 def each(work: Callable[[_T], None], items: Iterable[_T], device: torch.device, operations: float) -> None:

@@ -114,4 +114,7 @@ def test_it_is_saved_with_the_model(tiny_bert, tmp_path):
     scores = model.score(photo(), "a dog")
     model.save_pretrained(tmp_path / "saved")
     again = type(model).from_pretrained(tmp_path / "saved")
-    torch.testing.assert_close(again.score(photo(), "a dog"), scores)  # not bit by bit: it depends on where memory lies
+    weights = again.state_dict()
+    assert weights.keys() == model.state_dict().keys()
+    assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    torch.testing.assert_close(again.score(photo(), "a dog"), scores)  # not bit by bit: the weights lie elsewhere

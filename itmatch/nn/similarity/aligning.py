@@ -77,7 +77,7 @@ class AligningSimilarity(Similarity):
         def fits(rows: int, _: int, longest: int, __: int) -> bool:
             return rows * max(longest, regions) * len(image) <= _TILE and rows * longest * size <= _COPIED
 
-        if fits(len(text), 0, text.mask.shape[1], 0):
+        if fits(len(text), 0, text.mask.shape[1], 0):  # nothing is copied
             return self._scores(image, text)
         for rows in captions.blocks(fits):
             scores[:, rows.to(scores.device)] = self._scores(image, captions[rows])

@@ -140,10 +140,7 @@ class PatchSlimmingSimilarity(TiledSimilarity):
         """Weights (i, t, J, R) that make the tokens, clipped cosines (i, t, W, J), and which tokens exist (i, t, J)."""
         weights, real = self._tokens(tile)
         products = tile.scores @ weights.transpose(2, 3)  # (i, t, W, J)
-        if tile.single:  # the tokens are fewer than the patches
-            squares = (weights @ tile.images.vectors).square().sum(3)  # (1, t, J)
-        else:
-            squares = (weights * tile.times_region_gram(weights)).sum(3)  # (i, t, J)
+        squares = tile.attended_squares(weights)  # (i, t, J)
         words = tile.captions.vectors.square().sum(2)[None, ..., None]  # (1, t, W, 1)
         return weights, leaky_relu(cosine(products, words, squares[:, :, None]), _SLOPE), real
 

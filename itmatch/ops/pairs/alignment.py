@@ -10,7 +10,6 @@ in the autocast type; elsewhere half precision is converted before they are. Gra
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from itmatch.hostcopies import real_places, sent
 from itmatch.ops.derivatives import first_derivative_only
-from itmatch.ops.pairs.blocks import PackedBlock, block_shape, key_block, packed_blocks
+from itmatch.ops.pairs.blocks import Memory, PackedBlock, block_shape, key_block, packed_blocks
 from itmatch.ops.pairs.few import as_they_lie, best_in_place
 from itmatch.ops.pairs.over_pairs import wants_gradient
 from itmatch.ops.pairs.sides import Query, check_query, check_sides, compute_dtype, real_or_all
@@ -137,7 +136,7 @@ def _best_keys(keys: Ragged, queries: Tensor, rows: int, columns: int, *, winner
     smallest = next(dtype for limit, dtype in types if keys.longest <= limit)
     winner = torch.empty(best.shape if winners else 0, dtype=smallest, device=best.device)
     rows = even_step(len(keys), rows, best.device)
-    memory = _Memory(queries, min(rows, len(keys)) * keys.longest * min(columns, len(queries)))
+    memory = Memory(queries, min(rows, len(keys)) * keys.longest * min(columns, len(queries)))
 
     def align(block: PackedBlock) -> None:
         packed = keys.values.index_select(0, block.index).to(queries.dtype)  # (k, D)
@@ -153,13 +152,6 @@ def _best_keys(keys: Ragged, queries: Tensor, rows: int, columns: int, *, winner
     with torch.no_grad(), torch.autocast(best.device.type, enabled=False):
         each(align, packed_blocks(keys, rows), best.device, keys.values.numel() * len(queries))
     return best, winner
-
-
-class _Memory(threading.local):
-    """What products are written to, again and again; each thread has its own."""
-
-    def __init__(self, queries: Tensor, numbers: int) -> None:
-        self.products = queries.new_empty(numbers)
 
 
 def _reduce_runs(

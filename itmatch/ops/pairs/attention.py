@@ -31,6 +31,7 @@ _NORM_EPSILON = 1e-8  # added to a norm, as in the public code of SCAN
 _SMALLEST = 1e-8  # of the product of two lengths in a cosine
 _SAFE = 40.0  # largest logit, in float32, whose exponential can be summed and divided by without care
 _LOG2_E = 1 / log(2)
+_LATE = 20.0  # largest logit, in float32, whose exponential can also be squared before it is divided
 _TINY = 1e-30  # of a squared length; below it a vector counts as zero
 
 REGIONS, WORDS = 3, 2  # axes of a tile, (i, t, W, R)
@@ -175,7 +176,8 @@ class Attention:
             return softmax_over(self._logits(*queries, 1 / temperature), keys[1], keys[0]), None
         logits = self._logits(*queries, _LOG2_E / temperature)  # powers of 2 are faster than those of e
         weights = keep(torch.exp2(logits, out=spent(logits)), keys[1])  # nothing to subtract first; sums are far from 0
-        return weights, weights.sum(keys[0], keepdim=True)
+        totals = weights.sum(keys[0], keepdim=True)
+        return (weights, totals) if 1 / temperature <= _LATE else (torch.div(weights, totals, out=spent(weights)), None)
 
     @cached_property
     def _clipped(self) -> Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from itmatch.hostcopies import sent
+from itmatch.ops.pairs.sides import device_kind
 from itmatch.ops.pairs.tiles import FragmentGroup, PairTile, TileRows
 from itmatch.ops.ragged import Ragged
 
@@ -108,11 +109,6 @@ def tiles(images: Band, captions: Band) -> Iterator[tuple[TileRows, TileRows, Pa
             yield image_rows, text_rows, PairTile(image_group, text_group, single=False, product=part)
             along += len(image_rows.places)
         across = place.stop
-
-
-def device_kind(tensor: Tensor) -> str:
-    """The name of the limits that suit the device of a tensor."""
-    return "cpu" if tensor.device.type == "cpu" else "cuda"
 
 
 def bands(values: Tensor, groups: list[TileRows], extra: int, most: int) -> Iterator[Band]:

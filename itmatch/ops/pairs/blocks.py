@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from itmatch.hostcopies import sent
-from itmatch.ops.pairs.sides import Query
+from itmatch.ops.pairs.sides import Query, device_kind
 from itmatch.ops.ragged import Ragged
 
 _QUERY_COLUMNS = {"cpu": 1024, "cuda": 8192}  # queries per block
@@ -60,7 +61,7 @@ def block_shape(keys: Ragged, queries: Ragged, width: int, query: Query, chunk_s
 
 def key_block(keys: Ragged, queries: int) -> tuple[int, int]:
     """Rows of keys and number of queries per block, so that its products stay in a cache."""
-    kind = "cpu" if keys.values.device.type == "cpu" else "cuda"
+    kind = device_kind(keys.values)
     columns = max(1, min(_QUERY_COLUMNS[kind], queries))
     size = keys.values.element_size() * columns * max(1, keys.longest)
     return max(1, block_bytes(kind) // size), columns
@@ -69,3 +70,17 @@ def key_block(keys: Ragged, queries: int) -> tuple[int, int]:
 def block_bytes(kind: str) -> int:
     """Bytes of the scores of a block, on a "cpu" or with "cuda"."""
     return _BLOCK_BYTES[kind]
+
+
+class Memory(threading.local):
+    """What blocks are worked on in, again and again; each thread has its own.
+
+    Args:
+        queries: (M, D); what is kept has their type and size.
+        products: how many inner products.
+        keys: how many keys, if they are converted.
+    """
+
+    def __init__(self, queries: Tensor, products: int, keys: int = 0) -> None:
+        self.products = queries.new_empty(products)
+        self.keys = queries.new_empty(keys, queries.shape[1])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from itmatch.ops.pairs.blocks import block_bytes
+from itmatch.ops.pairs.blocks import Memory, block_bytes
 from itmatch.ops.ragged import Ragged
 from itmatch.ops.threads import each, even_step
 
@@ -42,14 +40,15 @@ def best_in_place(keys: Ragged, queries: Tensor, rows: int | None = None, column
     most = max(1, min(len(keys) if rows is None else rows, _bytes(keys, queries, few=few) // size))
     step = even_step(len(keys), most, queries.device)
     best = queries.new_empty(len(keys), len(queries), dtype=torch.promote_types(queries.dtype, torch.float32))
-    memory = _Memory(queries, step * keys.longest, columns)
+    converted = 0 if keys.values.dtype == queries.dtype else step * keys.longest
+    memory = Memory(queries, step * keys.longest * columns, converted)
     starts, ends = keys.starts.tolist(), (keys.starts + keys.lengths).tolist()
 
     def align(row: int) -> None:
         last = min(row + step, len(keys))
         block = keys.values[starts[row] : ends[last - 1]]  # (k, D)
         if block.dtype != queries.dtype:
-            block = memory.wide[: len(block)].copy_(block)
+            block = memory.keys[: len(block)].copy_(block)
         for column in range(0, len(queries), columns):
             part = queries[column : column + columns]
             place, to = memory.products[: len(block) * len(part)], best[row:last, column : column + columns]
@@ -63,14 +62,6 @@ def best_in_place(keys: Ragged, queries: Tensor, rows: int | None = None, column
     with torch.no_grad(), torch.autocast("cpu", enabled=False):
         each(align, range(0, len(keys), step), queries.device, keys.values.numel() * len(queries))
     return best
-
-
-class _Memory(threading.local):
-    """What blocks are worked on in, again and again; each thread has its own."""
-
-    def __init__(self, queries: Tensor, keys: int, columns: int) -> None:
-        self.wide = queries.new_empty(keys, queries.shape[1])
-        self.products = queries.new_empty(keys * columns)
 
 
 def _bytes(keys: Ragged, queries: Tensor, *, few: bool) -> int:

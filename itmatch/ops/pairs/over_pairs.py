@@ -22,8 +22,8 @@ from torch.nn.functional import pad
 from itmatch.hostcopies import followed, on_host
 from itmatch.ops.compiling import left_out_of_graphs
 from itmatch.ops.derivatives import first_derivative_only
-from itmatch.ops.pairs.bands import Band, bands, cut, device_kind, met, tiles
-from itmatch.ops.pairs.sides import check_sides, compute_dtype, real_or_all
+from itmatch.ops.pairs.bands import Band, bands, cut, met, tiles
+from itmatch.ops.pairs.sides import check_sides, compute_dtype, device_kind, real_or_all
 from itmatch.ops.pairs.tiles import FragmentGroup, PairTile, TileRows
 from itmatch.ops.ragged import Ragged
 from itmatch.ops.threads import each
@@ -222,12 +222,13 @@ class _OverPairs(torch.autograd.Function):
         needed = ctx.needs_input_grad[1:]
         sums = [torch.zeros_like(value) if need else None for value, need in zip(inputs, needed, strict=True)]
         used = (grad != 0).any(2).cpu()  # (I, T); a few in each row after hard-negative mining
-        dense = int(used.sum()) > _DENSE * used.numel()
+        share = int(used.sum()) / max(1, used.numel())
+        dense = share > _DENSE
         parts = _all_tiles(plan, grad) if dense else _used_pairs(plan, grad, used, inputs[0].shape[1])
         lock = threading.Lock()
         with torch.autocast(inputs[0].device.type, enabled=False), torch.enable_grad():
-            operations = float(used.float().mean()) * inputs[0].numel() * len(inputs[1])
-            each(lambda part: _add_gradient(plan, part, inputs, sums, lock), parts, grad.device, 3 * operations)
+            operations = 3 * share * inputs[0].numel() * len(inputs[1])
+            each(lambda part: _add_gradient(plan, part, inputs, sums, lock), parts, grad.device, operations)
         return (None, *sums)
 
 

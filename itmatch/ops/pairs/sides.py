@@ -51,5 +51,10 @@ def compute_dtype(image: Tensor, text: Tensor) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+def device_kind(tensor: Tensor) -> str:
+    """The name of the limits that suit the device of a tensor."""
+    return "cpu" if tensor.device.type == "cpu" else "cuda"
+
+
 def _autocast_chooses(kind: str) -> bool:
     return kind != "cpu" and torch.is_autocast_enabled(kind)  # half precision is far slower than float32 on most CPUs

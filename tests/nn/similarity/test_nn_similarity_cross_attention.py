@@ -312,6 +312,21 @@ def test_vectors_that_are_not_unit(query, scale):
 
 
 @pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("temperature", [1 / 9, 1 / 20, 1 / 21, 1 / 40, 1 / 41])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_sharp_attention_over_long_fragments(query, temperature, size, sign):
+    """Of one word, with which all regions agree: all exponentials are as large (or small) as they can be, and equal."""
+    torch.manual_seed(0)
+    word = l2_normalize(torch.randn(8))
+    regions = size * l2_normalize(word + 0.1 * torch.randn(2, 36, 8))
+    similarity = build(query, "l2norm", "mean", temperature=temperature)
+    found = similarity(Fragments(regions), Fragments(sign * word[None, None]))[:, 0]
+    met = l2_normalize(regions.mean(1)) if query == "words" else l2_normalize(regions).mean(1)
+    torch.testing.assert_close(found, sign * (met @ word), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("image_type", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("text_type", [torch.bfloat16, torch.float32, torch.float64])
 @pytest.mark.parametrize("autocast", [False, True])

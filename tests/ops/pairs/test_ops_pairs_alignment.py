@@ -76,15 +76,17 @@ def test_equals_loop_whatever_the_chunk(function, query, chunk_size, ragged):
         torch.testing.assert_close(function(v, vm, t, tm, query=query, chunk_size=chunk_size), result)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("function", NAIVE)
 @pytest.mark.parametrize("query", QUERIES)
-def test_several_blocks_of_queries_and_of_entries(function, query, monkeypatch):
+def test_several_blocks_of_queries_and_of_entries(function, query, threads, monkeypatch):
     v, vm, t, tm = make()
     expected = function(v, vm, t, tm, query=query)
     expected_gradients = gradients(expected, v, t)
     monkeypatch.setattr("itmatch.ops.pairs.blocks._QUERY_COLUMNS", {"cpu": 3, "cuda": 3})
     monkeypatch.setattr("itmatch.ops.pairs.blocks._BLOCK_BYTES", {"cpu": 8 * 3 * 14, "cuda": 8 * 3 * 14})
     monkeypatch.setattr("itmatch.ops.threads._WORTH_THREADS", 0)
+    torch.set_num_threads(threads)
     monkeypatch.setattr("itmatch.ops.pairs.winners._ENTRIES", 40)
     result = function(v, vm, t, tm, query=query)
     torch.testing.assert_close(result, expected, atol=1e-12, rtol=1e-12)
