@@ -1,4 +1,4 @@
-"""Backward passes that have no derivative of their own."""
+"""Backward passes that have no derivative of their own, and whether there is one to come."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 
@@ -25,3 +26,8 @@ def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
         return once(ctx, *grads)
 
     return checked
+
+
+def wants_gradient(*tensors: Tensor) -> bool:
+    """Whether what is made of some tensors now will have a gradient."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)

@@ -8,10 +8,14 @@ gradient.
 
 from __future__ import annotations
 
+from math import log
+
 import torch
 from torch import Tensor
 
 from itmatch.ops.checks import check_not_negative
+
+_LOG2_E = 1 / log(2)
 
 
 def lengths_to_mask(lengths: Tensor, max_length: int | None = None) -> Tensor:
@@ -52,7 +56,7 @@ def masked_sum(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
         >>> masked_sum(torch.tensor([1.0, 2.0, 7.0]), torch.tensor([True, True, False]), dim=0)
         tensor(3.)
     """
-    return (values if mask is None else values.masked_fill(~mask, 0)).sum(dim)
+    return (values if mask is None else torch.where(mask, values, 0)).sum(dim)
 
 
 def masked_mean(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
@@ -77,7 +81,7 @@ def masked_max(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
         tensor(2.)
     """
     mask = or_all(mask, values)
-    largest = values.masked_fill(~mask, -torch.inf).max(dim).values
+    largest = torch.where(mask, values, -torch.inf).max(dim).values
     return largest.masked_fill(~_expand(mask, values).any(dim), 0)
 
 
@@ -101,10 +105,15 @@ def masked_logsumexp(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
         >>> masked_logsumexp(torch.tensor([0.0, 0.0, 7.0]), torch.tensor([True, True, False]), dim=0)
         tensor(0.6931)
     """
+    if values.shape[dim] == 0:
+        return values.sum(dim)
     mask = or_all(mask, values)
-    lowest = torch.finfo(_statistics_dtype(values)).min
-    result = values.to(_statistics_dtype(values)).masked_fill(~mask, lowest).logsumexp(dim)
-    return result.masked_fill(~_expand(mask, values).any(dim), 0).to(values.dtype)
+    limits = torch.finfo(_statistics_dtype(values))
+    real = torch.where(mask, values.to(_statistics_dtype(values)), limits.min)
+    top = real.detach().amax(dim, keepdim=True).clamp(limits.min, limits.max)
+    # powers of 2: on a CPU the exponential of a very small number, as of padding, takes eight times as long
+    total = (real - top).mul_(_LOG2_E).exp2_().sum(dim)
+    return torch.where(_expand(mask, values).any(dim), total.log() + top.squeeze(dim), 0).to(values.dtype)
 
 
 def l2_normalize(x: Tensor, dim: int = -1, eps: float = 1e-8) -> Tensor:

@@ -6,11 +6,14 @@ operators then spend much of their time waiting, the more so on a machine on whi
 
 from __future__ import annotations
 
+import ctypes
 import functools
+import os
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.overrides import _get_current_function_mode
@@ -18,6 +21,8 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 _T = TypeVar("_T")
 
+_PROCESS = os.getpid()
+_SOFT = 1  # omp_pause_soft: settings are kept
 _WORTH_THREADS = 1e8  # multiplications, some milliseconds
 
 
@@ -56,6 +61,7 @@ def each(work: Callable[[_T], None], items: Iterable[_T], device: torch.device, 
                     return
                 work(item)  # type: ignore[arg-type]
 
+    _rest()
     pool = ThreadPoolExecutor(threads, thread_name_prefix="itmatch")
     try:
         found = [pool.submit(run) for _ in range(threads)]
@@ -67,6 +73,29 @@ def each(work: Callable[[_T], None], items: Iterable[_T], device: torch.device, 
         stop.set()
         pool.shutdown()  # no thread sets its number later than this one
         torch.set_num_threads(threads)  # of threads that are new from now on
+
+
+class InOrder:
+    """Calls a function with what threads bring, one after the other and in the order of their numbers.
+
+    So a sum of what many threads computed is the same, bit by bit, whoever was done first.
+
+    Args:
+        function: what to call; never from two threads at once.
+    """
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self._function, self._next = function, 0
+        self._brought: dict[int, tuple[Any, ...]] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, number: int, *values: Any) -> None:
+        """Bring number 0, 1, 2, ...; what comes too early is kept until it is its turn."""
+        with self._lock:
+            self._brought[number] = values
+            while self._next in self._brought:
+                self._function(*self._brought.pop(self._next))
+                self._next += 1
 
 
 def even_step(total: int, most: int, device: torch.device) -> int:
@@ -83,6 +112,22 @@ def _threads_can_be_told() -> bool:
     modes = _get_current_function_mode(), _get_current_dispatch_mode()  # type: ignore[no-untyped-call]
     watched = modes != (None, None) or torch._C._autograd._profiler_enabled()
     return _openmp() and not watched and not torch.compiler.is_compiling()
+
+
+def _rest() -> None:
+    """Let the threads of OpenMP go. After an operator they wait for the next one by running idle, for milliseconds.
+
+    Meanwhile they take the cores from threads of our own. The next operator with several threads starts new ones.
+    """
+    pause = _pause()
+    if pause is not None and os.getpid() == _PROCESS:  # a fork has no such threads, and would wait for them
+        pause(_SOFT)  # the answer does not matter: nothing but time depends on it
+
+
+@functools.cache
+def _pause() -> Callable[[int], int] | None:
+    """That of OpenMP 5; None where it is not to be found."""
+    return getattr(ctypes.CDLL(None), "omp_pause_resource_all", None) if sys.platform == "linux" else None
 
 
 @functools.cache

@@ -100,3 +100,27 @@ def test_l2_normalize_gradcheck_and_dim():
     x = torch.randn(3, 4, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(lambda v: l2_normalize(v, dim=0), x)
     torch.testing.assert_close(l2_normalize(x, dim=0).norm(dim=0), torch.ones(4, dtype=torch.double))
+
+
+@pytest.mark.parametrize("odd", [torch.inf, -torch.inf, torch.nan, 1e30, -1e30])
+def test_logsumexp_of_odd_numbers_is_that_of_torch(odd):
+    values = torch.tensor([[0.5, -3.0, odd], [odd, odd, odd], [-200.0, -201.0, -500.0], [90.0, 89.0, -90.0]])
+    mask = torch.ones(4, 3, dtype=torch.bool)
+    torch.testing.assert_close(masked_logsumexp(values, mask, 1), values.logsumexp(1), equal_nan=True)
+
+
+def test_logsumexp_has_the_gradient_of_a_softmax():
+    values = torch.tensor([[0.5, -3.0, 7.0], [-100.0, 100.0, 0.0]], requires_grad=True)
+    mask = torch.tensor([[True, True, False], [True, True, True]])
+    masked_logsumexp(values, mask, 1).sum().backward()
+    expected = values.detach().masked_fill(~mask, -torch.inf).softmax(1)
+    torch.testing.assert_close(values.grad, expected)
+
+
+@pytest.mark.parametrize("mask", [None, torch.ones(2, 0, dtype=torch.bool)])
+def test_logsumexp_of_nothing_is_0(mask):
+    values = torch.zeros(2, 0, requires_grad=True)
+    found = masked_logsumexp(values, mask, 1)
+    assert found.tolist() == [0, 0]
+    found.sum().backward()
+    assert values.grad.shape == (2, 0)

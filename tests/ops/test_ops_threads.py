@@ -1,3 +1,5 @@
+import os
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -235,3 +237,60 @@ def test_items_of_a_generator():
     seen = []
     each(seen.append, items(), CPU, LARGE)
     assert sorted(seen) == list(range(30))
+
+
+def test_what_threads_bring_is_taken_in_order():
+    taken = []
+    take = threads.InOrder(lambda *values: taken.append(values))
+    for number in (2, 0, 3):
+        take(number, number, "value")
+    assert taken == [(0, "value")]
+    take(1, 1, "value")
+    assert [number for number, _ in taken] == [0, 1, 2, 3]
+    assert take._brought == {}
+
+
+def _libgomp():
+    return os.path.exists("/proc/self/maps") and "libgomp" in open("/proc/self/maps").read()
+
+
+@pytest.mark.skipif(threads._pause() is None or not _libgomp(), reason="another OpenMP, which may keep its threads")
+def test_threads_that_wait_for_the_next_operator_are_let_go():
+    """They would take the cores of our own threads."""
+
+    def running():
+        return len(os.listdir("/proc/self/task"))
+
+    torch.ones(512, 512) @ torch.ones(512, 512)
+    before, during, met = running(), [], threading.Barrier(2)
+
+    def work(_):
+        met.wait(SECONDS)  # both threads are there
+        during.append(running())
+        met.wait(SECONDS)
+
+    each(work, range(2), CPU, LARGE)
+    assert max(during) <= before + 1  # two of ours came, one of OpenMP went
+    torch.ones(512, 512) @ torch.ones(512, 512)
+    assert torch.get_num_threads() == 2
+    assert running() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+def test_a_fork_does_not_wait_for_threads_that_it_has_not():
+    torch.ones(512, 512) @ torch.ones(512, 512)
+    child = os.fork()
+    if child == 0:
+        seen = []
+        each(seen.append, range(5), CPU, LARGE)
+        os._exit(0 if sorted(seen) == [0, 1, 2, 3, 4] else 1)
+    for _ in range(100 * SECONDS):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.01)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the fork hangs")
+    assert status == 0

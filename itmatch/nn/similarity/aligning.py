@@ -12,8 +12,8 @@ from itmatch.batch import Fragments
 from itmatch.nn.pooling import Pooling
 from itmatch.nn.similarity.base import Similarity
 from itmatch.ops.checks import check_choice, check_kind, check_kind_or_none, check_whole_or_none
+from itmatch.ops.derivatives import wants_gradient
 from itmatch.ops.masking import at_least_float32
-from itmatch.ops.pairs.over_pairs import wants_gradient
 from itmatch.ops.pairs.sides import Query
 from itmatch.ops.ragged import Ragged
 

@@ -120,7 +120,7 @@ class InteractiveSimilarity(TiledSimilarity):
             parts.append(self._pool(refined.region_cosines(), tile.region_mask, pi))
         if self.cross_level == "score":
             parts.append(refined.cross_level_cosine(temperature))
-        return torch.stack(parts).mean(0)[..., None]
+        return (parts[0] if len(parts) == 1 else torch.stack(parts).mean(0))[..., None]
 
     def _region_factors(self, tile: PairTile, alpha: Tensor) -> Tensor:
         """(i, t, 1, R): how much the sentence makes of each region, 1 on average where eta is 0."""
@@ -131,4 +131,4 @@ class InteractiveSimilarity(TiledSimilarity):
 
     def _pool(self, values: Tensor, mask: Tensor | None, weights: Tensor | None) -> Tensor:
         pooled = at_least_float32(self.pooling(values, mask))
-        return pooled if weights is None else pooled + self.mu * ((weights * values).sum(2) - pooled)
+        return pooled if weights is None else torch.addcmul(pooled, self.mu, (weights * values).sum(2) - pooled)

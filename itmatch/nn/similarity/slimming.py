@@ -10,7 +10,8 @@ from itmatch.batch import Fragments
 from itmatch.nn.similarity.tiled import TiledSimilarity
 from itmatch.ops.checks import check_share, check_whole, check_whole_or_none
 from itmatch.ops.masking import at_least_float32, masked_max, masked_mean, masked_softmax
-from itmatch.ops.pairs.attention import WORDS, cosine, is_zero, root, zero_where
+from itmatch.ops.pairs.attention import WORDS
+from itmatch.ops.pairs.lengths import cosine, directed, root
 from itmatch.ops.pairs.tiles import FragmentGroup, PairTile
 
 _SLOPE = 0.1  # of the leaky ReLU that clips the cosines
@@ -130,7 +131,7 @@ class PatchSlimmingSimilarity(TiledSimilarity):
         sides = image.features[:, regions[:, 0]].to(dtype), text.features[:, words[:, 0]].to(dtype)
         with torch.autocast(image.features.device.type, enabled=False):
             values = self.image_values(Fragments(sides[0])).to(dtype)
-            tile = PairTile(FragmentGroup(sides[0], None, values), FragmentGroup(sides[1], None), single=False)
+            tile = PairTile(FragmentGroup(sides[0], None, values), FragmentGroup(sides[1], None))
             weights, met, real = self._met(tile)
         best = met[0, 0].masked_fill(~real[0, 0], -torch.inf).max(1)  # of (w, j)
         shown = (best.values[:, None] * weights[0, 0, best.indices]).T
@@ -181,7 +182,7 @@ class PatchSlimmingSimilarity(TiledSimilarity):
 
 def _cosine(product: Tensor, whole: Tensor, square: Tensor) -> Tensor:
     """From inner products and squared lengths; 0 where a vector is 0."""
-    return zero_where(is_zero(whole) | is_zero(square), product / (root(whole) * root(square)))
+    return directed(whole) * directed(square) * (product / (root(whole) * root(square)))
 
 
 def _largest(values: Tensor, mask: Tensor, share: float) -> Tensor:

@@ -40,7 +40,10 @@ class TiledSimilarity(Similarity):
 
     @abstractmethod
     def score_tile(self, tile: PairTile) -> Tensor:
-        """Scores (i, t, 1) of a tile of pairs. Padded regions and words are zero; the tile's masks tell them."""
+        """Scores (i, t, 1) of a tile of pairs. Padded regions and words are zero; the tile's masks tell them.
+
+        What it takes of ``tile.images`` goes through ``tile.per_image``: captions of single pairs may share an image.
+        """
 
     def numbers_per_pair(self, image: Fragments, text: Fragments) -> int:
         """How many numbers are made for a pair beyond a few of size R * W; tiles become smaller."""

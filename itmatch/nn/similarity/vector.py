@@ -99,8 +99,7 @@ class VectorSimilarity(TiledSimilarity):
             None if tile.region_mask is None else tile.region_mask[..., 1:],
             None if tile.word_mask is None else tile.word_mask[..., 1:],
         )  # (i, t, W, R)
-        attended = torch.bmm(weights.reshape(regions.shape[0], -1, weights.shape[3]), regions)
-        attended = l2_normalize(attended.view(*weights.shape[:3], -1))  # (i, t, W, D)
+        attended = l2_normalize(tile.attended(weights, regions))  # (i, t, W, D)
         image, text = tile.per_image(tile.images.vectors[:, 0]), tile.captions.vectors[None, :, 0]
         dtype = self.local.weight.dtype  # half, where the whole model is
         whole = self.whole((image - text).square().to(dtype))[:, :, None]

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 
 from itmatch.hostcopies import real_places, sent
-from itmatch.ops.derivatives import first_derivative_only
+from itmatch.ops.derivatives import first_derivative_only, wants_gradient
 from itmatch.ops.pairs.blocks import Memory, PackedBlock, block_shape, key_block, packed_blocks
 from itmatch.ops.pairs.few import as_they_lie, best_in_place
-from itmatch.ops.pairs.over_pairs import wants_gradient
 from itmatch.ops.pairs.sides import Query, check_query, check_sides, compute_dtype, real_or_all
 from itmatch.ops.pairs.winners import gradients
 from itmatch.ops.ragged import Ragged, at_places

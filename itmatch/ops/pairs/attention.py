@@ -19,6 +19,7 @@ from torch.nn.functional import leaky_relu
 
 from itmatch.ops.checks import check_above_zero, check_choice
 from itmatch.ops.compiling import cached_property
+from itmatch.ops.pairs.lengths import SMALLEST, cosine, directed, root
 from itmatch.ops.pairs.over_pairs import over_pairs
 from itmatch.ops.pairs.sides import Query, check_query
 from itmatch.ops.pairs.tiles import PairTile, spent
@@ -28,11 +29,9 @@ NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
 
 _SLOPE = 0.1  # of the leaky ReLU that clips
 _NORM_EPSILON = 1e-8  # added to a norm, as in the public code of SCAN
-_SMALLEST = 1e-8  # of the product of two lengths in a cosine
 _SAFE = 40.0  # largest logit, in float32, whose exponential can be summed and divided by without care
 _LOG2_E = 1 / log(2)
-_LATE = 20.0  # largest logit, in float32, whose exponential can also be squared before it is divided
-_TINY = 1e-30  # of a squared length; below it a vector counts as zero
+_LATE = 12.0  # largest logit, in float32, whose exponential can also be squared before it is divided
 
 REGIONS, WORDS = 3, 2  # axes of a tile, (i, t, W, R)
 
@@ -192,10 +191,10 @@ class Attention:
         values = self._clipped
         if self.normalization.endswith("l2norm"):
             square = self._squares.sum(axis, keepdim=True)
-            return values * zero_where(is_zero(square), scale / (root(square) + _NORM_EPSILON))
+            return values * _guarded(scale / (root(square) + _NORM_EPSILON), square)
         if self.normalization.endswith("l1norm"):
             total = values.abs().sum(axis, keepdim=True)
-            return values * zero_where(total == 0, scale / (total + _NORM_EPSILON))
+            return values * _guarded(scale / (total + _NORM_EPSILON), total)
         return scale * (softmax_over(values, mask, axis) if self.normalization == "softmax" else values)
 
 
@@ -206,7 +205,11 @@ def check_normalization(normalization: Normalization) -> Normalization:
 
 def softmax_over(logits: Tensor, mask: Tensor | None, axis: int) -> Tensor:
     """Softmax along an axis, 0 where padded; a mask lets something through in every slice."""
-    return (logits if mask is None else logits.masked_fill(~mask, -torch.inf)).softmax(axis)
+    logits = logits if mask is None else logits.masked_fill(~mask, -torch.inf)
+    if torch.is_grad_enabled() or logits.device.type != "cpu":
+        return logits.softmax(axis)
+    powers = (logits - logits.amax(axis, keepdim=True)).mul_(_LOG2_E).exp2_()  # faster than the softmax of few numbers
+    return powers.div_(powers.sum(axis, keepdim=True))
 
 
 def keep(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -219,12 +222,9 @@ def _attended_cosines(tile: PairTile, *, query: Query, temperature: float, norma
     scores, axis = tile.scores, REGIONS if query == "words" else WORDS
     masks = tile.region_mask, tile.word_mask
     weights, totals = Attention(scores, normalization, *masks).weights(query, temperature)
-    product, square = (weights * scores).sum(axis), _attended_square(tile, weights, query)
-    if totals is not None:  # what is attended to is longer by that factor
-        factor = totals.squeeze(axis).reciprocal()
-        product, square = product * factor, square * factor.square()
     length = tile.captions.squared_lengths if query == "words" else tile.per_image(tile.images.squared_lengths)
-    return cosine(product, length, square)
+    total = None if totals is None else totals.squeeze(axis)
+    return cosine((weights * scores).sum(axis), length, _attended_square(tile, weights, query), total)
 
 
 def _attended_products(tile: PairTile, *, query: Query, temperature: float, normalize: bool) -> Tensor:
@@ -235,7 +235,7 @@ def _attended_products(tile: PairTile, *, query: Query, temperature: float, norm
     if not normalize:
         return values
     square = _attended_square(tile, weights, query)
-    return zero_where(is_zero(square), values / square.clamp(min=_SMALLEST**2).sqrt())
+    return directed(square) * (values / square.clamp(min=SMALLEST**2).sqrt())
 
 
 def _attended_square(tile: PairTile, weights: Tensor, query: Query) -> Tensor:
@@ -246,29 +246,6 @@ def _attended_square(tile: PairTile, weights: Tensor, query: Query) -> Tensor:
     return torch.mul(weights, met, out=spent(met)).sum(WORDS)
 
 
-def root(square: Tensor) -> Tensor:
-    """Length from a squared length, whose rounding may have made it negative; its gradient at 0 is 0."""
-    return square.clamp(min=_TINY).sqrt()
-
-
-def is_zero(square: Tensor) -> Tensor:
-    """Bool: whether this is the squared length of a vector without a direction, up to rounding."""
-    return square <= _TINY
-
-
-def zero_where(zero: Tensor, values: Tensor) -> Tensor:
-    """Finite values, and 0 with a gradient of 0 where something was divided by the length of a zero vector.
-
-    Without it the gradient there would be that of the division by a small constant: 1e8 times too large in float32, and
-    infinite in float16, from where it makes the gradients of all others NaN.
-    """
-    return values.masked_fill(zero, 0)
-
-
-def cosine(product: Tensor, square: Tensor, other: Tensor) -> Tensor:
-    """From an inner product and two squared lengths; 0 if a length is 0, and never beyond 1 by rounding.
-
-    Where attended fragments cancel, their sum is smaller than the rounding of its squared length.
-    """
-    quotient = product / (root(square) * root(other)).clamp(min=_SMALLEST)
-    return zero_where(is_zero(square) | is_zero(other), quotient.clamp(-1, 1))
+def _guarded(factor: Tensor, length: Tensor) -> Tensor:
+    """A factor of the numbers that a length is of: it has no gradient where they are 0, and so is the product."""
+    return factor * directed(length) if torch.is_grad_enabled() else factor

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from functools import partial
+from math import ceil, sqrt
 
 import torch
 from torch import Tensor
@@ -23,14 +24,28 @@ _BAND = {"cpu": 1024, "cuda": 8192}  # fragments of one side in a product
 _TILE = {"cpu": 1 << 19, "cuda": 1 << 26}  # scores of a tile
 _LEAST = {"cpu": 512, "cuda": 4096}  # fragments of the captions of a tile, however many those of its images are
 _FEW = {"cpu": 192, "cuda": 4096}  # fragments; a group of fewer takes in rows of other lengths, padded
+_PIECES = 2  # pairs of bands for each thread of a CPU, or more
 _PADDING = 1.25  # most padded over real fragments of such a group
 
 
-def cut(images: Ragged, captions: Ragged, most: tuple[int, int]) -> tuple[list[TileRows], list[TileRows]]:
-    """Groups of images and of captions, of at most so many rows. On a CPU only small groups have padding."""
+def band_sizes(images: Ragged, captions: Ragged) -> list[int]:
+    """About how many fragments of images and of captions a product has: fewer where threads would have no work."""
     kind = device_kind(images.values)
-    of_images = min(_BAND[kind], max(1, int(images.lengths.sum())))
-    of_captions = min(_BAND[kind], max(_LEAST[kind], _TILE[kind] // of_images))
+    pieces = ceil(sqrt(_PIECES * torch.get_num_threads())) if kind == "cpu" else 1
+    totals = [int(side.lengths.sum()) for side in (images, captions)]
+    return [max(1, min(_BAND[kind], max(_LEAST[kind] // 2, -(-total // pieces)))) for total in totals]
+
+
+def cut(
+    images: Ragged, captions: Ragged, most: tuple[int, int], sizes: list[int]
+) -> tuple[list[TileRows], list[TileRows]]:
+    """Groups of images and of captions, of at most so many rows. On a CPU only small groups have padding.
+
+    ``sizes`` are those of :func:`band_sizes`, of bands that the groups are put into.
+    """
+    kind = device_kind(images.values)
+    of_images = min(sizes[0], max(1, int(images.lengths.sum())))
+    of_captions = min(sizes[1], max(_LEAST[kind], _TILE[kind] // of_images))
     return _groups(images, most[0], of_images), _groups(captions, most[1], of_captions)
 
 
@@ -106,21 +121,21 @@ def tiles(images: Band, captions: Band) -> Iterator[tuple[TileRows, TileRows, Pa
         place, along = slice(across, across + len(text_rows.places)), 0
         for image_rows, image_group in zip(images.rows, image_groups, strict=True):
             part = partial(product, place, slice(along, along + len(image_rows.places)))
-            yield image_rows, text_rows, PairTile(image_group, text_group, single=False, product=part)
+            yield image_rows, text_rows, PairTile(image_group, text_group, product=part)
             along += len(image_rows.places)
         across = place.stop
 
 
-def bands(values: Tensor, groups: list[TileRows], extra: int, most: int) -> Iterator[Band]:
-    """Groups in bands of about the same size, of at most ``most`` rows."""
+def bands(values: Tensor, groups: list[TileRows], extra: int, most: int, size: int) -> Iterator[Band]:
+    """Groups in bands of about ``size`` fragments, at most a group more, and of at most ``most`` rows."""
     sizes = [len(rows.places) for rows in groups]
-    limit = sum(sizes) / max(1, -(-sum(sizes) // _BAND[device_kind(values)]))
+    limit = 0.9 * sum(sizes) / max(1, -(-sum(sizes) // size))  # nearly full is better than a group too many
     start = count = total = 0
-    for stop, (rows, size) in enumerate(zip(groups, sizes, strict=True)):
+    for stop, (rows, fragments) in enumerate(zip(groups, sizes, strict=True)):
         if stop > start and (total >= limit or count + len(rows.index) > most):
             yield Band(values, groups[start:stop], extra)
             start, count, total = stop, 0, 0
-        count, total = count + len(rows.index), total + size
+        count, total = count + len(rows.index), total + fragments
     if groups:
         yield Band(values, groups[start:], extra)
 

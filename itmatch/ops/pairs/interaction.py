@@ -14,20 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, addcmul
 
 from itmatch.ops.compiling import cached_property
-from itmatch.ops.pairs.attention import (
-    REGIONS,
-    WORDS,
-    Attention,
-    cosine,
-    is_zero,
-    keep,
-    root,
-    softmax_over,
-    zero_where,
-)
+from itmatch.ops.pairs.attention import REGIONS, WORDS, Attention, keep, softmax_over
+from itmatch.ops.pairs.lengths import cosine
 from itmatch.ops.pairs.tiles import PairTile, spent
 
 
@@ -86,20 +77,20 @@ def _diagonals(products: Tensor) -> Tensor:
 
 def object_sentence_weights(tile: PairTile, alpha: Tensor, gamma: Tensor, temperature: float) -> Tensor:
     """(i, t, R) softmax over the refined regions, by their products with the direction of the mean word."""
-    total = tile.captions.with_sum  # (t, W): products with the sum of all words, whose direction the mean has
-    square = total.sum(1)[:, None]
-    attended = (alpha * total[..., None]).sum(WORDS)
-    logits = (tile.scores.sum(WORDS) + gamma * attended) / (root(square) * temperature)
-    return softmax_over(zero_where(is_zero(square), logits), tile.region_mask, 2)
+    captions = tile.captions
+    refined = addcmul(
+        tile.scores, alpha, (gamma * captions.with_sum)[..., None]
+    )  # products with each word (i, t, W, R)
+    logits = refined.sum(WORDS) * (captions.per_sum / temperature)
+    return softmax_over(logits, tile.region_mask, 2)
 
 
 def word_image_weights(tile: PairTile, beta: Tensor, delta: Tensor, temperature: float) -> Tensor:
     """(i, t, W) softmax over the refined words, by their products with the direction of the mean region."""
-    total = tile.images.with_sum  # (images, R)
-    square = tile.per_image(total.sum(1, keepdim=True))
-    attended = torch.bmm(beta.view(total.shape[0], -1, beta.shape[3]), total[..., None]).view(beta.shape[:3])
-    logits = (tile.scores.sum(REGIONS) + delta * attended) / (root(square) * temperature)
-    return softmax_over(zero_where(is_zero(square), logits), tile.word_mask, 2)
+    images = tile.images
+    refined = addcmul(tile.scores, beta, tile.per_image(delta * images.with_sum)[:, :, None])  # with each region
+    logits = refined.sum(REGIONS) * tile.per_image(images.per_sum / temperature)
+    return softmax_over(logits, tile.word_mask, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +128,9 @@ class RefinedCosines:
         e_t = torch.bmm(mixed, self.tile.word_gram)  # (i t, W, W): e_w . t_w'
         t_e, e_e = _diagonals(e_t).reshape(shape), (mixed * e_t).sum(2).view(shape)
         d_e = (mixed * self._met_words).sum(2).view(shape)
-        product = t_d + gamma * t_e + delta * (d_d + gamma * d_e)
-        length = length + delta * (2 * t_d + delta * d_d)
-        return cosine(product, length, d_d + gamma * (2 * d_e + gamma * e_e))
+        product = addcmul(addcmul(t_d, gamma, t_e), delta, addcmul(d_d, gamma, d_e))
+        length = addcmul(length, delta, torch.add(delta * d_d, t_d, alpha=2))
+        return cosine(product, length, addcmul(d_d, gamma, torch.add(gamma * e_e, d_e, alpha=2)))
 
     def region_cosines(self) -> Tensor:
         """(i, t, R): ``cos(v'_r, sum_w alpha_rw t'_w)``."""
@@ -151,9 +142,9 @@ class RefinedCosines:
         v_f = (alpha * self.attended.regions).sum(WORDS)
         c_f = (alpha * torch.bmm(self._met_words, pairs).view_as(alpha)).sum(WORDS)
         f_f = (alpha * torch.bmm(d_d, pairs).view_as(alpha)).sum(WORDS)
-        product = v_c + delta * v_f + gamma * (c_c + delta * c_f)
-        length = length + gamma * (2 * v_c + gamma * c_c)
-        return cosine(product, length, c_c + delta * (2 * c_f + delta * f_f))
+        product = addcmul(addcmul(v_c, delta, v_f), gamma, addcmul(c_c, delta, c_f))
+        length = addcmul(length, gamma, torch.add(gamma * c_c, v_c, alpha=2))
+        return cosine(product, length, addcmul(c_c, delta, torch.add(delta * f_f, c_f, alpha=2)))
 
     def cross_level_cosine(self, temperature: float) -> Tensor:
         """(i, t): cosine of the refined regions as the sentence weighs them and the refined words as the image does."""

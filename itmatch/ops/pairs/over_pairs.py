@@ -9,11 +9,9 @@ and the backward pass then recomputes these pairs alone.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from math import isqrt
-from typing import Any, Literal, TypeAlias
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -21,20 +19,18 @@ from torch.nn.functional import pad
 
 from itmatch.hostcopies import followed, on_host
 from itmatch.ops.compiling import left_out_of_graphs
-from itmatch.ops.derivatives import first_derivative_only
-from itmatch.ops.pairs.bands import Band, bands, cut, met, tiles
-from itmatch.ops.pairs.sides import check_sides, compute_dtype, device_kind, real_or_all
-from itmatch.ops.pairs.tiles import FragmentGroup, PairTile, TileRows
+from itmatch.ops.derivatives import first_derivative_only, wants_gradient
+from itmatch.ops.masking import lengths_to_mask
+from itmatch.ops.pairs.bands import Band, met, tiles
+from itmatch.ops.pairs.plans import Kernel, Output, Part, Plan, all_tiles, used_pairs
+from itmatch.ops.pairs.sides import check_sides, compute_dtype, real_or_all
+from itmatch.ops.pairs.tiles import FragmentGroup, PairTile
 from itmatch.ops.ragged import Ragged
-from itmatch.ops.threads import each
-
-Output = Literal["words", "regions", "pair"]
+from itmatch.ops.threads import InOrder, each
 
 _DENSE = 0.5  # share of pairs with a gradient from which on whole tiles are recomputed
-_NUMBERS = {"cpu": 1 << 19, "cuda": 1 << 26}  # of features of single pairs, or of what a kernel makes
 
 
-Kernel: TypeAlias = Callable[..., Tensor]
 Sides: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]  # images, their mask, captions, their mask
 
 
@@ -60,7 +56,8 @@ def over_pairs(
     Args:
         kernel: ``kernel(tile, *parameters)`` gives, for a :class:`PairTile`, (i, t, W) with ``output="words"``,
             (i, t, R) with ``"regions"``, and (i, t, 1) with ``"pair"``. It treats pairs independently and is
-            differentiable; what it gives in padded places is dropped. On a CPU several threads call it at a time.
+            differentiable; what it gives in padded places is dropped. On a CPU several threads call it at a time. Where
+            single pairs are computed again, captions may share an image: see :meth:`PairTile.per_image`.
         image: (I, R, D).
         image_mask: (I, R) bool; None = all real.
         text: (T, W, D).
@@ -83,11 +80,6 @@ def over_pairs(
     return _in_tiles(kernel, sides, output, parameters, image_values, chunk_size, numbers_per_pair)
 
 
-def wants_gradient(*tensors: Tensor) -> bool:
-    """Whether what is made of some tensors now will have a gradient."""
-    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
-
-
 @left_out_of_graphs
 def _in_tiles(
     kernel: Kernel,
@@ -103,7 +95,7 @@ def _in_tiles(
     dtype = compute_dtype(image, text)
     image, extra = _with_values(image, image_values)
     images, captions = Ragged.over(image.to(dtype), image_mask), Ragged.over(text.to(dtype), text_mask)
-    plan = _Plan.make(kernel, output, extra, images, captions, chunk_size, numbers)
+    plan = Plan.make(kernel, output, extra, images, captions, chunk_size, numbers)
     values: Tensor = _OverPairs.apply(plan, images.values, captions.values, *parameters)  # type: ignore[no-untyped-call]
     if output == "pair":
         return values[..., 0]
@@ -131,7 +123,7 @@ def _in_padded_tiles(
         rows = [slice(start, start + chunk_size) for start in range(0, max(1, len(image)), chunk_size)]
     groups = [FragmentGroup.split(image[part], image_mask[part], extra) for part in rows]
     with torch.autocast(image.device.type, enabled=False):  # the types have been chosen
-        values = torch.cat([kernel(PairTile(group, captions, single=False), *parameters) for group in groups])
+        values = torch.cat([kernel(PairTile(group, captions), *parameters) for group in groups])
     values = values.to(torch.promote_types(dtype, torch.float32))
     if output == "pair":
         return values[..., 0]
@@ -143,62 +135,11 @@ def _with_values(image: Tensor, values: Tensor | None) -> tuple[Tensor, int]:
     return (image, 0) if values is None else (torch.cat((image, values), 2), values.shape[2])
 
 
-@dataclass(frozen=True, eq=False)
-class _Side:
-    """Where the rows of a side lie among its values, and how they are grouped."""
-
-    lengths: Tensor
-    starts: Tensor
-    longest: int
-    groups: list[TileRows]
-    most: int
-
-    def bands(self, values: Tensor, extra: int) -> Iterator[Band]:
-        return bands(values, self.groups, extra, self.most)
-
-    def rows(self, index: Tensor, device: torch.device) -> TileRows:
-        return TileRows.make(index, self.lengths, self.starts, device)
-
-
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    kernel: Kernel
-    output: Output
-    extra: int
-    images: _Side
-    captions: _Side
-
-    @classmethod
-    def make(
-        cls,
-        kernel: Kernel,
-        output: Output,
-        extra: int,
-        images: Ragged,
-        captions: Ragged,
-        chunk: int | None,
-        numbers: int,
-    ) -> _Plan:
-        most = max(len(images), len(captions))
-        if numbers:
-            most = max(1, isqrt(_NUMBERS[device_kind(images.values)] // numbers))
-        limits = most if chunk is None else min(most, chunk), most
-        sides = [
-            _Side(side.lengths, side.starts, side.longest, groups, limit)
-            for side, groups, limit in zip((images, captions), cut(images, captions, limits), limits, strict=True)
-        ]
-        return cls(kernel, output, extra, *sides)
-
-    def width(self, images: _Side | TileRows, captions: _Side | TileRows) -> int:
-        """Values of a pair of these."""
-        return {"words": captions.longest, "regions": images.longest, "pair": 1}[self.output]
-
-
 class _OverPairs(torch.autograd.Function):
     """(K, D + S) regions and (M, D) words -> (I, T, n), a kernel over all pairs; the backward pass recomputes it."""
 
     @staticmethod
-    def forward(ctx: Any, plan: _Plan, image: Tensor, text: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, plan: Plan, image: Tensor, text: Tensor, *parameters: Tensor) -> Tensor:
         ctx.plan = plan
         ctx.save_for_backward(image, text, *parameters)
         shape = len(plan.images.lengths), len(plan.captions.lengths), plan.width(plan.images, plan.captions)
@@ -224,72 +165,50 @@ class _OverPairs(torch.autograd.Function):
         used = (grad != 0).any(2).cpu()  # (I, T); a few in each row after hard-negative mining
         share = int(used.sum()) / max(1, used.numel())
         dense = share > _DENSE
-        parts = _all_tiles(plan, grad) if dense else _used_pairs(plan, grad, used, inputs[0].shape[1])
-        lock = threading.Lock()
+        parts = all_tiles(plan, grad) if dense else used_pairs(plan, grad, used, inputs[0].shape[1])
+        add = InOrder(partial(_add, sums))
         with torch.autocast(inputs[0].device.type, enabled=False), torch.enable_grad():
             operations = 3 * share * inputs[0].numel() * len(inputs[1])
-            each(lambda part: _add_gradient(plan, part, inputs, sums, lock), parts, grad.device, operations)
+            work = partial(_recompute, plan, inputs, needed, add)
+            each(work, enumerate(parts), grad.device, operations)
         return (None, *sums)
 
 
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """Pairs whose gradient is computed at once, and the incoming gradient (i, t, n) of their values."""
-
-    images: TileRows
-    captions: TileRows
-    grad: Tensor
-    single: bool
-
-
-def _all_tiles(plan: _Plan, grad: Tensor) -> Iterator[_Part]:
-    for images in plan.images.groups:
-        for captions in plan.captions.groups:
-            part = grad[images.index[:, None], captions.index, : plan.width(images, captions)]
-            yield _Part(images, captions, part, single=False)
-
-
-def _used_pairs(plan: _Plan, grad: Tensor, used: Tensor, size: int) -> Iterator[_Part]:
-    """Single pairs with a gradient, those with captions of a length together."""
-    image, text = used.nonzero().unbind(1)
-    lengths = torch.stack((plan.captions.lengths[text], plan.images.lengths[image]))  # (2, pairs)
-    longest = int(lengths.max()) if lengths.numel() else 1
-    order = (lengths[0] * (longest + 1) + lengths[1]).argsort(stable=True)
-    step = max(1, _NUMBERS[device_kind(grad)] // (size * longest))
-    for pairs in (order[start : start + step] for start in range(0, len(order), step)):
-        images, captions = plan.images.rows(image[pairs], grad.device), plan.captions.rows(text[pairs], grad.device)
-        part = grad[images.index, captions.index, : plan.width(images, captions)][None]
-        yield _Part(images, captions, part, single=True)
-
-
-def _add_gradient(
-    plan: _Plan, part: _Part, inputs: tuple[Tensor, ...], sums: list[Tensor | None], lock: threading.Lock
+def _recompute(
+    plan: Plan, inputs: tuple[Tensor, ...], needed: tuple[bool, ...], add: InOrder, numbered: tuple[int, Part]
 ) -> None:
-    """Recompute the values of some pairs and add their gradient to that of the inputs, where one thread may write."""
+    """Compute the values of some pairs again, and from them the gradients of the inputs that need one."""
+    number, part = numbered
     image, text, *parameters = inputs
+    leaves = [part.images.packed(image), part.captions.packed(text), *(value.detach() for value in parameters)]
+    wanted = [leaf.requires_grad_() for leaf, need in zip(leaves, needed, strict=True) if need]
+    values = plan.kernel(part.tile(leaves[0], leaves[1], plan.extra), *leaves[2:])
+    found: Iterator[Tensor | None] = iter(())
+    if values.requires_grad:  # a kernel need not read what wants a gradient
+        found = iter(torch.autograd.grad(values, wanted, part.grad.to(values.dtype), allow_unused=True))
+    add(number, part, [next(found, None) if need else None for need in needed])
+
+
+def _add(sums: list[Tensor | None], part: Part, gradients: list[Tensor | None]) -> None:
+    """Add the gradients of some pairs to those of the inputs."""
     sides = part.images, part.captions
-    leaves = [part.images.of(image), part.captions.of(text), *(value.detach() for value in parameters)]
-    wanted = [leaf.requires_grad_() for leaf, total in zip(leaves, sums, strict=True) if total is not None]
-    images = FragmentGroup.split(leaves[0], part.images.mask, plan.extra)
-    captions = FragmentGroup(leaves[1], part.captions.mask)
-    values = plan.kernel(PairTile(images, captions, single=part.single), *leaves[2:])
-    found = iter(torch.autograd.grad(values, wanted, part.grad.to(values.dtype), allow_unused=True))
-    for place, total in enumerate(sums):
-        gradient = None if total is None else next(found)
+    for place, (total, gradient) in enumerate(zip(sums, gradients, strict=True)):
         if total is None or gradient is None:
             continue
-        with lock:
-            if place < len(sides):
-                sides[place].add_to(total, gradient)
-            else:
-                total += gradient
+        if place < len(sides):
+            sides[place].add_to(total, gradient)
+        else:
+            total += gradient
 
 
 def _unpacked(values: Tensor, mask: Tensor) -> Tensor:
     """(I, T, longest) values of packed fragments at the places of ``mask``, which broadcasts to (I, T, L)."""
-    if values.shape[2] == mask.shape[2] and bool(on_host(mask).all()):
+    here, missing = on_host(mask).flatten(0, 1), mask.shape[2] - values.shape[2]
+    if missing == 0 and bool(here.all()):
         return values
-    if values.shape[2] == 0:
-        return pad(values, (0, mask.shape[2]))  # with its gradient, of nothing
-    place = (mask.cumsum(2) - 1).clamp(min=0).expand(*values.shape[:2], -1)
-    return values.gather(2, place).masked_fill(~mask, 0)
+    if torch.equal(here, lengths_to_mask(here.sum(1), mask.shape[2])):  # they lie there already
+        values = pad(values, (0, missing)) if missing else values
+    else:
+        place = (mask.cumsum(2) - 1).clamp(min=0).expand(*values.shape[:2], -1)
+        values = values.gather(2, place)
+    return torch.where(mask, values, 0)

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itmatch.hostcopies import sent
+from itmatch.hostcopies import on_host, real_places, sent
 from itmatch.ops.compiling import cached_property
 from itmatch.ops.masking import at_least_float32, lengths_to_mask
+from itmatch.ops.pairs.lengths import directed, root, squared_lengths
+from itmatch.ops.pairs.products import gram
+from itmatch.ops.ragged import at_places
 
 
 def spent(values: Tensor) -> Tensor | None:
@@ -44,7 +47,7 @@ class FragmentGroup:
     @cached_property
     def squared_lengths(self) -> Tensor:
         """(n, L) of the fragments."""
-        return self.vectors.square().sum(2)
+        return squared_lengths(self.vectors)
 
     @cached_property
     def with_sum(self) -> Tensor:
@@ -52,39 +55,81 @@ class FragmentGroup:
         return torch.bmm(self.vectors.sum(1, keepdim=True), self.vectors.transpose(1, 2))[:, 0]  # fast, this way round
 
     @cached_property
+    def per_sum(self) -> Tensor:
+        """(n, 1) one over the length of the sum of the fragments of a row, 0 where it is 0."""
+        square = self.with_sum.sum(1, keepdim=True)
+        return directed(square) / root(square)
+
+    @cached_property
     def gram(self) -> Tensor:
         """(n, L, L) inner products of the fragments of a row."""
-        return at_least_float32(torch.bmm(self.features, self.features.transpose(1, 2)))
+        return at_least_float32(gram(self.features))
+
+
+class PackedGroup(FragmentGroup):
+    """A group whose fragments lie without padding, (k, D + S); padding is put in where somebody asks for it.
+
+    Args:
+        packed: the fragments, row after row.
+        mask: (n, L), where they belong.
+        extra: S, values beside the fragments.
+    """
+
+    packed: Tensor
+    mask: Tensor
+
+    def __init__(self, packed: Tensor, mask: Tensor, extra: int) -> None:
+        size = packed.shape[1] - extra
+        values = at_places(at_least_float32(packed[:, size:]), mask) if extra else None
+        for name, value in {"packed": packed[:, :size], "mask": mask, "values": values}.items():
+            object.__setattr__(self, name, value)
+
+    @cached_property
+    def features(self) -> Tensor:
+        """(n, L, D) the fragments, zero where padded."""
+        return at_places(self.packed, self.mask)
+
+    @cached_property
+    def squared_lengths(self) -> Tensor:
+        """(n, L) of the fragments."""
+        return at_places(squared_lengths(at_least_float32(self.packed)), self.mask)
 
 
 @dataclass(frozen=True, eq=False)
 class PairTile:
     """What a kernel works on: i images with t captions each, or t single pairs, then i = 1.
 
+    What it knows of images goes through :meth:`per_image` or another method of the tile: captions of single pairs may
+    share an image.
+
     Tensors of a tile are laid out as (i, t, W, R), contiguous, so that products with the Gram matrices of regions are
     large and those a pair are batched without a copy.
 
     Args:
-        images: i images, or those of the t single pairs.
+        images: i images, or all that single pairs have.
         captions: t captions.
-        single: every caption has an image of its own.
-        product: gives (t W, i R), the inner products of words and regions, where they are made for many tiles at once.
+        image_of: (t,) the image of each caption in single pairs, in ascending order; None: all images meet all
+            captions.
+        product: gives (t W, i R), the inner products of words and regions, where they are made for many tiles at once,
+            and (t, W, R) those of single pairs.
     """
 
     images: FragmentGroup
     captions: FragmentGroup
-    single: bool
+    image_of: Tensor | None = None
     product: Callable[[], Tensor] | None = None
 
     @cached_property
     def scores(self) -> Tensor:
         """(i, t, W, R) inner products of words and regions; 0 where padded."""
+        if self.image_of is not None and self.product is not None:
+            return at_least_float32(self.product())[None]
         images, captions = self.images.features, self.captions.features
-        t, w, _ = captions.shape
-        if self.single:
-            return at_least_float32(torch.bmm(captions, images.transpose(1, 2)))[None]
+        if self.image_of is not None:  # of copies, unless somebody knows better
+            copies = torch.bmm(captions, images.index_select(0, self.image_of).transpose(1, 2))
+            return at_least_float32(copies)[None]
         product = captions.flatten(0, 1) @ images.flatten(0, 1).T if self.product is None else self.product()
-        product = product.view(t, w, *images.shape[:2]).permute(2, 0, 1, 3)
+        product = product.view(*captions.shape[:2], *images.shape[:2]).permute(2, 0, 1, 3)
         return at_least_float32(product).contiguous()
 
     @cached_property
@@ -105,17 +150,23 @@ class PairTile:
 
     def per_image(self, values: Tensor) -> Tensor:
         """(images, n) values of images, to broadcast over captions: (i, 1, n), or (1, t, n) of single pairs."""
-        return values[None] if self.single else values[:, None]
+        return values[:, None] if self.image_of is None else values.index_select(0, self.image_of)[None]
+
+    def attended(self, weights: Tensor, vectors: Tensor) -> Tensor:
+        """(i, t, n, D): sums of vectors of the regions (images, R, D), with weights (i, t, n, R)."""
+        if self.image_of is not None:
+            return torch.bmm(weights[0], vectors.index_select(0, self.image_of))[None]
+        return torch.bmm(weights.flatten(1, 2), vectors).view(*weights.shape[:3], -1)
 
     def times_region_gram(self, weights: Tensor) -> Tensor:
         """(i, t, n, R): inner products of weighted sums of regions with the regions, from their weights."""
-        gram = self.images.gram
+        gram = self.images.gram if self.image_of is None else self.images.gram.index_select(0, self.image_of)
         return torch.bmm(weights.view(gram.shape[0], -1, weights.shape[3]), gram).view_as(weights)
 
     def attended_squares(self, weights: Tensor) -> Tensor:
         """(i, t, n): squared lengths of weighted sums of regions, from their weights (i, t, n, R)."""
-        if self.single and weights.shape[2] <= weights.shape[3]:  # fewer products than the Gram matrix of every pair
-            return torch.bmm(weights[0], self.images.vectors).square().sum(2)[None]
+        if self.image_of is not None and weights[..., 0].numel() < self.images.features[..., 0].numel() // 2:
+            return self.attended(weights, self.images.vectors).square().sum(3)  # fewer products than for Gram matrices
         met = self.times_region_gram(weights)
         return torch.mul(weights, met, out=spent(met)).sum(3)
 
@@ -150,13 +201,25 @@ class TileRows:
         mask = None if bool(real.all()) else sent(real, device)
         return cls(sent(rows, device), longest, mask, places)
 
-    def of(self, values: Tensor) -> Tensor:
-        """(n, longest, D) their fragments among those of all rows (K, D); 0 where padded."""
-        features = values.index_select(0, sent(self.places, values.device)).view(len(self.index), self.longest, -1)
-        return features if self.mask is None else features.masked_fill_(~self.mask[..., None], 0)
+    def packed(self, values: Tensor) -> Tensor:
+        """(k, D) their fragments among those of all rows (K, D), without padding."""
+        return values.index_select(0, sent(self._real, values.device))
+
+    def group(self, packed: Tensor, extra: int) -> FragmentGroup:
+        """The rows, from their fragments without padding."""
+        if self.mask is None:
+            return FragmentGroup.split(packed.view(len(self.index), self.longest, -1), None, extra)
+        return PackedGroup(packed, self.mask, extra)
 
     def add_to(self, total: Tensor, gradient: Tensor) -> None:
-        """Add what belongs to their fragments (n, longest, D) where these lie in (K, D); nothing where padded."""
-        if self.mask is not None:
-            gradient = gradient.masked_fill(~self.mask[..., None], 0)
-        total.index_add_(0, sent(self.places, total.device), gradient.flatten(0, 1))
+        """Add the gradient (k, D) of their fragments, without padding, where these lie in (K, D)."""
+        total.index_add_(0, sent(self._real, total.device), gradient)
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """(n,) numbers of their fragments, on the CPU."""
+        return torch.full((len(self.index),), self.longest) if self.mask is None else on_host(self.mask).sum(1)
+
+    @cached_property
+    def _real(self) -> Tensor:
+        return self.places if self.mask is None else self.places.index_select(0, real_places(on_host(self.mask)))

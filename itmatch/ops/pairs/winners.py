@@ -51,7 +51,7 @@ def _gradient_of_keys(
     for j, first, last in zip(range(0, len(grad), step), ends[:-1], ends[1:], strict=True):
         part, rows = used or _Used.of(grad[j : j + step]), slice(j, j + step)
         parts.append(_scatter_to_keys(part, grad[rows], winner[rows], offsets[rows] - first, last - first, queries))
-    return torch.cat(parts)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _gradient_of_queries(grad: Tensor, winner: Tensor, offsets: Tensor, keys: Tensor, used: _Used | None) -> Tensor:
@@ -61,7 +61,7 @@ def _gradient_of_queries(grad: Tensor, winner: Tensor, offsets: Tensor, keys: Te
         columns = slice(m, m + step)
         part = used or _Used.of(grad[:, columns])
         parts.append(_gather_from_keys(part, grad[:, columns], winner[:, columns], offsets, keys))
-    return torch.cat(parts)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _gather_from_keys(used: _Used, grad: Tensor, winner: Tensor, offsets: Tensor, keys: Tensor) -> Tensor:

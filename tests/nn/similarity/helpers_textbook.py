@@ -122,7 +122,7 @@ _TILES, _PAIRS = {"over_pairs._DENSE": 0.0}, {"over_pairs._DENSE": 1.0}  # the b
 _SMALL = {"bands._BAND": {"cpu": 9}, "bands._TILE": {"cpu": 9}, "bands._LEAST": {"cpu": 9}} | _TILES
 _IN_BANDS = {"bands._BAND": {"cpu": 8}, "bands._TILE": {"cpu": 8}, "bands._LEAST": {"cpu": 4}} | _TILES
 _PADDED = {"bands._PADDING": 100.0}
-_FEW_NUMBERS = {"over_pairs._NUMBERS": {"cpu": 100}}
+_FEW_NUMBERS = {"plans._MADE": {"cpu": 100}, "plans._COPIED": {"cpu": 100}}
 LAYOUTS = {
     "padded tiles": _PADDED,
     "padded tiles, single pairs": _PADDED | _PAIRS,

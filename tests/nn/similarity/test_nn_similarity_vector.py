@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers_textbook import LAYOUTS, lay_out
 
 from itmatch.batch import Fragments
 from itmatch.nn import (
@@ -111,6 +112,21 @@ def test_scores_and_gradients_of_a_loop(head, chunk_size):
         # a bias before the softmax of the pooling has no gradient in the loop, and one of 0 in the tiles
         theirs = torch.zeros_like(ours) if theirs is None else theirs
         torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layout_does_not_matter(head, layout, monkeypatch):
+    similarity, (image, text) = build(head), ragged()
+    lay_out(monkeypatch, layout)
+    leaves = [image.features.requires_grad_(), text.features.requires_grad_(), *similarity.parameters()]
+    found, expected = similarity(image, text), loop(similarity, image, text)
+    weights = torch.zeros_like(found)
+    weights[0, [0, 2, 3]] = torch.tensor([1.0, -2.0, 0.5], dtype=weights.dtype)  # an image with three captions
+    weights[1, 3] = weights[3, 0] = 1.0
+    ours, theirs = (torch.autograd.grad(x, leaves, weights, allow_unused=True) for x in (found, expected))
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=1e-10)
 
 
 @pytest.mark.parametrize("head", HEADS)

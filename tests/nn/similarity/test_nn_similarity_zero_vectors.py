@@ -22,7 +22,8 @@ from itmatch.nn import (
     VectorSimilarity,
 )
 from itmatch.ops import box_iou, edge_geometry, l2_normalize, lengths_to_mask
-from itmatch.ops.pairs.attention import NORMALIZATIONS, cosine
+from itmatch.ops.pairs.attention import NORMALIZATIONS
+from itmatch.ops.pairs.lengths import cosine
 
 FP16, BF16, FP32 = torch.float16, torch.bfloat16, torch.float32
 SIZE = 8

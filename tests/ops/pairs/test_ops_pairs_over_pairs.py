@@ -1,11 +1,12 @@
 import threading
+import time
 import weakref
 
 import pytest
 import torch
 
 from itmatch.ops import PairTile, over_pairs, threads
-from itmatch.ops.pairs import bands
+from itmatch.ops.pairs import bands, plans
 from itmatch.ops.pairs import over_pairs as pairs
 
 SMALL = {"bands._BAND": {"cpu": 6}, "bands._TILE": {"cpu": 6}, "bands._LEAST": {"cpu": 6}, "bands._FEW": {"cpu": 2}}
@@ -99,7 +100,7 @@ def test_values_and_gradients_of_a_loop_over_pairs(output, share, chunk):
         torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("layout", [SMALL, IN_BANDS, LARGE, {"over_pairs._NUMBERS": {"cpu": 8}}])
+@pytest.mark.parametrize("layout", [SMALL, IN_BANDS, LARGE, {"plans._COPIED": {"cpu": 8}}])
 @pytest.mark.parametrize("dense", [0.0, 1.0])
 def test_neither_tiles_nor_the_way_back_matter(layout, dense, monkeypatch):
     image, image_mask, text, text_mask = sides(images=9, captions=11)
@@ -122,7 +123,7 @@ def test_only_the_pairs_with_a_gradient_are_recomputed():
 
     def kernel(tile, scale):
         if torch.is_grad_enabled():
-            seen.append((tile.single, *tile.scores.shape[:2]))
+            seen.append((tile.image_of is not None, *tile.scores.shape[:2]))
         return pair_kernel(tile, scale)
 
     scale = torch.tensor(1.0, dtype=torch.double)
@@ -133,7 +134,7 @@ def test_only_the_pairs_with_a_gradient_are_recomputed():
 
 
 def test_a_budget_a_pair_bounds_the_tiles(monkeypatch):
-    monkeypatch.setattr(pairs, "_NUMBERS", {"cpu": 900})
+    monkeypatch.setattr(plans, "_MADE", {"cpu": 900})
     image, image_mask, text, text_mask = sides(images=20, captions=30)
     seen = []
 
@@ -295,7 +296,7 @@ def test_numbers_beside_the_regions(layout, share, monkeypatch):
 def test_two_threads_find_what_one_finds(output, layout, share, monkeypatch):
     image, image_mask, text, text_mask = sides(images=15, captions=20)
     scale = torch.tensor(0.7, dtype=torch.double, requires_grad=True)
-    lay_out(monkeypatch, layout | {"over_pairs._NUMBERS": {"cpu": 100}})
+    lay_out(monkeypatch, layout | {"plans._COPIED": {"cpu": 100}})
     torch.manual_seed(1)
     weights = torch.randn(15, 20, dtype=torch.double) * (torch.rand(15, 20) < share)
     found = []
@@ -318,3 +319,38 @@ def test_two_threads_find_what_one_finds(output, layout, share, monkeypatch):
         assert count == 1 or [grad for _, grad in sorted(seen, key=lambda pair: pair[1])] == [False] * 2 + [True] * 2
     for one, two in zip(*found, strict=True):
         torch.testing.assert_close(two, one, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.2])
+def test_a_kernel_need_not_read_what_wants_a_gradient(share):
+    image, image_mask, text, text_mask = (x.detach() for x in sides())
+    scale = torch.tensor(1.0, dtype=torch.double, requires_grad=True)
+    scores = over_pairs(
+        lambda tile, scale: tile.scores.sum((2, 3))[..., None],
+        image, image_mask, text, text_mask, output="pair", parameters=(scale,),
+    )  # fmt: skip
+    (scores * (torch.rand(scores.shape) < share)).sum().backward()
+    assert scale.grad == 0
+
+
+@pytest.mark.skipif(not threads._openmp(), reason="this PyTorch has one number of threads for all")
+def test_gradients_are_the_same_whichever_thread_is_done_first(monkeypatch):
+    lay_out(monkeypatch, SMALL | {"plans._COPIED": {"cpu": 30}})
+    monkeypatch.setattr(threads, "_WORTH_THREADS", 0)
+    torch.set_num_threads(2)
+    given = [x.detach().float() if x.is_floating_point() else x for x in sides(images=20, captions=20)]
+    image, text = given[0].requires_grad_(), given[2].requires_grad_()
+    used = torch.rand(20, 20) < 0.3
+
+    def run():
+        delays = iter(torch.rand(1000).tolist())
+
+        def kernel(tile):
+            time.sleep(0.002 * next(delays))
+            return pair_kernel(tile, 1.0)
+
+        scores = over_pairs(kernel, image, given[1], text, given[3], output="pair")
+        return torch.autograd.grad((scores * used).sum(), (image, text))
+
+    first = run()
+    assert all(torch.equal(a, b) for _ in range(3) for a, b in zip(run(), first, strict=True))
