@@ -15,7 +15,7 @@ from torch import Tensor
 
 from itmatch.ops.checks import check_not_negative
 
-_LOG2_E = 1 / log(2)
+LOG2_E = 1 / log(2)  # powers of 2 are faster than those of e
 
 
 def lengths_to_mask(lengths: Tensor, max_length: int | None = None) -> Tensor:
@@ -112,7 +112,7 @@ def masked_logsumexp(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
     real = torch.where(mask, values.to(_statistics_dtype(values)), limits.min)
     top = real.detach().amax(dim, keepdim=True).clamp(limits.min, limits.max)
     # powers of 2: on a CPU the exponential of a very small number, as of padding, takes eight times as long
-    total = (real - top).mul_(_LOG2_E).exp2_().sum(dim)
+    total = (real - top).mul_(LOG2_E).exp2_().sum(dim)
     return torch.where(_expand(mask, values).any(dim), total.log() + top.squeeze(dim), 0).to(values.dtype)
 
 

@@ -4,6 +4,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from pathlib import Path
 
 import pytest
 import torch
@@ -251,7 +252,8 @@ def test_what_threads_bring_is_taken_in_order():
 
 
 def _libgomp():
-    return os.path.exists("/proc/self/maps") and "libgomp" in open("/proc/self/maps").read()
+    maps = Path("/proc/self/maps")
+    return maps.exists() and "libgomp" in maps.read_text()
 
 
 @pytest.mark.skipif(threads._pause() is None or not _libgomp(), reason="another OpenMP, which may keep its threads")

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from math import log
 from typing import Literal, get_args
 
 import torch
@@ -19,6 +18,7 @@ from torch.nn.functional import leaky_relu
 
 from itmatch.ops.checks import check_above_zero, check_choice
 from itmatch.ops.compiling import cached_property
+from itmatch.ops.masking import LOG2_E
 from itmatch.ops.pairs.lengths import SMALLEST, cosine, directed, root
 from itmatch.ops.pairs.over_pairs import over_pairs
 from itmatch.ops.pairs.sides import Query, check_query
@@ -29,9 +29,9 @@ NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
 
 _SLOPE = 0.1  # of the leaky ReLU that clips
 _NORM_EPSILON = 1e-8  # added to a norm, as in the public code of SCAN
-_SAFE = 40.0  # largest logit, in float32, whose exponential can be summed and divided by without care
-_LOG2_E = 1 / log(2)
-_LATE = 12.0  # largest logit, in float32, whose exponential can also be squared before it is divided
+_SAFE = (
+    12.0  # largest logit, in float32, whose exponential can be summed, and squared before it is divided, without care
+)
 
 REGIONS, WORDS = 3, 2  # axes of a tile, (i, t, W, R)
 
@@ -144,8 +144,7 @@ def attention_weights(
         region_mask: broadcasts to (i, t, R), None when nothing is padded.
         word_mask: broadcasts to (i, t, W), likewise.
     """
-    weights, totals = Attention(scores, normalization, region_mask, word_mask).weights(query, temperature)
-    return weights if totals is None else weights / totals
+    return divided(*Attention(scores, normalization, region_mask, word_mask).weights(query, temperature))
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,10 +172,9 @@ class Attention:
             keys, queries = queries, keys
         if self.normalization in ("clipped", "no_norm") or 1 / temperature > _SAFE:
             return softmax_over(self._logits(*queries, 1 / temperature), keys[1], keys[0]), None
-        logits = self._logits(*queries, _LOG2_E / temperature)  # powers of 2 are faster than those of e
+        logits = self._logits(*queries, LOG2_E / temperature)
         weights = keep(torch.exp2(logits, out=spent(logits)), keys[1])  # nothing to subtract first; sums are far from 0
-        totals = weights.sum(keys[0], keepdim=True)
-        return (weights, totals) if 1 / temperature <= _LATE else (torch.div(weights, totals, out=spent(weights)), None)
+        return weights, weights.sum(keys[0], keepdim=True)
 
     @cached_property
     def _clipped(self) -> Tensor:
@@ -208,8 +206,13 @@ def softmax_over(logits: Tensor, mask: Tensor | None, axis: int) -> Tensor:
     logits = logits if mask is None else logits.masked_fill(~mask, -torch.inf)
     if torch.is_grad_enabled() or logits.device.type != "cpu":
         return logits.softmax(axis)
-    powers = (logits - logits.amax(axis, keepdim=True)).mul_(_LOG2_E).exp2_()  # faster than the softmax of few numbers
+    powers = (logits - logits.amax(axis, keepdim=True)).mul_(LOG2_E).exp2_()  # faster than the softmax of few numbers
     return powers.div_(powers.sum(axis, keepdim=True))
+
+
+def divided(weights: Tensor, totals: Tensor | None) -> Tensor:
+    """What :meth:`Attention.weights` gives, as weights that sum to 1; their memory is used again."""
+    return weights if totals is None else torch.div(weights, totals, out=spent(weights))
 
 
 def keep(values: Tensor, mask: Tensor | None) -> Tensor:

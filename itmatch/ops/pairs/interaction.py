@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, addcmul
 
 from itmatch.ops.compiling import cached_property
-from itmatch.ops.pairs.attention import REGIONS, WORDS, Attention, keep, softmax_over
+from itmatch.ops.pairs.attention import REGIONS, WORDS, Attention, divided, keep, softmax_over
 from itmatch.ops.pairs.lengths import cosine
 from itmatch.ops.pairs.tiles import PairTile, spent
 
@@ -49,8 +49,8 @@ class Attended:
         ``scale`` gives factors (i, t, 1, R) of the regions that words attend to, from ``alpha``.
         """
         attention = Attention(tile.scores, "clipped_l2norm", tile.region_mask, tile.word_mask)
-        alpha = _divided(*attention.weights("regions", region_temperature))
-        beta = _divided(*attention.weights("words", word_temperature))
+        alpha = divided(*attention.weights("regions", region_temperature))
+        beta = divided(*attention.weights("words", word_temperature))
         alpha = keep(alpha, None if tile.region_mask is None else tile.region_mask[:, :, None])
         beta = keep(beta, None if tile.word_mask is None else tile.word_mask[..., None])
         return cls(tile, alpha, beta if scale is None else torch.mul(beta, scale(alpha), out=spent(beta)))
@@ -66,10 +66,6 @@ class Attended:
         return self.tile.times_region_gram(self.beta)
 
 
-def _divided(weights: Tensor, totals: Tensor | None) -> Tensor:
-    return weights if totals is None else torch.div(weights, totals, out=spent(weights))
-
-
 def _diagonals(products: Tensor) -> Tensor:
     """(n, L) of matrices (n, L, L)."""
     return products.diagonal(dim1=1, dim2=2)
@@ -78,9 +74,7 @@ def _diagonals(products: Tensor) -> Tensor:
 def object_sentence_weights(tile: PairTile, alpha: Tensor, gamma: Tensor, temperature: float) -> Tensor:
     """(i, t, R) softmax over the refined regions, by their products with the direction of the mean word."""
     captions = tile.captions
-    refined = addcmul(
-        tile.scores, alpha, (gamma * captions.with_sum)[..., None]
-    )  # products with each word (i, t, W, R)
+    refined = addcmul(tile.scores, alpha, (gamma * captions.with_sum)[..., None])  # with each word
     logits = refined.sum(WORDS) * (captions.per_sum / temperature)
     return softmax_over(logits, tile.region_mask, 2)
 

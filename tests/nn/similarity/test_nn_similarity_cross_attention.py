@@ -312,7 +312,7 @@ def test_vectors_that_are_not_unit(query, scale):
 
 
 @pytest.mark.parametrize("query", QUERIES)
-@pytest.mark.parametrize("temperature", [1 / 9, 1 / 12, 1 / 13, 1 / 40, 1 / 41])
+@pytest.mark.parametrize("temperature", [1 / 9, 1 / 12, 1 / 13, 1 / 40])
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e3, 1e9])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_sharp_attention_over_long_fragments(query, temperature, size, sign):

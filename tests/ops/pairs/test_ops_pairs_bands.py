@@ -66,7 +66,7 @@ def test_bands_are_of_about_the_same_size_and_not_of_too_many_rows(monkeypatch):
     assert max(sum(len(rows.index) for rows in band.rows) for band in few) <= 9
 
 
-def test_a_group_that_fills_a_band_nearly_is_a_band(monkeypatch):
+def test_a_group_that_fills_a_band_nearly_is_a_band():
     captions = side([2] * 60)
     groups = bands._groups(captions, 1000, 38)  # 38, 38, 38 and 6 of 120, in 3 bands of about 40
     sizes = [[len(rows.places) for rows in band.rows] for band in bands.bands(captions.values, groups, 0, 1000, 40)]
