@@ -5,9 +5,11 @@ Nothing heavy is imported before it is known to be needed, so that ``--version``
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 from itmatch._version import __version__
@@ -110,19 +112,26 @@ def _call(args: list[str]) -> int:
         print(__version__)
         return 0
     if args[0] in RUN_COMMANDS:
+        from itmatch.cli.running.help import kept_help
+
+        text = kept_help(args)
+        if text is not None:
+            print(text, end="")
+            return 0
         _find_users_files()
-        from itmatch.cli.running.configs import with_whole_configs
-
+        with _imports():
+            from itmatch.cli.running.configs import with_whole_configs
         arguments = with_whole_configs(args)
-        from itmatch.cli.training import run
-
+        with _imports():
+            from itmatch.cli.training import run
         run(arguments)
         return 0
     if args[0] in INDEX_COMMANDS:
         _find_users_files()
     words = 2 if args[0] == "data" else 1
     command = " ".join(args[:words])
-    function = _function(command)
+    with _imports():
+        function = _function(command)
     if function is None:
         if args == ["data"] or args[1:2] in (["-h"], ["--help"]):
             print(DATA_USAGE)
@@ -172,6 +181,23 @@ def _function(command: str) -> Callable[..., int | None] | None:
     else:
         return None
     return function
+
+
+@contextmanager
+def _imports() -> Iterator[None]:
+    """Imports without Python's search for garbage.
+
+    What they make stays to the end. It would be searched many times meanwhile, in training too, and as Python ends.
+    """
+    was, before = gc.isenabled(), len(sys.modules)
+    gc.disable()
+    try:
+        yield
+    finally:
+        if len(sys.modules) > before:  # of a program's second call nothing is to stay
+            gc.freeze()
+        if was:
+            gc.enable()
 
 
 def _find_users_files() -> None:

@@ -1,4 +1,6 @@
 import csv
+import gc
+import importlib
 import json
 import os
 import re
@@ -17,6 +19,8 @@ import yaml
 from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
 
 from itmatch import __version__
+from itmatch.__main__ import RUN_COMMANDS, _imports
+from itmatch.cli.running.help import kept_help, made_help
 from itmatch.data import RelationScenes, WordTokenizer
 from itmatch.evaluation import top_k
 from itmatch.nn import GRUTextEncoder
@@ -509,7 +513,7 @@ def test_help(capsys):
     assert run("fit", "--help") == 0
     printed = capsys.readouterr().out
     assert printed.startswith("usage: itmatch fit --config CONFIG [options]")
-    own, lightning = printed.split("of Lightning:")
+    own, lightning = printed.split("of Lightning")
     assert "--model.similarity " in own
     assert "--ckpt_path " in own
     assert "(128)" in own  # the default of --data.batch_size
@@ -521,6 +525,36 @@ def test_help(capsys):
     assert "--trainer.max_epochs MAX_EPOCHS" in printed
     for command in ("presets", "data"):
         assert run(command, "--help") == 0
+
+
+@pytest.mark.parametrize("command", RUN_COMMANDS)
+def test_the_help_that_is_kept_is_what_the_parser_makes(command, monkeypatch):
+    kept = kept_help([command, "--help"])
+    if kept is None:
+        pytest.skip("kept of another version of Lightning")
+    assert kept == made_help(command), "write it anew with python -m itmatch.cli.running.help"
+    assert kept_help([command, "-h"]) == kept
+    assert kept_help([command, "--help", "all"]) is None
+    assert kept_help([command, "--config", "demo", "--help"]) is None
+    monkeypatch.setattr("itmatch.cli.running.help.version", lambda name: "2.9999")  # whose options nobody has seen
+    assert kept_help([command, "--help"]) is None
+
+
+def test_imports_are_not_searched_for_garbage(tmp_path, monkeypatch):
+    (tmp_path / "imported_once.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    frozen = gc.get_freeze_count()
+    try:
+        with _imports():
+            assert not gc.isenabled()
+        assert gc.isenabled()
+        assert gc.get_freeze_count() == frozen  # nothing came
+        with _imports():
+            importlib.import_module("imported_once")
+        assert gc.isenabled()
+        assert gc.get_freeze_count() > frozen
+    finally:
+        gc.unfreeze()
 
 
 def test_data_check(tmp_path, capsys):

@@ -1,15 +1,26 @@
-"""What ``itmatch fit --help`` says: the options of this library, and the names of Lightning's."""
+"""What ``itmatch fit --help`` says: the options of this library, and the names of Lightning's.
+
+Making it takes seconds, since all of Lightning is imported to know its options. So it is kept, a file a command, in
+``texts``. ``python -m itmatch.cli.running.help`` writes them anew; a test fails where they are out of date.
+"""
 
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import redirect_stdout, suppress
+from importlib.metadata import version
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+from itmatch.formats.files import write_text
+
 _ALL = "all"  # after --help
+_KEPT = Path(__file__).parent / "texts"
 _LIGHTNING = ("trainer", "checkpoint")  # whose options are Lightning's
 _PARTS = {
     "data": "data, and how they come:",
@@ -63,7 +74,34 @@ def short_help(parser: argparse.ArgumentParser, command: str) -> str:
         lines += ["", title, *_told(action for action in own if action.dest.startswith(f"{part}."))]
     names = [_named(action) for action in actions if action.dest.split(".")[0] in _LIGHTNING and "." in action.dest]
     listed = textwrap.wrap(", ".join(names), _WIDTH, initial_indent="  ", subsequent_indent="  ")
-    return "\n".join([*lines, "", "of Lightning:", *listed, "", _END.format(command=command), ""])
+    return "\n".join([*lines, "", _of_lightning(), *listed, "", _END.format(command=command), ""])
+
+
+def kept_help(args: Sequence[str]) -> str | None:
+    """The help that is kept of a run command; None where other options are given, or Lightning is of another version.
+
+    Args:
+        args: the command, and what was given to it.
+    """
+    if list(args[1:]) not in (["-h"], ["--help"]):
+        return None
+    file = _KEPT / f"{args[0]}.txt"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    return text if _of_lightning() in text.splitlines() else None
+
+
+def made_help(command: str) -> str:
+    """The help that the parser of a run command makes."""
+    from itmatch.cli.training import run  # imports all of Lightning
+
+    with redirect_stdout(io.StringIO()) as printed, suppress(SystemExit):
+        run([command, "--help"])
+    return printed.getvalue()
+
+
+def _of_lightning() -> str:
+    """The line above the names of Lightning's options, which change from version to version."""
+    return f"of Lightning {version('lightning')}:"
 
 
 def _named(action: argparse.Action) -> str:
@@ -101,3 +139,8 @@ def _first_sentence(text: str) -> str:
     found = re.match(r".*?(?<![ .]\w)[.;](?= |$)|.*", plain)
     sentence = (found[0] if found else plain).rstrip(".; ")
     return sentence[:1].upper() + sentence[1:] + "." if sentence else ""
+
+
+if __name__ == "__main__":
+    for file in _KEPT.iterdir():
+        write_text(file, made_help(file.stem))
