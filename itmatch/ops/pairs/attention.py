@@ -29,11 +29,10 @@ NORMALIZATIONS: tuple[Normalization, ...] = get_args(Normalization)
 
 _SLOPE = 0.1  # of the leaky ReLU that clips
 _NORM_EPSILON = 1e-8  # added to a norm, as in the public code of SCAN
-_SAFE = (
-    12.0  # largest logit, in float32, whose exponential can be summed, and squared before it is divided, without care
-)
+_SAFE = 12.0  # largest logit whose exponential float32 can sum, and square before it is divided, without care
 
-REGIONS, WORDS = 3, 2  # axes of a tile, (i, t, W, R)
+REGIONS, WORDS = 3, 2  # axes of a tile's scores, (i, t, W, R)
+_PRODUCT_WORDS = 1  # axis of its products, (t, W, i, R)
 
 
 def cross_attention(
@@ -144,7 +143,9 @@ def attention_weights(
         region_mask: broadcasts to (i, t, R), None when nothing is padded.
         word_mask: broadcasts to (i, t, W), likewise.
     """
-    return divided(*Attention(scores, normalization, region_mask, word_mask).weights(query, temperature))
+    regions = None if region_mask is None else region_mask[:, :, None]
+    words = None if word_mask is None else word_mask[..., None]
+    return divided(*Attention(scores, normalization, regions, words).weights(query, temperature))
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,22 +153,30 @@ class Attention:
     """Attention between the two sides of pairs, of either over the other.
 
     Args:
-        scores: (i, t, W, R) inner products, 0 where padded.
+        scores: (i, t, W, R) or (t, W, i, R) inner products, 0 where padded.
         normalization: see :func:`cross_attention`.
-        region_mask: broadcasts to (i, t, R), None when nothing is padded.
-        word_mask: broadcasts to (i, t, W), likewise.
+        region_mask: of the regions, broadcasts to the scores; None when nothing is padded.
+        word_mask: of the words, likewise.
+        words: the axis of the words.
     """
 
     scores: Tensor
     normalization: Normalization
     region_mask: Tensor | None
     word_mask: Tensor | None
+    words: int = WORDS
+
+    @classmethod
+    def of_products(cls, tile: PairTile, normalization: Normalization) -> Attention:
+        """Of a tile's products (t, W, i, R)."""
+        regions, words = tile.region_mask, tile.captions.mask
+        regions = None if regions is None else regions.transpose(0, 1)[:, None]
+        words = None if words is None else words[..., None, None]
+        return cls(tile.products, normalization, regions, words, _PRODUCT_WORDS)
 
     def weights(self, query: Query, temperature: float) -> tuple[Tensor, Tensor | None]:
-        """Weights (i, t, W, R), and what they are still to be divided by; None: they sum to 1 over the keys."""
-        regions = None if self.region_mask is None else self.region_mask[:, :, None]
-        words = None if self.word_mask is None else self.word_mask[..., None]
-        keys, queries = ((REGIONS, regions), (WORDS, words))
+        """Weights shaped as the scores, and what they are still to be divided by; None: they sum to 1 over the keys."""
+        keys, queries = ((REGIONS, self.region_mask), (self.words, self.word_mask))
         if query == "regions":
             keys, queries = queries, keys
         if self.normalization in ("clipped", "no_norm") or 1 / temperature > _SAFE:
@@ -222,31 +231,39 @@ def keep(values: Tensor, mask: Tensor | None) -> Tensor:
 
 def _attended_cosines(tile: PairTile, *, query: Query, temperature: float, normalization: Normalization) -> Tensor:
     """(i, t, W) or (i, t, R)."""
-    scores, axis = tile.scores, REGIONS if query == "words" else WORDS
-    masks = tile.region_mask, tile.word_mask
-    weights, totals = Attention(scores, normalization, *masks).weights(query, temperature)
+    weights, totals = Attention.of_products(tile, normalization).weights(query, temperature)
     length = tile.captions.squared_lengths if query == "words" else tile.per_image(tile.images.squared_lengths)
-    total = None if totals is None else totals.squeeze(axis)
-    return cosine((weights * scores).sum(axis), length, _attended_square(tile, weights, query), total)
+    total = None if totals is None else _per_pair(totals, query)
+    return cosine(_attended_product(tile, weights, query), length, _attended_square(tile, weights, query), total)
 
 
 def _attended_products(tile: PairTile, *, query: Query, temperature: float, normalize: bool) -> Tensor:
     """(i, t, W) or (i, t, R)."""
-    scores, axis = tile.scores, REGIONS if query == "words" else WORDS
-    weights = attention_weights(scores, query, temperature, "no_norm", tile.region_mask, tile.word_mask)
-    values = (weights * scores).sum(axis)
+    weights = divided(*Attention.of_products(tile, "no_norm").weights(query, temperature))
+    values = _attended_product(tile, weights, query)
     if not normalize:
         return values
     square = _attended_square(tile, weights, query)
     return directed(square) * (values / square.clamp(min=SMALLEST**2).sqrt())
 
 
+def _attended_product(tile: PairTile, weights: Tensor, query: Query) -> Tensor:
+    """Inner product of each query with what it attends to, from weights (t, W, i, R)."""
+    axis = REGIONS if query == "words" else _PRODUCT_WORDS
+    return _per_pair((weights * tile.products).sum(axis, keepdim=True), query)
+
+
 def _attended_square(tile: PairTile, weights: Tensor, query: Query) -> Tensor:
-    """Squared length of what each query attends to."""
+    """Squared length of what each query attends to, from weights (t, W, i, R)."""
     if query == "words":
-        return tile.attended_squares(weights)
-    met = tile.times_word_gram(weights)
-    return torch.mul(weights, met, out=spent(met)).sum(WORDS)
+        return tile.attended_squares(weights.permute(2, 0, 1, 3))
+    met = torch.bmm(tile.captions.gram, weights.flatten(2)).view_as(weights)
+    return _per_pair(torch.mul(weights, met, out=spent(met)).sum(_PRODUCT_WORDS, keepdim=True), query)
+
+
+def _per_pair(values: Tensor, query: Query) -> Tensor:
+    """(t, W, i, 1) -> (i, t, W), or (t, 1, i, R) -> (i, t, R)."""
+    return values[..., 0].permute(2, 0, 1) if query == "words" else values[:, 0].transpose(0, 1)
 
 
 def _guarded(factor: Tensor, length: Tensor) -> Tensor:

@@ -48,11 +48,11 @@ class Attended:
 
         ``scale`` gives factors (i, t, 1, R) of the regions that words attend to, from ``alpha``.
         """
-        attention = Attention(tile.scores, "clipped_l2norm", tile.region_mask, tile.word_mask)
-        alpha = divided(*attention.weights("regions", region_temperature))
-        beta = divided(*attention.weights("words", word_temperature))
-        alpha = keep(alpha, None if tile.region_mask is None else tile.region_mask[:, :, None])
-        beta = keep(beta, None if tile.word_mask is None else tile.word_mask[..., None])
+        regions = None if tile.region_mask is None else tile.region_mask[:, :, None]
+        words = None if tile.word_mask is None else tile.word_mask[..., None]
+        attention = Attention(tile.scores, "clipped_l2norm", regions, words)
+        alpha = keep(divided(*attention.weights("regions", region_temperature)), regions)
+        beta = keep(divided(*attention.weights("words", word_temperature)), words)
         return cls(tile, alpha, beta if scale is None else torch.mul(beta, scale(alpha), out=spent(beta)))
 
     @cached_property
@@ -108,20 +108,29 @@ class RefinedCosines:
     delta: Tensor
 
     @cached_property
+    def _met(self) -> Tensor:
+        """(i t, W, 2 W): ``_mixed`` and ``_met_words`` beside each other, since two small products take longer."""
+        others = torch.cat((self.attended.alpha, self.tile.scores), WORDS)
+        return torch.bmm(self.attended.beta.flatten(0, 1), others.flatten(0, 1).transpose(1, 2))
+
+    @property
+    def _mixed(self) -> Tensor:
+        """(i t, W, W): ``sum_r beta_rw alpha_rw'``, weights of the words in ``e_w``."""
+        return self._met[..., : self.tile.scores.shape[WORDS]]
+
+    @property
     def _met_words(self) -> Tensor:
         """(i t, W, W): ``d_w . t_w'``."""
-        return torch.bmm(self.attended.beta.flatten(0, 1), self.tile.scores.flatten(0, 1).transpose(1, 2))
+        return self._met[..., self.tile.scores.shape[WORDS] :]
 
     def word_cosines(self) -> Tensor:
         """(i, t, W): ``cos(t'_w, sum_r beta_rw v'_r)``."""
-        gamma, delta, beta = self.gamma, self.delta, self.attended.beta
-        length, d_d = self.tile.captions.squared_lengths, self.tile.attended_squares(beta)
+        gamma, delta, mixed, met = self.gamma, self.delta, self._mixed, self._met_words
+        length, d_d = self.tile.captions.squared_lengths, self.tile.attended_squares(self.attended.beta)
         shape = d_d.shape
-        t_d = _diagonals(self._met_words).reshape(shape)
-        mixed = torch.bmm(beta.flatten(0, 1), self.attended.alpha.flatten(0, 1).transpose(1, 2))
         e_t = torch.bmm(mixed, self.tile.word_gram)  # (i t, W, W): e_w . t_w'
-        t_e, e_e = _diagonals(e_t).reshape(shape), (mixed * e_t).sum(2).view(shape)
-        d_e = (mixed * self._met_words).sum(2).view(shape)
+        t_d, t_e = _diagonals(met).reshape(shape), _diagonals(e_t).reshape(shape)
+        e_e, d_e = (mixed * e_t).sum(2).view(shape), (mixed * met).sum(2).view(shape)
         product = addcmul(addcmul(t_d, gamma, t_e), delta, addcmul(d_d, gamma, d_e))
         length = addcmul(length, delta, torch.add(delta * d_d, t_d, alpha=2))
         return cosine(product, length, addcmul(d_d, gamma, torch.add(gamma * e_e, d_e, alpha=2)))

@@ -103,7 +103,8 @@ class PairTile:
     share an image.
 
     Tensors of a tile are laid out as (i, t, W, R), contiguous, so that products with the Gram matrices of regions are
-    large and those a pair are batched without a copy.
+    large and those a pair are batched without a copy. A kernel that has no such product takes :attr:`products` as they
+    are, (t, W, i, R): sums over the words are faster there, and so are products with the Gram matrices of words.
 
     Args:
         images: i images, or all that single pairs have.
@@ -120,17 +121,23 @@ class PairTile:
     product: Callable[[], Tensor] | None = None
 
     @cached_property
+    def products(self) -> Tensor:
+        """(t, W, i, R) inner products of words and regions, in the order in which one product gives them."""
+        if self.image_of is not None:
+            return self.scores[0].unsqueeze(2)
+        images, captions = self.images.features, self.captions.features
+        product = captions.flatten(0, 1) @ images.flatten(0, 1).T if self.product is None else self.product()
+        return at_least_float32(product).view(*captions.shape[:2], *images.shape[:2])
+
+    @cached_property
     def scores(self) -> Tensor:
         """(i, t, W, R) inner products of words and regions; 0 where padded."""
-        if self.image_of is not None and self.product is not None:
+        if self.image_of is None:
+            return self.products.permute(2, 0, 1, 3).contiguous()
+        if self.product is not None:
             return at_least_float32(self.product())[None]
-        images, captions = self.images.features, self.captions.features
-        if self.image_of is not None:  # of copies, unless somebody knows better
-            copies = torch.bmm(captions, images.index_select(0, self.image_of).transpose(1, 2))
-            return at_least_float32(copies)[None]
-        product = captions.flatten(0, 1) @ images.flatten(0, 1).T if self.product is None else self.product()
-        product = product.view(*captions.shape[:2], *images.shape[:2]).permute(2, 0, 1, 3)
-        return at_least_float32(product).contiguous()
+        images, captions = self.images.features, self.captions.features  # copies, unless somebody knows better
+        return at_least_float32(torch.bmm(captions, images.index_select(0, self.image_of).transpose(1, 2)))[None]
 
     @cached_property
     def word_gram(self) -> Tensor:
