@@ -42,12 +42,14 @@ def test_equals_the_formula(curve, seed):
     assert value.item() == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("negatives", ["hardest", "mean"])
 @pytest.mark.parametrize("curve", CURVES)
 @pytest.mark.parametrize("matrix", MATRICES)
-def test_agrees_with_the_public_code(matrix, curve):
-    name = f"ncr.{matrix}.{PUBLIC[curve]}.column.hardest"
+def test_agrees_with_the_public_code(matrix, curve, negatives):
+    name = f"ncr.{matrix}.{PUBLIC[curve]}.column.{negatives}"
     scores, _, expected, gradient = robust(matrix, f"{name}.loss", f"{name}.grad")
-    value = soft_margin_triplet_loss(scores, labels=reference("ncr.labels"), curve=curve, margins="image")
+    settings = {"labels": reference("ncr.labels"), "curve": curve, "margins": "image", "negatives": negatives}
+    value = soft_margin_triplet_loss(scores, **settings)
     value.backward()
     close(value, expected)
     close(scores.grad, gradient)
@@ -56,14 +58,17 @@ def test_agrees_with_the_public_code(matrix, curve):
 @pytest.mark.parametrize("matrix", MATRICES)
 def test_both_forms_of_the_public_code(matrix):
     """Labels of shape (B, 1) give the margins of the rows in both directions, those of shape (B,) of the columns."""
-    scores, _, rows, columns = robust(
-        matrix, f"ncr.{matrix}.exponential.column.hardest.grad", f"ncr.{matrix}.exponential.row.hardest.grad"
+    name = f"ncr.{matrix}.exponential.row.hardest"
+    scores, _, rows, columns, expected = robust(
+        matrix, f"ncr.{matrix}.exponential.column.hardest.grad", f"{name}.grad", f"{name}.loss"
     )
     labels = reference("ncr.labels")
     soft_margin_triplet_loss(scores, labels=labels, margins="image").backward()
     image, scores.grad = scores.grad, None
-    soft_margin_triplet_loss(scores.T, labels=labels, margins="image").backward()
+    value = soft_margin_triplet_loss(scores.T, labels=labels, margins="image")
+    value.backward()
     close(image, rows)
+    close(value, expected)
     close(scores.grad, columns)
 
 
@@ -82,6 +87,18 @@ def test_warmup_agrees_with_the_public_code(matrix):
     value.backward()
     close(value, expected)
     close(scores.grad, gradient)
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_labels_are_the_diagonal_of_the_matrix_of_the_public_code(matrix):
+    """There a fault of shapes gives each pair of a batch the label of a row and a prediction of a column."""
+    loss, places, clean = SoftMarginTripletLoss(), torch.arange(12), reference("ncr.clean_probability")
+    loss.clean.write(places, clean)
+    average, right = reference(f"ncr.{matrix}.per_pair_loss"), clean > 0.5
+    expected = reference(f"ncr.{matrix}.labels_as_in_training")
+    close(loss.labels(places, average)[right], expected.diagonal()[right])
+    if matrix == "random":
+        close(loss.labels(places, average)[right], reference("ncr.training.labelled_targets").diagonal()[right])
 
 
 def test_labels_are_those_of_one_network():
