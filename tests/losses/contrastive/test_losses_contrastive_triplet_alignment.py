@@ -146,3 +146,14 @@ def test_small_temperatures_stay_finite():
 def test_bad_settings(settings, named):
     with pytest.raises(ValueError, match=named):
         TripletAlignmentLoss(**settings)
+
+
+def test_numbers_of_the_anchors_make_the_sum_and_the_mean():
+    scores, positives = random_case(0)
+    each = triplet_alignment_loss(scores, positives, reduction="none")
+    assert each.shape == (5 + 9,)
+    assert each.sum().item() == pytest.approx(triplet_alignment_loss(scores, positives).item(), rel=1e-12)
+    mean = each[:5].sum() / positives.any(1).sum() + each[5:].sum() / positives.any(0).sum()
+    assert mean.item() == pytest.approx(triplet_alignment_loss(scores, positives, reduction="mean").item(), rel=1e-12)
+    with pytest.raises(ValueError, match="reduction"):
+        triplet_alignment_loss(scores, positives, reduction="all")

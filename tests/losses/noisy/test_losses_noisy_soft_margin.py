@@ -27,7 +27,8 @@ MATRICES = ["random", "perfect", "several", "collapsed"]
 
 @pytest.mark.parametrize("curve", CURVES)
 @pytest.mark.parametrize("seed", range(3))
-def test_equals_the_formula(curve, seed):
+@pytest.mark.parametrize("negatives", ["hardest", "mean"])
+def test_equals_the_formula(curve, seed, negatives):
     scores, positives = random_case(seed)
     labels = torch.rand(9, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     labels[:2] = torch.tensor([0.0, 1.0])
@@ -36,9 +37,11 @@ def test_equals_the_formula(curve, seed):
         margin = 0.3 * CURVES[curve](labels[t].item())
         row = [scores[i, k].item() for k in range(9) if not positives[i, k]]
         column = [scores[k, t].item() for k in range(5) if not positives[k, t]]
-        for others in (row, column):
-            expected += max(0.0, *(margin + s - scores[i, t].item() for s in others)) if others else 0.0
-    value = soft_margin_triplet_loss(scores, positives, labels=labels, margin=0.3, curve=curve)
+        for others, count in ((row, 9), (column, 5)):
+            hinges = [max(0.0, margin + s - scores[i, t].item()) for s in others]
+            expected += max(hinges, default=0.0) if negatives == "hardest" else sum(hinges) / count
+    settings = {"labels": labels, "margin": 0.3, "curve": curve, "negatives": negatives}
+    value = soft_margin_triplet_loss(scores, positives, **settings)
     assert value.item() == pytest.approx(expected, rel=1e-12)
 
 
@@ -166,5 +169,7 @@ def test_bad_arguments():
             SoftMarginTripletLoss(**settings)
     with pytest.raises(ValueError, match=r"labels: shape \(2,\), expected one per caption, \(3,\)"):
         soft_margin_triplet_loss(torch.eye(3), labels=torch.ones(2))
+    with pytest.raises(ValueError, match="negatives: 'all', expected 'hardest' or 'mean'"):
+        soft_margin_triplet_loss(torch.eye(3), negatives="all")
     with pytest.raises(ValueError, match="expected a number from 0 to 1"):
         soft_margin_triplet_loss(torch.eye(3), labels=torch.tensor([0.0, 1.5, 1.0]))
