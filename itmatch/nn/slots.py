@@ -151,15 +151,17 @@ class _Layer(nn.Module):
     def attend(self, slots: Tensor, context: Tensor, mask: Tensor, positions: Tensor | None, *, masked: bool) -> Tensor:
         """(N, K, D) what the slots read."""
         known = self.norm_context(context)
-        keys = self._heads(self.key(known if positions is None else known + positions))  # (N, h, L, d)
-        query, value = self._heads(self.query(self.norm(slots))), self._heads(self.value(known))
-        logits = at_least_float32(query @ keys.mT) / math.sqrt(query.shape[3])  # (N, h, K, L)
-        shares = logits.softmax(2)  # of the slots in a fragment
-        padded = ~mask[:, None, None]
-        shares = shares.masked_fill(padded, 0 if masked else 1 / slots.shape[1])
+        shares = self.shares(slots, known if positions is None else known + positions, mask, masked=masked)
+        value = self._heads(self.value(known))
         weights = (shares / (shares.sum(3, keepdim=True) + _EPSILON)).to(value.dtype)
         found: Tensor = self.out((weights @ value).transpose(1, 2).flatten(2))
         return found
+
+    def shares(self, slots: Tensor, known: Tensor, mask: Tensor, *, masked: bool) -> Tensor:
+        """(N, h, K, L) the shares of the slots in each fragment, by the normalised fragments with their positions."""
+        query, keys = self._heads(self.query(self.norm(slots))), self._heads(self.key(known))  # (N, h, L, d)
+        shares = (at_least_float32(query @ keys.mT) / math.sqrt(query.shape[3])).softmax(2)
+        return shares.masked_fill(~mask[:, None, None], 0 if masked else 1 / slots.shape[1])
 
     def feed(self, slots: Tensor) -> Tensor:
         """(N, K, D) of the feed-forward network."""

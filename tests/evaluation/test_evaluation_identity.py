@@ -21,16 +21,17 @@ REFERENCE = Path(__file__).parents[1] / "reference" / "person_reid.npz"
 class Scored(ScoredSplit):
     def __init__(self, scores, caption_image, image_ids):
         super().__init__(caption_image, len(scores), image_ids)
-        self.scores = scores
+        self.scores, self.found = scores, []
 
     def ranks(self, images=slice(None)):
         return retrieval_ranks(self.scores, self.caption_image)
 
     def hits(self, relevance, places=10, images=None):
         everything = torch.arange(len(self.scores)), torch.arange(self.scores.shape[1])
-        return streamed_hits(
+        self.found = streamed_hits(
             lambda i, t: self.scores[i][:, t], *everything, relevance, places=places, chunk_size=5, caption_chunk_size=7
         )
+        return self.found
 
 
 @pytest.mark.parametrize("case", ["small", "medium", "random", "perfect"])
@@ -42,11 +43,16 @@ def test_agrees_with_the_public_code(case, tmp_path):
     content = [{"file_path": path, "id": int(i), "captions": []} for path, i in zip(paths, gallery, strict=True)]
     (tmp_path / "ids.json").write_text(json.dumps(content))
     owner = (gallery == queries[:, None]).int().argmax(1)  # any photo of the person
-    figures = IdentityRetrieval(tmp_path / "ids.json").measure(Scored(scores.T, owner, paths))
-    for direction in ("t2i", "i2t"):
+    split = Scored(scores.T, owner, paths)
+    figures = IdentityRetrieval(tmp_path / "ids.json").measure(split)
+    for direction, hits in zip(("t2i", "i2t"), reversed(split.found), strict=True):
+        recalls = [hits.recall(k) for k in range(1, 11)]
+        assert recalls == pytest.approx(found[f"{direction}.cmc"].tolist(), rel=1e-5)
         for name in ("r1", "r5", "r10", "map", "minp"):
             expected = float(found[f"{direction}.{name}"])
             assert figures[f"identity_{direction}_{name}"] == pytest.approx(expected, rel=1e-5), (direction, name)
+    three = sum(figures[f"identity_t2i_r{k}"] for k in (1, 5, 10))
+    assert three == pytest.approx(float(found["t2i.rsum"]), rel=1e-5)
 
 
 def test_a_small_example_by_hand(tmp_path):

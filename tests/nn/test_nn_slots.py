@@ -71,15 +71,20 @@ def close_to(found, expected):
 
 
 @pytest.mark.parametrize("case", OPTIONS)
-def test_agrees_with_the_public_code_of_dive(case):
-    data = arrays()
+def test_agrees_with_the_public_code_of_dive(case, monkeypatch):
+    data, seen = arrays(), []
     slots = public(case, data, **OPTIONS[case])
+    shares = slots.layers[0].shares
+    monkeypatch.setattr(slots.layers[0], "shares", lambda *given, **k: seen.append(shares(*given, **k)) or seen[-1])
     part = f"{case}.as_coded" if case == "slots_text" else case
     features, whole = data[f"{case}.fragments"].requires_grad_(), data[f"{case}.global"].requires_grad_()
     mask = lengths_to_mask(data[f"{case}.lengths"], 9) if case == "slots_text" else None
     vectors = slots(features, mask, whole)
     close_to(vectors.detach(), data[f"{part}.vectors"])
-    close_to(slots.slots(features, mask).detach(), data[f"{part}.slots"])
+    close_to(seen[0].detach(), data[f"{part}.first_attention"])
+    found = slots.slots(features, mask)
+    close_to(found.detach(), data[f"{part}.slots"])
+    close_to((slots.whole(whole)[:, None] + found).detach(), data[f"{part}.vectors_unnormalised"])
     vectors.backward(data[f"{part}.cotangent"])
     weights = {name: value.grad for name, value in slots.named_parameters()}
     wanted = {
@@ -104,6 +109,8 @@ def test_a_caption_in_a_batch_is_as_alone_in_the_public_code(positions, key):
     vectors.square()[..., 0].sum().backward()
     assert (features.grad[~mask] == 0).all()
     assert all(parameter.grad.isfinite().all() for parameter in slots.parameters())
+    if positions == "caption":
+        close_to(slots.slots(features, mask).detach(), data["slots_text.alone.slots"])
     if positions == "batch":
         close_to(slots._positions(mask)[1], data["slots_text.positions"])
 
@@ -138,6 +145,19 @@ def test_agrees_with_the_image_encoder_of_dive():
     close_to(found.features, data["encoder_full.vectors"])
     assert found.mask.all()
     assert found.features.shape == (4, 4, 16)
+
+
+def test_images_of_several_sizes_agree_with_the_image_encoder_of_dive():
+    """There padded regions are read; where there are none, nothing differs."""
+    data = arrays()
+    regions, mask = data["encoder.regions"], lengths_to_mask(data["encoder.lengths"], 9)
+    encoder = dive_image_encoder(data, mask_attention=False)
+    every, whole = encoder.encoder(Regions(regions)).features, encoder.encoder(Regions(regions, mask)).pooled
+    close_to(encoder.slots(every, mask, whole).detach(), data["encoder.vectors"])
+    close_to(encoder.slots.slots(every, mask).detach(), data["encoder.slots"])
+    found, full = dive_image_encoder(data)(Regions(regions, mask)).features, mask.all(1)
+    close_to(found[full].detach(), data["encoder.vectors"][full])
+    assert ((found - data["encoder.vectors"])[~full].abs().amax((1, 2)) > 0.01).all()
 
 
 def loop(slots, features, whole):

@@ -5,13 +5,18 @@ from __future__ import annotations
 from torch import Tensor
 
 from itmatch.losses.base import ScoreLoss
-from itmatch.losses.checks import check_scores
+from itmatch.losses.checks import check_relevance, check_scores
 from itmatch.ops.checks import check_above_zero
 from itmatch.ops.masking import masked_mean
 
 
 def similarity_distribution_loss(
-    scores: Tensor, positives: Tensor | None = None, *, temperature: float = 0.02, epsilon: float = 1e-8
+    scores: Tensor,
+    positives: Tensor | None = None,
+    *,
+    temperature: float = 0.02,
+    epsilon: float = 1e-8,
+    matched: Tensor | None = None,
 ) -> Tensor:
     r"""Divergence of the softmax of each row and column from the even distribution over its positives.
 
@@ -27,9 +32,14 @@ def similarity_distribution_loss(
         :math:`q` in front, the loss weighs what the model believes, and a positive that leaves the others of its anchor
         behind costs, too. Negatives are pushed down until their share is about :math:`\epsilon`, and not below.
 
+        With ``matched``, how well caption :math:`t` fits image :math:`i`, :math:`q_{it}` is that, divided by the sum of
+        its row; and by that of its column for :math:`L_{t2i}`. Other photos of a person may so count less than the one
+        that a caption is of: 0.3 in the authors' code, whose training does not use it.
+
     Shape:
         - scores: (I, T), made for cosines
         - positives: (I, T) bool, or None for the diagonal
+        - matched: (I, T) from 0 to 1, in place of positives
         - result: scalar, float32 (float64 for float64 scores)
 
     Source:
@@ -38,7 +48,8 @@ def similarity_distribution_loss(
 
     Deviation:
         The authors' code divides the columns, too, by the number of positives of the rows. The two are equal where
-        rows and columns have the same identities, as in its batches.
+        rows and columns have the same identities, as in its batches; but not with soft labels, the sum of which over a
+        row is not 1 there.
 
     Example:
         >>> import torch
@@ -46,9 +57,13 @@ def similarity_distribution_loss(
         tensor(7.8239)
     """
     _check_options(temperature, epsilon)
+    if matched is not None:
+        matched = check_relevance(matched, scores)
+        positives = matched > 0
     scores, positives = check_scores(scores, positives)
     logits = scores / temperature
-    return _from_rows(logits, positives, epsilon) + _from_rows(logits.T, positives.T, epsilon)
+    wanted = (positives if matched is None else matched).to(scores.dtype)
+    return _from_rows(logits, wanted, epsilon) + _from_rows(logits.T, wanted.T, epsilon)
 
 
 def divergences(logits: Tensor, wanted: Tensor, epsilon: float) -> Tensor:
@@ -57,10 +72,10 @@ def divergences(logits: Tensor, wanted: Tensor, epsilon: float) -> Tensor:
     return (log_share.exp() * (log_share - (wanted + epsilon).log())).sum(1)
 
 
-def _from_rows(logits: Tensor, positives: Tensor, epsilon: float) -> Tensor:
-    count = positives.sum(1, keepdim=True)
-    lost = divergences(logits, positives.to(logits.dtype) / count.clamp(min=1), epsilon)
-    return masked_mean(lost, count[:, 0] > 0, 0)
+def _from_rows(logits: Tensor, wanted: Tensor, epsilon: float) -> Tensor:
+    total = wanted.sum(1, keepdim=True)
+    lost = divergences(logits, wanted / total.masked_fill(total == 0, 1), epsilon)
+    return masked_mean(lost, total[:, 0] > 0, 0)
 
 
 def _check_options(temperature: float, epsilon: float) -> None:
@@ -91,4 +106,4 @@ class SimilarityDistributionLoss(ScoreLoss):
 
     def forward(self, scores: Tensor, positives: Tensor | None = None) -> Tensor:
         """Loss of scores (I, T)."""
-        return self.call(similarity_distribution_loss, scores, positives)
+        return self.call(similarity_distribution_loss, scores, positives, matched=None)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from itmatch.losses.base import ScoreLoss
 from itmatch.losses.checks import check_scores
-from itmatch.losses.reductions import Total
+from itmatch.losses.reductions import Reduction, Total, check_reduction
 from itmatch.ops.checks import check_above_zero, check_choice, check_not_negative
 from itmatch.ops.masking import masked_logsumexp, masked_max, masked_softmax, masked_sum
 
@@ -21,7 +22,7 @@ def triplet_alignment_loss(
     *,
     margin: float = 0.1,
     temperature: float = 0.015,
-    reduction: Total = "sum",
+    reduction: Reduction = "sum",
     maximum: Maximum = "smooth",
 ) -> Tensor:
     r"""Hinge between the positives of each image and caption and the log-sum-exp of its negatives.
@@ -35,7 +36,8 @@ def triplet_alignment_loss(
 
         with the margin :math:`m` and the temperature :math:`\tau`. No gradient passes through :math:`\alpha`. The
         result is the sum over the images plus the same for the captions; ``reduction="mean"`` takes the mean over the
-        images that have a positive, and over such captions. Without positives, or negatives, :math:`L(i) = 0`.
+        images that have a positive, and over such captions; ``"none"`` gives the losses of the images and of the
+        captions, for weights of your own. Without positives, or negatives, :math:`L(i) = 0`.
 
         The log-sum-exp is an upper bound of the maximum, so the loss is at least the triplet with the hardest
         negative, and becomes it as :math:`\tau \to 0`; all hard negatives share the gradient, which a single wrong
@@ -44,7 +46,7 @@ def triplet_alignment_loss(
     Shape:
         - scores: (I, T), made for cosines
         - positives: (I, T) bool, or None for the diagonal
-        - result: scalar, float32 (float64 for float64 scores)
+        - result: scalar, float32 (float64 for float64 scores); (I + T,) for ``reduction="none"``
 
     Source:
         Qin et al., *Noisy-Correspondence Learning for Text-to-Image Person Re-identification*, CVPR 2024 (RDE), eq. 8
@@ -53,17 +55,21 @@ def triplet_alignment_loss(
     Deviation:
         The authors' code computes the exponentials plainly, NaN for temperatures below 0.0112 and a score of 1, and
         has a NaN gradient where an anchor has no negatives. In its TRL a positive stands among the negatives with the
-        score 0, so that negatives below 0 are not seen.
+        score 0, so that negatives below 0 are not seen. There the losses of a pair are multiplied by its label, 1 or 0,
+        which two branches of the model agree on; ``reduction="none"`` leaves that to you.
 
     Example:
         >>> import torch
         >>> triplet_alignment_loss(torch.tensor([[0.9, 0.8], [0.1, 0.9]]), margin=0.2)  # 0.1 of row 0, 0.1 of column 1
         tensor(0.2000)
     """
-    _check_options(margin, temperature, reduction, maximum)
+    check_reduction(reduction)
+    _check_options(margin, temperature, maximum)
     scores, positives = check_scores(scores, positives)
     rows = _from_rows(scores, positives, margin, temperature, maximum)
     columns = _from_rows(scores.T, positives.T, margin, temperature, maximum)
+    if reduction == "none":
+        return torch.cat((rows, columns))
     if reduction == "sum":
         return rows.sum() + columns.sum()
     anchors = [positives.any(dim).sum().clamp(min=1) for dim in (1, 0)]
@@ -81,10 +87,9 @@ def _from_rows(scores: Tensor, positives: Tensor, margin: float, temperature: fl
     return (margin - own + against).clamp(min=0).masked_fill(~(positives.any(1) & negative.any(1)), 0)
 
 
-def _check_options(margin: float, temperature: float, reduction: str, maximum: str) -> None:
+def _check_options(margin: float, temperature: float, maximum: str) -> None:
     check_not_negative("margin", margin)
     check_above_zero("temperature", temperature)
-    check_choice("reduction", reduction, "sum", "mean")
     check_choice("maximum", maximum, "smooth", "hardest")
 
 
@@ -114,10 +119,10 @@ class TripletAlignmentLoss(ScoreLoss):
         maximum: Maximum = "smooth",
     ) -> None:
         super().__init__()
-        _check_options(margin, temperature, reduction, maximum)
+        _check_options(margin, temperature, maximum)
         self.margin = margin
         self.temperature = temperature
-        self.reduction: Total = reduction
+        self.reduction: Total = check_choice("reduction", reduction, "sum", "mean")
         self.maximum: Maximum = maximum
 
     def forward(self, scores: Tensor, positives: Tensor | None = None) -> Tensor:

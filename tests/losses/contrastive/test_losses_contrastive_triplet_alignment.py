@@ -2,8 +2,9 @@ import math
 
 import pytest
 import torch
-from helpers_robust_losses import MATRICES, close, robust
+from helpers_robust_losses import MATRICES, close, reference, robust
 from helpers_score_losses import both_directions, random_case, split
+from torch.nn.functional import normalize
 
 from itmatch.losses import HardNegativeTripletLoss, TripletAlignmentLoss, triplet_alignment_loss
 
@@ -45,6 +46,7 @@ def test_agrees_with_the_public_code(matrix, temperature, margin):
     value.backward()
     close(value, expected)
     close(scores.grad, gradient)
+    close(of_pairs(scores, positives, margin, temperature, "smooth"), reference(f"{name}.per"))
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
@@ -58,6 +60,7 @@ def test_the_hardest_negative_agrees_with_the_public_code_of_trl(matrix, tempera
     value.backward()
     close(value, expected)
     close(scores.grad, gradient)
+    close(of_pairs(scores, positives, margin, temperature, "hardest"), reference(f"{name}.per"))
     if matrix == "negative":
         assert loss(scores, positives) < value
     else:
@@ -67,6 +70,31 @@ def test_the_hardest_negative_agrees_with_the_public_code_of_trl(matrix, tempera
 def bordered(matrix):
     """The matrix with a row and a column of zeros."""
     return torch.nn.functional.pad(matrix, (0, 1, 0, 1))
+
+
+def of_pairs(scores, positives, margin, temperature, maximum):
+    """What the row and the column of each pair lose, as the public code has it."""
+    if maximum == "hardest":
+        scores, positives = bordered(scores), bordered(positives)
+    settings = {"margin": margin, "temperature": temperature, "maximum": maximum, "reduction": "none"}
+    lost = triplet_alignment_loss(scores, positives, **settings)
+    assert lost.shape == (2 * len(scores),)
+    return lost.view(2, -1)[:, : len(scores) - (maximum == "hardest")].sum(0)
+
+
+@pytest.mark.parametrize(("name", "maximum"), [("TAL", "smooth"), ("TRL", "hardest")])
+def test_labels_of_pairs_agree_with_the_public_code_of_rde(name, maximum):
+    ids, label = reference("rbs.ids"), reference("rbs.label")
+    for part, end in (("global", ""), ("tokens", "_tokens")):
+        image, text = (reference(f"rbs.{side}{end}").clone().requires_grad_() for side in ("image", "text"))
+        scores = normalize(image, dim=1) @ normalize(text, dim=1).T
+        value = (label * of_pairs(scores, ids[:, None] == ids, 0.1, 0.02, maximum)).sum()
+        close(value, reference(f"rbs.{name}.{part}"))
+        if part == "global":
+            value.backward()
+            close(image.grad, reference(f"rbs.{name}.grad.image"))
+            close(text.grad, reference(f"rbs.{name}.grad.text"))
+    assert set(label.tolist()) == {0, 1}
 
 
 def test_gradient_does_not_reach_the_weights_of_positives():
@@ -118,3 +146,14 @@ def test_small_temperatures_stay_finite():
 def test_bad_settings(settings, named):
     with pytest.raises(ValueError, match=named):
         TripletAlignmentLoss(**settings)
+
+
+def test_numbers_of_the_anchors_make_the_sum_and_the_mean():
+    scores, positives = random_case(0)
+    each = triplet_alignment_loss(scores, positives, reduction="none")
+    assert each.shape == (5 + 9,)
+    assert each.sum().item() == pytest.approx(triplet_alignment_loss(scores, positives).item(), rel=1e-12)
+    mean = each[:5].sum() / positives.any(1).sum() + each[5:].sum() / positives.any(0).sum()
+    assert mean.item() == pytest.approx(triplet_alignment_loss(scores, positives, reduction="mean").item(), rel=1e-12)
+    with pytest.raises(ValueError, match="reduction"):
+        triplet_alignment_loss(scores, positives, reduction="all")

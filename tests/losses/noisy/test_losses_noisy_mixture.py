@@ -10,6 +10,12 @@ def test_agrees_with_the_public_code(name):
     close(clean_probability(reference(f"mixture.losses_{name}")), reference(f"mixture.clean_probability_{name}"))
 
 
+def test_the_split_agrees_with_the_public_code():
+    found = clean_probability(reference("mixture.losses_a")) > 0.5
+    assert torch.equal(found, reference("mixture.split_a"))
+    assert 0 < found.sum() < len(found)
+
+
 def test_separates_what_was_mixed():
     generator = torch.Generator().manual_seed(0)
     wrong = torch.arange(500) % 5 == 0

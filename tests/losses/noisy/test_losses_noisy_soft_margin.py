@@ -27,7 +27,8 @@ MATRICES = ["random", "perfect", "several", "collapsed"]
 
 @pytest.mark.parametrize("curve", CURVES)
 @pytest.mark.parametrize("seed", range(3))
-def test_equals_the_formula(curve, seed):
+@pytest.mark.parametrize("negatives", ["hardest", "mean"])
+def test_equals_the_formula(curve, seed, negatives):
     scores, positives = random_case(seed)
     labels = torch.rand(9, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     labels[:2] = torch.tensor([0.0, 1.0])
@@ -36,18 +37,22 @@ def test_equals_the_formula(curve, seed):
         margin = 0.3 * CURVES[curve](labels[t].item())
         row = [scores[i, k].item() for k in range(9) if not positives[i, k]]
         column = [scores[k, t].item() for k in range(5) if not positives[k, t]]
-        for others in (row, column):
-            expected += max(0.0, *(margin + s - scores[i, t].item() for s in others)) if others else 0.0
-    value = soft_margin_triplet_loss(scores, positives, labels=labels, margin=0.3, curve=curve)
+        for others, count in ((row, 9), (column, 5)):
+            hinges = [max(0.0, margin + s - scores[i, t].item()) for s in others]
+            expected += max(hinges, default=0.0) if negatives == "hardest" else sum(hinges) / count
+    settings = {"labels": labels, "margin": 0.3, "curve": curve, "negatives": negatives}
+    value = soft_margin_triplet_loss(scores, positives, **settings)
     assert value.item() == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("negatives", ["hardest", "mean"])
 @pytest.mark.parametrize("curve", CURVES)
 @pytest.mark.parametrize("matrix", MATRICES)
-def test_agrees_with_the_public_code(matrix, curve):
-    name = f"ncr.{matrix}.{PUBLIC[curve]}.column.hardest"
+def test_agrees_with_the_public_code(matrix, curve, negatives):
+    name = f"ncr.{matrix}.{PUBLIC[curve]}.column.{negatives}"
     scores, _, expected, gradient = robust(matrix, f"{name}.loss", f"{name}.grad")
-    value = soft_margin_triplet_loss(scores, labels=reference("ncr.labels"), curve=curve, margins="image")
+    settings = {"labels": reference("ncr.labels"), "curve": curve, "margins": "image", "negatives": negatives}
+    value = soft_margin_triplet_loss(scores, **settings)
     value.backward()
     close(value, expected)
     close(scores.grad, gradient)
@@ -56,14 +61,17 @@ def test_agrees_with_the_public_code(matrix, curve):
 @pytest.mark.parametrize("matrix", MATRICES)
 def test_both_forms_of_the_public_code(matrix):
     """Labels of shape (B, 1) give the margins of the rows in both directions, those of shape (B,) of the columns."""
-    scores, _, rows, columns = robust(
-        matrix, f"ncr.{matrix}.exponential.column.hardest.grad", f"ncr.{matrix}.exponential.row.hardest.grad"
+    name = f"ncr.{matrix}.exponential.row.hardest"
+    scores, _, rows, columns, expected = robust(
+        matrix, f"ncr.{matrix}.exponential.column.hardest.grad", f"{name}.grad", f"{name}.loss"
     )
     labels = reference("ncr.labels")
     soft_margin_triplet_loss(scores, labels=labels, margins="image").backward()
     image, scores.grad = scores.grad, None
-    soft_margin_triplet_loss(scores.T, labels=labels, margins="image").backward()
+    value = soft_margin_triplet_loss(scores.T, labels=labels, margins="image")
+    value.backward()
     close(image, rows)
+    close(value, expected)
     close(scores.grad, columns)
 
 
@@ -82,6 +90,18 @@ def test_warmup_agrees_with_the_public_code(matrix):
     value.backward()
     close(value, expected)
     close(scores.grad, gradient)
+
+
+@pytest.mark.parametrize("matrix", MATRICES)
+def test_labels_are_the_diagonal_of_the_matrix_of_the_public_code(matrix):
+    """There a fault of shapes gives each pair of a batch the label of a row and a prediction of a column."""
+    loss, places, clean = SoftMarginTripletLoss(), torch.arange(12), reference("ncr.clean_probability")
+    loss.clean.write(places, clean)
+    average, right = reference(f"ncr.{matrix}.per_pair_loss"), clean > 0.5
+    expected = reference(f"ncr.{matrix}.labels_as_in_training")
+    close(loss.labels(places, average)[right], expected.diagonal()[right])
+    if matrix == "random":
+        close(loss.labels(places, average)[right], reference("ncr.training.labelled_targets").diagonal()[right])
 
 
 def test_labels_are_those_of_one_network():
@@ -149,5 +169,7 @@ def test_bad_arguments():
             SoftMarginTripletLoss(**settings)
     with pytest.raises(ValueError, match=r"labels: shape \(2,\), expected one per caption, \(3,\)"):
         soft_margin_triplet_loss(torch.eye(3), labels=torch.ones(2))
+    with pytest.raises(ValueError, match="negatives: 'all', expected 'hardest' or 'mean'"):
+        soft_margin_triplet_loss(torch.eye(3), negatives="all")
     with pytest.raises(ValueError, match="expected a number from 0 to 1"):
         soft_margin_triplet_loss(torch.eye(3), labels=torch.tensor([0.0, 1.5, 1.0]))

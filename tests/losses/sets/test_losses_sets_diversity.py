@@ -9,6 +9,7 @@ from itmatch.losses import (
     DiscrepancyLoss,
     HardNegativeTripletLoss,
     Matches,
+    Negatives,
     Objective,
     SetDiversityLoss,
     SetUniformityLoss,
@@ -16,6 +17,7 @@ from itmatch.losses import (
     set_diversity_loss,
     set_uniformity_loss,
 )
+from itmatch.losses.hinge.negatives import rule_of
 from itmatch.nn import SetSimilarity
 
 FUNCTIONS = [set_uniformity_loss, set_diversity_loss]
@@ -88,6 +90,15 @@ def batch():
     return image, text, positives
 
 
+def agree_in_parts(name, scores, positives, rule, discrepancy, uniformity):
+    """What the images lose, what the captions lose, and the two regularisers, each alone."""
+    for way, rows, mask in (("i2t", scores, positives), ("t2i", scores.T, positives.T)):
+        lost = rule_of(rule).of_rows(rows, mask, 0.2, diagonal=False)
+        close(lost.sum() / positives.sum(), reference("sets.npz", f"loss.{name}.{way}"))
+    close(discrepancy, reference("sets.npz", f"loss.{name}.mmd"))
+    close(uniformity, reference("sets.npz", f"loss.{name}.uniformity"))
+
+
 def test_the_whole_objective_agrees_with_the_public_code():
     image, text, positives = batch()
     sides = Fragments(image), Fragments(text)
@@ -96,10 +107,13 @@ def test_the_whole_objective_agrees_with_the_public_code():
         {"triplet": triplet, "discrepancy": DiscrepancyLoss(), "uniformity": SetUniformityLoss()},
         weights={"discrepancy": 0.01, "uniformity": 0.01},
     )
-    value = objective.of(Matches(SetSimilarity("smooth_chamfer")(*sides), positives, fragments=sides))
+    matches = Matches(SetSimilarity("smooth_chamfer")(*sides), positives, fragments=sides)
+    value, parts = objective.of(matches), objective.values(matches)
     value.backward()
     name = "loss.hardest_uniform_on_sets"
     close(value, reference("sets.npz", f"{name}.total"))
+    regularisers = parts["discrepancy"], parts["uniformity"]
+    agree_in_parts("hardest_uniform_on_sets", matches.scores, positives, "hardest", *regularisers)
     for side, sets in (("image", image), ("text", text)):
         close(tangent(sets.grad, sets), tangent(reference("sets.npz", f"{name}.grad.{side}_sets"), sets))
 
@@ -117,8 +131,11 @@ def test_the_mean_over_all_negatives_is_that_of_the_public_code():
     triplet = SoftMarginTripletLoss(0.2)(SetSimilarity("smooth_chamfer")(*sides), positives)
     value = triplet / len(text) * len(image) / (len(image) - 1)
     close(value, sum(reference("sets.npz", f"loss.mean.{way}") for way in ("i2t", "t2i")))
-    value = value + 0.01 * DiscrepancyLoss().of(Matches(fragments=sides))
-    value = value + 0.01 * SetUniformityLoss().of(Matches(fragments=tuple(map(Fragments, residuals))))
+    discrepancy = DiscrepancyLoss().of(Matches(fragments=sides))
+    uniformity = SetUniformityLoss().of(Matches(fragments=tuple(map(Fragments, residuals))))
+    close(discrepancy, reference("sets.npz", "loss.mean.mmd"))
+    close(uniformity, reference("sets.npz", "loss.mean.uniformity"))
+    value = value + 0.01 * (discrepancy + uniformity)
     value.backward()
     close(value, reference("sets.npz", "loss.mean.total"))
     for side, sets, residual in (("image", image, residuals[0]), ("text", text, residuals[1])):
@@ -126,25 +143,36 @@ def test_the_mean_over_all_negatives_is_that_of_the_public_code():
         close(residual.grad, reference("sets.npz", f"loss.mean.grad.{side}_residuals"))
 
 
+class MeanOfCut(Negatives):
+    """DivE's semi-hard rule: the mean of the hinges of the batch that are above 0, cut at the margin."""
+
+    def chosen(self, hinge, scores, own, negative):
+        """Each pair's part of the mean, times the number of pairs, by which the loss divides."""
+        cut = hinge.clamp(max=0.2).masked_fill(~negative, 0)
+        return cut.sum(1) * len(own) / cut.count_nonzero().clamp(min=1)
+
+
 @pytest.mark.parametrize(
-    ("name", "kind", "diversity"),
+    ("name", "kind", "rule", "diversity"),
     [
-        ("hardest", "smooth_chamfer", 0.0),
-        ("hardest_diversity", "smooth_chamfer", 0.1),
-        ("chamfer", "chamfer", 0.0),
-        ("max", "max", 0.0),
+        ("hardest", "smooth_chamfer", "hardest", 0.0),
+        ("hardest_diversity", "smooth_chamfer", "hardest", 0.1),
+        ("chamfer", "chamfer", "hardest", 0.0),
+        ("max", "max", "hardest", 0.0),
+        ("semi_hard", "smooth_chamfer", MeanOfCut(), 0.0),
     ],
 )
-def test_the_published_objective_is_made_of_the_same_terms(name, kind, diversity):
+def test_the_published_objective_is_made_of_the_same_terms(name, kind, rule, diversity):
     """There uniformity and diversity are of what the slots have found."""
     image, text, positives = batch()
     sides = Fragments(image), Fragments(text)
     residuals = [leaf("sets.npz", f"loss.{side}_residuals") for side in ("image", "text")]
     found = tuple(Fragments(one) for one in residuals)
     scores = SetSimilarity(kind)(*sides)
-    value = HardNegativeTripletLoss(0.2, reduction="mean")(scores, positives)
-    value = value + 0.01 * DiscrepancyLoss().of(Matches(fragments=sides))
-    value = value + 0.01 * SetUniformityLoss().of(Matches(fragments=found))
+    value = HardNegativeTripletLoss(0.2, rule, "mean")(scores, positives)
+    regularisers = DiscrepancyLoss().of(Matches(fragments=sides)), SetUniformityLoss().of(Matches(fragments=found))
+    agree_in_parts(name, scores, positives, rule, *regularisers)
+    value = value + 0.01 * sum(regularisers)
     value = value + diversity * SetDiversityLoss().of(Matches(fragments=found))
     value.backward()
     close(value, reference("sets.npz", f"loss.{name}.total"))

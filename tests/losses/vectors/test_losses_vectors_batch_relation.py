@@ -81,21 +81,11 @@ class Diagonal(ScoreLoss):
         return total
 
 
-class Drawn(ScoreLoss):
-    """The hinge with the negatives that the public code has drawn."""
-
-    def __init__(self, weight):
-        super().__init__()
-        self.weight, self.calls = weight, 0
-
-    def forward(self, scores, positives=None):
-        name, total = f"w{self.weight}.weighted.{ORDER[self.calls]}", scores.new_zeros(())
-        self.calls += 1
-        row, column = SAME.nonzero(as_tuple=True)
-        for rows, side in ((scores, "image"), (scores.T, "text")):
-            drawn = reference(f"{name}.{side}.negatives")
-            total = total + (0.2 + rows[row, drawn] - rows[row, column]).clamp(min=0).sum()
-        return total
+def draw(monkeypatch, names, sides=("image", "text")):
+    """The published loss, which draws what the public code has drawn, on both sides of each name in turn."""
+    drawn = iter([reference(f"{name}.{side}.negatives") for name in names for side in sides])
+    monkeypatch.setattr(torch, "multinomial", lambda *_: next(drawn)[:, None])
+    return HardNegativeTripletLoss(0.2, DistanceWeightedNegatives(512, far=1.7, sample=True))
 
 
 @pytest.mark.parametrize("case", ["chain", "long"])
@@ -116,11 +106,14 @@ def test_the_graph_agrees_with_the_public_code(case):
         assert torch.equal(found, reference(f"{case}.connected.{name}"))
     near(consistency(image.pooled, text.pooled, *across), f"{case}.regulariser")
     if case == "chain":
+        raw = []
+        loss.fusion.register_forward_hook(lambda *given: raw.append(given[-1][0]))
         for weight in (1.0, 1.5):
             near(graph.bias(weight).clamp(min=-1e9), f"w{weight}.attention_bias")
             loss.relevance_weight = weight
             for found, side in zip(loss.fused(image.pooled, text.pooled, graph), ("image", "text"), strict=True):
                 near(found, f"w{weight}.fused.{side}")
+            near(raw[-1], f"w{weight}.fused_raw")
 
 
 def test_without_padding_both_forms_are_one():
@@ -153,14 +146,17 @@ def tangent(gradient, vectors):
 
 @pytest.mark.parametrize("weight", [1.0, 1.5])
 @pytest.mark.parametrize("negatives", ["hardest", "sum", "weighted"])
-def test_the_loss_agrees_with_the_public_code(weight, negatives):
-    image, text = sides_of("chain")
-    inner = Drawn(weight) if negatives == "weighted" else Diagonal(negatives)
+def test_the_loss_agrees_with_the_public_code(weight, negatives, monkeypatch):
+    (image, text), name, parts = sides_of("chain"), f"w{weight}.{negatives}", []
+    inner = draw(monkeypatch, [f"{name}.{part}" for part in ORDER]) if negatives == "weighted" else Diagonal(negatives)
+    inner.register_forward_hook(lambda *given: parts.append(given[-1]))
     loss = public("chain", inner, relevance_weight=weight).eval()
     value = loss.of(Matches(positives=SAME, fragments=(image, text)))
     value.backward()
-    name = f"w{weight}.{negatives}"
     near(value, f"{name}.total")
+    for part, found in zip(ORDER, parts, strict=True):
+        near(found, f"{name}.loss.{part}")
+    near((value - sum(parts)) / 10, f"{name}.loss.regulariser")
     for side, fragments in (("image", image), ("text", text)):
         expected = tangent(reference(f"{name}.grad.{side}_vectors"), fragments.pooled.detach())
         bound = 1e-5 * max(1.0, expected.abs().max().item())
@@ -177,18 +173,19 @@ def test_the_loss_agrees_with_the_public_code(weight, negatives):
                 near(part.get_parameter(key).grad, f"{name}.grad.{start}{key}")
 
 
+@pytest.mark.parametrize("weight", [1.0, 1.5])
 @pytest.mark.parametrize("negatives", ["hardest", "sum"])
-def test_the_first_epochs_agree_with_the_public_code(negatives):
+def test_the_first_epochs_agree_with_the_public_code(negatives, weight):
     image, text = sides_of("chain")
-    loss = public("chain", Diagonal(negatives))
+    loss = public("chain", Diagonal(negatives), relevance_weight=weight)
     loss.warmup_epochs = 1
     matches = Matches(positives=SAME, fragments=(image, text))
     value = loss.of(matches)
-    near(value, f"w1.0.{negatives}.total_in_warmup")
+    near(value, f"w{weight}.{negatives}.total_in_warmup")
     value.backward()
     assert all(not parameter.grad.any() for parameter in loss.parameters())  # there, and 0
     loss.set_epoch(1)
-    near(loss.of(matches), f"w1.0.{negatives}.total")
+    near(loss.of(matches), f"w{weight}.{negatives}.total")
 
 
 @pytest.mark.parametrize(("weight", "far"), [(1.0, 1.7), (1.5, 1.9)])
@@ -215,6 +212,13 @@ def test_a_row_of_its_own_kind_does_not_silence_the_others(case):
         drawable = (expected.sum(1) - 1).abs() < 1e-5
         assert drawable.all() == bool(reference(f"{case}.{side}.drawn"))
         assert (found - expected)[drawable].abs().max() <= 2e-4
+
+
+def test_the_side_that_is_not_silenced_loses_what_it_does_in_the_public_code(monkeypatch):
+    scores = reference("edge.image_vectors") @ reference("edge.text_vectors").T
+    rule = draw(monkeypatch, ["edge"], ["text"]).negatives  # there the images lose 0
+    lost = rule.of_rows(scores.T, torch.eye(6, dtype=torch.bool), 0.2, diagonal=True)
+    near(lost.sum(), "edge.loss")
 
 
 def random_sides(images=3, captions=5, dim=8, seed=0):

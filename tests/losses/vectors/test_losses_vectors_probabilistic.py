@@ -293,6 +293,8 @@ def test_agrees_with_the_public_code(setting, kind):
         for part, gradient in zip(("mean", "log_variance"), vectors.grad.chunk(2, 1), strict=True):
             close(gradient, data[f"{name}.grad.{side}.{part}"])
     close(bias.grad, data[f"{name}.grad.shift"])
+    distances = sampled_distances(*sides, normalize=False, distance=settings.get("distance", "sampled"))
+    close(bias - scale * distances, data[f"{name}.logits"])
     assert abs(scale.grad.abs() - data[f"{name}.grad.negative_scale"].abs()) < 1e-5 * max(1, scale.grad.abs())
 
 
@@ -317,8 +319,26 @@ def test_pseudo_positives_agree_with_the_public_code():
     for kind in ("diagonal", "same_image", "mixed"):
         logits, matched = data[f"pseudo.{kind}.logits"], data[f"matched.{kind}"]
         found = _with_pseudo_positives(logits, matched, None), _with_pseudo_positives(logits.T, matched.T, None)
-        assert torch.equal(found[0], data[f"pseudo.{kind}.pseudo_targets.image"])
-        assert torch.equal(found[1], data[f"pseudo.{kind}.pseudo_targets.text"])
+        for setting in ("pseudo", "published"):
+            assert torch.equal(found[0], data[f"{setting}.{kind}.pseudo_targets.image"])
+            assert torch.equal(found[1], data[f"{setting}.{kind}.pseudo_targets.text"])
+            best = (torch.nn.functional.one_hot(side.argmax(1), 10).float() for side in (matched, matched.T))
+            count = sum(
+                _with_pseudo_positives(z, own, None).sum() for z, own in zip((logits, logits.T), best, strict=True)
+            )
+            assert count - 2 * len(logits) == data[f"{setting}.{kind}.n_pseudo"]
+
+
+def test_the_prior_agrees_with_the_public_code():
+    data = arrays()
+    sides = [torch.cat((data[f"{side}.mean"], data[f"{side}.log_variance"]), 1) for side in ("image", "text")]
+    with_prior, without = (
+        probabilistic_matching_loss(*sides, prior=prior, pseudo_positives=0.0, normalize=False) for prior in (1.0, 0.0)
+    )
+    names = [name for name in data if name.endswith(".vib")]
+    assert len(names) == 7
+    for name in names:
+        close(2 * (with_prior - without), data[name])
 
 
 def test_what_is_no_matching():

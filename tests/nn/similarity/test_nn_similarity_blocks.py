@@ -11,6 +11,7 @@ from itmatch.batch import Fragments
 from itmatch.nn import BlockSimilarity, CosineSimilarity, MeanPooling
 
 REFERENCE = Path(__file__).parents[2] / "reference"
+CASES = ["block256", "small_16", "small_32", "small_64", "small_16_32", "uneven", "loss", "loss_wide"]
 CLOSE = {"atol": 1e-9, "rtol": 1e-9}
 
 
@@ -40,7 +41,7 @@ def public(case):
     return arrays, image, text, (Fragments(views), Fragments(words, pooled=text)), widths
 
 
-@pytest.mark.parametrize("case", ["block256", "small_16", "small_32", "small_64", "small_16_32", "uneven"])
+@pytest.mark.parametrize("case", CASES)
 def test_agrees_with_the_public_code_of_avse(case):
     arrays, image, text, sides, widths = public(case)
     scores = BlockSimilarity(widths)(*sides)
