@@ -12,7 +12,7 @@ from itmatch.data.tokenizers.coverage import measure_coverage
 from itmatch.ops.collectives import gather_values, is_distributed
 
 
-def with_splits(source: DataSource) -> DataSource:
+def source_of(source: DataSource) -> DataSource:
     """Refuse what has no splits; a path has a method of that name, if it is a string."""
     if isinstance(source, str) or not callable(getattr(source, "split", None)):
         found = f"a {type(source).__qualname__}"
