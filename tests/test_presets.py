@@ -183,7 +183,7 @@ def test_a_preset_is_printed_whole(capsys):
 def test_names_and_files():
     assert resolve_config("demo") == resolve_config("preset:demo")
     assert yaml.safe_load(resolve_config("demo")) == preset_config("demo")
-    Path("demo").write_text("")
+    Path("demo").write_text("trainer: {}\n")
     assert resolve_config("demo") == "demo"  # a file of the user's comes first
     assert yaml.safe_load(resolve_config("preset:demo")) == preset_config("demo")
     with pytest.raises(FileNotFoundError, match=r"--config a/b: no such file"):

@@ -40,10 +40,17 @@ def choose(
     from itmatch.models.choosing import measure_choices
 
     name = "dev" if split == "val" else split
-    asked = read_choices(choices or user_path(source) / f"{name}_choices.jsonl")
+    asked = read_choices(choices or _questions(user_path(source), name))
     found = any_model(model, trust or [])
     figures = measure_choices(found, split_of_folder(user_path(source), split, found), asked)
     print(choice_table(figures))
     if json_file is not None:
         write_text(json_file, json.dumps([asdict(one) for one in figures], indent=1) + "\n")
         print(f"written to {json_file}")
+
+
+def _questions(folder: Path, split: str) -> Path:
+    path = folder / f"{split}_choices.jsonl"
+    if folder.is_dir() and not path.exists():
+        raise FileNotFoundError(f"{path}: no such file; itmatch data choices {folder} {split} writes it")
+    return path

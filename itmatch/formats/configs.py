@@ -33,9 +33,10 @@ def read_config(path: str | Path) -> dict[str, Any]:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         line = "" if mark is None else f":{mark.line + 1}"
         raise ValueError(f"{path}{line}: no configuration ({problem or reason(error)})") from None
-    if content is not None and not isinstance(content, dict):
-        raise ValueError(f"{path}: holds a {type(content).__name__}, expected settings by name")
-    return content or {}
+    if not isinstance(content, dict):
+        found = "nothing" if content is None else f"a {type(content).__name__}"
+        raise ValueError(f"{path}: holds {found}, expected settings by name")
+    return content
 
 
 def limited_yaml(load: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -19,9 +19,13 @@ def folder_or_name(model: str | Path) -> str:
     """A folder, or the name of a model on the Hub, as a user writes it.
 
     Raises:
-        FileNotFoundError: it is a path, and there is no such folder.
+        FileNotFoundError: it is a path, and there is no such folder, or a file.
     """
     name = str(user_path(model)) if str(model).startswith("~") else str(model)
+    if Path(name).is_file():
+        raise FileNotFoundError(
+            f"{name}: a file, expected a folder of save_pretrained; MatchingTask.load_from_checkpoint reads checkpoints"
+        )
     is_path = isinstance(model, Path) or name.startswith((".", "/", "~")) or "\\" in name
     if (is_path or name.count("/") > 1) and not Path(name).is_dir():  # the hub has NAME and OWNER/NAME
         raise FileNotFoundError(f"{name}: no such folder")

@@ -183,7 +183,7 @@ class MatchingModel(nn.Module, ModelHubMixin, library_name="itmatch", tags=TAGS,
         """Figures of a split, in percent: ``i2t_r1`` ... ``rsum``, and those of the protocol if one is given.
 
         Args:
-            split: images and captions, as from ``source.split("test")``.
+            split: images and captions, as from ``source.split("test")``; a source is a TypeError.
             protocol: what to measure; None: recalls of the whole split.
             batch_size: images, and captions, that are encoded at a time.
 
@@ -193,7 +193,7 @@ class MatchingModel(nn.Module, ModelHubMixin, library_name="itmatch", tags=TAGS,
         from itmatch.evaluation import Evaluator  # here, since its metric imports much
 
         tokenizer, size = self._own_tokenizer(), check_whole("batch_size", batch_size)
-        split.check_pairs("an evaluation")
+        check_kind("split", split, ImageTextSplit).check_pairs("an evaluation")
         if protocol is not None:
             protocol.check(torch.as_tensor(split.caption_image), split.num_images)
         evaluator = Evaluator(self)

@@ -56,7 +56,7 @@ def masked_sum(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
         >>> masked_sum(torch.tensor([1.0, 2.0, 7.0]), torch.tensor([True, True, False]), dim=0)
         tensor(3.)
     """
-    return (values if mask is None else torch.where(mask, values, 0)).sum(dim)
+    return (values if mask is None else torch.where(or_all(mask, values), values, 0)).sum(dim)
 
 
 def masked_mean(values: Tensor, mask: Tensor | None, dim: int) -> Tensor:
@@ -139,8 +139,16 @@ def _expand(mask: Tensor, values: Tensor) -> Tensor:
 
 
 def or_all(mask: Tensor | None, values: Tensor) -> Tensor:
-    """The mask; where there is none, one that broadcasts to the values and says that all are real."""
-    return values.new_ones((), dtype=torch.bool) if mask is None else mask
+    """The mask; where there is none, one that broadcasts to the values and says that all are real.
+
+    Raises:
+        TypeError: it is no mask of booleans.
+    """
+    if mask is None:
+        return values.new_ones((), dtype=torch.bool)
+    if mask.dtype != torch.bool:
+        raise TypeError(f"mask: {mask.dtype}, expected torch.bool, True where something is real")
+    return mask
 
 
 def _statistics_dtype(values: Tensor) -> torch.dtype:

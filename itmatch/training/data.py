@@ -34,7 +34,7 @@ from itmatch.training.limits import (
     overfits,
 )
 from itmatch.training.loader import TrainLoader, evaluation_loaders, reserve_file_handles
-from itmatch.training.splits import check_coverage, check_same_everywhere, content_of, tell_of_what_one_lacks
+from itmatch.training.splits import check_coverage, check_same_everywhere, content_of, source_of, tell_of_what_one_lacks
 
 
 class MatchingData(LightningDataModule):
@@ -89,10 +89,10 @@ class MatchingData(LightningDataModule):
         features: Place = "map",
     ) -> None:
         super().__init__()
-        self.source = source
+        self.source = source_of(source)
         self.batch_size = check_whole("batch_size", batch_size)
         self.eval_batch_size = check_whole("eval_batch_size", eval_batch_size)
-        self.num_workers = num_workers
+        self.num_workers = check_whole("num_workers", num_workers, least=0)
         self.augmentation = augmentation
         self.drop_last = drop_last
         self.predict_stage: Stage = check_choice("predict_stage", predict_stage, "train", "val", "test")

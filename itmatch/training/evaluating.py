@@ -145,7 +145,7 @@ class EvaluatedModule(LightningModule):
         with told_as_divergence(self, self._finite):
             if batch.regions is not None and batch.image_index is not None and batch.captions is None:
                 return self.model.image_encoder(batch.regions).detach(), batch.image_index
-            if batch.caption_index is not None and batch.regions is None:
+            if batch.captions is not None and batch.caption_index is not None and batch.regions is None:
                 return self.model.text_encoder(batch.captions).detach(), batch.caption_index
         found = "both" if batch.regions is not None else "neither"
         raise ValueError(f"a batch to predict holds images or captions, this one {found}")

@@ -6,10 +6,18 @@ from collections.abc import Mapping
 
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
-from itmatch.data import ImageTextSplit, Tokenizer
+from itmatch.data import DataSource, ImageTextSplit, Tokenizer
 from itmatch.data.tokenizers.base import digest
 from itmatch.data.tokenizers.coverage import measure_coverage
 from itmatch.ops.collectives import gather_values, is_distributed
+
+
+def source_of(source: DataSource) -> DataSource:
+    """Refuse what has no splits; a path has a method of that name, if it is a string."""
+    if isinstance(source, str) or not callable(getattr(source, "split", None)):
+        found = f"a {type(source).__qualname__}"
+        raise TypeError(f"source: {found}, expected an itmatch.data.DataSource, such as PrecompFolder(FOLDER)")
+    return source
 
 
 def content_of(split: ImageTextSplit) -> str:
@@ -19,9 +27,18 @@ def content_of(split: ImageTextSplit) -> str:
 
 
 def tell_of_what_one_lacks(splits: Mapping[str, ImageTextSplit], stage: str) -> None:
-    """Warn where a split has what that of the training lacks, or lacks what it has: the model meets something new."""
+    """Warn where a split has what that of the training lacks, or lacks what it has: the model meets something new.
+
+    Raises:
+        ValueError: the features of the two have different sizes.
+    """
     if "train" not in splits:
         return
+    train, other = splits["train"], splits[stage]
+    if train.feature_dim != other.feature_dim:
+        raise ValueError(
+            f"{other.name}: features of size {other.feature_dim}, expected {train.feature_dim} as in {train.name}"
+        )
     for name in ("boxes", "labels", "relations", "caption_relations"):
         trained, found = (getattr(splits[split], name) is not None for split in ("train", stage))
         if trained != found:

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from itmatch.batch import Batch, Captions, Fragments, Regions
 from itmatch.losses import Loss, Matches, paired
 from itmatch.models import MatchingModel
+from itmatch.ops.checks import check_kind
 from itmatch.ops.collectives import all_gather_ragged, is_distributed
 from itmatch.ops.ragged import Ragged
 
@@ -98,7 +99,7 @@ def compute_loss(
     )
     terms = objective.values(matches)
     loss = objective.total(terms)
-    if loss.ndim:
+    if check_kind("objective", loss, Tensor).ndim:
         raise ValueError(f"objective: a loss of shape {tuple(loss.shape)}, expected one number (reduction='none'?)")
     if first is not None and second is not None:  # before a term of them starts, what makes them is in the graph
         loss = loss + (first[:0].sum() + second[:0].sum()).to(loss.dtype)  # of no rows: 0 whatever they hold
@@ -157,6 +158,7 @@ def check_rows_apart(encoder: nn.Module, name: str) -> None:
 def _anchor_scores(anchors: Sequence[MatchingModel], batch: Batch, *, shared: bool) -> Tensor:
     """Scores (A, I, T) by other models, of the images and captions that the model in training scores."""
     assert batch.regions is not None
+    assert batch.captions is not None
     scores = []
     for model in anchors:
         text = model.text_encoder(batch.captions)

@@ -56,3 +56,8 @@ def test_what_is_missing_is_named(folder, model, capsys):
     run("data", "choices", folder, "test")
     assert "there is one already; --overwrite replaces it" in error_of(capsys, "data", "choices", folder, "test")
     assert run("data", "choices", folder, "test", "--overwrite") == 0
+
+
+def test_questions_that_are_not_there_name_the_command_that_writes_them(folder, model, capsys):
+    expected = f"{folder}/test_choices.jsonl: no such file; itmatch data choices {folder} test writes it"
+    assert error_of(capsys, "choose", model, folder) == expected

@@ -24,6 +24,7 @@ BROKEN = {
     r":1: no configuration \(found unhashable key": "{{}: 2}",
     r":2: no configuration \(found a tab character that violates indentation": "a: 1\n\tb: 2",
     r": holds a list, expected settings by name": "- a",
+    r": holds nothing, expected settings by name": "# written by half\n",
     r": not UTF-8": b"a: \xff",
 }
 

@@ -221,6 +221,7 @@ def test_evaluate():
         (lambda m: m.encode_images(torch.zeros(2, 3, 5)), ValueError, "features of size 5, expected 6"),
         (lambda m: m.encode_images(torch.full((2, 3, 6), float("nan"))), ValueError, "NaN or inf at row 0"),
         (lambda m: m.encode_images(torch.zeros(2, 0, 6)), ValueError, "no valid fragment"),
+        (lambda m: m.evaluate("test"), TypeError, "split: a str, expected an itmatch.data.ImageTextSplit"),
         (lambda _: make(tokenizer=False).encode_texts(["a"]), ValueError, "no tokenizer: give Captions"),
         (lambda _: make(tokenizer=False).score(images(), "a"), ValueError, "no tokenizer"),
     ],
@@ -418,6 +419,13 @@ def test_no_such_folder(tmp_path):
     for missing in (tmp_path / "none", str(tmp_path / "none"), "./none", "a/b/c"):
         with pytest.raises(FileNotFoundError, match="no such folder"):
             MatchingModel.from_pretrained(missing)
+
+
+def test_a_file_in_the_place_of_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("best.ckpt").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"^best.ckpt: a file, expected a folder of save_pretrained; Match"):
+        MatchingModel.from_pretrained("best.ckpt")
 
 
 def test_weights_on_another_device_are_found():

@@ -78,3 +78,8 @@ def test_settings_that_a_system_does_not_have():
         system_specs("vse_pp_gru", {"self_attention": True})
     with pytest.raises(ValueError, match="scan_gru: region_dim comes from the data and cannot be set"):
         system_specs("scan_gru", {"region_dim": 3})
+
+
+def test_a_setting_that_is_nearly_one_is_told():
+    with pytest.raises(ValueError, match=r"^chan_gru: got an unexpected .* 'embed_dm'; did you mean 'embed_dim'\?$"):
+        system_specs("chan_gru", {"embed_dm": 3})

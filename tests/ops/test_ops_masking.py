@@ -124,3 +124,10 @@ def test_logsumexp_of_nothing_is_0(mask):
     assert found.tolist() == [0, 0]
     found.sum().backward()
     assert values.grad.shape == (2, 0)
+
+
+@pytest.mark.parametrize("reduce", [masked_sum, masked_mean, masked_max, masked_softmax, masked_logsumexp])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.uint8])
+def test_a_mask_of_numbers_is_refused_by_its_type(reduce, dtype):
+    with pytest.raises(TypeError, match=rf"^mask: {dtype}, expected torch.bool, True where something is real$"):
+        reduce(torch.randn(2, 3), torch.ones(2, 3, dtype=dtype), -1)

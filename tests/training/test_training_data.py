@@ -226,3 +226,25 @@ def test_training_captions_alone_are_shuffled():
     assert data.content("train") != shuffled.content("train")  # a run does not go on with other pairs unnoticed
     with pytest.raises(ValueError, match="shuffled_captions"):
         small_data(shuffled_captions=2)
+
+
+@pytest.mark.parametrize("source", ["data/f30k_precomp", 3, None])
+def test_what_is_no_source_is_told_at_once(source):
+    with pytest.raises(TypeError, match=r"^source: a \w+, expected an itmatch.data.DataSource, such as PrecompFolder"):
+        MatchingData(source)
+
+
+def test_a_negative_number_of_workers_is_named():
+    with pytest.raises(ValueError, match=r"^num_workers: -1, expected a whole number, 0 or more$"):
+        small(num_workers=-1)
+
+
+def test_features_of_another_size_than_those_of_the_training_name_both_splits():
+    class Sizes(DataSource):
+        def split(self, stage):
+            features = np.ones((3, 2, 4 if stage == "train" else 5), np.float32)
+            return ImageTextSplit(features, ["a", "b", "c"], [0, 1, 2], name=f"folder/{stage}")
+
+    data = MatchingData(Sizes())
+    with pytest.raises(ValueError, match=r"^folder/val: features of size 5, expected 4 as in folder/train$"):
+        data.setup("fit")

@@ -332,3 +332,15 @@ def test_a_batch_that_lacks_a_side_is_told_of():
         task.predict_step(next(iter(data.train_dataloader())), 0)
     with pytest.raises(ValueError, match="this one neither"):
         task.predict_step(Batch(), 0)
+
+
+def test_a_loss_that_is_no_tensor_is_named():
+    class Number(ScoreLoss):
+        def forward(self, scores, positives=None):
+            return 3.0
+
+    data = small_data()
+    data.setup("fit")
+    task = pooled_task(data, Number())
+    with pytest.raises(TypeError, match=r"^objective: a float, expected a torch.Tensor$"):
+        compute_loss(task.model, task.objective, next(iter(data.train_dataloader())))

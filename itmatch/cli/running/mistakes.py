@@ -112,8 +112,15 @@ class _Options:
             return f"--{self._full(key)}: {self.of} has no {name!r}; {meant(name, siblings)}"
         if parent and siblings:
             return f"--{parent} has no {name!r}; {meant(name, siblings)}"
-        close = close_to(f"--{key}", [f"--{one}" for one in self.hints])
+        close = self._by_its_last_name(key) or close_to(f"--{key}", [f"--{one}" for one in self.hints])
         return f"no option --{key}; {f'did you mean {close!r}?' if close else '--help lists them'}"
+
+    def _by_its_last_name(self, key: str) -> str | None:
+        """The option whose own name is ``key``, or begins or ends with it: ``epochs`` is ``--trainer.max_epochs``."""
+        names = {one: one.rpartition(".")[2] for one in self.hints}
+        equal = (one for one, name in names.items() if name == key)
+        longer = (one for one, name in names.items() if len(key) > 3 and f"_{key}_" in f"_{name}_")
+        return next((f"--{one}" for one in (*equal, *longer)), None)
 
     def _wrong_value(self, key: str, value: Any) -> str | None:
         hint, full = self.hints[key], self._full(key)

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from itmatch.formats.messages import meant
+from itmatch.formats.messages import close_to, meant
 from itmatch.models.matching import MatchingModel
 from itmatch.models.parts import PARTS
 from itmatch.models.systems import avse, chan, clip, cmsei, dive, hire, hrem, laps, resg, scan, sgraf, vse
@@ -53,6 +53,9 @@ def system_specs(name: str, settings: Mapping[str, Any]) -> dict[str, Spec]:
         with only_noted():
             model = SYSTEMS[name](**dict.fromkeys(of_the_data, unknown), **settings)
     except TypeError as error:  # an argument that the system, or a block of it, does not have
-        raise ValueError(f"{name}: {str(error).removeprefix(f'{name}() ')}") from None
+        known = inspect.signature(SYSTEMS[name]).parameters
+        close = next(filter(None, (close_to(one, known) for one in settings if one not in known)), None)
+        told = "" if close is None else f"; did you mean {close!r}?"
+        raise ValueError(f"{name}: {str(error).removeprefix(f'{name}() ')}{told}") from None
     parts = {part: getattr(model, part) for part in PARTS}
     return {part: noted_spec(value, unknown) for part, value in parts.items() if value is not None}

@@ -8,6 +8,7 @@ import torch
 
 from itmatch.batch import Captions, Fragments, Regions
 from itmatch.nn.block import Block
+from itmatch.ops.checks import check_kind
 
 
 class ImageEncoder(Block, ABC):
@@ -41,10 +42,10 @@ class ImageEncoder(Block, ABC):
 
     def __call__(self, regions: Regions) -> Fragments:
         """Encode a batch of images; features in float16, as they are stored and copied, are widened here."""
+        check_kind("regions", regions, Regions)
         if regions.features.dtype == torch.float16 and self._reads_more():
             regions = regions.to(dtype=torch.float32)
-        encoded: Fragments = super().__call__(regions)
-        return encoded
+        return _encoded(self, super().__call__(regions))
 
     @abstractmethod
     def forward(self, regions: Regions) -> Fragments:
@@ -71,6 +72,16 @@ class TextEncoder(Block, ABC):
     embed_dim: int
     offset: int | None = 0
 
+    def __call__(self, captions: Captions) -> Fragments:
+        """Encode a batch of captions."""
+        check_kind("captions", captions, Captions)
+        return _encoded(self, super().__call__(captions))
+
     @abstractmethod
     def forward(self, captions: Captions) -> Fragments:
         """Encode a batch of captions."""
+
+
+def _encoded(encoder: Block, found: Fragments) -> Fragments:
+    checked: Fragments = check_kind(f"{type(encoder).__qualname__} returned", found, Fragments)
+    return checked

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from itmatch.batch import Fragments
 from itmatch.nn.block import Block
+from itmatch.ops.checks import check_kind
 
 
 class Similarity(Block):
@@ -37,6 +38,14 @@ class Similarity(Block):
     reads_half: ClassVar[bool] = False
     reads_pooled: ClassVar[bool] = False
 
+    def __call__(self, image: Fragments, text: Fragments) -> Tensor:
+        """All scores; raises if :meth:`forward` gives something else."""
+        scores: Tensor = check_kind(f"{type(self).__qualname__} returned", super().__call__(image, text), Tensor)
+        if not torch.compiler.is_compiling() and scores.shape != (len(image), len(text)):
+            found, expected = tuple(scores.shape), (len(image), len(text))
+            raise ValueError(f"{type(self).__qualname__} returned {found}, expected {expected} (images, captions)")
+        return scores
+
     @abstractmethod
     def forward(self, image: Fragments, text: Fragments) -> Tensor:
         """All scores."""
@@ -47,7 +56,9 @@ class Similarity(Block):
 
     @staticmethod
     def check(image: Fragments, text: Fragments) -> None:
-        """Raise unless both sides have fragments of one size."""
+        """Raise unless both sides are fragments, of one size."""
+        check_kind("image", image, Fragments)
+        check_kind("text", text, Fragments)
         if image.features.shape[-1] != text.features.shape[-1]:
             raise ValueError(
                 f"embedding sizes differ: image {image.features.shape[-1]}, text {text.features.shape[-1]}; "

@@ -60,8 +60,8 @@ class BlockSimilarity(Similarity):
         """All scores."""
         image, text = _views(image), _views(text)
         self.check(image, text)
-        scores: Tensor = sum(self.best(_blocks(image, width), _blocks(text, width)) for width in self.widths)
-        return scores
+        scores = [self.best(_blocks(image, width), _blocks(text, width)) for width in self.widths]
+        return sum(scores[1:], scores[0])
 
 
 def _views(fragments: Fragments) -> Fragments:
