@@ -523,7 +523,7 @@ def test_nothing_is_built_below_plain_data_in_yaml(capsys):
 def test_a_file_of_the_working_folder_replaces_no_library():
     Path("queue.py").write_text("open('marker', 'w')\n")
     Path("my_own.py").write_text("")
-    code = "import sys; from itmatch.__main__ import main; main(['fit', '--help']); import my_own, queue"
+    code = "import sys; from itmatch.__main__ import main; main(['fit', '--help', 'all']); import my_own, queue"
     for command in ([sys.executable, "-c", code], [sys.executable, "-m", "itmatch", "validate", "--config=nothing"]):
         subprocess.run(command, capture_output=True, check=False, timeout=100)
         assert nothing_ran(), command

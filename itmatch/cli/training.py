@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Union, get_args, get_origin
 
 from jsonargparse import ArgumentError, Namespace, get_loader, set_loader, set_parsing_settings
 from jsonargparse.typing import PositiveInt
@@ -107,6 +107,7 @@ class MatchingCLI(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        _take_integers_first(parser)
         if not self.whole_help:
             parser.format_help = partial(short_help, parser, subcommand)  # type: ignore[method-assign]
         if subcommand in ("validate", "test"):
@@ -267,6 +268,23 @@ def run(args: Sequence[str]) -> MatchingCLI:
                 "callbacks": [OwnSignals(), EpochLines()],
             },
         )
+
+
+def _take_integers_first(parser: LightningArgumentParser) -> None:
+    """Let 1 be one batch for a limit of the trainer that is a number of batches or a share of them, as 1.0 is all.
+
+    Lightning asks for ``Optional[Union[int, float]]``, but `typing` gives what it made before of ``Union[float, int]``
+    for another library, and the first that takes a text has it.
+    """
+    for action in parser._actions:
+        hint = getattr(action, "_typehint", None)
+        kinds = list(get_args(hint))
+        if get_origin(hint) is not Union or not {int, float} <= set(kinds) or not action.dest.startswith("trainer."):
+            continue
+        if kinds.index(float) < kinds.index(int):
+            kinds.remove(int)
+            kinds.insert(kinds.index(float), int)
+            action._typehint = Union[tuple(kinds)]  # type: ignore[attr-defined]  # noqa: UP007
 
 
 def _listed(value: str | list[str]) -> list[str]:

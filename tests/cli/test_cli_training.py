@@ -10,6 +10,7 @@ import time
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Union
 from unittest import mock
 
 import numpy as np
@@ -17,10 +18,12 @@ import pytest
 import torch
 import yaml
 from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
+from lightning.pytorch.cli import LightningArgumentParser
 
 from itmatch import __version__
 from itmatch.__main__ import RUN_COMMANDS, _imports
 from itmatch.cli.running.help import kept_help, made_help
+from itmatch.cli.training import _take_integers_first
 from itmatch.data import RelationScenes, WordTokenizer
 from itmatch.evaluation import top_k
 from itmatch.nn import GRUTextEncoder
@@ -716,6 +719,15 @@ def test_a_limit_that_the_closing_test_would_refuse_is_told_of_before_the_traini
     assert message.startswith("trainer.limit_test_batches: 1 of 5 batches")
     assert "--test_after_fit false" in message
     assert not list(Path().glob("**/*.ckpt"))
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", 1), ("1.0", 1.0), ("0.5", 0.5), ("null", None)])
+def test_one_batch_is_not_all_where_another_library_asked_for_a_float_or_an_integer(text, value):
+    parser = LightningArgumentParser()
+    parser.add_argument("--trainer.limit", type=Union[float, int, None])  # noqa: UP007
+    _take_integers_first(parser)
+    found = parser.parse_args([f"--trainer.limit={text}"]).trainer.limit
+    assert (found, type(found)) == (value, type(value))
 
 
 def test_a_quick_run_leaves_nothing_behind(capsys):

@@ -68,7 +68,7 @@ class SaveConfig(SaveConfigCallback):
         if self._folder is not None:
             config = self.config.clone()
             config["model"] = settings_as_parsed(vars(config["model"]))
-            write_text(Path(self._folder) / self.config_filename, self.parser.dump(config, skip_none=False))
+            write_text(Path(self._folder) / self.config_filename, self.parser.dump(config, skip_unset=False))
             if trainer.state.fn == "fit":
                 content = {**environment(), "seed": str(config.get("seed_everything"))}
                 write_text(Path(self._folder) / _ENVIRONMENT, json.dumps(content, indent=1))

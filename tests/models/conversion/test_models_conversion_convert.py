@@ -139,10 +139,12 @@ def test_vse_infty_gives_the_public_image_vectors(tmp_path):
 @pytest.mark.parametrize("dim", [None, 0])
 def test_weight_normalisation_is_multiplied_out(dim, tmp_path):
     torch.manual_seed(0)
-    layer = torch.nn.utils.weight_norm(torch.nn.Linear(6, 8), dim=dim)
+    layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(6, 8), dim=dim)
+    length, direction = layer.parametrizations.weight.original0, layer.parametrizations.weight.original1
     with torch.no_grad():
-        layer.weight_g.mul_(3)
-    states = [{f"fc.{name}": value for name, value in layer.state_dict().items()}, gru(8)]
+        length.mul_(3)
+    weights = {"fc.weight_g": length.detach(), "fc.weight_v": direction.detach(), "fc.bias": layer.bias.detach()}
+    states = [weights, gru(8)]
     model = convert_checkpoint(write(tmp_path / "a.pth", states, **SCAN), "scan").model
     x = torch.randn(2, 6)
     torch.testing.assert_close(model.image_encoder.fc(x), layer(x))
@@ -486,20 +488,19 @@ def test_numpy_scalars_are_plain_values(tmp_path):
         convert_checkpoint(tmp_path / "a.pth", "scan")
 
 
+SCALAR = np.float64(1).__reduce__()[0]  # of numpy.core.multiarray before numpy 2, then of numpy._core.multiarray
+
+
 class Pointer:
     """A scalar of objects, whose bytes numpy itself would take for the place of one in memory."""
 
     def __reduce__(self):
-        from numpy._core.multiarray import scalar
-
-        return scalar, (np.dtype("O"), b"\1\2\3\4\5\6\7\x08")
+        return SCALAR, (np.dtype("O"), b"\1\2\3\4\5\6\7\x08")
 
 
 class Short:
     def __reduce__(self):
-        from numpy._core.multiarray import scalar
-
-        return scalar, (np.dtype("f8"), b"\1")
+        return SCALAR, (np.dtype("f8"), b"\1")
 
 
 @pytest.mark.parametrize(("value", "message"), [(Pointer(), "a numpy scalar of type 'O8'"), (Short(), "no checkpoint")])
