@@ -146,9 +146,9 @@ class MatchingCLI(LightningCLI):
     def _feature_dim(self, data: MatchingData) -> int:
         size = data.dataset(data.splits_of(str(self.subcommand))[0]).feature_dim  # not of a split that may not exist
         model = self.checkpoint or self.start
-        there = None if model is None else model.feature_dim
-        if there not in (None, size):
-            raise ValueError(f"the data have {size} numbers per region, the checkpoint {there}")
+        if model is not None and model.feature_dim not in (None, size):
+            there = f"{model.option}: its model takes {model.feature_dim} numbers per region"
+            raise ValueError(f"{there}, the data have {size}")
         return size
 
     def before_instantiate_classes(self) -> None:

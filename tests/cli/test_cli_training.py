@@ -465,7 +465,7 @@ def test_features_that_do_not_fit_the_checkpoint(tmp_path, capsys):
     other = write_precomp(tmp_path / "other", features=5)
     checkpoint = "--ckpt_path=runs/lightning_logs/version_0/checkpoints/best.ckpt"
     message = error_of(capsys, *on_precomp("test", other, checkpoint))
-    assert message == "the data have 5 numbers per region, the checkpoint 6"
+    assert message == f"{checkpoint.replace('=', ' ')}: its model takes 6 numbers per region, the data have 5"
 
 
 def test_a_resumed_run_compares_with_the_best_before(tmp_path):
