@@ -26,6 +26,7 @@ from itmatch.cli.running.checkpoint import (
     tell_of_tokenizer,
 )
 from itmatch.cli.running.configs import PROTOCOLS
+from itmatch.cli.running.devices import check_accelerator
 from itmatch.cli.running.help import short_help, takes_all
 from itmatch.cli.running.kept import checkpoints_of, told_where_to_go_on, warn_of_no_best
 from itmatch.cli.running.mistakes import first_mistake
@@ -191,6 +192,7 @@ class MatchingCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer, and see to the processes that it starts and the folder that it makes."""
+        check_accelerator(self._get(self.config, "trainer.accelerator"))
         trainer = super().instantiate_trainer(**kwargs)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, SaveConfig):

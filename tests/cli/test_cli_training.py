@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 
 from itmatch import __version__
 from itmatch.__main__ import RUN_COMMANDS, _imports
@@ -260,15 +261,27 @@ WRONG = {
     "parts that do not fit": ([*DEMO, "--model.image_encoder.init_args.embed_dim=8"], "embedding sizes differ: .* 8"),
     "learning rate": ([*DEMO, "--model.lr_scale={nothing: 0.1}"], r"lr_scale: no parameter begins with \['nothing'\]"),
     "device": ([*DEMO, "--trainer.accelerator=nothing"], "accelerator.*nothing"),
+    "GPU": ([*DEMO, "--trainer.accelerator=gpu"], "^--trainer.accelerator gpu: PyTorch finds none on this machine"),
     "logger": ([*DEMO, "--trainer.logger=NoLogger"], "trainer.logger.*NoLogger"),
     "checkpoint": ([*DEMO, "--ckpt_path=no.ckpt"], "^no.ckpt: no such file"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_mistake_is_told_in_one_line(name, capsys):
+def test_a_mistake_is_told_in_one_line(name, capsys, monkeypatch):
+    for kind in (CUDAAccelerator, MPSAccelerator):
+        monkeypatch.setattr(kind, "is_available", staticmethod(lambda: False))
     arguments, expected = WRONG[name]
     assert re.search(expected, error_of(capsys, "fit", *arguments))
+
+
+def test_the_configuration_of_a_checkpoint_is_named(capsys):
+    Path("run/checkpoints").mkdir(parents=True)
+    for file in ("config.yaml", "checkpoints/best.ckpt"):
+        Path("run", file).touch()
+    for given in (["--ckpt_path", "run/checkpoints/best.ckpt"], ["--ckpt_path=run/checkpoints/best.ckpt"]):
+        message = error_of(capsys, "test", *given)
+        assert message.endswith(" (give --config run/config.yaml, the settings of that run)")
 
 
 @pytest.mark.parametrize(
