@@ -223,9 +223,12 @@ class ImageTextSplit(PickledByFile):
             )
         if blank_captions == "drop":
             self._leave_out_blank()
+        listed = {field: field not in self._files for field in ("captions", "image_ids")}
         checks = [
-            validation.caption_problems(self.captions, self._where("captions"), blank=blank_captions == "keep"),
-            validation.id_problems(self.image_ids, self._where("image_ids")),
+            validation.caption_problems(
+                self.captions, self._where("captions"), blank=blank_captions == "keep", listed=listed["captions"]
+            ),
+            validation.id_problems(self.image_ids, self._where("image_ids"), listed=listed["image_ids"]),
         ]
         if self.lengths is not None:
             checks.append(validation.length_problems(self.lengths, *shape, self._where("lengths"), least=0))

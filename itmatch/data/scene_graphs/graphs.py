@@ -78,7 +78,7 @@ class SceneGraphs:
         ):
             raise ValueError(problem)
         checks = [
-            validation.id_problems(self.image_ids, named[0]),
+            validation.id_problems(self.image_ids, named[0], listed=True),
             validation.box_problems(self.boxes, len(self.image_ids), regions, named[1], self.lengths),
             validation.label_problems(self.labels, images, regions, named[2]),
             validation.relation_problems(self.relations, images, regions, named[3], self.lengths),
