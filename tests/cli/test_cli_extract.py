@@ -60,7 +60,7 @@ def test_a_folder_that_can_be_trained_on(folder, detector, tmp_path, capsys):
     assert run(*arguments(folder, tmp_path, detector, "--captions", captions, "--split", "train")) == 0
     said = capsys.readouterr()
     assert "1 of 23 photos have no captions and are left out; the first is '22.png'" in said.out
-    assert "captions.txt: 1 names that no photo has" in said.out
+    assert "captions.txt: 1 name that no photo has" in said.out
     assert "22 of 22 photos, " in said.err
     split = PrecompFolder(tmp_path).split("train")
     assert (split.num_images, split.num_captions, split.image_ids[3]) == (22, 55, "03.png")
@@ -223,7 +223,7 @@ def test_a_corrupt_photo_among_a_hundred(folder, detector, tmp_path, capsys):
         (photos / f"{number:03d}.png").write_bytes(content[: len(content) // 2] if number == 41 else content)
     assert run(*arguments(photos, tmp_path / "out", detector)) == 0
     said = capsys.readouterr()
-    assert "1 photos could not be read, listed in" in said.out
+    assert "1 photo could not be read, listed in" in said.out
     assert said.err.count("no image that can be read") == 1
     names = (tmp_path / "out/photos_ids.txt").read_text().split()
     assert names == [f"{number:03d}.png" for number in range(100) if number != 41]

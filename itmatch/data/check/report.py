@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.data.tokenizers.coverage import measure_coverage
 from itmatch.data.tokenizers.words import WordTokenizer
+from itmatch.formats.messages import counted
 
 _T = TypeVar("_T")
 _SHOWN = 50  # problems that are printed; the report holds all
@@ -62,7 +63,7 @@ class CheckReport:
         lines += [f"  PROBLEM {line}" for line in self.problems[:_SHOWN]]
         count = len(self.problems)
         lines += [f"  and {count - _SHOWN} more"] if count > _SHOWN else []
-        lines += [f"{count} problem{'s' if count > 1 else ''}"] if count else []
+        lines += [counted(count, "problems")] if count else []
         lines += [f"not ready: {self.not_ready}"] if self.not_ready else []
         return "\n".join(lines if count or self.not_ready else [*lines, "ok"])
 

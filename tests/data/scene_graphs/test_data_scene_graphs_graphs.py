@@ -580,7 +580,7 @@ def command(folder, *options):
 def test_command_matches_regions(place, capsys):
     assert run(*command("sgb", *SGB)) == 0
     assert capsys.readouterr().out == (
-        "dev: 4 relations of 3 images (4 before matching, 1 images without regions), 3 predicates\n"
+        "dev: 4 relations of 3 images (4 before matching, 1 image without regions), 3 predicates\n"
     )
     source = PrecompFolder("sgb")
     assert source.num_predicates == 3
