@@ -33,7 +33,7 @@ def main(*, fast: bool) -> None:
     trainer.test(task, data, verbose=False)
 
     # The checkpoint names the class and its arguments; the file that defines it must be importable.
-    trainer.save_checkpoint("runs/own.ckpt")
+    trainer.save_checkpoint("runs/own.ckpt", weights_only=True)  # without the state of the optimizer
     reloaded = MatchingTask.load_from_checkpoint("runs/own.ckpt").model
     print(reloaded.similarity.spec)
 

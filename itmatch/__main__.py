@@ -126,7 +126,7 @@ def _call(args: list[str]) -> int:
             from itmatch.cli.training import run
         run(arguments)
         return 0
-    if args[0] in INDEX_COMMANDS:
+    if args[0] in (*INDEX_COMMANDS, "extract"):
         _find_users_files()
     words = 2 if args[0] == "data" else 1
     command = " ".join(args[:words])

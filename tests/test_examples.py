@@ -51,9 +51,11 @@ def test_there_are_examples():
 
 
 @pytest.mark.parametrize("name", [name for name in SCRIPTS if name.endswith(".py")])
-def test_python_example(name, place, monkeypatch, capsys):
+def test_python_example(name, place, monkeypatch, capsys, caplog, recwarn):
     run_python(place / "examples" / name, ["--fast"], monkeypatch)
     printed = capsys.readouterr().out
+    told = [caplog.text, *(str(one.message) for one in recwarn)]
+    assert not any("weights_only" in text for text in told)  # would look like a file that is unpickled
     assert "image to text" in printed
     for found, tested in re.findall(r"by search (\S+), by test (\S+)", printed):
         assert found == tested, name

@@ -63,7 +63,10 @@ def compare(
     if names and over_seeds:
         _check_names(names, [setting.label for setting in settings], "setting")
         settings = [setting.named(name) for setting, name in zip(settings, names, strict=True)]
-    results = [result for protocol in dict.fromkeys(published or []) for result in published_results(protocol)]
+    try:
+        results = [result for protocol in dict.fromkeys(published or []) for result in published_results(protocol)]
+    except ValueError as error:
+        raise UsageError(f"--published: {str(error).removeprefix('protocol: ')}") from error
     if form == "bibtex":
         if not results:
             raise UsageError("--form bibtex: the entries are those of published results; name some with --published")

@@ -14,6 +14,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities import rank_zero_only
 
 from itmatch.errors import UsageError
+from itmatch.formats.nearby import folder_near
 from itmatch.training.processes import trouble
 
 _WARNING = "itmatch: warning: {}"
@@ -31,7 +32,7 @@ def plain_errors(arguments: Sequence[str]) -> Iterator[None]:
     except ArgumentError as error:
         message = re.sub(rf"\b{arguments[0]}\.", "", one_line(error))  # jsonargparse puts the command before all keys
         if not any(argument.partition("=")[0] in ("--config", "-c") for argument in arguments):
-            message += " (give --config; `itmatch presets` lists those that come with the package)"
+            message += f" (give --config{_which_config(arguments)})"
         raise UsageError(message) from error
     except MisconfigurationException as error:
         raise ValueError(one_line(error)) from error
@@ -47,6 +48,16 @@ def plain_errors(arguments: Sequence[str]) -> Iterator[None]:
         if isinstance(error, RuntimeError) and (meaning := trouble(error)) is not None:
             raise OSError(meaning) from error
         raise
+
+
+def _which_config(arguments: Sequence[str]) -> str:
+    """The configuration of the run whose checkpoint is given, or where there are some."""
+    words = [part for argument in arguments for part in argument.split("=", 1)]
+    given = next((value for name, value in pairwise(words) if name == "--ckpt_path"), "")
+    run = folder_near(given, "config.yaml") if given else None
+    if run is not None:
+        return f" {run}/config.yaml, the settings of that run"
+    return "; `itmatch presets` lists those that come with the package"
 
 
 def one_line(error: BaseException) -> str:

@@ -10,6 +10,8 @@ from itmatch.formats.files import existing_file
 from itmatch.formats.messages import is_count
 from itmatch.formats.temporaries import locked
 from itmatch.formats.text import read_lines
+from itmatch.spec import build
+from itmatch.vision.backbones import Backbone
 from itmatch.vision.captions import left_out, strangers_told, with_captions
 from itmatch.vision.extractor import DEFAULT_DETECTOR, RegionExtractor
 from itmatch.vision.merging import check_merged, is_merged, merge_parts
@@ -51,7 +53,7 @@ def extract(
         detector: name on the hub, or folder, of an object detector; "none" = a grid of the backbone. The default is
             ustc-community/dfine-small-obj365.
         backbone: likewise of a model such as DINOv2, whose features under the boxes take the place of the detector's;
-            "detector" = the detector's own backbone.
+            "detector" = the detector's own backbone; or FILE.CLASS, a Backbone of your own.
         classes: a text file of what an OWL-ViT, OWLv2 or Grounding DINO looks for, a name per line; the default is the
             80 classes of COCO.
         regions: of a photo, at most; of a grid, a square number.
@@ -70,7 +72,7 @@ def extract(
     names = None if classes is None else [line.strip() for line in read_lines(existing_file(classes)) if line.strip()]
     extractor = RegionExtractor(
         name,
-        backbone=backbone,
+        backbone=_own_class(backbone),
         classes=names,
         regions=regions,
         min_score=min_score,
@@ -97,6 +99,15 @@ def extract(
         print(*merge_parts(plan, out, split, described.texts), f"written to {out}", sep="\n")
     else:
         print(f"shard {shard}: done; {len(plan.missing())} of {len(plan)} parts are missing")
+
+
+def _own_class(backbone: str | None) -> Backbone | str | None:
+    """The object of a class that is named as FILE.CLASS; all else, a name of the hub or a folder, as it is."""
+    words = [] if backbone is None or Path(backbone).is_dir() else backbone.split(".")
+    if len(words) < 2 or not all(map(str.isidentifier, words)):
+        return backbone
+    found: Backbone = build({"class_path": backbone}, Backbone, "--backbone", trusted_modules=words[:1])
+    return found
 
 
 def _shard(text: str | None) -> tuple[int, int]:

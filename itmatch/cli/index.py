@@ -7,6 +7,7 @@ from shlex import quote
 from typing import TYPE_CHECKING
 
 from itmatch.errors import UsageError
+from itmatch.formats.messages import counted
 from itmatch.formats.nearby import near
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def index(
     with told_warnings():
         built = Index.build(found, images, out, captions=captions, overwrite=overwrite, keep_regions=keep_regions)
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    counts = f"{len(built.images)} images and {len(built.captions)} captions"
+    counts = f"{counted(len(built.images), 'images')} and {counted(len(built.captions), 'captions')}"
     name = images.name if isinstance(images, ImageTextSplit) else " ".join(map(str, sources[:3])) + _more(sources)
     print(f"{out}: {counts} of {name}, {size / 2**20:.1f} MiB")
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from itmatch.cli.running.indexes import open_index, opened_index
+from itmatch.formats.messages import counted
 
 
 def serve(
@@ -35,7 +36,7 @@ def serve(
             if not server.is_local:
                 warning = f"--host {host}: whoever can reach this machine can search, and see all pictures of the index"
                 print(f"itmatch: warning: {warning}", file=sys.stderr)
-            counts = f"{len(opened.images)} images, {len(opened.captions)} captions"
+            counts = f"{counted(len(opened.images), 'images')}, {counted(len(opened.captions), 'captions')}"
             print(f"{index}: {counts}; open {server.address} (Ctrl-C ends it)", flush=True)
             server.serve_forever()
         except Stopped as stop:

@@ -26,6 +26,7 @@ from itmatch.cli.running.checkpoint import (
     tell_of_tokenizer,
 )
 from itmatch.cli.running.configs import PROTOCOLS
+from itmatch.cli.running.devices import check_accelerator
 from itmatch.cli.running.help import short_help, takes_all
 from itmatch.cli.running.kept import checkpoints_of, told_where_to_go_on, warn_of_no_best
 from itmatch.cli.running.mistakes import first_mistake
@@ -147,9 +148,9 @@ class MatchingCLI(LightningCLI):
     def _feature_dim(self, data: MatchingData) -> int:
         size = data.dataset(data.splits_of(str(self.subcommand))[0]).feature_dim  # not of a split that may not exist
         model = self.checkpoint or self.start
-        there = None if model is None else model.feature_dim
-        if there not in (None, size):
-            raise ValueError(f"the data have {size} numbers per region, the checkpoint {there}")
+        if model is not None and model.feature_dim not in (None, size):
+            there = f"{model.option}: its model takes {model.feature_dim} numbers per region"
+            raise ValueError(f"{there}, the data have {size}")
         return size
 
     def before_instantiate_classes(self) -> None:
@@ -192,6 +193,7 @@ class MatchingCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer, and see to the processes that it starts and the folder that it makes."""
+        check_accelerator(self._get(self.config, "trainer.accelerator"))
         trainer = super().instantiate_trainer(**kwargs)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, SaveConfig):

@@ -17,7 +17,7 @@ from itmatch.data.items import CaptionItem, ImageItem, Names, item_of
 from itmatch.data.reading import read_regions
 from itmatch.data.sources.features import ArrayFeatures, FeatureStore
 from itmatch.formats.arrays import Array, PickledByFile
-from itmatch.formats.messages import shown
+from itmatch.formats.messages import counted, shown
 from itmatch.ops.checks import check_choice, check_place, check_several
 
 BlankCaptions = Literal["drop", "keep", "refuse"]
@@ -62,7 +62,7 @@ class ImageTextSplit(PickledByFile):
         >>> dataset.num_images, dataset.num_captions, dataset.image(0).features.dtype, dataset.caption(1).text
         (1, 2, torch.float16, 'a dog')
         >>> ImageTextSplit(np.ones((1, 36, 8), np.float16))
-        ImageTextSplit(dataset: 1 images, 0 captions)
+        ImageTextSplit(dataset: 1 image, 0 captions)
     """
 
     def __init__(
@@ -128,7 +128,8 @@ class ImageTextSplit(PickledByFile):
         return self.features.feature_dim
 
     def __repr__(self) -> str:
-        return f"ImageTextSplit({self.name}: {self.num_images} images, {self.num_captions} captions)"
+        counts = f"{counted(self.num_images, 'images')}, {counted(self.num_captions, 'captions')}"
+        return f"ImageTextSplit({self.name}: {counts})"
 
     def check_pairs(self, what: str) -> None:
         """Raise unless there are captions, each of an image: what training and recalls need.
@@ -212,7 +213,10 @@ class ImageTextSplit(PickledByFile):
         check_choice("blank_captions", blank_captions, "drop", "keep", "refuse")
         shape = (self.num_images, self.features.num_regions)
         if len(self.image_ids) != self.num_images:
-            raise ValueError(f"{self._where('image_ids')}: {len(self.image_ids)} ids for {self.num_images} images")
+            raise ValueError(
+                f"{self._where('image_ids')}: {counted(len(self.image_ids), 'ids')} for "
+                f"{counted(self.num_images, 'images')}"
+            )
         if self.num_images == 0:
             raise ValueError(f"{self.name}: no images and {self.num_captions} captions, expected images")
         if self.pictures is not None and len(self.pictures) != self.num_images:
@@ -223,9 +227,12 @@ class ImageTextSplit(PickledByFile):
             )
         if blank_captions == "drop":
             self._leave_out_blank()
+        listed = {field: field not in self._files for field in ("captions", "image_ids")}
         checks = [
-            validation.caption_problems(self.captions, self._where("captions"), blank=blank_captions == "keep"),
-            validation.id_problems(self.image_ids, self._where("image_ids")),
+            validation.caption_problems(
+                self.captions, self._where("captions"), blank=blank_captions == "keep", listed=listed["captions"]
+            ),
+            validation.id_problems(self.image_ids, self._where("image_ids"), listed=listed["image_ids"]),
         ]
         if self.lengths is not None:
             checks.append(validation.length_problems(self.lengths, *shape, self._where("lengths"), least=0))
@@ -245,7 +252,7 @@ class ImageTextSplit(PickledByFile):
             raise ValueError(problem)
         empty = 0 if self.lengths is None else int((self.lengths == 0).sum())
         if empty:
-            warnings.warn(f"{self.name}: {empty} images without regions get one of zeros", stacklevel=4)
+            warnings.warn(f"{self.name}: {counted(empty, 'images')} without regions get one of zeros", stacklevel=4)
 
     def _where(self, field: str) -> str:
         return self._files.get(field, f"{self.name}: {field}")

@@ -22,6 +22,21 @@ def is_count(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 18
 
 
+def counted(number: int, things: str) -> str:
+    """A number of things.
+
+    Args:
+        number: how many.
+        things: their name in the plural, which ends with "s" or "ies".
+
+    Example:
+        >>> counted(2, "images"), counted(1, "images"), counted(1, "queries")
+        ('2 images', '1 image', '1 query')
+    """
+    one = f"{things[:-3]}y" if things.endswith("ies") else things.removesuffix("s")
+    return f"{number} {things if number != 1 else one}"
+
+
 def short(text: str) -> str:
     """A text, cut if it is long."""
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -19,11 +19,12 @@ def folder_or_name(model: str | Path) -> str:
     """A folder, or the name of a model on the Hub, as a user writes it.
 
     Raises:
-        FileNotFoundError: it is a path, and there is no such folder, or a file.
+        FileNotFoundError: it is a path, and there is no such folder.
+        NotADirectoryError: it is a file.
     """
     name = str(user_path(model)) if str(model).startswith("~") else str(model)
     if Path(name).is_file():
-        raise FileNotFoundError(
+        raise NotADirectoryError(
             f"{name}: a file, expected a folder of save_pretrained; MatchingTask.load_from_checkpoint reads checkpoints"
         )
     is_path = isinstance(model, Path) or name.startswith((".", "/", "~")) or "\\" in name

@@ -279,6 +279,7 @@ class MatchingModel(nn.Module, ModelHubMixin, library_name="itmatch", tags=TAGS,
 
         Raises:
             FileNotFoundError: there is no such folder, or it has no weights.
+            NotADirectoryError: it is a file.
             ValueError: its ``config.json`` is none of this library, or names what is not admitted.
         """
         unknown = sorted(set(kwargs) - DOWNLOAD_ARGUMENTS)

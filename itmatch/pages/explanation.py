@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from itmatch.formats.arrays import Array
+from itmatch.formats.messages import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,8 +61,8 @@ class Explanation:
     relation_alignment: Array | None = None
 
     def __repr__(self) -> str:
-        counts = f"{len(self.regions)} regions, {len(self.words)} words, {len(self.relations)} relations"
-        return f"Explanation({self.text!r}: score {self.score:.4f}, {counts})"
+        counts = [counted(len(getattr(self, name)), name) for name in ("regions", "words", "relations")]
+        return f"Explanation({self.text!r}: score {self.score:.4f}, {', '.join(counts)})"
 
     def figure(self) -> Figure:
         """The picture with its boxes beside a heat map of regions and words, as a figure of matplotlib.

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from html import escape
 
 from itmatch.formats.arrays import Array
+from itmatch.formats.messages import counted
 from itmatch.pages.effects import RelationEffects
 from itmatch.pages.explanation import Explanation, Relation
 from itmatch.pages.pictures import Picture, embedded, size_of
@@ -157,7 +158,7 @@ def effects_fragment(effects: RelationEffects) -> str:
     """
     most = max((abs(effect) for _, effect in effects.effects), default=0.0)
     rows = [_effect(effects.called(one), one, effect, most) for one, effect in effects.effects]
-    count = f"{len(rows)} relation{'' if len(rows) == 1 else 's'}"
+    count = counted(len(rows), "relations")
     told = f"score {effects.score:.4f} with {count} of the image, {effects.without_any:.4f} without any"
     parts = [f'<p class="itm-note">What each relation adds: {told}</p>', _effects_table(rows[:_STRONGEST])]
     if len(rows) > _STRONGEST:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
+from itmatch.formats.messages import counted
 from itmatch.pages.page import page
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def results_page(title: str, query: Query, hits: Hits) -> str:
         f'<span class="itm-note">score {hit.score:.4f}</span></p></li>'
         for hit, row in zip(hits[0], hits.rows[0].tolist(), strict=False)
     ]
-    count = f"{len(cards)} {hits.kind if len(cards) != 1 else hits.kind[:-1]}, best first"
+    count = f"{counted(len(cards), hits.kind)}, best first"
     words = ", ".join(hits.unknown[0])
     unknown = f'<p class="itm-note">Not known to the model: {escape(words)}</p>' if words else ""
     body = f'<h1>{escape(title)}</h1><p class="itm-note">{count}</p>{unknown}<ol class="hits">{"".join(cards)}</ol>'

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from itmatch.formats.messages import counted
+
 
 @dataclass(frozen=True, repr=False)
 class Hit:
@@ -75,8 +77,7 @@ class Hits:
 
     def __repr__(self) -> str:
         most = max(map(len, self.ids), default=0)
-        queries = "1 query" if len(self) == 1 else f"{len(self)} queries"
-        return f"Hits({queries}, {most} {self.kind if most != 1 else self.kind[:-1]} each)"
+        return f"Hits({counted(len(self), 'queries')}, {counted(most, self.kind)} each)"
 
     def __len__(self) -> int:
         """Number of queries."""

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from itmatch.batch import Fragments
+from itmatch.formats.messages import counted
 from itmatch.models import MatchingModel
 from itmatch.models._inputs import Images
 from itmatch.ops.checks import check_whole
@@ -33,7 +34,7 @@ class Searchable:
         self.path, self.model, self.engine, self._state = path, model.eval(), engine, state
 
     def __repr__(self) -> str:
-        return f"Index({self.path}: {len(self.images)} images, {len(self.captions)} captions)"
+        return f"Index({self.path}: {counted(len(self.images), 'images')}, {counted(len(self.captions), 'captions')})"
 
     @property
     def images(self) -> Collection:

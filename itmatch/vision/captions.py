@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from itmatch.formats.files import user_path
-from itmatch.formats.messages import shown
+from itmatch.formats.messages import counted, shown
 from itmatch.formats.records import texts_of_record
 from itmatch.vision.caption_files import CAPTION_ENDINGS, caption_records
 from itmatch.vision.photos import Photo
@@ -75,8 +75,8 @@ def strangers_told(captions: Path | None, strangers: Sequence[str]) -> Iterator[
     """A line about names in a file of captions that no photo has, if there are some."""
     if strangers:
         yield (
-            f"{captions}: {len(strangers)} names that no photo has, and their captions are left out; the first is "
-            f"{shown(strangers[0])}"
+            f"{captions}: {counted(len(strangers), 'names')} that no photo has, whose captions are left out; "
+            f"the first is {shown(strangers[0])}"
         )
 
 

@@ -22,7 +22,7 @@ from itmatch.data.sources.features import FeatureStore, open_features
 from itmatch.extractor import Extractor
 from itmatch.formats.arrays import Array, take_rows
 from itmatch.formats.files import existing_file, user_path
-from itmatch.formats.messages import shown, shown_keys
+from itmatch.formats.messages import counted, shown, shown_keys
 from itmatch.formats.text import read_lines
 from itmatch.ops.checks import check_share, check_whole
 from itmatch.vision.cache import SPLIT, cached_regions, default_cache
@@ -227,9 +227,11 @@ class PhotoFolder(DataSource):
         folder = cached_regions([photos[name] for name in sorted(photos)], extractor, self.cache, self.batch_size)
         unreadable = read_lines(folder / f"{SPLIT}_unreadable.txt")
         if unreadable:
-            told = f"{len(unreadable)} photos cannot be read and are left out; {folder}/{SPLIT}_unreadable.txt has them"
+            told = f"{counted(len(unreadable), 'photos')} left out that cannot be read"
             first = unreadable[0].partition("\t")[2]
-            print(f"{self.root}: {told}; the first is {first}", file=sys.stderr)
+            print(
+                f"{self.root}: {told}, listed in {folder}/{SPLIT}_unreadable.txt; the first is {first}", file=sys.stderr
+            )
         return PrecompFolder(folder, test=SPLIT).split("test")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from itmatch.formats.arrays import Array, array_rows, save_array
 from itmatch.formats.files import read_json, write_text, written_together
+from itmatch.formats.messages import counted
 from itmatch.formats.text import read_lines
 from itmatch.vision.parts import FILLING, Plan, check_same_extractor, check_same_photos, read_part
 from itmatch.vision.relations import BOX_PREDICATES
@@ -114,8 +115,10 @@ def merge_parts(plan: Plan, out: Path, split: str, captions: Mapping[str, list[s
             write_text(out / "predicates.json", json.dumps(BOX_PREDICATES) + "\n")
         shape = _write_features(plan, Path(f"{where}_ims.npy"), len(names), most)  # last: the others are there with it
     shutil.rmtree(plan.folder)
-    told = [f"{split}: {len(names)} photos, {shape} float16"]
-    return told + ([f"{len(errors)} photos could not be read, listed in {where}_unreadable.txt"] if errors else [])
+    told = [f"{split}: {counted(len(names), 'photos')}, {shape} float16"]
+    return told + (
+        [f"{counted(len(errors), 'photos')} could not be read, listed in {where}_unreadable.txt"] if errors else []
+    )
 
 
 def _write_features(plan: Plan, path: Path, count: int, most: int) -> tuple[int, ...]:

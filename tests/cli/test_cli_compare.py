@@ -285,6 +285,8 @@ def test_published_results_stand_where_their_protocol_is(runs, capsys):
     entries, _ = compared(capsys, "small", "--published", "flickr30k", "coco_1k", "--form=bibtex")
     assert [line for line in entries if line.startswith("@")].count("@inproceedings{pan2023chan,") == 1
     assert "--form bibtex: the entries are those of published" in error_of(capsys, "compare", "small", "--form=bibtex")
+    message = error_of(capsys, "compare", "small", "--published=flickr30kk")
+    assert message.startswith("--published: 'flickr30kk', expected one of flickr30k, coco_1k, coco_5k (see ")
 
 
 def test_a_broken_configuration_is_named(runs, capsys):

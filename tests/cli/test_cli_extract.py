@@ -2,10 +2,12 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,7 +60,7 @@ def test_a_folder_that_can_be_trained_on(folder, detector, tmp_path, capsys):
     assert run(*arguments(folder, tmp_path, detector, "--captions", captions, "--split", "train")) == 0
     said = capsys.readouterr()
     assert "1 of 23 photos have no captions and are left out; the first is '22.png'" in said.out
-    assert "captions.txt: 1 names that no photo has" in said.out
+    assert "captions.txt: 1 name that no photo has" in said.out
     assert "22 of 22 photos, " in said.err
     split = PrecompFolder(tmp_path).split("train")
     assert (split.num_images, split.num_captions, split.image_ids[3]) == (22, 55, "03.png")
@@ -67,6 +69,43 @@ def test_a_folder_that_can_be_trained_on(folder, detector, tmp_path, capsys):
     assert np.load(tmp_path / "train_sizes.npy")[:2].tolist() == [[40, 60], [60, 40]]
     assert (tmp_path / "train_photos.txt").read_text().splitlines()[0] == str(folder / "00.png")
     assert not (tmp_path / "train.parts").exists()
+
+
+OWN = """
+import torch
+from itmatch.vision import Backbone
+
+class Squares(Backbone):
+    def __init__(self, value=2):
+        self.value = value
+
+    def __call__(self, images):
+        return torch.full((len(images), 3, 2, 2), float(self.value))
+
+class Sized(Squares):
+    def __init__(self, value):
+        self.value = value
+
+class Other:
+    pass
+"""
+
+
+def test_a_backbone_of_the_users_own(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    Path("own_backbones.py").write_text(OWN)
+    shown = arguments(folder, tmp_path / "out", "none", "--regions", 4, "--backbone")
+    assert run(*shown, "own_backbones.Squares") == 0
+    assert np.load(tmp_path / "out/photos_ims.npy").tolist() == np.full((23, 4, 3), 2).tolist()
+    noted = json.loads((tmp_path / "out/photos_extractor.json").read_text())["init_args"]["backbone"]
+    assert noted == {"class_path": "own_backbones.Squares", "init_args": {"value": 2}}
+    for name, told in (
+        ("own_backbones.Sized", "cannot be built .*'value'"),
+        ("own_backbones.Other", "is no itmatch.vision"),
+        ("own_backbone.Squares", "no class 'own_backbone.Squares'; the file that defines it must be importable"),
+    ):
+        assert re.search(f"^--backbone: .*{told}", error_of(capsys, *shown, name))
 
 
 def test_a_finished_split_is_left_as_it_is(folder, detector, tmp_path, capsys):
@@ -184,7 +223,7 @@ def test_a_corrupt_photo_among_a_hundred(folder, detector, tmp_path, capsys):
         (photos / f"{number:03d}.png").write_bytes(content[: len(content) // 2] if number == 41 else content)
     assert run(*arguments(photos, tmp_path / "out", detector)) == 0
     said = capsys.readouterr()
-    assert "1 photos could not be read, listed in" in said.out
+    assert "1 photo could not be read, listed in" in said.out
     assert said.err.count("no image that can be read") == 1
     names = (tmp_path / "out/photos_ids.txt").read_text().split()
     assert names == [f"{number:03d}.png" for number in range(100) if number != 41]

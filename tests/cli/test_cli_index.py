@@ -230,7 +230,7 @@ def test_photos_for_a_model_with_an_extractor(tmp_path, capsys):
     assert line[3] == f"photos/{line[2]}"
     Path("list.txt").write_text("photos/below/red.jpg\n")
     assert run("index", "list.txt", "--model", "model", "--out", "listed") == 0
-    assert "listed: 1 images and 0 captions" in capsys.readouterr().out
+    assert "listed: 1 image and 0 captions" in capsys.readouterr().out
     halves_model(extractor=False).save_pretrained("plain")
     for source, expected in (
         ("photos/below", "this model takes features of regions, not photos such as "),

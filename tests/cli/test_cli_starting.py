@@ -85,7 +85,8 @@ def test_the_configuration_says_how_the_model_is_built(made, capsys):
 def test_what_does_not_fit_is_told_with_the_file(made, capsys):
     wide = write_precomp(Path("wide"), features=7)
     start = ["--init_from", made / "first.ckpt"]
-    assert error_of(capsys, *started(wide, *start)) == "the data have 7 numbers per region, the checkpoint 6"
+    message = error_of(capsys, *started(wide, *start))
+    assert message == f"--init_from {made}/first.ckpt: its model takes 6 numbers per region, the data have 7"
     message = error_of(capsys, *started(made / "one", *start, "--model.text_encoder.word_dim=4"))
     assert re.match(r"--init_from .*first.ckpt: 'text_encoder.embed.weight' is .* \(14, 300\), .* \(14, 4\)", message)
     assert error_of(capsys, *started(made / "one", "--init_from=no.ckpt")) == "no.ckpt: no such file"

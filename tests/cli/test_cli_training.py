@@ -18,6 +18,7 @@ import pytest
 import torch
 import yaml
 from helpers_cli import DEMO, error_of, on_precomp, run, write_precomp
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator
 from lightning.pytorch.cli import LightningArgumentParser
 
 from itmatch import __version__
@@ -263,15 +264,27 @@ WRONG = {
     "parts that do not fit": ([*DEMO, "--model.image_encoder.init_args.embed_dim=8"], "embedding sizes differ: .* 8"),
     "learning rate": ([*DEMO, "--model.lr_scale={nothing: 0.1}"], r"lr_scale: no parameter begins with \['nothing'\]"),
     "device": ([*DEMO, "--trainer.accelerator=nothing"], "accelerator.*nothing"),
+    "GPU": ([*DEMO, "--trainer.accelerator=gpu"], "^--trainer.accelerator gpu: PyTorch finds none on this machine"),
     "logger": ([*DEMO, "--trainer.logger=NoLogger"], "trainer.logger.*NoLogger"),
     "checkpoint": ([*DEMO, "--ckpt_path=no.ckpt"], "^no.ckpt: no such file"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_mistake_is_told_in_one_line(name, capsys):
+def test_a_mistake_is_told_in_one_line(name, capsys, monkeypatch):
+    for kind in (CUDAAccelerator, MPSAccelerator):
+        monkeypatch.setattr(kind, "is_available", staticmethod(lambda: False))
     arguments, expected = WRONG[name]
     assert re.search(expected, error_of(capsys, "fit", *arguments))
+
+
+def test_the_configuration_of_a_checkpoint_is_named(capsys):
+    Path("run/checkpoints").mkdir(parents=True)
+    for file in ("config.yaml", "checkpoints/best.ckpt"):
+        Path("run", file).touch()
+    for given in (["--ckpt_path", "run/checkpoints/best.ckpt"], ["--ckpt_path=run/checkpoints/best.ckpt"]):
+        message = error_of(capsys, "test", *given)
+        assert message.endswith(" (give --config run/config.yaml, the settings of that run)")
 
 
 @pytest.mark.parametrize(
@@ -468,7 +481,7 @@ def test_features_that_do_not_fit_the_checkpoint(tmp_path, capsys):
     other = write_precomp(tmp_path / "other", features=5)
     checkpoint = "--ckpt_path=runs/lightning_logs/version_0/checkpoints/best.ckpt"
     message = error_of(capsys, *on_precomp("test", other, checkpoint))
-    assert message == "the data have 5 numbers per region, the checkpoint 6"
+    assert message == f"{checkpoint.replace('=', ' ')}: its model takes 6 numbers per region, the data have 5"
 
 
 def test_a_resumed_run_compares_with_the_best_before(tmp_path):

@@ -424,7 +424,7 @@ def test_no_such_folder(tmp_path):
 def test_a_file_in_the_place_of_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("best.ckpt").write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match=r"^best.ckpt: a file, expected a folder of save_pretrained; Match"):
+    with pytest.raises(NotADirectoryError, match=r"^best.ckpt: a file, expected a folder of save_pretrained; Match"):
         MatchingModel.from_pretrained("best.ckpt")
 
 

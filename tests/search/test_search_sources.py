@@ -141,7 +141,7 @@ def test_existing_images_of_a_split_are_left_with_their_captions(photos):
 def test_captions_of_photos(photos):
     Path("captions.json").write_text(json.dumps({"red.jpg": ["a red photo", "red"], "blue.jpg": "blue", "gone": "a"}))
     model = halves_model()
-    with pytest.warns(UserWarning, match=r"captions.json: 1 names that no photo has.*'gone'"):
+    with pytest.warns(UserWarning, match=r"captions.json: 1 name that no photo has.*'gone'"):
         index = Index.build(model, photos, "index", captions="captions.json", batch_size=2)
     assert (index.images.ids, index.captions.texts) == (NAMES, ["blue", "a red photo", "red"])
     assert index.captions.image_serials().tolist() == [0, 2, 2]

@@ -151,9 +151,9 @@ def test_photos_that_cannot_be_read_are_left_out_and_listed(made, capsys):
     assert numbers(data.split("test")) == [7, 11, 15, 19, 23]
     assert len(data.split("test").captions) == 10
     said = capsys.readouterr().err
-    assert "1 photos cannot be read and are left out" in said
+    assert "1 photo left out that cannot be read" in said
     assert "24 of 24 photos, " in said
-    assert said.count("03.png") == said.count("read and are left out") == 1
+    assert said.count("03.png") == said.count("left out that cannot be read") == 1
     assert "could not be read" not in said
     (listed,) = (root / "cache").glob("*/photos_unreadable.txt")
     assert listed.read_text().startswith("03.png\t")
@@ -167,7 +167,7 @@ def test_a_photo_of_a_list_that_is_not_there_is_left_out_until_it_is(made, capsy
     content = (root / "photos/03.png").read_bytes()
     (root / "photos/03.png").unlink()
     assert PhotoFolder(root / "list.txt", captions, extractor, cache=root / "cache").split("test").num_images == 5
-    assert "1 photos cannot be read and are left out" in capsys.readouterr().err
+    assert "1 photo left out that cannot be read" in capsys.readouterr().err
     (listed,) = (root / "cache").glob("*/photos_unreadable.txt")
     assert listed.read_text() == f"photos/03.png\t{root}/photos/03.png: no such file\n"
     (root / "photos/03.png").write_bytes(content)
@@ -244,7 +244,7 @@ def test_captions_and_photos_without_the_other_are_told_of(made, capsys):
     source(root, captions).split("train")
     told = capsys.readouterr().err.splitlines()
     assert told[:2] == [
-        f"{captions}: 2 names that no photo has, and their captions are left out; the first is 'gone.png'",
+        f"{captions}: 2 names that no photo has, whose captions are left out; the first is 'gone.png'",
         f"{root}/photos: 2 of 24 photos have no captions and are left out; the first is '05.png'",
     ]
     files = {"train": str(write_captions(root / "train.txt", records[:4]))}
@@ -252,7 +252,7 @@ def test_captions_and_photos_without_the_other_are_told_of(made, capsys):
     source(root, files).split("train")
     told = capsys.readouterr().err.splitlines()
     assert [line.split(";")[0] for line in told[:2]] == [
-        f"{root}/val.txt: 2 names that no photo has, and their captions are left out",
+        f"{root}/val.txt: 2 names that no photo has, whose captions are left out",
         f"{root}/photos: 6 of 24 photos have no captions and are left out",
     ]
     assert "left out" not in "".join(told[2:])

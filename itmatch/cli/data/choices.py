@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from itmatch.formats.messages import counted
+
 
 def choices(
     folder: Path, splits: list[str], *, relations: str = "caption_relations", seed: int = 0, overwrite: bool = False
@@ -39,4 +41,4 @@ def choices(
     for path, made in work:
         write_choices(path, made)
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(Counter(one.kind for one in made).items()))
-        print(f"{path}: {len(made)} questions ({kinds or 'no caption has a relation to turn round'})")
+        print(f"{path}: {counted(len(made), 'questions')} ({kinds or 'no caption has a relation to turn round'})")

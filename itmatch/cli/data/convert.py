@@ -13,6 +13,7 @@ from itmatch.data.conversion.lists import PhotoList, karpathy_lists, text_lists
 from itmatch.data.conversion.regions import Conversion, convert_regions
 from itmatch.errors import UsageError
 from itmatch.formats.features.opening import layout_of, open_regions
+from itmatch.formats.messages import counted
 from itmatch.formats.text import read_lines
 
 
@@ -81,7 +82,7 @@ def convert_data(
     photos = _photos(karpathy, lists, split or [], captions_per_image)
     names = None if ids is None else [line.strip() for line in read_lines(ids)]
     reader = open_regions(sources, grid=grid, fields=None if fields is None else fields.split(","), names=names)
-    print(f"{sources[0]}: {layout}, {len(reader)} photos")
+    print(f"{sources[0]}: {layout}, {counted(len(reader), 'photos')}")
     how = Conversion(dtype, without_regions, missing, boxes=not no_boxes, numbers=numbers, overwrite=overwrite)
     train, look = f"itmatch fit --config chan_features --data.source.root {out}", f"itmatch data check {out}"
     next_ = f"{train} trains on it, {look} looks at it"

@@ -16,6 +16,7 @@ from itmatch.data.sources.precomp import PrecompFolder
 from itmatch.data.split import ImageTextSplit
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import read_json, written_together
+from itmatch.formats.messages import counted
 
 
 def scene_graphs(
@@ -98,8 +99,9 @@ def scene_graphs(
                 chosen = chosen.matched_to(_boxes(dataset), dataset.lengths, min_iou=min_iou, max_relations=most)
             chosen.save(folder, split, overwrite=overwrite)
             report.append(
-                f"{split}: {chosen.num_relations} relations of {len(chosen)} images ({before} before matching, "
-                f"{without} images without regions), {len(chosen.predicate_names)} predicates"
+                f"{split}: {counted(chosen.num_relations, 'relations')} of {counted(len(chosen), 'images')} "
+                f"({before} before matching, {counted(without, 'images')} without regions), "
+                f"{counted(len(chosen.predicate_names), 'predicates')}"
             )
     print(*report, sep="\n")
 

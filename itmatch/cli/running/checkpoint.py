@@ -38,6 +38,7 @@ class GivenCheckpoint:
         path: a checkpoint, or a folder of ``save_pretrained``.
 
     Attributes:
+        option: that names it, for messages.
         is_folder: whether it is a folder, which Lightning does not read.
         tokenizer: its own, or None; known when it is built.
         extractor: likewise.
@@ -46,6 +47,7 @@ class GivenCheckpoint:
 
     def __init__(self, path: str) -> None:
         self.path, self.is_folder = user_path(path), user_path(path).is_dir()
+        self.option = f"--ckpt_path {self.path}"
         self._training: dict[str, Any] = {}
         if self.is_folder:
             self._settings, self._sizes = read_model_folder(path)
@@ -58,14 +60,13 @@ class GivenCheckpoint:
         self.extractor: Extractor | None = None
         self.feature_dim: int | None = None
         if self.is_folder:
-            tell_of_tokenizer(f"--ckpt_path {path}", self._settings.get("tokenizer"))
+            tell_of_tokenizer(self.option, self._settings.get("tokenizer"))
 
     def build_into(self, model: Namespace, trusted_modules: Sequence[str]) -> None:
         """Build the parts, and put them into the settings of ``model`` in the place of those given."""
-        where = f"--ckpt_path {self.path}"
-        with bounded_by(self._sizes, where):
+        with bounded_by(self._sizes, self.option):
             built = built_settings(
-                self._settings, MatchingTask.recorded_arguments(), where, trusted_modules=trusted_modules
+                self._settings, MatchingTask.recorded_arguments(), self.option, trusted_modules=trusted_modules
             )
         self.tokenizer = built.pop("tokenizer", None)  # not of the configuration: the data may bring its own
         self.extractor = built.pop("extractor", None)  # likewise
@@ -90,8 +91,9 @@ class GivenCheckpoint:
         done = self._training
         if not done:
             return
-        option = f"--ckpt_path {self.path}"
-        rank_zero_only(print)(f"{option}: goes on with its training at epoch {done['epochs']}, step {done['steps']}")
+        rank_zero_only(print)(
+            f"{self.option}: goes on with its training at epoch {done['epochs']}, step {done['steps']}"
+        )
         doubts = []
         for stage, there in done["data"].items():
             if there != (here := data.content(stage)):
@@ -101,7 +103,7 @@ class GivenCheckpoint:
         doubts += ["finished"] * done["finished"]
         if doubts:
             warn(
-                f"{option} was {' and '.join(doubts)}; {kept} go on from there; "
+                f"{self.option} was {' and '.join(doubts)}; {kept} go on from there; "
                 f"--init_from {self.path} starts a new training with its weights"
             )
 

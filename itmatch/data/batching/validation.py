@@ -21,45 +21,54 @@ _BLOCK = 4096  # images per block
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")  # halves of a pair of surrogates come from json
 
 
-def caption_problems(captions: Sequence[str], where: str, *, blank: bool = False) -> Iterator[str]:
+def caption_problems(
+    captions: Sequence[str], where: str, *, blank: bool = False, listed: bool = False
+) -> Iterator[str]:
     """Captions that are no text or, unless ``blank`` ones are wanted, have no visible character.
 
-    ``where`` is a file or a name; lines count from 1.
+    ``where`` is a file, whose lines count from 1; or a list (``listed``), whose places count from 0.
     """
-    yield from (problems := list(_text_problems(captions, where, "caption")))
-    empty = [] if problems or blank else [line for line, caption in enumerate(captions, 1) if not is_visible(caption)]
+    yield from (problems := list(_text_problems(captions, where, "caption", listed=listed)))
+    empty = [] if problems or blank else [place for place, text in enumerate(captions) if not is_visible(text)]
     if empty:
-        yield f"{where}:{empty[0]}: empty caption{_more(len(empty))}"
+        yield f"{_entry(where, empty[0], listed=listed)}: empty caption{_more(len(empty))}"
 
 
-def id_problems(ids: Sequence[str], where: str) -> Iterator[str]:
-    """Ids that are no text, empty ones, and ids that come twice."""
-    yield from (problems := list(_text_problems(ids, where, "image id")))
+def id_problems(ids: Sequence[str], where: str, *, listed: bool = False) -> Iterator[str]:
+    """Ids that are no text, empty ones, and ids that come twice; ``where`` as in :func:`caption_problems`."""
+    yield from (problems := list(_text_problems(ids, where, "image id", listed=listed)))
     if problems:
         return
     seen: dict[str, int] = {}
     twice = []
-    for line, name in enumerate(ids, 1):
+    for place, name in enumerate(ids):
         if not name.strip():
-            yield f"{where}:{line}: empty image id"
+            yield f"{_entry(where, place, listed=listed)}: empty image id"
             return
         if name in seen:
-            twice.append((line, name, seen[name]))
-        seen.setdefault(name, line)
+            twice.append((place, name, seen[name]))
+        seen.setdefault(name, place)
     if twice:
-        line, name, first = twice[0]
-        yield f"{where}:{line}: image id {name!r} is already on line {first}{_more(len(twice))}"
+        place, name, first = twice[0]
+        before = f"at index {first}" if listed else f"on line {first + 1}"
+        yield f"{_entry(where, place, listed=listed)}: image id {name!r} is already {before}{_more(len(twice))}"
 
 
-def _text_problems(texts: Sequence[Any], where: str, what: str) -> Iterator[str]:
-    for line, text in enumerate(texts, 1):
+def _text_problems(texts: Sequence[Any], where: str, what: str, *, listed: bool) -> Iterator[str]:
+    for place, text in enumerate(texts):
         if not isinstance(text, str):
-            yield f"{where}:{line}: {text!r} of type {type(text).__name__}, expected the {what} as a string"
+            entry = _entry(where, place, listed=listed)
+            yield f"{entry}: {text!r} of type {type(text).__name__}, expected the {what} as a string"
             return
         wrong = _NO_TEXT.search(text)
         if wrong:
-            yield f"{where}:{line}: {what} with {wrong[0]!r}, which no text has"
+            yield f"{_entry(where, place, listed=listed)}: {what} with {wrong[0]!r}, which no text has"
             return
+
+
+def _entry(where: str, place: int, *, listed: bool) -> str:
+    """An entry of a list, or a line of a file."""
+    return f"{where}[{place}]" if listed else f"{where}:{place + 1}"
 
 
 def is_visible(text: str) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 
 from itmatch.formats.arrays import Array
 from itmatch.formats.files import user_path
+from itmatch.formats.messages import counted
 from itmatch.formats.npz import read_npz, write_npz
 
 NOWHERE = (-1, -1)  # the span of a predicate for which no words stand
@@ -64,7 +65,8 @@ class CaptionRelations(Sequence[Array]):
     def summary(self) -> str:
         """How many there are, as a sentence."""
         without = int((np.diff(self.offsets) == 0).sum())
-        return f"{self.num_relations} relations of {len(self)} captions, {without} captions without"
+        found = f"{counted(self.num_relations, 'relations')} of {counted(len(self), 'captions')}"
+        return f"{found}, {counted(without, 'captions')} without"
 
     def __len__(self) -> int:
         """T."""
@@ -80,7 +82,7 @@ class CaptionRelations(Sequence[Array]):
         return self.spans[self.offsets[caption] : self.offsets[caption + 1]]
 
     def __repr__(self) -> str:
-        return f"CaptionRelations({self.num_relations} relations of {len(self)} captions)"
+        return f"CaptionRelations({counted(self.num_relations, 'relations')} of {counted(len(self), 'captions')})"
 
     def problems(self, captions: Sequence[str], where: str) -> Iterator[str]:
         """What does not fit these captions: their number, spans that are empty, turned over or outside the text."""

@@ -15,7 +15,7 @@ from itmatch.data.sources.caption_json import KEYS, AnnotatedImage, is_of_coco, 
 from itmatch.data.sources.karpathy import KarpathyJson
 from itmatch.data.split import ImageTextSplit
 from itmatch.data.tokenizers.base import Tokenizer
-from itmatch.formats.messages import shown
+from itmatch.formats.messages import counted, shown
 
 _STAGES = {"train": "train", "val": "val", "test": "test"}
 _USUAL = 5  # captions per image that the protocols expect
@@ -41,8 +41,10 @@ def check_annotations(
         texts = [image.captions() for image in chosen if not any(image.problems())]
         captions[split] = [text for found in texts for text in found if text]
         part = CheckReport(str(path), "split")
-        told = f"{len(chosen)} images, {len(captions[split])} captions{_per_image(texts)}"
-        part.found.append(f"a gallery, {len(chosen)} images without captions" if split in galleries else told)
+        told = f"{counted(len(chosen), 'images')}, {counted(len(captions[split]), 'captions')}{_per_image(texts)}"
+        part.found.append(
+            f"a gallery, {counted(len(chosen), 'images')} without captions" if split in galleries else told
+        )
         dataset = part.attempt(partial(_open, path, features, split, chosen)) if whole else None
         if dataset is not None:
             seen[split] = SeenSplit(dataset.image_ids)

@@ -13,6 +13,7 @@ import numpy as np
 from itmatch.data.check.report import CheckReport
 from itmatch.data.sources.features import FeatureStore
 from itmatch.formats.arrays import Array
+from itmatch.formats.messages import counted
 
 _PRINT = 1024  # numbers of an image that tell it from others
 _SCALES = 1e-3, 1e4  # between which the norms of usual features lie
@@ -120,7 +121,7 @@ class _Look:
             yield self._told(self.empty, "zeros alone in the features")
         if self.zeros:
             unless = "by the lengths too" if padded else "a lengths file says which are none"
-            yield f"{self.where}: {self.zeros} regions of zeros alone, taken for regions; {unless}"
+            yield f"{self.where}: {counted(self.zeros, 'regions')} of zeros alone, taken for regions; {unless}"
         if self.beyond:
             yield self._told(self.beyond, "numbers beyond its length; are the lengths of other features?")
         if len(self.twice) > _MANY * len(self.regions):
@@ -166,9 +167,8 @@ def compare_splits(report: CheckReport, seen: Mapping[str, SeenSplit]) -> None:
         common = sorted(set(one.image_ids or ()) & set(other.image_ids or ()))
         equal = [one.prints[key] for key in one.prints if key in other.prints]
         if common:
-            report.warnings.append(
-                f"{report.path}: {first} and {second} share {len(common)} image ids, the first is {common[0]!r}"
-            )
+            told = f"{first} and {second} share {counted(len(common), 'image ids')}, the first is {common[0]!r}"
+            report.warnings.append(f"{report.path}: {told}")
         elif equal:
             report.warnings.append(
                 f"{report.path}: {len(equal)} images of {first} have the features of images of {second}, the first is "

@@ -21,7 +21,7 @@ from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.data.tokenizers.vocabulary import Vocabulary
 from itmatch.formats.arrays import open_array
 from itmatch.formats.files import read_json, user_path
-from itmatch.formats.messages import shown_keys
+from itmatch.formats.messages import counted, shown_keys
 from itmatch.formats.text import read_lines
 from itmatch.formats.vocabularies import is_pickle
 
@@ -83,8 +83,8 @@ def _check_captions(path: Path) -> CheckReport:
     if found is not None:
         texts = [text for _, group in found.values() for text in group]
         blank = sum(not is_visible(text) for text in texts)
-        report.found.append(f"{len(texts)} captions of {len(found)} photos")
-        report.warnings += [f"{path}: {blank} blank captions"] * bool(blank)
+        report.found.append(f"{counted(len(texts), 'captions')} of {counted(len(found), 'photos')}")
+        report.warnings += [f"{path}: {counted(blank, 'blank captions')}"] * bool(blank)
         report.not_ready = f"`itmatch data convert {path} --split NAME=FILE --out FOLDER` makes lists of them"
     return report
 

@@ -19,6 +19,7 @@ from itmatch.data.split import ImageTextSplit
 from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.formats.features.opening import layout_of, open_regions
 from itmatch.formats.features.photo_files import files_of
+from itmatch.formats.messages import counted
 from itmatch.formats.text import read_lines
 
 _STAGES: dict[Stage, str] = {"train": "train", "val": "dev", "test": "test"}  # that ImageFolder reads
@@ -76,7 +77,7 @@ def check_feature_files(path: Path) -> CheckReport:
     files = files_of(path)
     store = report.attempt(partial(FolderFeatures, files))
     if store is not None:
-        report.found.append(f"{len(files)} files, {store.feature_dim} numbers per region")
+        report.found.append(f"{counted(len(files), 'files')}, {store.feature_dim} numbers per region")
         look_at_features(report, store, str(path), names=[file.name for file in files])
         report.found.append(_next(path, [path]))
     return report
@@ -96,7 +97,7 @@ def check_region_file(path: Path, *more: Path) -> CheckReport:
     reader = report.attempt(partial(open_regions, [path, *more]))
     if reader is not None:
         report.kind = f"features ({layout_of(path)})"
-        report.found.append(f"{len(reader)} photos")
+        report.found.append(f"{counted(len(reader), 'photos')}")
         store = report.attempt(partial(FileFeatures, reader, range(len(reader))))
         if store is not None:
             look_at_features(report, store, str(path), names=reader.names)

@@ -19,6 +19,7 @@ from itmatch.data.sources.precomp import PrecompFolder, found_splits
 from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.formats.arrays import Array, open_array
 from itmatch.formats.files import read_json
+from itmatch.formats.messages import counted
 from itmatch.formats.text import read_lines
 
 _SMALL = 0.5  # of the side of an image, beyond which some box goes wherever boxes are right
@@ -92,14 +93,14 @@ def _numbers(layout: Layout, rows: int, texts: SplitTexts) -> str:
     if not texts.describe:
         visible = sum(map(bool, texts.lines))
         searched = f"; {visible} texts in {texts.path.name} to search it with" if visible else ""
-        return f"a gallery, {layout.num_images} images without captions{searched}"
+        return f"a gallery, {counted(layout.num_images, 'images')} without captions{searched}"
     counts, images = np.unique(np.bincount(layout.caption_image), return_counts=True)
     share = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     repeated = "" if layout.rows is None else f", stored once per caption ({rows} rows)"
     if repeated and len(counts) > 1:  # worth a look: a photo that comes twice is taken for one image
         shown = ", ".join(f"{n} of {k} rows" for n, k in zip(images[:5], counts[:5], strict=True))
         repeated += f", equal rows that follow each other taken for one: {shown}{', ...' if len(counts) > 5 else ''}"
-    return f"{layout.num_images} images{repeated}, {captions} captions ({share} per image)"
+    return f"{counted(layout.num_images, 'images')}{repeated}, {counted(captions, 'captions')} ({share} per image)"
 
 
 def _check_columns(check: SplitCheck, layout: Layout, features: Array) -> Array | None:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from itmatch.data.tokenizers.base import Tokenizer
 from itmatch.data.tokenizers.coverage import measure_coverage
 from itmatch.data.tokenizers.words import WordTokenizer
+from itmatch.formats.messages import counted
 
 _T = TypeVar("_T")
 _SHOWN = 50  # problems that are printed; the report holds all
@@ -37,6 +38,7 @@ class CheckReport:
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     not_ready: str = ""
+    lacking: dict[str, list[str]] = field(default_factory=dict, init=False, repr=False)  # what is missing, by split
 
     @property
     def ok(self) -> bool:
@@ -50,16 +52,18 @@ class CheckReport:
 
     def as_dict(self) -> dict[str, Any]:
         """All that it holds, as json may say it."""
-        return {**asdict(self), "ok": self.ok, "ready": self.ready}
+        content = {name: value for name, value in asdict(self).items() if name != "lacking"}
+        return {**content, "ok": self.ok, "ready": self.ready}
 
     def __str__(self) -> str:
         lines = [f"{self.path}: {self.kind}", *(f"  {line}" for line in self.found)]
-        lines += [f"  not there (optional): {line}" for line in self.missing]
+        missing = _in_short(self.lacking) or self.missing
+        lines += [f"  not there (optional): {', '.join(missing)}"] if missing else []
         lines += [f"  WARNING {line}" for line in self.warnings]
         lines += [f"  PROBLEM {line}" for line in self.problems[:_SHOWN]]
         count = len(self.problems)
         lines += [f"  and {count - _SHOWN} more"] if count > _SHOWN else []
-        lines += [f"{count} problem{'s' if count > 1 else ''}"] if count else []
+        lines += [counted(count, "problems")] if count else []
         lines += [f"not ready: {self.not_ready}"] if self.not_ready else []
         return "\n".join(lines if count or self.not_ready else [*lines, "ok"])
 
@@ -67,6 +71,7 @@ class CheckReport:
         """Take over what was seen of a split."""
         self.found += [f"{name}: {line}" for line in part.found]
         self.missing += [", ".join(part.missing)] if part.missing else []
+        self.lacking[name] = part.missing
         self.problems += part.problems
         self.warnings += part.warnings
 
@@ -125,3 +130,17 @@ class CheckReport:
             if coverage is not None:
                 where = self.problems if coverage.hopeless else self.warnings if coverage.doubtful else self.found
                 where.append(str(coverage))
+
+
+def _in_short(lacking: Mapping[str, Sequence[str]]) -> list[str]:
+    """The files that splits lack, without their endings; those that all of several splits lack once, without a name.
+
+    Example:
+        >>> _in_short({"train": ["train_ids.txt"], "dev": ["dev_ids.txt", "dev_boxes.npy"]})
+        ['ids', 'dev_boxes']
+    """
+    stems = {split: [name.partition(".")[0].removeprefix(f"{split}_") for name in lacking[split]] for split in lacking}
+    first, *others = stems.values() if stems else [[]]
+    everywhere = [stem for stem in first if others and all(stem in other for other in others)]
+    alone = [f"{split}_{stem}" for split, found in stems.items() for stem in found if stem not in everywhere]
+    return everywhere + alone

@@ -12,7 +12,7 @@ from itmatch.data.batching import validation
 from itmatch.data.batching.validation import is_visible
 from itmatch.data.conversion.lists import PhotoList, karpathy_lists, save_texts
 from itmatch.formats.files import written_together
-from itmatch.formats.messages import shown
+from itmatch.formats.messages import counted, shown
 from itmatch.formats.text import read_lines
 from itmatch.ops.checks import check_whole_or_none
 
@@ -87,7 +87,7 @@ def convert_captions(
         for split, listed in photos.items():
             names, texts, told = _of_split(split, listed, captions, how)
             count = save_texts(out / split, names, texts)
-            report += [f"{split}: {len(names)} photos, {count} captions", *told]
+            report += [f"{split}: {counted(len(names), 'photos')}, {counted(count, 'captions')}", *told]
     return report
 
 
@@ -160,9 +160,11 @@ def _of_split(
             f"{split}: no captions of {len(lacking)} of its {len(listed)} photos: {some}; "
             "--missing drop leaves them out"
         )
-    told = [f"{split}: {blank} blank captions left out"] if blank else []
+    told = [f"{split}: {counted(blank, 'blank captions')} left out"] if blank else []
     if lacking:
-        told.append(f"{split}: {len(lacking)} photos without captions left out, the first is {shown(lacking[0])}")
+        told.append(
+            f"{split}: {counted(len(lacking), 'photos')} without captions left out, the first is {shown(lacking[0])}"
+        )
     return names, texts, told
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from itmatch.data.batching import validation
 from itmatch.formats.files import write_text, written_together
 from itmatch.formats.hub.photos import hub_files, hub_photos
-from itmatch.formats.messages import shown
+from itmatch.formats.messages import counted, shown
 from itmatch.formats.temporaries import make_temporary
 
 _ENDINGS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"RI": ".webp", b"GI": ".gif", b"BM": ".bmp"}
@@ -58,9 +58,8 @@ def convert_hub_folder(path: Path, out: Path) -> list[str]:
             for split in ids:
                 _save_lists(out / split, ids[split], captions[split])
             os.replace(room / "images", images)
-    return [
-        f"{split}: {len(ids[split])} photos, {sum(map(len, captions[split]))} captions, in {images}" for split in ids
-    ]
+    texts = {split: counted(sum(map(len, captions[split])), "captions") for split in ids}
+    return [f"{split}: {counted(len(ids[split]), 'photos')}, {texts[split]}, in {images}" for split in ids]
 
 
 def _save_lists(where: Path, ids: list[str], captions: list[list[str]]) -> None:

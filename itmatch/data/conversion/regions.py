@@ -15,7 +15,7 @@ from itmatch.data.sources.boxes import fractions, in_pixels
 from itmatch.formats.arrays import Array, array_rows, save_array
 from itmatch.formats.features.base import RegionReader, RegionRecord
 from itmatch.formats.files import written_together
-from itmatch.formats.messages import shown
+from itmatch.formats.messages import counted, shown
 
 _COLUMNS = ("boxes", "ims_bbx", "sizes", "ims_size", "lengths", "labels", "relations", "relation_scores")
 _HALF = 65504.0  # the largest of float16
@@ -99,7 +99,9 @@ class _Split:
         for what, names in (("without features", missing), ("in which nothing was detected", empty)):
             if names:
                 done = "kept, with a length of 0" if names is empty and how.without_regions == "zeros" else "left out"
-                self.told.append(f"{photos.split}: {len(names)} photos {what}, the first is {shown(names[0])}: {done}")
+                self.told.append(
+                    f"{photos.split}: {counted(len(names), 'photos')} {what}, the first is {shown(names[0])}: {done}"
+                )
         if not any(reader.counts[place] for _, place in found):
             raise ValueError(f"{photos.where}: no photo with regions is left")
         self.rows, self.places = [row for row, _ in found], [place for _, place in found]
@@ -134,7 +136,10 @@ class _Split:
         self._save_columns(where, boxes, sizes, labels)
         texts = self._save_texts(where)
         size = f"{np.prod(shape, dtype=float) * dtype.itemsize / 1e9:.2g} GB"
-        return [f"{self.photos.split}: {count} photos, {texts} captions, {shape} {dtype} ({size})", *self.told]
+        return [
+            f"{self.photos.split}: {counted(count, 'photos')}, {counted(texts, 'captions')}, {shape} {dtype} ({size})",
+            *self.told,
+        ]
 
     def _read(self, row: int) -> RegionRecord:
         try:

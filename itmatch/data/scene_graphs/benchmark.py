@@ -74,7 +74,7 @@ def read_scene_graph_benchmark(
     )
     check_choice("ids", ids, "name", "stem", "number")
     called = [_file_id(file, ids, info) for file in files]
-    for problem in id_problems(called, f"{info}: idx_to_files"):
+    for problem in id_problems(called, f"{info}: idx_to_files", listed=True):
         raise ValueError(problem)
     content = read_json(prediction)
     if len(content) != len(files):  # its writer numbers what it has, so that a gap would shift all names after it

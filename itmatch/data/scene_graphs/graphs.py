@@ -16,6 +16,7 @@ from itmatch.data.batching import validation
 from itmatch.data.scene_graphs.packing import ImageGraph, pack_columns, strongest
 from itmatch.formats.arrays import Array, save_array
 from itmatch.formats.files import read_json, user_path, write_text, written_together
+from itmatch.formats.messages import counted
 from itmatch.ops.checks import check_choice, check_several
 from itmatch.ops.geometry import box_iou
 
@@ -54,7 +55,7 @@ class SceneGraphs:
         ...     predicate_names=["with"],
         ... )
         >>> graphs
-        SceneGraphs(scene graphs: 1 images, 1 relations, 1 predicates)
+        SceneGraphs(scene graphs: 1 image, 1 relation, 1 predicate)
         >>> graphs.matched_to(np.array([[[0.5, 0.0, 1.0, 0.9], [0.0, 0.0, 0.5, 0.9]]])).relations.tolist()
         [[[1, 0, 0]]]
     """
@@ -78,7 +79,7 @@ class SceneGraphs:
         ):
             raise ValueError(problem)
         checks = [
-            validation.id_problems(self.image_ids, named[0]),
+            validation.id_problems(self.image_ids, named[0], listed=True),
             validation.box_problems(self.boxes, len(self.image_ids), regions, named[1], self.lengths),
             validation.label_problems(self.labels, images, regions, named[2]),
             validation.relation_problems(self.relations, images, regions, named[3], self.lengths),
@@ -104,8 +105,9 @@ class SceneGraphs:
         return int((self.relations != -1).all(-1).sum())
 
     def __repr__(self) -> str:
-        predicates = f"{len(self.predicate_names)} predicates"
-        return f"SceneGraphs({self.name}: {len(self)} images, {self.num_relations} relations, {predicates})"
+        relations = counted(self.num_relations, "relations")
+        predicates = counted(len(self.predicate_names), "predicates")
+        return f"SceneGraphs({self.name}: {counted(len(self), 'images')}, {relations}, {predicates})"
 
     def select(self, image_ids: Sequence[str], *, missing: Missing = "error") -> SceneGraphs:
         """The scene graphs of some images, in the order of their names.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from itmatch.formats.arrays import Array, PickledByFile, open_array
 from itmatch.formats.features.base import FEATURES, Grid, RegionReader, flat_grid
@@ -70,6 +71,13 @@ def region_array(array: Array, where: str, grid: Grid | None = None) -> Array:
     return array if array.ndim == 3 else array[:, None]
 
 
+def _how_to_make_one(given: Any) -> str:
+    """How a numpy array is made of what was given in its place."""
+    if isinstance(given, (list, tuple)):
+        return " (np.stack makes one of arrays of the same shape)"
+    return " (its .numpy() is one)" if isinstance(given, Tensor) else ""
+
+
 class ArrayFeatures(PickledByFile, FeatureStore):
     """Rows of one array, usually a memory map.
 
@@ -90,7 +98,10 @@ class ArrayFeatures(PickledByFile, FeatureStore):
         self, array: Array, *, rows: Array | None = None, name: str = "features", grid: Grid | None = None
     ) -> None:
         if not isinstance(array, np.ndarray) or isinstance(array, np.ma.MaskedArray):  # whose mask would be lost
-            raise TypeError(f"{name}: a {type(array).__name__}, expected a numpy array")
+            raise TypeError(
+                f"{name}: a {type(array).__name__}, expected a numpy array{_how_to_make_one(array)}, "
+                "or a FeatureStore, which gives them image by image"
+            )
         array = region_array(array, name, grid)
         if 0 in array.shape[1:]:
             raise ValueError(f"{name}: shape {array.shape}, expected at least one region and one number per region")

@@ -40,8 +40,9 @@ class GRUTextEncoder(TextEncoder):
     Args:
         vocabulary: number of words; or the words in the order of their ids, as a list, an object with ``words``
             (:class:`itmatch.data.Vocabulary`), or the path of a vocabulary file of SCAN, json.
-            The words themselves matter only together with ``vectors``. None stands for "filled in by the command
-            line from the data" and is an error here.
+            The words themselves matter only together with ``vectors``, and none is special: the mask says what is
+            padding, and the tokenizer, which needs an ``<unk>``, what a word is that is not in the list. None stands
+            for "filled in by the command line from the data" and is an error here.
         embed_dim: size D of the shared space, and of the hidden state of each direction.
         word_dim: size of a word embedding; None = the size of ``vectors``, or 300 without.
         num_layers: layers of the GRU.

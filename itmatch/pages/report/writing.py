@@ -12,7 +12,7 @@ from torch import Tensor
 from itmatch.data import ImageTextSplit
 from itmatch.evaluation import RetrievalRanks
 from itmatch.formats.files import user_path, write_text
-from itmatch.formats.messages import reason, short
+from itmatch.formats.messages import counted, reason, short
 from itmatch.models import MatchingModel
 from itmatch.pages.page import asset, page
 from itmatch.pages.report.charts import bars, curves
@@ -89,7 +89,11 @@ def _recalls(run: RunRecord) -> str:
         own = {key: value for key, value in figures.items() if key.startswith(f"{name}_")}
         used |= set(own)
         tables.append((name, {key.removeprefix(f"{name}_"): value for key, value in own.items()}))
-    counts = "" if run.ranks is None else f"{len(run.ranks.image_ids)} images, {len(run.ranks.caption_image)} captions"
+    counts = (
+        ""
+        if run.ranks is None
+        else f"{counted(len(run.ranks.image_ids), 'images')}, {counted(len(run.ranks.caption_image), 'captions')}"
+    )
     told = f'<p class="itm-note">{counts}</p>' if counts else ""
     parts = ["<h2>Recalls of the test</h2>", told, *(_recall_table(name, table) for name, table in tables)]
     rest = [(name.replace("_", " "), f"{value:.1f}") for name, value in figures.items() if name not in used]

@@ -17,6 +17,7 @@ from itmatch.formats.files import user_path
 from itmatch.formats.nearby import folder_near
 from itmatch.formats.tensors import is_torch_file
 from itmatch.losses import Loss
+from itmatch.models.folders import WEIGHTS_NAME
 from itmatch.models.parts import MAY_LACK, PARTS
 from itmatch.models.renames import renamed
 from itmatch.spec import build
@@ -48,6 +49,8 @@ def read_checkpoint(path: str | Path | IO[bytes], map_location: Any = "cpu", *, 
             what = "a folder, expected the file of a checkpoint" if file.is_dir() else "no such file"
             place = folder_near(file, *_KEPT)
             some = "" if place is None else f"; {next(place / one for one in _KEPT if (place / one).is_file())} is one"
+            if (file / WEIGHTS_NAME).is_file():
+                some = "; it is a model folder, which MatchingModel.from_pretrained reads"
             raise FileNotFoundError(f"{path}: {what}{some}")
     try:
         on_disk = mmap and isinstance(file, Path) and zipfile.is_zipfile(file)

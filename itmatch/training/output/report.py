@@ -22,6 +22,7 @@ from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.hits import hit_files, write_hits
 from itmatch.evaluation.results.figures import by_protocol
 from itmatch.formats.files import user_path, write_text, written_together
+from itmatch.formats.messages import counted
 from itmatch.formats.npz import write_npz
 from itmatch.models import MatchingModel
 from itmatch.ops.checks import check_choice
@@ -126,8 +127,8 @@ def _counts(evaluator: Evaluator, labels: Mapping[str, float]) -> str:
     """Of how many images and captions the recalls are; the images of a part are in its title already."""
     if evaluator.caption_image is None:  # nothing was ranked
         return ""
-    images = "" if "images" in labels else f"{len(evaluator.image_ids)} images, "
-    return f"{images}{len(evaluator.caption_image)} captions"
+    images = "" if "images" in labels else f"{counted(len(evaluator.image_ids), 'images')}, "
+    return f"{images}{counted(len(evaluator.caption_image), 'captions')}"
 
 
 def _write_results(path: Path, metrics: Mapping[str, float], evaluator: Evaluator | None) -> list[Path]:

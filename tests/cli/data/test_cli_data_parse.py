@@ -38,9 +38,9 @@ def written(folder, split, name="caption_relations"):
 def test_triples(folder, capsys):
     assert run("data", "parse", folder, "train", "dev", "--triples") == 0
     assert capsys.readouterr().out.splitlines() == [
-        "train: 1 relations of 2 captions, 1 captions without; 2 triples in the file; 1 left out (subject or object "
+        "train: 1 relation of 2 captions, 1 caption without; 2 triples in the file; 1 left out (subject or object "
         "not found); 0 without the place of a predicate",
-        "dev: 1 relations of 1 captions, 0 captions without; 1 triples in the file; 0 left out (subject or object not "
+        "dev: 1 relation of 1 caption, 0 captions without; 1 triples in the file; 0 left out (subject or object not "
         "found); 0 without the place of a predicate",
     ]
     assert written(folder, "train") == [[["dog", "sees", "cats"]], []]
@@ -76,7 +76,7 @@ def test_trees(folder):
 def test_adjacent_words_and_overwriting(folder, capsys):
     assert run("data", "parse", folder, "dev", "--adjacent") == 0
     assert written(folder, "dev")[0][0] == ["two", "", "dogs"]
-    assert "dev: 4 relations of 1 captions, 0 captions without\n" in capsys.readouterr().out
+    assert "dev: 4 relations of 1 caption, 0 captions without\n" in capsys.readouterr().out
     message = error_of(capsys, "data", "parse", folder, "train", "dev", "--triples")
     assert message.endswith("dev_caption_relations.npz: there is one already; --overwrite replaces it")
     assert not (folder / "train_caption_relations.npz").exists()  # nothing is written before that is seen

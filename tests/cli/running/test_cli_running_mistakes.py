@@ -178,7 +178,7 @@ def test_features_of_another_size_than_the_checkpoints(tmp_path, capsys):
         np.save(file, np.ones((4, 3, 5), np.float32))
     checkpoint = next(tmp_path.rglob("best.ckpt"))
     message = error_of(capsys, *on_precomp("test", folder, f"--ckpt_path={checkpoint}"))
-    assert message == "the data have 5 numbers per region, the checkpoint 6"
+    assert message == f"--ckpt_path {checkpoint}: its model takes 6 numbers per region, the data have 5"
 
 
 def test_the_parts_are_listed(capsys):

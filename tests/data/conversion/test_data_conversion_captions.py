@@ -63,7 +63,7 @@ def test_a_check_says_how_lists_are_made(tmp_path):
     source.write_text(source.read_text() + f"{PHOTOS[0]}#2\t\nnothing\n")
     assert check_path(source).problems == [f"{source}:8: 'nothing', expected PHOTO#NUMBER, a tab and a caption"]
     source.write_text(source.read_text().removesuffix("nothing\n"))
-    assert check_path(source).warnings == [f"{source}: 1 blank captions"]
+    assert check_path(source).warnings == [f"{source}: 1 blank caption"]
 
 
 def test_splits_of_a_karpathy_json(tmp_path):
@@ -126,8 +126,8 @@ def test_what_is_left_out_is_told(tmp_path, capsys):
         convert_data([source], **given)
     convert_data([source], **given, missing="drop")
     assert capsys.readouterr().out.splitlines()[:3] == [
-        "train: 1 photos, 2 captions",
-        "train: 1 blank captions left out",
+        "train: 1 photo, 2 captions",
+        "train: 1 blank caption left out",
         "train: 2 photos without captions left out, the first is '10002456.jpg'",
     ]
     with pytest.raises(FileExistsError, match=r"train_caps\.txt: there is one already; --overwrite"):

@@ -65,7 +65,7 @@ def check(out, stage, index, count=1):
 def test_what_was_put_in_comes_out(save, tmp_path, capsys):
     source, out = save(tmp_path / "hub" / "test", rows()), tmp_path / "out"
     assert run("data", "convert", source.parent, "--out", out) == 0
-    assert f"train: 1 photos, 2 captions, in {out / 'images'}" in capsys.readouterr().out
+    assert f"train: 1 photo, 2 captions, in {out / 'images'}" in capsys.readouterr().out
     for index, stage in enumerate(("train", "val", "test")):
         check(out, stage, index)
     assert "images: there is one already" in error_of(capsys, "data", "convert", source.parent, "--out", out)

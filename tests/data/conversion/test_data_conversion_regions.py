@@ -78,7 +78,7 @@ def test_what_is_converted_is_what_was_put_in(source, whose, tmp_path, capsys):
     assert run("data", "convert", path, f"--{whose}", made, "--out", out) == 0
     told = capsys.readouterr().out
     assert "train: 2 photos, 4 captions, (2, 3, 6) float32" in told
-    assert "1 photos in which nothing was detected, the first is '103" in told
+    assert "1 photo in which nothing was detected, the first is '103" in told
     data = PrecompFolder(out)
     same(data.split("train"), ["101", "103"])
     same(data.split("val"), ["102"])
@@ -105,8 +105,8 @@ def test_photos_without_regions_or_features_are_left_out(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
     assert run(*convert, "--missing", "drop", "--without-regions", "drop") == 0
     told = capsys.readouterr().out
-    assert "train: 1 photos without features, the first is '104': left out" in told
-    assert "train: 1 photos in which nothing was detected, the first is '103': left out" in told
+    assert "train: 1 photo without features, the first is '104': left out" in told
+    assert "train: 1 photo in which nothing was detected, the first is '103': left out" in told
     split = PrecompFolder(tmp_path / "out").split("train")
     assert split.image_ids == ["101"]
     same(split, ["101"])
@@ -265,5 +265,5 @@ def test_in_python(tmp_path):
     reader = open_regions([write_npz(tmp_path / "n")])
     lists = karpathy_lists(write_karpathy(tmp_path / "k.json"), {"dev": ["val"]})
     told = convert_regions(reader, lists, tmp_path / "out", Conversion("float16", boxes=False))
-    assert told == ["dev: 1 photos, 2 captions, (1, 2, 6) float16 (2.4e-08 GB)"]
+    assert told == ["dev: 1 photo, 2 captions, (1, 2, 6) float16 (2.4e-08 GB)"]
     assert COUNTS["102"] == 2

@@ -2,8 +2,9 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
-from itmatch.data import PrecompFolder, check_path, open_regions
+from itmatch.data import ImageTextSplit, PrecompFolder, check_path, open_regions
 from itmatch.data.sources.features import ArrayFeatures, FolderFeatures
 from itmatch.formats.arrays import open_array, save_array
 
@@ -81,10 +82,17 @@ def test_a_folder_of_npz_files_with_any_number_of_regions(tmp_path):
     np.testing.assert_array_equal(store[0], values)
 
 
-@pytest.mark.parametrize("array", [[[[1.0]]], np.ma.masked_array(np.ones((1, 1, 1), np.float32), mask=True)])
-def test_an_array_is_a_plain_one(array):
-    with pytest.raises(TypeError, match=r"x: a (list|MaskedArray), expected a numpy array"):
-        ArrayFeatures(array, name="x")
+@pytest.mark.parametrize(
+    ("array", "told"),
+    [
+        ([np.ones((2, 3), np.float32), np.ones((1, 3), np.float32)], r"list, .* array \(np.stack makes one of"),
+        (torch.ones(1, 1, 1), r"Tensor, .* array \(its .numpy\(\) is one\)"),
+        (np.ma.masked_array(np.ones((1, 1, 1), np.float32), mask=True), "MaskedArray, .* array"),
+    ],
+)
+def test_an_array_is_a_plain_one(array, told):
+    with pytest.raises(TypeError, match=rf"dataset: features: a {told}.*, or a FeatureStore, which gives"):
+        ImageTextSplit(array)
 
 
 def records(images, regions, *, named=("features", "boxes", "image_w", "image_h")):

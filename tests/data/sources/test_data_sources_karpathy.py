@@ -113,7 +113,7 @@ BROKEN = {
     r"features\.npy: shape \(5, 2, 3\), expected 6 rows": lambda images: images.append(images[0]),
     r"images\[3\]: cocoid is None, expected a whole number or a string": lambda images: images[3].update(cocoid=None),
     r"images\[3\]: cocoid is 7\.5, expected": lambda images: images[3].update(cocoid=7.5),
-    r"image_ids:2: image id '100' is already on line 1": lambda images: images[3].update(cocoid=100),
+    r"image_ids\[1\]: image id '100' is already at index 0": lambda images: images[3].update(cocoid=100),
     r"no image of split train; splits there: other": lambda images: [image.update(split="other") for image in images],
 }
 
@@ -227,7 +227,7 @@ def test_blank_sentences_are_left_out_or_kept(tmp_path):
     assert dataset.caption_image.tolist() == [0, 1]
     dataset = KarpathyJson(path, one_array(tmp_path), blank_captions="keep").split("train")
     assert dataset.caption_image.tolist() == [0, 1, 1]
-    with pytest.raises(ValueError, match="captions:3: empty caption"):
+    with pytest.raises(ValueError, match=r"captions\[2\]: empty caption"):
         KarpathyJson(path, one_array(tmp_path), blank_captions="refuse").split("train")
 
 

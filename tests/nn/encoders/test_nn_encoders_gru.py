@@ -79,6 +79,17 @@ def test_agrees_with_public_code(name):
     assert fragments.features[~mask].eq(0).all()
 
 
+def test_no_word_of_a_list_is_taken_for_padding():
+    """What is padding, the mask says alone: a list without <pad> may begin with a word."""
+    ours = GRUTextEncoder(["a", "dog"], 8, word_dim=4)
+    ids, mask = torch.tensor([[1, 0], [1, 1]]), torch.tensor([[True, True], [True, False]])
+    features = ours(Captions(ids, mask)).features
+    longer = ours(Captions(torch.tensor([[1, 0, 0], [1, 0, 0]]), torch.tensor([[1, 1, 0], [1, 0, 0]]).bool())).features
+    torch.testing.assert_close(longer[:, :2], features, atol=1e-6, rtol=0)
+    assert features[0, 1].norm() > 0.99  # of "a"
+    assert not torch.allclose(features[0, 0], features[1, 0], atol=1e-4)  # "a" after "dog" was read
+
+
 @pytest.mark.parametrize("kwargs", [{}, {"num_layers": 2}, {"normalize": False}])
 def test_padding_and_order_change_nothing(kwargs):
     ours, batch = encoder(pooling=MeanPooling(), **kwargs), captions()

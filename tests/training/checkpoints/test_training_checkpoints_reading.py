@@ -38,5 +38,8 @@ def test_the_folder_of_a_run_is_helped_with(tmp_path):
     ):
         with pytest.raises(FileNotFoundError, match=told):
             load(tmp_path / "run")
+    MatchingTask.load_from_checkpoint(BEFORE / "model.ckpt").model.save_pretrained(tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match=r"it is a model folder, which MatchingModel.from_pretrained reads$"):
+        MatchingTask.load_from_checkpoint(tmp_path / "run")
     with pytest.raises(FileNotFoundError, match=r"none.ckpt: no such file$"):
         MatchingTask.load_from_checkpoint(tmp_path / "none.ckpt")
