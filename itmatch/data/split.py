@@ -198,9 +198,12 @@ class ImageTextSplit(PickledByFile):
         if len(alone):
             raise ValueError(f"{where}: image {self.image_ids[alone[0]]!r} has blank captions alone; {keeps}")
         owner = int(self.caption_image[first := int(visible.argmin())])
-        told = f"blank and left out: {int((~visible).sum())} of {len(visible)} captions, the first is caption {first}"
+        in_file = "captions" in self._files
+        told = f"{where}:{first + 1}" if in_file else where  # lines count from 1, captions from 0
+        told += f": blank and left out: {int((~visible).sum())} of {len(visible)} captions, the first is "
+        told += "on this line" if in_file else f"caption {first}"
         told += "" if owner < 0 else f" (image {self.image_ids[owner]!r})"
-        warnings.warn(f"{where}: {told}; {keeps}", stacklevel=5)
+        warnings.warn(f"{told}; {keeps}", stacklevel=5)
         kept = np.flatnonzero(visible)
         if self.caption_relations is not None and len(self.caption_relations) == len(visible):
             self.caption_relations = CaptionRelations.pack([self.caption_relations[i] for i in kept])

@@ -8,7 +8,7 @@ from typing import Any
 
 from itmatch.formats.files import read_text
 from itmatch.formats.json import MOST_LEVELS, TOO_DEEP
-from itmatch.formats.messages import reason
+from itmatch.formats.messages import reason, shown
 
 _MOST_CHARACTERS = 16 << 20
 _MOST_COPIES = 10_000  # values that the aliases of a configuration may stand for
@@ -21,7 +21,8 @@ def read_config(path: str | Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: no YAML, no settings by name, larger or nested deeper than any configuration, or too many aliases.
+        ValueError: no YAML, no settings by name, a name given twice, larger or nested deeper than any configuration, or
+            too many aliases.
     """
     from jsonargparse import get_loader
     from yaml import YAMLError
@@ -43,12 +44,13 @@ def limited_yaml(load: Callable[[str], Any]) -> Callable[[str], Any]:
     """A loader of YAML that first looks at the size of what it is given.
 
     It raises a ``yaml.YAMLError`` for what is larger or nested deeper than any configuration, or has too many aliases;
-    and for what the loader has other errors for, such as a number of thousands of digits.
+    for a name that is given twice, of which the later would win; and for what the loader has other errors for, such as
+    a number of thousands of digits.
     """
     from yaml import YAMLError
 
     def checked(text: str) -> Any:
-        _check_size(text)
+        _check_events(text)
         try:
             return load(text)
         except YAMLError:
@@ -59,15 +61,16 @@ def limited_yaml(load: Callable[[str], Any]) -> Callable[[str], Any]:
     return checked
 
 
-def _check_size(text: str) -> None:
+def _check_events(text: str) -> None:
     import yaml
 
     if len(text) > _MOST_CHARACTERS:
         raise yaml.YAMLError(f"{len(text)} characters, expected at most {_MOST_CHARACTERS}")
     sizes: dict[str, int] = {}  # values that an alias stands for, those behind its own aliases included
     around: list[tuple[str | None, int]] = []  # anchor, and values so far, of the lists and dicts that are open
-    copies = 0
+    copies, names = 0, _Names()
     for event in _events(text):
+        names.see(event)
         anchor, size = event.anchor if isinstance(event, yaml.NodeEvent) else None, 0
         if isinstance(event, yaml.CollectionStartEvent):
             around.append((anchor, 1))
@@ -89,6 +92,39 @@ def _check_size(text: str) -> None:
             sizes[anchor] = size
         if around:
             around[-1] = (around[-1][0], around[-1][1] + size)
+
+
+class _Names:
+    """The names in the dicts that are open, so that one that is given twice is refused."""
+
+    def __init__(self) -> None:
+        self._lines: list[dict[str, int] | None] = []  # of each dict the names and where they are; None = a list
+        self._at_name: list[bool] = []  # whether the next value of each is a name
+
+    def see(self, event: Any) -> None:
+        """Take the next event of a YAML."""
+        import yaml
+
+        if isinstance(event, yaml.CollectionEndEvent):
+            self._lines.pop()
+            self._at_name.pop()
+        elif isinstance(event, yaml.NodeEvent):
+            lines = self._lines[-1] if self._lines else None
+            if lines is not None and self._at_name[-1] and isinstance(event, yaml.ScalarEvent):
+                self._take(lines, event)
+            if self._lines:
+                self._at_name[-1] = not self._at_name[-1]
+            if isinstance(event, yaml.CollectionStartEvent):
+                self._lines.append({} if isinstance(event, yaml.MappingStartEvent) else None)
+                self._at_name.append(True)
+
+    def _take(self, lines: dict[str, int], event: Any) -> None:
+        if event.value == "<<":  # what is merged may come of several
+            return
+        if event.value in lines:
+            first = lines[event.value] + 1
+            raise _refusal(event, f"{shown(event.value)} is given twice, first on line {first}")
+        lines[event.value] = event.start_mark.line
 
 
 def _events(text: str) -> Iterator[Any]:

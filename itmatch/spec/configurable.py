@@ -72,7 +72,12 @@ class Configurable:
                 return
             bound.apply_defaults()
             arguments = self.__dict__["_init_arguments"] = _flatten(bound, signature)
-            original(self, *args, **kwargs)
+            try:
+                original(self, *args, **kwargs)
+            except AttributeError:
+                _check_built(self)  # what lacks its base fails in many ways
+                raise
+            _check_built(self)
             names = dict.fromkeys([*arguments, *_argument_names(type(self))])
             self.__dict__["_built"] = {name: _setting(self, name) for name in names}
 
@@ -181,6 +186,12 @@ def _object_kinds(hint: Any) -> tuple[type, ...] | None:
     parts = arguments[1:] if isinstance(origin, type) and issubclass(origin, Mapping) else arguments
     found = [kinds for part in parts if (kinds := _object_kinds(part)) is not None]
     return tuple(dict.fromkeys(kind for kinds in found for kind in kinds)) or None
+
+
+def _check_built(made: Any) -> None:
+    """Raise if a constructor has left out that of torch's modules, of which the first use would say something else."""
+    if hasattr(type(made), "named_modules") and "_modules" not in made.__dict__:
+        raise TypeError(f"{type(made).__qualname__}.__init__ has to begin with super().__init__()")
 
 
 def _flatten(bound: inspect.BoundArguments, signature: inspect.Signature) -> dict[str, Any]:

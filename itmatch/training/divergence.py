@@ -1,4 +1,4 @@
-"""A training that goes wrong: one that diverges, and one whose model gives all pairs the same score."""
+"""A training that goes wrong: it diverges, nothing has a gradient, or the model gives all pairs the same score."""
 
 from __future__ import annotations
 
@@ -52,6 +52,18 @@ def divergence(task: LightningModule, found: str, where: str | None = None) -> F
         reason = f"; {weights} holds NaN or inf: these weights come from a training that diverged"
         return FloatingPointError(found if weights is None else found + reason)
     return FloatingPointError(f"the training diverged at {where or place(trainer)}: {found}; {_ADVICE}")
+
+
+def check_gradient(task: LightningModule, result: StepResult) -> None:
+    """Raise if a loss has no gradient, though some parameter wants one: torch would not say whose mistake that is."""
+    if result.loss.requires_grad or not torch.is_grad_enabled() or not any(p.requires_grad for p in task.parameters()):
+        return
+    scores = result.matches.scores
+    lacks = "the loss has" if scores is None or scores.requires_grad else "the scores have"
+    cuts = "the objective" if scores is not None and scores.requires_grad else "an encoder or the similarity"
+    raise ValueError(
+        f"{lacks} no gradient, so nothing can be trained: {cuts} cuts it off, such as by detach or no_grad"
+    )
 
 
 def place(trainer: Trainer) -> str:

@@ -16,11 +16,13 @@ from itmatch.evaluation.evaluator import Evaluator
 from itmatch.evaluation.memory import GRANTED
 from itmatch.extractor import Extractor, other_setting
 from itmatch.models import MatchingModel
+from itmatch.nn import Similarity
 from itmatch.ops.checks import check_choice
 from itmatch.training.data import MatchingData
 from itmatch.training.divergence import FiniteWatch, told_as_divergence
 from itmatch.training.limits import check_whole
 
+_FEW = 3  # images of another look at scores
 FRAGMENT_DTYPES = {None: None, "float16": torch.float16}
 
 
@@ -61,6 +63,8 @@ class EvaluatedModule(LightningModule):
             )
         self._take_extractor(getattr(getattr(data, "source", None), "extractor", None))
         self._check_others()  # now that this model has a tokenizer
+        if stage != "predict":  # which need not score
+            FirstScores(self.model.similarity)
 
     def _take_extractor(self, given: Extractor | None) -> None:
         """Take over what has made the regions of the data; warn where those of the model were made otherwise."""
@@ -167,6 +171,42 @@ class EvaluatedModule(LightningModule):
         with told_as_divergence(self, self._finite):
             evaluator.find(dataset, self.top)
         return evaluator
+
+
+class FirstScores:
+    """Looks whether a similarity gives (images, captions), where there are as many of both so that no shape tells.
+
+    The first scores of a run are those of a square batch, mostly. A few images are then scored against one caption
+    fewer, where :class:`Similarity` sees a result that is turned over. That leaves no trace: it is in evaluation mode,
+    has no gradient, and gives the random state back.
+
+    Args:
+        similarity: whose next scores are looked at, once.
+    """
+
+    def __init__(self, similarity: Similarity) -> None:
+        self._handle = similarity.register_forward_hook(self)
+
+    def __call__(self, similarity: Similarity, given: tuple[Fragments, Fragments], scores: Tensor) -> None:
+        """The hook; raises a ValueError for scores that are turned over."""
+        if torch.compiler.is_compiling():  # a graph has no hooks to take off
+            return
+        image, text = given
+        if len(image) == len(text) == 1:
+            return
+        self._handle.remove()
+        if len(image) != len(text):  # the similarity has looked itself
+            return
+        count = min(len(image), _FEW)
+        modes = [(module, module.training) for module in similarity.modules()]
+        device = image.features.device
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            try:
+                similarity.eval()
+                similarity(image[:count].detach(), text[: count - 1].detach())
+            finally:
+                for module, training in modes:
+                    module.training = training
 
 
 def check_same_tokenizer(where: str, other: Tokenizer | None, own: Tokenizer | None, whose: str) -> None:

@@ -32,7 +32,7 @@ from itmatch.training.checkpoints.restoring import (
 )
 from itmatch.training.checkpoints.writing import use_atomic_checkpoints
 from itmatch.training.compiling import compile_encoders
-from itmatch.training.divergence import COLLAPSE_EVERY, CollapseWatch, FiniteWatch, told_as_divergence
+from itmatch.training.divergence import COLLAPSE_EVERY, CollapseWatch, FiniteWatch, check_gradient, told_as_divergence
 from itmatch.training.evaluating import EvaluatedModule
 from itmatch.training.limits import tell_of_accumulation
 from itmatch.training.optimizers import default_optimizer, make_optimizer, replaced_settings
@@ -238,6 +238,7 @@ class MatchingTask(EvaluatedModule):
                 encode_chunk=self.encode_chunk,
             )
         loss = result.loss
+        check_gradient(self, result)
         self._finite.see_loss(self, loss)
         if result.matches.scores is not None and batch_idx % COLLAPSE_EVERY == 0:
             self._collapse.look(self.objective, result)

@@ -24,6 +24,8 @@ BROKEN = {
     r": no configuration \(invalid literal for int": "a: !!int x",
     r":2: no configuration \(could not determine a constructor for the tag": "\na: !!python/object/apply:os.getcwd []",
     r":1: no configuration \(found unhashable key": "{{}: 2}",
+    r":4: no configuration \('trainer' is given twice, first on line 1\)": "trainer: {a: 1}\nb: 2\n\ntrainer: {a: 2}",
+    r":1: no configuration \('b' is given twice, first on line 1\)": "a: [{b: 1}, {b: 1}, {b: {b: 1, c: 1}, 'b': 2}]",
     r":2: no configuration \(found a tab character that violates indentation": "a: 1\n\tb: 2",
     r": holds a list, expected settings by name": "- a",
     r": holds nothing, expected settings by name": "# written by half\n",
@@ -44,7 +46,10 @@ def test_broken_configurations_are_told_of_before_anything_is_built(tmp_path, ca
 
 def test_aliases_as_people_use_them(tmp_path):
     (tmp_path / "config.yaml").write_text("a: &a {b: 1, c: [1, 2]}\nd: {<<: *a, b: 2}\ne: *a\nf: 2001-99-99\n")
-    read_config(tmp_path / "config.yaml")
+    content = read_config(tmp_path / "config.yaml")
+    assert content["d"] == {"b": 2, "c": [1, 2]}
+    (tmp_path / "config.yaml").write_text("a: &a {b: 1}\nc: &c {d: 1}\ne: {<<: *a, <<: *c, b: 2}\nf: &f g\n*f : g\n")
+    assert read_config(tmp_path / "config.yaml")["e"] == {"b": 2, "d": 1}
 
 
 @pytest.mark.timeout(60)
@@ -57,5 +62,10 @@ def test_files_that_a_configuration_names_are_looked_at_too(tmp_path, monkeypatc
     assert "aliases that stand for more than 10000 values" in message
     Path("other.yaml").write_text("max_epochs: " + "9" * 5000)
     assert "other.yaml" in error_of(capsys, "fit", "--config=demo", "--trainer=other.yaml")
+    Path("other.yaml").write_text("class_path: itmatch.nn.CosineSimilarity\nclass_path: itmatch.nn.CosineSimilarity\n")
+    message = error_of(capsys, "fit", "--config=demo", f"--{key}=other.yaml")
+    assert "other.yaml" in message
+    assert "'class_path' is given twice, first on line 1" in message
+    assert "line 2" in message
     Path("good.yaml").write_text("max_epochs: 3\n")
     assert run("fit", "--config=demo", "--trainer=good.yaml", "--print_config") == 0

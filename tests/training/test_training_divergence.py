@@ -6,7 +6,8 @@ from helpers_training import fitted, small_data, small_task, small_trainer
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
 
-from itmatch.losses import ScoreLoss
+from itmatch.losses import HardNegativeTripletLoss, ScoreLoss
+from itmatch.nn import HardAligningSimilarity
 from itmatch.training.checkpoints.writing import BestCheckpoint
 
 TOLD = r"the training diverged at step {step} \(epoch {epoch}\) with a learning rate of {rate}: {what}; try a smaller"
@@ -146,3 +147,43 @@ def test_a_scaler_that_leaves_out_every_step_is_a_divergence(tmp_path):
     what = "the gradients are infinite in float16 even at a scale of 0.5"
     with pytest.raises(FloatingPointError, match=TOLD.format(step=r"\d", epoch=0, rate=0.25, what=what)):
         fit(tmp_path, task, data, **half())
+
+
+class Detaching(HardAligningSimilarity):
+    def forward(self, image, text):
+        return super().forward(image, text).detach()
+
+
+class DetachingLoss(ScoreLoss):
+    def forward(self, scores, positives=None):
+        return scores.detach().mean()
+
+
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ({"similarity": Detaching()}, "the scores have no gradient, .*: an encoder or the similarity cuts it off"),
+        ({"objective": DetachingLoss()}, "the loss has no gradient, .*: the objective cuts it off"),
+    ],
+)
+def test_a_part_that_detaches_is_told_of(tmp_path, parts, told):
+    data = small_data()
+    with pytest.raises(ValueError, match=told):
+        fit(tmp_path, small_task(data, **parts), data)
+    task = small_task(data, **parts)
+    task.requires_grad_(requires_grad=False)
+    with pytest.raises(ValueError, match="empty parameter list"):  # of torch: nothing is to be trained
+        fit(tmp_path, task, data)
+
+
+def test_an_objective_may_be_trained_alone(tmp_path):
+    class Scaled(HardNegativeTripletLoss):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, scores, positives=None):
+            return super().forward(scores * self.scale, positives)
+
+    data = small_data()
+    fit(tmp_path, small_task(data, similarity=Detaching(), objective=Scaled()), data)

@@ -21,9 +21,10 @@ from itmatch.formats.configs import read_config
 from itmatch.formats.messages import close_to, meant, reason, shown
 from itmatch.formats.nearby import folder_near
 from itmatch.spec import Configurable
-from itmatch.trust import import_class
+from itmatch.trust import import_class, public_path
 
 FOR_A_CLASS = {"class_path", "init_args", "dict_kwargs"}
+OF_OPTIMIZERS = {"lr": "lr", "learning_rate": "lr", "weight_decay": "weight_decay"}  # whichever optimizer it is
 
 
 def first_mistake(parser: ArgumentParser, arguments: Sequence[str], given_later: Sequence[str] = ()) -> str | None:
@@ -116,11 +117,23 @@ class _Options:
         return f"no option --{key}; {f'did you mean {close!r}?' if close else '--help lists them'}"
 
     def _by_its_last_name(self, key: str) -> str | None:
-        """The option whose own name is ``key``, or begins or ends with it: ``epochs`` is ``--trainer.max_epochs``."""
+        """The option whose own name is ``key``, or begins or ends with it: ``epochs`` is ``--trainer.max_epochs``.
+
+        Else that of a class: ``query`` is ``--model.similarity.query``.
+        """
+        if key in OF_OPTIMIZERS and "model.optimizer" in self.hints:
+            return f"--model.optimizer.{OF_OPTIMIZERS[key]}"
         names = {one: one.rpartition(".")[2] for one in self.hints}
         equal = (one for one, name in names.items() if name == key)
         longer = (one for one, name in names.items() if len(key) > 3 and f"_{key}_" in f"_{name}_")
-        return next((f"--{one}" for one in (*equal, *longer)), None)
+        return next((f"--{one}" for one in (*equal, *longer)), None) or next(self._inside_by_name(key), None)
+
+    def _inside_by_name(self, key: str) -> Iterator[str]:
+        for name, hint in self.hints.items():
+            if bases_of(hint) and (name in self.inside or self._take_default(name)) and name in self.inside:
+                inside = self.inside[name]
+                yield from (f"--{inside._full(one)}" for one in inside.hints if one == key)
+                yield from inside._inside_by_name(key)
 
     def _wrong_value(self, key: str, value: Any) -> str | None:
         hint, full = self.hints[key], self._full(key)
@@ -164,13 +177,17 @@ class _Options:
             return self._wrong_spec(key, {"init_args": value})
         if name.startswith("dict_kwargs"):
             return None
-        if key not in self.inside:
-            default = self.parser.get_defaults().get(key)
-            path = default.get("class_path") if hasattr(default, "get") else None
-            if path is None:
-                return f"--{self._full(key)}.{name}: no class is named before; {self._choices(key)}"
-            self._name_class(key, path)
+        if key not in self.inside and not self._take_default(key):
+            return f"--{self._full(key)}.{name}: no class is named before; {self._choices(key)}"
         return self.inside[key].wrong_in(name, value) if key in self.inside else None
+
+    def _take_default(self, key: str) -> bool:
+        """Take note of the class that a setting has by default; whether there is one."""
+        default = self.parser.get_defaults().get(key)
+        path = default.get("class_path") if hasattr(default, "get") else None
+        if path is not None:
+            self._name_class(key, path)
+        return path is not None
 
     def _name_class(self, key: str, name: str) -> str | None:
         """Take note of the class of a setting; what is wrong with it."""
@@ -181,7 +198,9 @@ class _Options:
                 return None
             return f"--{full}: no {_names(bases)} {name!r}{why}; {self._choices(key, name)}"
         if not (inspect.isclass(found) and issubclass(found, bases)):
-            return f"--{full}: {name} is no {_names(bases)}; {self._choices(key)}"
+            own = inspect.isclass(found) and not found.__module__.startswith("itmatch.")
+            lacks = f", as it is no subclass of {' or '.join(map(public_path, bases))}" if own else ""
+            return f"--{full}: {name} is no {_names(bases)}{lacks}; {self._choices(key)}"
         self.given.add(key)
         if key not in self.inside or self.inside[key].of != found.__name__:
             parser = ArgumentParser(exit_on_error=False)

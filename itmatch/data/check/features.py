@@ -109,15 +109,17 @@ class _Look:
         self.twice += [(image, first)] if first != image else []
 
     def problems(self) -> Iterator[str]:
-        """NaN and infinity."""
+        """NaN and infinity, and nothing but zeros."""
         if self.bad:
             yield self._told(self.bad, f"region {self.bad[0][1]}: NaN or inf in the features", sep=" ")
+        if self._holds_nothing:
+            yield f"{self.where}: zeros alone in the features of all images; was the file made and never filled?"
 
     def warnings(self, *, padded: bool) -> Iterator[str]:
         """What is read, and looks wrong."""
         if self.none:
             yield self._told(self.none, "no regions; it is read as one region of zeros")
-        if self.empty:
+        if self.empty and not self._holds_nothing:
             yield self._told(self.empty, "zeros alone in the features")
         if self.zeros:
             unless = "by the lengths too" if padded else "a lengths file says which are none"
@@ -139,6 +141,11 @@ class _Look:
             share = f"{least}" if least == most else f"{least} to {most}, {np.mean(self.regions):.1f} in the mean,"
             norms = "their norms near {:.3g} and up to {:.3g}".format(*self._scale())
             yield f"{share} regions per image, {norms}"
+
+    @property
+    def _holds_nothing(self) -> bool:
+        """Whether all images that have regions hold zeros alone."""
+        return bool(self.empty) and len(self.empty) + len(self.none) == len(self.regions)
 
     def _scale(self) -> tuple[float, float]:
         """The usual norm, and the largest."""

@@ -43,7 +43,8 @@ class Similarity(Block):
         scores: Tensor = check_kind(f"{type(self).__qualname__} returned", super().__call__(image, text), Tensor)
         if not torch.compiler.is_compiling() and scores.shape != (len(image), len(text)):
             found, expected = tuple(scores.shape), (len(image), len(text))
-            raise ValueError(f"{type(self).__qualname__} returned {found}, expected {expected} (images, captions)")
+            told = f"{type(self).__qualname__} returned {found}, expected {expected} (images, captions)"
+            raise ValueError(f"{told}: they are turned over" if found == expected[::-1] else told)
         return scores
 
     @abstractmethod

@@ -143,6 +143,15 @@ def test_files_that_were_made_and_never_filled(folder):
         f"{folder}/dev_ims.npy: image 1: zeros alone in the features",
     ]
     assert check_path(folder / "dev_ims.npy").warnings == report.warnings[1:]
+    np.save(folder / "dev_ims.npy", np.zeros_like(features))
+    for path in (folder, folder / "dev_ims.npy"):
+        report = check_path(path)
+        (problem,) = report.problems
+        assert problem.startswith(f"{folder}/dev_ims.npy: zeros alone in the features of all images; was the file made")
+        assert not any("zeros alone" in warning for warning in report.warnings)
+    np.save(folder / "dev_lengths.npy", np.array([0, 1]))
+    np.save(folder / "dev_relations.npy", np.full((2, 1, 3), -1))
+    assert "all images" in check_path(folder).problems[0]
 
 
 def test_padding_without_lengths(folder):

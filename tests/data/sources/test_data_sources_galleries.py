@@ -47,7 +47,8 @@ def test_a_folder_without_captions(folder):
 
 def test_texts_to_search_with(folder):
     (folder / "test_queries.txt").write_text("a dog\n \ntwo cats\n")
-    with pytest.warns(UserWarning, match="blank and left out: 1 of 3 captions, the first is caption 1; blank_captions"):
+    told = r"test_queries\.txt:2: blank and left out: 1 of 3 captions, the first is on this line; blank_captions"
+    with pytest.warns(UserWarning, match=told):
         split = PrecompFolder(folder).split("test")
     assert_gallery(split, ["a", "b", "c"], ["a dog", "two cats"])
     assert split.caption(1).image == -1

@@ -296,7 +296,8 @@ def test_blank_lines_of_captions(folder):
     table = [[] if not text else [((0, 1), (-1, -1), (0, 1 + number % 2))] for number, text in enumerate(stripped)]
     CaptionRelations.pack(table).save(folder / "train_caption_relations.npz", stripped)
     with pytest.warns(
-        UserWarning, match=r"train_caps\.txt: blank and left out: 1 of 12 captions, the first is caption 4 \(image '1"
+        UserWarning,
+        match=r"train_caps\.txt:5: blank and left out: 1 of 12 captions, the first is on this line \(image '1",
     ):
         dataset = PrecompFolder(folder).split("train")
     assert dataset.caption_image.tolist() == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 3]
