@@ -185,15 +185,17 @@ class FirstScores:
     """
 
     def __init__(self, similarity: Similarity) -> None:
+        self._looked = False  # a copy of the similarity has a hook that cannot be taken off
         self._handle = similarity.register_forward_hook(self)
 
     def __call__(self, similarity: Similarity, given: tuple[Fragments, Fragments], scores: Tensor) -> None:
         """The hook; raises a ValueError for scores that are turned over."""
-        if torch.compiler.is_compiling():  # a graph has no hooks to take off
+        if self._looked or torch.compiler.is_compiling():  # a graph has no hooks to take off
             return
         image, text = given
         if len(image) == len(text) == 1:
             return
+        self._looked = True
         self._handle.remove()
         if len(image) != len(text):  # the similarity has looked itself
             return

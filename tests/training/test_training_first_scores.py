@@ -1,5 +1,7 @@
 """Scores that are turned over are found at the first batch, which has as many images as captions."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from helpers_training import fitted, small_data, small_task, small_trainer
@@ -77,3 +79,13 @@ def test_the_random_state_goes_on_as_it_would():
         drawn.append(torch.rand(3))
     assert [one[:2] for one in similarity.seen] == [(4, 4), (3, 2), (4, 4)]
     assert torch.equal(*drawn)
+
+
+def test_a_copy_of_the_model_is_looked_at_once_too():
+    similarity = Drawing(8)
+    FirstScores(similarity)
+    copied = deepcopy(similarity)
+    image, text = Fragments(torch.randn(4, 5, 8)), Fragments(torch.randn(4, 6, 8))
+    for _ in range(2):
+        copied(image, text)
+    assert [one[:2] for one in copied.seen] == [(4, 4), (3, 2), (4, 4)]
