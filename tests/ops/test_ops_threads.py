@@ -264,7 +264,12 @@ def test_threads_that_wait_for_the_next_operator_are_let_go():
     """They would take the cores of our own threads."""
 
     def running():
-        return len(os.listdir("/proc/self/task"))
+        """How many threads there are; the system is a moment late to forget one that has ended."""
+        found = [len(os.listdir("/proc/self/task"))]
+        while found[-3:] != [found[-1]] * 3:
+            time.sleep(0.02)
+            found.append(len(os.listdir("/proc/self/task")))
+        return found[-1]
 
     torch.ones(512, 512) @ torch.ones(512, 512)
     before, during, met = running(), [], threading.Barrier(2)
@@ -308,7 +313,7 @@ from itmatch.ops.threads import each
 each(lambda _: None, [0], torch.device("cpu"), 1e9)
 for _ in range(4):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    blocks = [torch.ones(7 << 18) for _ in range(3)]  # 7 MB each
+    blocks = [torch.ones(1 << 18) for _ in range(20)]  # 1 MB each
     del blocks
     made = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 print(made)
@@ -317,7 +322,7 @@ print(made)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 def test_memory_that_operators_free_is_kept_for_the_next():
-    """Else its 5 400 pages are made anew each time."""
+    """Else 5 088 pages are made anew each time, mostly."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
     done = subprocess.run([sys.executable, "-c", FREED], env=own, capture_output=True, text=True, check=True)
     assert int(done.stdout) < 500
