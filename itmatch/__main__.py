@@ -75,12 +75,17 @@ parse: write the relations between the words of the captions beside them (--help
 choices: write captions beside wrong ones with one relation changed, for itmatch choose (--help tells more)."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status, of which docs/cli.md has a table."""
+def main(arguments: Sequence[str] | None = None, *, own_process: bool = False) -> int:
+    """Run the command line; returns the exit status, of which docs/cli.md has a table.
+
+    Args:
+        arguments: the command and its options; None = those of the process.
+        own_process: whether the process is for this alone, so that all that is imported stays to its end.
+    """
     args = list(sys.argv[1:] if arguments is None else arguments)
     with signals_raise():
         try:
-            status = _call(args)
+            status = _call(args, own_process=own_process)
         except SystemExit as end:  # of --help
             status = end.code if isinstance(end.code, int) else int(bool(end.code))
         except Stopped as stop:
@@ -97,13 +102,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def program() -> NoReturn:
     """Run the command line of this process, and end it."""
-    status = main()
+    status = main(own_process=True)
     if sys.argv[1:2] == ["serve"]:  # a thread of torch that lets go of something while Python ends aborts the process
         os._exit(status)  # all output is out
     raise SystemExit(status)
 
 
-def _call(args: list[str]) -> int:
+def _call(args: list[str], *, own_process: bool) -> int:
     """Run one command."""
     if not args or args[0] in ("-h", "--help"):
         print(USAGE, end="")
@@ -119,10 +124,10 @@ def _call(args: list[str]) -> int:
             print(text, end="")
             return 0
         _find_users_files()
-        with _imports():
+        with _imports(own_process=own_process):
             from itmatch.cli.running.configs import with_whole_configs
         arguments = with_whole_configs(args)
-        with _imports():
+        with _imports(own_process=own_process):
             from itmatch.cli.training import run
         run(arguments)
         return 0
@@ -130,7 +135,7 @@ def _call(args: list[str]) -> int:
         _find_users_files()
     words = 2 if args[0] == "data" else 1
     command = " ".join(args[:words])
-    with _imports():
+    with _imports(own_process=own_process):
         function = _function(command)
     if function is None:
         if args == ["data"] or args[1:2] in (["-h"], ["--help"]):
@@ -184,17 +189,18 @@ def _function(command: str) -> Callable[..., int | None] | None:
 
 
 @contextmanager
-def _imports() -> Iterator[None]:
+def _imports(*, own_process: bool) -> Iterator[None]:
     """Imports without Python's search for garbage.
 
-    What they make stays to the end. It would be searched many times meanwhile, in training too, and as Python ends.
+    What they make stays to the end. It would be searched many times meanwhile and, unless all that there is by now is
+    taken out of the search, which is right in a process of our own, in training too, and as Python ends.
     """
-    was, before = gc.isenabled(), len(sys.modules)
+    was = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if len(sys.modules) > before:  # of a program's second call nothing is to stay
+        if own_process:
             gc.freeze()
         if was:
             gc.enable()

@@ -98,21 +98,23 @@ def paired(image: Tensor, text: Tensor, positives: Tensor) -> tuple[Tensor, Tens
     return image[rows], text, rows
 
 
-def check_relevance(relevance: Tensor, scores: Tensor, low: float = 0.0, high: float = 1.0) -> Tensor:
+def check_relevance(
+    relevance: Tensor, scores: Tensor, low: float = 0.0, high: float = 1.0, *, name: str = "relevance"
+) -> Tensor:
     """A number from ``low`` to ``high`` for each pair, (I, T) as the scores, in their type and without a gradient.
 
     Values are looked at on the CPU alone, since a GPU would have to wait.
     """
     if not relevance.is_floating_point():
-        raise TypeError(f"relevance: {relevance.dtype}, expected a floating dtype")
+        raise TypeError(f"{name}: {relevance.dtype}, expected a floating dtype")
     if relevance.shape != scores.shape:
-        raise ValueError(f"relevance: shape {tuple(relevance.shape)}, expected that of scores, {tuple(scores.shape)}")
+        raise ValueError(f"{name}: shape {tuple(relevance.shape)}, expected that of scores, {tuple(scores.shape)}")
     if relevance.device.type == "cpu" and not torch.compiler.is_compiling():
         within = relevance.isfinite() & (relevance >= low) & (relevance <= high)
         if not bool(within.all()):
             row, column = (~within).nonzero()[0].tolist()
             bounds = "a finite number" if low == -torch.inf else f"a number from {low:g} to {high:g}"
-            raise ValueError(f"relevance: {relevance[row, column].item():g} at ({row}, {column}), expected {bounds}")
+            raise ValueError(f"{name}: {relevance[row, column].item():g} at ({row}, {column}), expected {bounds}")
     return relevance.detach().to(scores.dtype)
 
 

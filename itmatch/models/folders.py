@@ -23,7 +23,7 @@ def folder_or_name(model: str | Path) -> str:
         NotADirectoryError: it is a file.
     """
     name = str(user_path(model)) if str(model).startswith("~") else str(model)
-    if Path(name).is_file():
+    if Path(name).is_file() and Path(name).suffix:  # others may be called as a model of the Hub
         raise NotADirectoryError(
             f"{name}: a file, expected a folder of save_pretrained; MatchingTask.load_from_checkpoint reads checkpoints"
         )

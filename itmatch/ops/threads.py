@@ -43,10 +43,11 @@ def each(work: Callable[[_T], None], items: Iterable[_T], device: torch.device, 
     Raises:
         Exception: what a call raised; no further item is begun then.
     """
-    if device.type == "cpu" and operations >= _WORTH_THREADS:
-        _keep_memory()
     threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1 or operations < _WORTH_THREADS or not _threads_can_be_told():
+    worth = device.type == "cpu" and operations >= _WORTH_THREADS and _threads_can_be_told()
+    if worth:
+        _keep_memory()
+    if threads == 1 or not worth:
         for item in items:
             work(item)
         return
@@ -140,7 +141,7 @@ def _keep_memory() -> None:
     glibc gives large blocks back to the system, which makes each of their pages anew when it is touched. What is large,
     it learns from the largest block that was ever freed, up to 32 MiB.
     """
-    torch.empty(_KEPT, dtype=torch.uint8)  # freed at once
+    torch.empty(_KEPT, dtype=torch.uint8, device="cpu")  # freed at once
 
 
 @functools.cache

@@ -56,11 +56,18 @@ def divergence(task: LightningModule, found: str, where: str | None = None) -> F
 
 def check_gradient(task: LightningModule, result: StepResult) -> None:
     """Raise if a loss has no gradient, though some parameter wants one: torch would not say whose mistake that is."""
-    if result.loss.requires_grad or not torch.is_grad_enabled() or not any(p.requires_grad for p in task.parameters()):
+    terms = result.terms.values()  # the loss has more in it; before the first of them starts there is none
+    if not terms or any(term.requires_grad for term in terms):
+        return
+    if not torch.is_grad_enabled() or not any(parameter.requires_grad for parameter in task.parameters()):
         return
     scores = result.matches.scores
-    lacks = "the loss has" if scores is None or scores.requires_grad else "the scores have"
-    cuts = "the objective" if scores is not None and scores.requires_grad else "an encoder or the similarity"
+    if scores is None:
+        lacks, cuts = "the loss has", "an encoder or the objective"
+    elif scores.requires_grad:
+        lacks, cuts = "the loss has", "the objective"
+    else:
+        lacks, cuts = "the scores have", "an encoder or the similarity"
     raise ValueError(
         f"{lacks} no gradient, so nothing can be trained: {cuts} cuts it off, such as by detach or no_grad"
     )

@@ -177,8 +177,8 @@ class FirstScores:
     """Looks whether a similarity gives (images, captions), where there are as many of both so that no shape tells.
 
     The first scores of a run are those of a square batch, mostly. A few images are then scored against one caption
-    fewer, where :class:`Similarity` sees a result that is turned over. That leaves no trace: it is in evaluation mode,
-    has no gradient, and gives the random state back.
+    fewer, where :class:`Similarity` sees a result that is transposed. That is in evaluation mode, without a gradient,
+    and gives the random state back.
 
     Args:
         similarity: whose next scores are looked at, once.
@@ -189,26 +189,33 @@ class FirstScores:
         self._handle = similarity.register_forward_hook(self)
 
     def __call__(self, similarity: Similarity, given: tuple[Fragments, Fragments], scores: Tensor) -> None:
-        """The hook; raises a ValueError for scores that are turned over."""
-        if self._looked or torch.compiler.is_compiling():  # a graph has no hooks to take off
+        """The hook; raises a ValueError for scores that are transposed."""
+        if len(given) < 2:  # called with names
             return
-        image, text = given
-        if len(image) == len(text) == 1:
+        image, text = given[:2]
+        square = len(image) == len(text)  # else the similarity has looked itself
+        if self._looked or torch.compiler.is_compiling() or (square and len(image) < _FEW):  # a graph has no hooks
             return
-        self._looked = True
+        self._looked = True  # while it looks, too
+        try:
+            if square:
+                _score_few(similarity, image, text)
+        except ValueError:
+            self._looked = False  # who goes on all the same hears of it again
+            raise
         self._handle.remove()
-        if len(image) != len(text):  # the similarity has looked itself
-            return
-        count = min(len(image), _FEW)
-        modes = [(module, module.training) for module in similarity.modules()]
-        device = image.features.device
-        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-            try:
-                similarity.eval()
-                similarity(image[:count].detach(), text[: count - 1].detach())
-            finally:
-                for module, training in modes:
-                    module.training = training
+
+
+def _score_few(similarity: Similarity, image: Fragments, text: Fragments) -> None:
+    modes = [(module, module.training) for module in similarity.modules()]
+    device = image.features.device
+    with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            similarity.eval()
+            similarity(image[:_FEW].detach(), text[: _FEW - 1].detach())
+        finally:
+            for module, training in modes:
+                module.training = training
 
 
 def check_same_tokenizer(where: str, other: Tokenizer | None, own: Tokenizer | None, whose: str) -> None:

@@ -1,4 +1,4 @@
-"""Scores that are turned over are found at the first batch, which has as many images as captions."""
+"""Scores that are transposed are found at the first batch, which has as many images as captions."""
 
 from copy import deepcopy
 
@@ -89,3 +89,17 @@ def test_a_copy_of_the_model_is_looked_at_once_too():
     for _ in range(2):
         copied(image, text)
     assert [one[:2] for one in copied.seen] == [(4, 4), (3, 2), (4, 4)]
+
+
+def test_two_images_say_nothing_and_an_error_is_told_again():
+    similarity = Drawing(8)
+    FirstScores(similarity)
+    two = Fragments(torch.randn(2, 5, 8)), Fragments(torch.randn(2, 6, 8))
+    similarity(*two)
+    assert [one[:2] for one in similarity.seen] == [(2, 2)]  # one caption alone is more than some similarities take
+    turned = Turned()
+    FirstScores(turned)
+    four = Fragments(torch.randn(4, 5, 8)), Fragments(torch.randn(4, 5, 8))
+    for _ in range(2):
+        with pytest.raises(ValueError, match="they are transposed"):
+            turned(*four)

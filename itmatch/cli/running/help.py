@@ -142,5 +142,7 @@ def _first_sentence(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for file in _KEPT.iterdir():
-        write_text(file, made_help(file.stem))
+    from itmatch.__main__ import RUN_COMMANDS
+
+    for name in RUN_COMMANDS:
+        write_text(_KEPT / f"{name}.txt", made_help(name))

@@ -58,7 +58,9 @@ def similarity_distribution_loss(
     """
     _check_options(temperature, epsilon)
     if matched is not None:
-        matched = check_relevance(matched, scores)
+        if positives is not None:
+            raise ValueError("positives and matched: give one of them, matched says which pairs are positive")
+        matched = check_relevance(matched, scores, name="matched")
         positives = matched > 0
     scores, positives = check_scores(scores, positives)
     logits = scores / temperature

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 
@@ -40,12 +41,12 @@ class ImageEncoder(Block, ABC):
     embed_dim: int
     offset: int | None = 0
 
-    def __call__(self, regions: Regions) -> Fragments:
+    def __call__(self, regions: Regions, *more: Any, **options: Any) -> Fragments:
         """Encode a batch of images; features in float16, as they are stored and copied, are widened here."""
         check_kind("regions", regions, Regions)
         if regions.features.dtype == torch.float16 and self._reads_more():
             regions = regions.to(dtype=torch.float32)
-        return _encoded(self, super().__call__(regions))
+        return _encoded(self, super().__call__(regions, *more, **options))
 
     @abstractmethod
     def forward(self, regions: Regions) -> Fragments:
@@ -72,10 +73,10 @@ class TextEncoder(Block, ABC):
     embed_dim: int
     offset: int | None = 0
 
-    def __call__(self, captions: Captions) -> Fragments:
+    def __call__(self, captions: Captions, *more: Any, **options: Any) -> Fragments:
         """Encode a batch of captions."""
         check_kind("captions", captions, Captions)
-        return _encoded(self, super().__call__(captions))
+        return _encoded(self, super().__call__(captions, *more, **options))
 
     @abstractmethod
     def forward(self, captions: Captions) -> Fragments:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,13 +38,14 @@ class Similarity(Block):
     reads_half: ClassVar[bool] = False
     reads_pooled: ClassVar[bool] = False
 
-    def __call__(self, image: Fragments, text: Fragments) -> Tensor:
+    def __call__(self, image: Fragments, text: Fragments, *more: Any, **options: Any) -> Tensor:
         """All scores; raises if :meth:`forward` gives something else."""
-        scores: Tensor = check_kind(f"{type(self).__qualname__} returned", super().__call__(image, text), Tensor)
+        found = super().__call__(image, text, *more, **options)
+        scores: Tensor = check_kind(f"{type(self).__qualname__} returned", found, Tensor)
         if not torch.compiler.is_compiling() and scores.shape != (len(image), len(text)):
-            found, expected = tuple(scores.shape), (len(image), len(text))
-            told = f"{type(self).__qualname__} returned {found}, expected {expected} (images, captions)"
-            raise ValueError(f"{told}: they are turned over" if found == expected[::-1] else told)
+            shape, expected = tuple(scores.shape), (len(image), len(text))
+            told = f"{type(self).__qualname__} returned {shape}, expected {expected} (images, captions)"
+            raise ValueError(f"{told}: they are transposed" if shape == expected[::-1] else told)
         return scores
 
     @abstractmethod

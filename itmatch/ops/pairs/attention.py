@@ -256,7 +256,8 @@ def _attended_product(tile: PairTile, weights: Tensor, query: Query) -> Tensor:
 def _attended_square(tile: PairTile, weights: Tensor, query: Query) -> Tensor:
     """Squared length of what each query attends to, from weights (t, W, i, R)."""
     if query == "words":
-        return tile.attended_squares(weights.permute(2, 0, 1, 3))
+        moved = weights.permute(2, 0, 1, 3)  # in a graph as a copy: else it would hold for some numbers of images alone
+        return tile.attended_squares(moved.contiguous() if torch.compiler.is_compiling() else moved)
     met = torch.bmm(tile.captions.gram, weights.flatten(2)).view_as(weights)
     return _per_pair(torch.mul(weights, met, out=spent(met)).sum(_PRODUCT_WORDS, keepdim=True), query)
 

@@ -123,21 +123,22 @@ class PairTile:
     @cached_property
     def products(self) -> Tensor:
         """(t, W, i, R) inner products of words and regions, in the order in which one product gives them."""
-        if self.image_of is not None:
-            return self.scores[0].unsqueeze(2)
-        images, captions = self.images.features, self.captions.features
-        product = captions.flatten(0, 1) @ images.flatten(0, 1).T if self.product is None else self.product()
-        return at_least_float32(product).view(*captions.shape[:2], *images.shape[:2])
+        return self._multiplied() if self.image_of is None else self.scores[0].unsqueeze(2)
 
     @cached_property
     def scores(self) -> Tensor:
         """(i, t, W, R) inner products of words and regions; 0 where padded."""
         if self.image_of is None:
-            return self.products.permute(2, 0, 1, 3).contiguous()
+            return self._multiplied().permute(2, 0, 1, 3).contiguous()
         if self.product is not None:
             return at_least_float32(self.product())[None]
         images, captions = self.images.features, self.captions.features  # copies, unless somebody knows better
         return at_least_float32(torch.bmm(captions, images.index_select(0, self.image_of).transpose(1, 2)))[None]
+
+    def _multiplied(self) -> Tensor:
+        images, captions = self.images.features, self.captions.features
+        product = captions.flatten(0, 1) @ images.flatten(0, 1).T if self.product is None else self.product()
+        return at_least_float32(product).view(*captions.shape[:2], *images.shape[:2])
 
     @cached_property
     def word_gram(self) -> Tensor:
