@@ -15,9 +15,10 @@ def small_data(batch_size=16, **kwargs):
 
 def small_task(data, *, dropout=0.0, **kwargs):
     kwargs.setdefault("objective", HardNegativeTripletLoss(margin=0.05, warmup_epochs=1))
+    common = {"dropout": dropout, "pooling": kwargs.pop("pooling", None)}
     return MatchingTask(
-        RegionEncoder(data.feature_dim, 8, self_attention=True, num_heads=2, dropout=dropout),
-        GRUTextEncoder(data.vocabulary, 8, word_dim=6, dropout=dropout),
+        RegionEncoder(data.feature_dim, 8, self_attention=True, num_heads=2, **common),
+        GRUTextEncoder(data.vocabulary, 8, word_dim=6, **common),
         kwargs.pop("similarity", HardAligningSimilarity()),
         **kwargs,
     )

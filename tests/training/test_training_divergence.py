@@ -6,8 +6,8 @@ from helpers_training import fitted, small_data, small_task, small_trainer
 from lightning.pytorch import Callback
 from lightning.pytorch.plugins.precision import MixedPrecision
 
-from itmatch.losses import HardNegativeTripletLoss, ScoreLoss
-from itmatch.nn import HardAligningSimilarity
+from itmatch.losses import EmbeddingLoss, HardNegativeTripletLoss, ScoreLoss
+from itmatch.nn import HardAligningSimilarity, MeanPooling
 from itmatch.training.checkpoints.writing import BestCheckpoint
 
 TOLD = r"the training diverged at step {step} \(epoch {epoch}\) with a learning rate of {rate}: {what}; try a smaller"
@@ -159,9 +159,15 @@ class DetachingLoss(ScoreLoss):
         return scores.detach().mean()
 
 
+class DetachingVectors(EmbeddingLoss):
+    def forward(self, image, text, groups=None):
+        return (image - text).detach().square().mean()
+
+
 @pytest.mark.parametrize(
     ("parts", "told"),
     [
+        ({"objective": DetachingVectors(), "pooling": MeanPooling()}, "the loss has no gradient, .*: an encoder or"),
         ({"similarity": Detaching()}, "the scores have no gradient, .*: an encoder or the similarity cuts it off"),
         ({"objective": DetachingLoss()}, "the loss has no gradient, .*: the objective cuts it off"),
     ],
