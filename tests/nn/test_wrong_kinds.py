@@ -71,7 +71,8 @@ class NoScores(Similarity):
 
 def test_a_similarity_that_returns_no_scores_is_named():
     image, text = Fragments(torch.randn(2, 3, 4)), Fragments(torch.randn(5, 3, 4))
-    with pytest.raises(ValueError, match=r"^Transposed returned \(5, 2\), expected \(2, 5\) \(images, captions\)$"):
+    told = r"^Transposed returned \(5, 2\), expected \(2, 5\) \(images, captions\): they are transposed$"
+    with pytest.raises(ValueError, match=told):
         Transposed()(image, text)
     with pytest.raises(TypeError, match=r"^NoScores returned: a NoneType, expected a torch.Tensor$"):
         NoScores()(image, text)

@@ -42,8 +42,10 @@ def test_soft_labels_equal_the_formula(seed):
     assert value.item() == pytest.approx(naive(scores, matched, 0.3, 1e-5), rel=1e-12)
     hard = similarity_distribution_loss(scores, matched=positives.double(), temperature=0.3)
     assert hard == similarity_distribution_loss(scores, positives, temperature=0.3)
-    with pytest.raises(ValueError, match="relevance: 2 at"):
+    with pytest.raises(ValueError, match="matched: 2 at"):
         similarity_distribution_loss(scores, matched=torch.full_like(scores, 2))
+    with pytest.raises(ValueError, match="positives and matched: give one"):
+        similarity_distribution_loss(scores, positives, matched=matched)
 
 
 @pytest.mark.parametrize("matrix", MATRICES)
