@@ -136,7 +136,8 @@ def _kind(event: Any) -> str:
 
     if event.tag not in (None, "!"):
         return str(event.tag)
-    return str(yaml.SafeLoader("").resolve(yaml.ScalarNode, event.value, event.implicit))
+    loader: Any = yaml.SafeLoader("")
+    return str(loader.resolve(yaml.ScalarNode, event.value, event.implicit))
 
 
 def _events(text: str) -> Iterator[Any]:
