@@ -98,7 +98,9 @@ class _Names:
     """The names in the dicts that are open, so that one that is given twice is refused."""
 
     def __init__(self) -> None:
-        self._lines: list[dict[str, int] | None] = []  # of each dict the names and where they are; None = a list
+        self._lines: list[
+            dict[tuple[str, str], int] | None
+        ] = []  # of each dict the names and where they are; None = a list
         self._at_name: list[bool] = []  # whether the next value of each is a name
 
     def see(self, event: Any) -> None:
@@ -118,13 +120,24 @@ class _Names:
                 self._lines.append({} if isinstance(event, yaml.MappingStartEvent) else None)
                 self._at_name.append(True)
 
-    def _take(self, lines: dict[str, int], event: Any) -> None:
+    def _take(self, lines: dict[tuple[str, str], int], event: Any) -> None:
         if event.value == "<<":  # what is merged may come of several
             return
-        if event.value in lines:
-            first = lines[event.value] + 1
+        name = (_kind(event), event.value)
+        if name in lines:
+            first = lines[name] + 1
             raise _refusal(event, f"{shown(event.value)} is given twice, first on line {first}")
-        lines[event.value] = event.start_mark.line
+        lines[name] = event.start_mark.line
+
+
+def _kind(event: Any) -> str:
+    """The tag of a scalar: the one that it has, or that its text is taken for; ``1`` and ``"1"`` are two names."""
+    import yaml
+
+    if event.tag not in (None, "!"):
+        return str(event.tag)
+    loader: Any = yaml.SafeLoader("")
+    return str(loader.resolve(yaml.ScalarNode, event.value, event.implicit))
 
 
 def _events(text: str) -> Iterator[Any]:

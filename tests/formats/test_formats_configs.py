@@ -44,6 +44,11 @@ def test_broken_configurations_are_told_of_before_anything_is_built(tmp_path, ca
     assert error_of(capsys, "fit", "--config", path) == " ".join(str(caught.value).split())
 
 
+def test_a_number_and_its_text_are_two_names(tmp_path):
+    (tmp_path / "config.yaml").write_text("a: {1: b, '1': c, !!str 2: d, 2: e}\n")
+    assert read_config(tmp_path / "config.yaml") == {"a": {1: "b", "1": "c", "2": "d", 2: "e"}}
+
+
 def test_aliases_as_people_use_them(tmp_path):
     (tmp_path / "config.yaml").write_text("a: &a {b: 1, c: [1, 2]}\nd: {<<: *a, b: 2}\ne: *a\nf: 2001-99-99\n")
     content = read_config(tmp_path / "config.yaml")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from jsonargparse import ArgumentError, ArgumentParser
 from itmatch.cli.listing import subclasses
 from itmatch.cli.running.hints import bases_of, in_words, parts_of, value_of
 from itmatch.formats.configs import read_config
-from itmatch.formats.messages import close_to, meant, reason, shown
+from itmatch.formats.messages import meant, reason, shown
 from itmatch.formats.nearby import folder_near
 from itmatch.spec import Configurable
 from itmatch.trust import import_class, public_path
 
 FOR_A_CLASS = {"class_path", "init_args", "dict_kwargs"}
 OF_OPTIMIZERS = {"lr": "lr", "learning_rate": "lr", "weight_decay": "weight_decay"}  # whichever optimizer it is
+HABITS = {"epochs": "trainer.max_epochs", "seed": "seed_everything"}  # what is meant, of several that fit
 
 
 def first_mistake(parser: ArgumentParser, arguments: Sequence[str], given_later: Sequence[str] = ()) -> str | None:
@@ -113,20 +115,30 @@ class _Options:
             return f"--{self._full(key)}: {self.of} has no {name!r}; {meant(name, siblings)}"
         if parent and siblings:
             return f"--{parent} has no {name!r}; {meant(name, siblings)}"
-        close = self._by_its_last_name(key) or close_to(f"--{key}", [f"--{one}" for one in self.hints])
+        close = self._by_its_last_name(key) or self._nearly(key)
         return f"no option --{key}; {f'did you mean {close!r}?' if close else '--help lists them'}"
 
     def _by_its_last_name(self, key: str) -> str | None:
-        """The option whose own name is ``key``, or begins or ends with it: ``epochs`` is ``--trainer.max_epochs``.
+        """The option whose own name is ``key``, be it one of a class: ``query`` is ``--model.similarity.query``.
 
-        Else that of a class: ``query`` is ``--model.similarity.query``.
+        Else the one whose name has ``key`` as a part, if there is only one.
         """
         if key in OF_OPTIMIZERS and "model.optimizer" in self.hints:
             return f"--model.optimizer.{OF_OPTIMIZERS[key]}"
+        if HABITS.get(key) in self.hints:
+            return f"--{HABITS[key]}"
         names = {one: one.rpartition(".")[2] for one in self.hints}
         equal = (one for one, name in names.items() if name == key)
-        longer = (one for one, name in names.items() if len(key) > 3 and f"_{key}_" in f"_{name}_")
-        return next((f"--{one}" for one in (*equal, *longer)), None) or next(self._inside_by_name(key), None)
+        exact = next((f"--{one}" for one in equal), None) or next(self._inside_by_name(key), None)
+        longer = [one for one, name in names.items() if len(key) > 3 and f"_{key}_" in f"_{name}_"]
+        return exact or (f"--{longer[0]}" if len(longer) == 1 else None)
+
+    def _nearly(self, key: str) -> str | None:
+        """The option whose whole name, or own name, is nearly ``key``."""
+        names = {one.rpartition(".")[2]: one for one in reversed(self.hints)} | {one: one for one in self.hints}
+        whole = get_close_matches(key, self.hints, n=1, cutoff=0.8)
+        found = whole or get_close_matches(key, names, n=1, cutoff=0.8)
+        return f"--{names[found[0]]}" if found else None
 
     def _inside_by_name(self, key: str) -> Iterator[str]:
         for name, hint in self.hints.items():

@@ -138,8 +138,10 @@ def _in_short(lacking: Mapping[str, Sequence[str]]) -> list[str]:
     Example:
         >>> _in_short({"train": ["train_ids.txt"], "dev": ["dev_ids.txt", "dev_boxes.npy"]})
         ['ids', 'dev_boxes']
+        >>> _in_short({"a.b": ["a.b_ids.txt"]})
+        ['a.b_ids']
     """
-    stems = {split: [name.partition(".")[0].removeprefix(f"{split}_") for name in lacking[split]] for split in lacking}
+    stems = {split: [name.removeprefix(f"{split}_").partition(".")[0] for name in lacking[split]] for split in lacking}
     first, *others = stems.values() if stems else [[]]
     everywhere = [stem for stem in first if others and all(stem in other for other in others)]
     alone = [f"{split}_{stem}" for split, found in stems.items() for stem in found if stem not in everywhere]
