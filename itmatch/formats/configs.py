@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -98,9 +99,7 @@ class _Names:
     """The names in the dicts that are open, so that one that is given twice is refused."""
 
     def __init__(self) -> None:
-        self._lines: list[
-            dict[tuple[str, str], int] | None
-        ] = []  # of each dict the names and where they are; None = a list
+        self._lines: list[dict[tuple[str, str], int] | None] = []  # of each dict where its names are; None = a list
         self._at_name: list[bool] = []  # whether the next value of each is a name
 
     def see(self, event: Any) -> None:
@@ -134,10 +133,14 @@ def _kind(event: Any) -> str:
     """The tag of a scalar: the one that it has, or that its text is taken for; ``1`` and ``"1"`` are two names."""
     import yaml
 
-    if event.tag not in (None, "!"):
-        return str(event.tag)
-    loader: Any = yaml.SafeLoader("")
-    return str(loader.resolve(yaml.ScalarNode, event.value, event.implicit))
+    return str(event.tag or _resolver().resolve(yaml.ScalarNode, event.value, event.implicit))
+
+
+@cache
+def _resolver() -> Any:
+    from yaml.resolver import Resolver
+
+    return Resolver()
 
 
 def _events(text: str) -> Iterator[Any]:

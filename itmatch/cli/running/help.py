@@ -142,7 +142,7 @@ def _first_sentence(text: str) -> str:
 
 
 if __name__ == "__main__":
-    from itmatch.__main__ import RUN_COMMANDS
+    from lightning.pytorch.cli import LightningCLI
 
-    for name in RUN_COMMANDS:
+    for name in LightningCLI.subcommands():
         write_text(_KEPT / f"{name}.txt", made_help(name))
