@@ -135,7 +135,7 @@ PROGRAM = """
 import os, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from itmatch import __main__ as program
-def call(args):
+def call(args, **_):
     try:
         print("ready", flush=True)
         time.sleep(60)
